@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * A disk as a device sees it: asynchronous reads, writes, flushes, discards and zeroing of bytes.
+ *
+ * Submitting never blocks; the work is done off the vCPU threads. Completions come on the main
+ * loop with the board lock held, once for each request, in any order; a request submitted after another has
+ * completed sees its effect. A request and its buffers belong to the disk from submission to
+ * completion. Offsets and sizes are bytes, multiples of `sector_size`.
+ */
+#pragma once
+
+#include <gio/gio.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+typedef struct Disk Disk;
+typedef struct DiskRequest DiskRequest;
+
+typedef enum DiskOp {
+    DISK_READ,
+    DISK_WRITE,
+    DISK_FLUSH,       /* what completed before is on stable storage afterwards */
+    DISK_DISCARD,     /* contents undefined (zero where the format can) */
+    DISK_WRITE_ZEROES,
+} DiskOp;
+
+struct DiskRequest {
+    DiskOp op;
+    bool fua; /* DISK_WRITE: stable before completion */
+    uint64_t offset;
+    uint64_t size;
+    struct iovec *iov; /* READ, WRITE: sums to size */
+    int iov_count;
+    /* `error` is 0 or a positive errno. The request may be reused or freed inside. */
+    void (*done)(DiskRequest *request, int error);
+    void *obj;
+    GList link; /* the disk's while submitted */
+};
+
+typedef struct DiskInfo {
+    uint64_t size;           /* bytes */
+    uint32_t sector_size;    /* 512 unless the image says otherwise */
+    bool read_only;
+    const char *format;      /* "raw" */
+    const char *path;
+} DiskInfo;
+
+typedef struct DiskOptions {
+    const char *format;      /* NULL: probe (with a warning by the caller for raw) */
+    bool read_only;
+} DiskOptions;
+
+/*
+ * Opens an image and locks it (OFD locks: shared for reading, exclusive for writing). Fails naming the file and what to do:
+ * missing, no permission, in use by another VM, unknown format. Completions come on `context` with `lock` held.
+ */
+Disk *disk_open(const char *path, const DiskOptions *options, GMainContext *context, GRecMutex *lock,
+                GError **error);
+/* Waits for requests in flight, flushes, unlocks. NULL is allowed. */
+void disk_close(Disk *disk);
+void disk_submit(Disk *disk, DiskRequest *request);
+/* Blocks until nothing is in flight (machine pause). Must be called without the board lock. */
+void disk_drain(Disk *disk);
+const DiskInfo *disk_info(const Disk *disk);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Disk, disk_close)
