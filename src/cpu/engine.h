@@ -38,6 +38,8 @@ struct Engine {
     const char *description;
     /* Whether this host can run it; the error says what is missing. No side effects. */
     bool (*probe)(GError **error);
+    /* The CPU features it can give a guest on this host (CPU_FEATURE_COUNT long). */
+    void (*features)(bool *ret_features);
     /* Called once each, before any vCPU runs; engine data goes to vm->engine_data, vcpu->engine_data. */
     bool (*vm_init)(Vm *vm, GError **error);
     void (*vm_clear)(Vm *vm);
