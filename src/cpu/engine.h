@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The CPU engines behind one interface: what runs guest code. KVM, the interpreter and the
+ * translator are equals.
+ *
+ *   Vm    one machine's CPUs: its engine, address spaces, CPU model
+ *   Vcpu  one CPU, with a thread of its own that vcpu.c drives:
+ *
+ *     vcpu thread: service requests → wait while halted/paused → engine->run() → handle exit → …
+ *
+ * Safe points: a vCPU thread is at a safe point while it is not inside engine->run(), and whenever
+ * run() calls vcpu_safe_point(). Work and exclusive sections happen at safe points only.
+ */
+#pragma once
+
+#include <gio/gio.h>
+#include <stdatomic.h>
+
+#include "cpu/cpuid.h"
+#include "cpu/intc.h"
+#include "cpu/state.h"
+#include "memory/space.h"
+
+#define VM_MAX_VCPUS 32
+
+typedef struct Vm Vm;
+typedef struct Vcpu Vcpu;
+typedef struct Engine Engine;
+
+typedef enum VcpuExit {
+    VCPU_EXIT_KICKED,   /* requests are to be looked at */
+    VCPU_EXIT_HALTED,   /* HLT: run again when there is an event */
+    VCPU_EXIT_SHUTDOWN, /* triple fault */
+    VCPU_EXIT_ERROR,    /* the engine cannot go on; vcpu->error says why */
+} VcpuExit;
+
+struct Engine {
+    const char *name; /* "kvm", "interp" */
+    const char *description;
+    /* Whether this host can run it; the error says what is missing. No side effects. */
+    bool (*probe)(GError **error);
+    /* The CPU features it can give a guest on this host (CPU_FEATURE_COUNT long). */
+    void (*features)(bool *ret_features);
+    /* Called once each, before any vCPU runs; engine data goes to vm->engine_data,
+     * vcpu->engine_data. */
+    bool (*vm_init)(Vm *vm, GError **error);
+    void (*vm_clear)(Vm *vm);
+    bool (*vcpu_init)(Vcpu *vcpu, GError **error);
+    void (*vcpu_clear)(Vcpu *vcpu);
+    /* vCPU thread. Runs guest code until something is to be done outside. Delivers interrupts from
+     * vcpu->intc and pending NMIs itself. */
+    VcpuExit (*run)(Vcpu *vcpu);
+    /* Any thread: a running run() comes back soon; if it is not running, its next call returns at
+     * once after having looked for interrupts. */
+    void (*kick)(Vcpu *vcpu);
+    /* vCPU at a safe point. get_state takes everything; set_state validates nothing. */
+    void (*get_state)(Vcpu *vcpu, CpuState *state);
+    void (*set_state)(Vcpu *vcpu, const CpuState *state);
+    /* The local APICs are the engine's (in-kernel irqchip): NULL when it uses vcpu->intc. */
+    void (*send_msi)(Vm *vm, uint64_t address, uint32_t data);
+    /* PIC's INTR pin towards the bootstrap processor, engines with their own APICs. */
+    void (*set_extint)(Vm *vm, bool level);
+    void (*set_a20)(Vcpu *vcpu, bool on);
+    /* One line of name=value counters for --json and debugging; newly allocated. NULL: none. */
+    char *(*stats)(Vcpu *vcpu);
+};
+
+extern const Engine engine_kvm;
+extern const Engine engine_interp;
+
+/* The engine of that name; "auto" picks the fastest that can run stock guests here, "soft" the
+ * fastest software engine. `ret_why` (may be NULL) gets one line saying why auto did not take KVM,
+ * or NULL. */
+const Engine *engine_find(const char *name, char **ret_why, GError **error);
+/* A long text for `ospite doctor`: what the host has, which engine will be used, what to expect,
+ * how to improve. */
+char *engine_report(void);
+
+struct Vm {
+    const Engine *engine;
+    void *engine_data;
+    AddressSpace *memory;
+    AddressSpace *ports;
+    const CpuModel *model; /* the CPUID of the guest */
+    uint64_t tsc_hz;
+    unsigned vcpu_count;
+    Vcpu *vcpus[VM_MAX_VCPUS];
+    /* A vCPU stopped for good (triple fault: a reset; error: stop). vCPU thread, no lock held. */
+    void (*on_exit)(void *obj, Vcpu *vcpu, VcpuExit exit);
+    /* Reads the interrupt vector from the PIC (in-kernel LAPIC, ExtINT); -1: none. */
+    int (*acknowledge_extint)(void *obj);
+    /* Level-triggered vector ended in an in-kernel LAPIC: tell the IOAPIC. */
+    void (*eoi)(void *obj, uint8_t vector);
+    void *obj;
+    struct VmSync *sync; /* vm.c */
+};
+
+enum {
+    VCPU_REQUEST_PAUSE = 1 << 0,
+    VCPU_REQUEST_INTERRUPT = 1 << 1, /* vcpu->intc may have something */
+    VCPU_REQUEST_NMI = 1 << 2,
+    VCPU_REQUEST_INIT = 1 << 3,
+    VCPU_REQUEST_SIPI = 1 << 4,
+    VCPU_REQUEST_WORK = 1 << 5,
+    VCPU_REQUEST_EXCLUSIVE = 1 << 6, /* another thread wants everyone at a safe point */
+    VCPU_REQUEST_QUIT = 1 << 7,
+};
+
+struct Vcpu {
+    Vm *vm;
+    unsigned index; /* 0 is the bootstrap processor; also the APIC id */
+    void *engine_data;
+    const Intc *intc; /* local APIC, set before the first run */
+    void *intc_obj;
+    _Atomic uint32_t requests;
+    uint8_t sipi_vector;
+    /* What vcpu.c needs to know without asking the engine; the engine keeps them right at safe
+     * points. */
+    CpuActivity activity;
+    bool interrupts_enabled; /* IF set and no shadow, valid while halted */
+    bool nmi_blocked;
+    char *error; /* after VCPU_EXIT_ERROR, owned */
+    GThread *thread;
+    struct VcpuSync *sync; /* vm.c */
+};
+
+/*
+ * The CPUs of a machine, all in reset state and paused. The spaces and the model must outlive it.
+ * The BSP alone is active after reset.
+ */
+Vm *vm_new(const Engine *engine, AddressSpace *memory, AddressSpace *ports, const CpuModel *model,
+           unsigned vcpu_count, GError **error);
+/* Stops the threads and frees. NULL is allowed. */
+void vm_free(Vm *vm);
+/* Main loop thread. Start or go on; idempotent. */
+void vm_resume(Vm *vm);
+/* Returns when every vCPU stands at a safe point outside run(). Must be called without the board
+ * lock. */
+void vm_pause(Vm *vm);
+/* Paused VMs only. */
+void vm_reset(Vm *vm);
+void vcpu_get_state(Vcpu *vcpu, CpuState *state);
+void vcpu_set_state(Vcpu *vcpu, const CpuState *state);
+
+/* Any thread: asks for attention. */
+void vcpu_request(Vcpu *vcpu, uint32_t requests);
+/* Runs fn on the vCPU's thread at a safe point and waits for it (at once when called from that
+ * thread). */
+void vcpu_run_on(Vcpu *vcpu, void (*fn)(Vcpu *vcpu, void *data), void *data);
+/*
+ * Exclusive section: no other vCPU of the VM executes guest code between begin and end. May be
+ * called from a vCPU thread (in run(), `self`) or any other thread (`self` NULL); nests; other
+ * requesters wait. Must not be called with the board lock held from a vCPU thread while others may
+ * wait for that lock in run(): MMIO dispatch is a safe point (vcpu_leave/vcpu_enter surround it in
+ * the engines).
+ */
+void vm_exclusive_begin(Vm *vm, Vcpu *self);
+void vm_exclusive_end(Vm *vm, Vcpu *self);
+/* Engines: run() calls these around anything that can block (MMIO dispatch, waiting); between them
+ * the vCPU counts as at a safe point. Cheap: one atomic each when nobody waits. */
+void vcpu_leave(Vcpu *vcpu);
+void vcpu_enter(Vcpu *vcpu);
+/* Whether a halted vCPU has a reason to run again. */
+bool vcpu_has_work(Vcpu *vcpu);
+/* The vCPU whose thread this is, or NULL. */
+Vcpu *vcpu_current(void);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Vm, vm_free)

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The seam between a CPU and its local interrupt controller.
+ *
+ * Intc is what a vCPU asks of its local APIC; IntcCpuOps is what the APIC asks of its CPU. Both are
+ * called from any thread unless said otherwise; neither side holds the board lock.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct Intc {
+    /* A vector of sufficient priority or an ExtINT is pending. Cheap. */
+    bool (*has_interrupt)(void *obj);
+    /* The vector to deliver (moved to in-service), or -1. vCPU thread. */
+    int (*take_interrupt)(void *obj);
+    uint8_t (*get_cr8)(void *obj);
+    void (*set_cr8)(void *obj, uint8_t value);
+    /* IA32_APIC_BASE, 0x800-0x8ff and IA32_TSC_DEADLINE; false: #GP. vCPU thread. */
+    bool (*read_msr)(void *obj, uint32_t msr, uint64_t *ret_value);
+    bool (*write_msr)(void *obj, uint32_t msr, uint64_t value);
+    /* The xAPIC page at the address in IA32_APIC_BASE. vCPU thread. */
+    uint64_t (*mmio_read)(void *obj, uint64_t offset, unsigned size);
+    void (*mmio_write)(void *obj, uint64_t offset, unsigned size, uint64_t value);
+    /* INIT (`init`) or RESET. */
+    void (*reset)(void *obj, bool init);
+    uint64_t (*apic_base)(void *obj);
+} Intc;
+
+typedef struct IntcCpuOps {
+    /* Something may be deliverable now: look again. */
+    void (*interrupt_pending)(void *vcpu);
+    void (*nmi)(void *vcpu);
+    void (*init)(void *vcpu);
+    void (*startup)(void *vcpu, uint8_t vector);
+    uint64_t (*tsc)(void *vcpu); /* the guest's counter now */
+    uint64_t (*tsc_hz)(void *vcpu);
+} IntcCpuOps;
