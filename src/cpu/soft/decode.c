@@ -313,7 +313,9 @@ static void decode_registers(const Decoder *d, uint32_t attributes)
         insn->rm = GPR_RAX;
     if (attributes & OPCODE_SEGMENT_REG)
         insn->reg = insn->modrm >> 3 & 7;
-    if (attributes & OPCODE_BYTE && !(attributes & OPCODE_SIMD))
+    if (attributes & OPCODE_SEGMENT_IN_OPCODE)
+        insn->reg = insn->opcode >> 3 & 7;
+    if (attributes & OPCODE_BYTE)
         insn->reg = byte_register(insn, insn->reg);
     if (attributes & (OPCODE_BYTE | OPCODE_RM8))
         insn->rm = byte_register(insn, insn->rm);
@@ -358,7 +360,7 @@ static bool row_is_valid(const Decoder *d, const Opcode *row, uint32_t attribute
         (attributes & OPCODE_MEMORY && !memory) || (attributes & OPCODE_REGISTER && memory) ||
         (attributes & OPCODE_PROTECTED && !(d->mode & MODE_PROTECTED)) ||
         (row->feature && !cpu_has(d->model, row->feature - 1)) ||
-        (attributes & OPCODE_SEGMENT_REG && insn->reg >= SEG_COUNT))
+        (attributes & OPCODE_SEGMENT_REG && (insn->modrm >> 3 & 7) >= SEG_COUNT))
         return false;
     if (insn->prefixes & PREFIX_VEX && !(attributes & OPCODE_SIMD) &&
         (insn->rex & VEX_L || (!(attributes & OPCODE_VVVV) && insn->vvvv)))

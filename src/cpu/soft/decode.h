@@ -48,6 +48,7 @@ enum {
     OPCODE_SIMD = 1 << 19,       /* simd_select() decides */
     OPCODE_X87 = 1 << 20,        /* x87_select() does */
     OPCODE_SEGMENT_REG = 1 << 21, /* ModRM.reg is a segment register */
+    OPCODE_SEGMENT_IN_OPCODE = 1 << 22, /* reg: bits 5:3 of the opcode are a segment register */
     OPCODE_VVVV = 1 << 24,       /* VEX.vvvv is an operand (else it must be 1111) */
     OPCODE_PROTECTED = 1 << 25,  /* #UD in real and virtual-8086 mode */
 
