@@ -147,12 +147,19 @@ uint64_t task_ist(SoftCpu *cpu, unsigned ist);
 
 /* ---- exception.c ------------------------------------------------------------------------------ */
 
-/* IF was set, or may have been: has the loop look when an interrupt waits. */
+/* INT1: a trap that is no software interrupt (no DPL check). RIP is behind the instruction. */
+void exception_trap(SoftCpu *cpu, int vector);
+/* Has the loop call exception_take_events() soon. */
+static inline void events_notify(SoftCpu *cpu)
+{
+    atomic_store_explicit(&cpu->exit_request, 1, memory_order_relaxed);
+}
+/* RFLAGS.IF or VIF may have been set: notifies when an interrupt waits. */
 void interrupts_maybe_enabled(SoftCpu *cpu);
-/* RFLAGS.TF or AC, or RF changed by other ways than cpu_update_mode() callers: see flags_load(). Loads the bits of `mask`
- * into RFLAGS and updates what hangs on them. */
+/* Loads the bits of `mask` into RFLAGS and updates the mode as far as they decide it. RF is dropped when no breakpoint could
+ * see it. */
 void flags_load(SoftCpu *cpu, uint64_t value, uint64_t mask);
-/* Whether an enabled I/O breakpoint covers the port: notes the trap. */
+/* Notes enabled I/O breakpoints that cover the ports. */
 void io_watch(SoftCpu *cpu, uint16_t port, unsigned size);
 
 /* ---- control.c -------------------------------------------------------------------------------- */
