@@ -275,7 +275,7 @@ static void deliver_long(SoftCpu *cpu)
     if (!is_canonical48(gate.offset))
         cpu_raise_error(cpu, EXC_GP, error_ext(cpu));
     descriptor_mark_accessed(cpu, cs.selector, (uint64_t)cs.attributes << 40);
-    mmu_store_bytes(cpu, rsp, low, size, index_for_cpl(cpu, cpl));
+    index_store_bytes(cpu, rsp, low, size, index_for_cpl(cpu, cpl));
     cpu->s.gpr[GPR_RSP] = rsp;
     if (inner) {
         cpu->s.seg[SEG_SS] = segment_null(cpl, cpl);
@@ -295,8 +295,8 @@ bool exception_deliver(SoftCpu *cpu)
     cpu->delivering = true;
     cpu->pending_db = 0;
     cpu->s.interrupt_shadow = false;
-    if (cpu->event.vector == EXC_DB && cpu->s.dr7 & (1 << 13))
-        cpu->s.dr7 &= ~UINT64_C(1 << 13);
+    if (cpu->event.vector == EXC_DB)
+        cpu->s.dr7 &= ~DR7_GD;
     if (cpu_is_long_mode(cpu))
         deliver_long(cpu);
     else if (cpu_is_real_mode(cpu))

@@ -7,6 +7,7 @@
 
 #include "cpu/soft/access.h"
 
+#define DR7_GD (UINT64_C(1) << 13)
 #define CR3_NO_FLUSH (UINT64_C(1) << 63)
 
 enum { /* types of system descriptors, SDM 3A table 3-2 */
@@ -69,6 +70,16 @@ static inline void index_store(SoftCpu *cpu, uint64_t linear, unsigned size, uin
         mmu_store(cpu, linear, size, value, index);
     else
         memcpy((void *)(linear + entry->addend), &value, size);
+}
+
+static inline void index_store_bytes(SoftCpu *cpu, uint64_t linear, const void *data, unsigned size, MmuIndex index)
+{
+    const TlbEntry *entry = tlb_entry(cpu->tlbs[index], linear);
+
+    if (G_UNLIKELY((linear ^ entry->tag_write) > GUEST_PAGE_SIZE - size))
+        mmu_store_bytes(cpu, linear, data, size, index);
+    else
+        memcpy((void *)(linear + entry->addend), data, size);
 }
 
 /* Descriptor tables and task state: supervisor accesses whatever the CPL (SDM 3A 4.6). */
