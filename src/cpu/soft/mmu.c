@@ -324,7 +324,8 @@ static bool page_is_watched(const SoftCpu *cpu, uint64_t linear)
 
 static bool is_local_apic(const SoftCpu *cpu, uint64_t physical)
 {
-    uint64_t base = cpu->s.apic_base;
+    const Vcpu *vcpu = cpu->vcpu;
+    uint64_t base = vcpu->intc ? vcpu->intc->apic_base(vcpu->intc_obj) : 0;
 
     return (base & 0xc00) == 0x800 && (base & GUEST_PAGE_MASK & cpu->phys_mask) == physical;
 }

@@ -51,15 +51,33 @@ static inline bool segment_is_null(const Segment *seg)
 
 /* ---- accesses by an explicit index ------------------------------------------------------------ */
 
+static inline uint64_t sized_load(const void *from, unsigned size)
+{
+    switch (size) {
+    case 1: return *(const uint8_t *)from;
+    case 2: return *(const uint16_t *)from;
+    case 4: return *(const uint32_t *)from;
+    default: return *(const uint64_t *)from;
+    }
+}
+
+static inline void sized_store(void *to, unsigned size, uint64_t value)
+{
+    switch (size) {
+    case 1: *(uint8_t *)to = value; break;
+    case 2: *(uint16_t *)to = value; break;
+    case 4: *(uint32_t *)to = value; break;
+    default: *(uint64_t *)to = value;
+    }
+}
+
 static inline uint64_t index_load(SoftCpu *cpu, uint64_t linear, unsigned size, MmuIndex index)
 {
     const TlbEntry *entry = tlb_entry(cpu->tlbs[index], linear);
-    uint64_t value = 0;
 
     if (G_UNLIKELY((linear ^ entry->tag_read) > GUEST_PAGE_SIZE - size))
         return mmu_load(cpu, linear, size, index);
-    memcpy(&value, (const void *)(linear + entry->addend), size);
-    return value;
+    return sized_load((const void *)(linear + entry->addend), size);
 }
 
 static inline void index_store(SoftCpu *cpu, uint64_t linear, unsigned size, uint64_t value, MmuIndex index)
@@ -69,7 +87,7 @@ static inline void index_store(SoftCpu *cpu, uint64_t linear, unsigned size, uin
     if (G_UNLIKELY((linear ^ entry->tag_write) > GUEST_PAGE_SIZE - size))
         mmu_store(cpu, linear, size, value, index);
     else
-        memcpy((void *)(linear + entry->addend), &value, size);
+        sized_store((void *)(linear + entry->addend), size, value);
 }
 
 static inline void index_store_bytes(SoftCpu *cpu, uint64_t linear, const void *data, unsigned size, MmuIndex index)
