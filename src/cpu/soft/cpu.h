@@ -126,6 +126,12 @@ struct SoftCpu {
     uint32_t pending_db; /* DR6 bits of traps to report before the next instruction */
     sigjmp_buf jump;     /* to the loop, used with sigsetjmp(…, 0) or __builtin_setjmp */
 
+    /* SIMD and x87 (stub.h). */
+    uint8_t bounce[64] __attribute__((aligned(64))); /* stands in for memory operands not reachable in place */
+    uint32_t stub_mxcsr;   /* the host's MXCSR after a stub's operation */
+    /* An x87 error waits and CR0.NE is 0: drives FERR#; false: go on (IGNNE#). NULL: such errors are #MF, too. */
+    bool (*x87_error)(SoftCpu *cpu);
+
     Vcpu *vcpu;
     SoftVm *vm;
     const CpuModel *model;
