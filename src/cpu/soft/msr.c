@@ -208,24 +208,27 @@ static uint64_t frequency_ratio(const SoftCpu *cpu)
 /* Values that depend on the model. False: no such register. */
 static bool computed_read(SoftCpu *cpu, uint32_t msr, uint64_t *ret_value)
 {
-    uint64_t ratio = frequency_ratio(cpu), count = cpu->model->vcpu_count;
-    bool amd = model_is_amd(cpu->model);
+    bool amd;
 
+    switch (msr) { /* written often */
+    case MSR_FS_BASE: *ret_value = cpu->s.seg[SEG_FS].base; return cpu_has(cpu->model, CPU_LM);
+    case MSR_GS_BASE: *ret_value = cpu->s.seg[SEG_GS].base; return cpu_has(cpu->model, CPU_LM);
+    default: break;
+    }
+    amd = model_is_amd(cpu->model);
     switch (msr) {
     case MSR_TSC: *ret_value = cpu_tsc(cpu); return cpu_has(cpu->model, CPU_TSC);
     case MSR_TSC_ADJUST: *ret_value = cpu->s.tsc_adjust; return cpu_has(cpu->model, CPU_TSC_ADJUST);
     case MSR_BIOS_SIGN: *ret_value = amd ? 0x01000065 : UINT64_C(1) << 32; return true;
-    case MSR_CORE_THREAD_COUNT: *ret_value = count | count << 16; return !amd;
-    case MSR_PLATFORM_INFO: *ret_value = ratio << 8 | ratio << 40; return !amd;
-    case MSR_PERF_STATUS: *ret_value = ratio << 8; return !amd;
+    case MSR_CORE_THREAD_COUNT: *ret_value = cpu->model->vcpu_count * 0x10001u; return !amd;
+    case MSR_PLATFORM_INFO: *ret_value = frequency_ratio(cpu) * (1 << 8 | UINT64_C(1) << 40); return !amd;
+    case MSR_PERF_STATUS: *ret_value = frequency_ratio(cpu) << 8; return !amd;
     case MSR_EFER:
         *ret_value = cpu->s.efer;
         return cpu_has(cpu->model, CPU_LM) || cpu_has(cpu->model, CPU_NX) || cpu_has(cpu->model, CPU_SYSCALL);
     case MSR_TSC_AUX:
         *ret_value = cpu->s.tsc_aux;
         return cpu_has(cpu->model, CPU_RDTSCP) || cpu_has(cpu->model, CPU_RDPID);
-    case MSR_FS_BASE: *ret_value = cpu->s.seg[SEG_FS].base; return cpu_has(cpu->model, CPU_LM);
-    case MSR_GS_BASE: *ret_value = cpu->s.seg[SEG_GS].base; return cpu_has(cpu->model, CPU_LM);
     default: return false;
     }
 }
@@ -260,7 +263,11 @@ static bool computed_write(SoftCpu *cpu, uint32_t msr, uint64_t value)
         return true;
     case MSR_BIOS_SIGN: case MSR_PERF_STATUS: return true;
     case MSR_EFER: return control_write_efer(cpu, value);
-    case MSR_TSC_AUX: cpu->s.tsc_aux = (uint32_t)value; return !(value >> 32);
+    case MSR_TSC_AUX:
+        if (value >> 32)
+            return false;
+        cpu->s.tsc_aux = value;
+        return true;
     case MSR_FS_BASE: return write_base(cpu, SEG_FS, value);
     case MSR_GS_BASE: return write_base(cpu, SEG_GS, value);
     default: return false;
