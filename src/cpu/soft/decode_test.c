@@ -3,6 +3,8 @@
  * The decoder against Zydis on random bytes in all three code sizes: which instructions exist, how long they are, and what
  * memory they name.
  */
+#include <stdio.h>
+
 #include <Zydis/Zydis.h>
 
 #include "cpu/soft/decode.h"

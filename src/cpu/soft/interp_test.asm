@@ -4,7 +4,7 @@
 section .rodata
 %define BASE 0x10000
 %macro program 1
-align 16
+align 64
 global %1
 %1:
 %endmacro
@@ -48,7 +48,6 @@ endprogram self_modifying
 
 ; rep movs, overlapping stos pattern, scas
 program strings
-    lea rdi, [rel $$ - $$ + 0]
     mov edi, 0x20000
     mov eax, 0x41
     mov ecx, 10000
@@ -96,16 +95,28 @@ program locked
     hlt
 endprogram locked
 
-; #DE, #UD and #PF reach handlers that the test set up; each adds its vector to rbx and skips rdi bytes
+; #DE, #UD and #PF reach the three handlers, which skip the instruction and count in rbx
 program faults
     xor ebx, ebx
     xor ecx, ecx
-    mov edi, 2
+    mov rsi, -8
     div ecx
     ud2
-    mov edi, 3
-    mov rax, [rcx + rcx - 8]
+    mov rax, [rsi]
     hlt
+align 64
+    add rbx, 1              ; faults + 64: #DE
+    add qword [rsp], 2
+    iretq
+align 64
+    add rbx, 0x10           ; + 128: #UD
+    add qword [rsp], 2
+    iretq
+align 64
+    pop r8                  ; + 192: #PF
+    add rbx, 0x100
+    add qword [rsp], 3
+    iretq
 endprogram faults
 
 ; A tight loop for measuring: 5 instructions a turn
@@ -183,3 +194,4 @@ program real_mode
 .bad:
     hlt
 endprogram real_mode
+section .note.GNU-stack noalloc noexec nowrite progbits
