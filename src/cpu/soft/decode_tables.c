@@ -125,6 +125,9 @@ static const Opcode *resolve_0f01(const Decoder *d)
         return &memory[reg];
     if (reg == 4 || reg == 6)
         return reg == 4 ? &smsw : &lmsw;
+    bool mandatory = d->insn->prefixes & (PREFIX_OPSIZE | PREFIX_REPE | PREFIX_REPNE);
+    if (mandatory && modrm < 0xf8)
+        return &invalid;
     for (unsigned i = 0; i < G_N_ELEMENTS(registers); i++) {
         if (registers[i].modrm == modrm)
             return &registers[i].row;
@@ -149,7 +152,7 @@ static const Opcode *resolve_0fae(const Decoder *d)
             return reg == 6 ? &clwb : &clflushopt;
         return mandatory ? &invalid : reg == 7 ? &clflush : &simd;
     }
-    if (mandatory == PREFIX_REPE && reg < 4)
+    if (mandatory & PREFIX_REPE && reg < 4)
         return &bases[reg];
     if (mandatory || reg < 5)
         return &invalid;
@@ -169,6 +172,8 @@ static const Opcode *resolve_0fc7(const Decoder *d)
     }
     if (d->insn->prefixes & PREFIX_REPE)
         return reg == 7 ? &rdpid : &invalid;
+    if (d->insn->prefixes & PREFIX_REPNE)
+        return &invalid;
     return reg == 6 ? &rdrand : reg == 7 ? &rdseed : &invalid;
 }
 

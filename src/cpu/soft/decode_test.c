@@ -36,7 +36,7 @@ static bool is_left_out(const ZydisDecodedInstruction *z)
         ZYDIS_ISA_EXT_KNCE, ZYDIS_ISA_EXT_KNCV, ZYDIS_ISA_EXT_MCOMMIT, ZYDIS_ISA_EXT_MONITORX,
         ZYDIS_ISA_EXT_MOVDIR, ZYDIS_ISA_EXT_MPX, ZYDIS_ISA_EXT_PADLOCK, ZYDIS_ISA_EXT_PCONFIG, ZYDIS_ISA_EXT_PKU,
         ZYDIS_ISA_EXT_PT, ZYDIS_ISA_EXT_RDPRU, ZYDIS_ISA_EXT_RTM, ZYDIS_ISA_EXT_SERIALIZE, ZYDIS_ISA_EXT_SGX,
-        ZYDIS_ISA_EXT_SGX_ENCLV, ZYDIS_ISA_EXT_SMAP /* checked by MODE only */, ZYDIS_ISA_EXT_SNP, ZYDIS_ISA_EXT_SSE4A,
+        ZYDIS_ISA_EXT_SGX_ENCLV, ZYDIS_ISA_EXT_SNP, ZYDIS_ISA_EXT_SSE4A,
         ZYDIS_ISA_EXT_SVM, ZYDIS_ISA_EXT_TBM, ZYDIS_ISA_EXT_TDX, ZYDIS_ISA_EXT_TSX_LDTRK, ZYDIS_ISA_EXT_UINTR,
         ZYDIS_ISA_EXT_VMFUNC, ZYDIS_ISA_EXT_VTX, ZYDIS_ISA_EXT_WAITPKG, ZYDIS_ISA_EXT_XOP, ZYDIS_ISA_EXT_XSAVES,
         ZYDIS_ISA_EXT_GFNI,
@@ -81,16 +81,26 @@ static void compare_memory(const Mode *mode, const uint8_t *bytes, const Insn *i
         unsigned base = gpr_of(op->mem.base), index = gpr_of(op->mem.index);
         if (base == GPR_BLOCK_RIP)
             disp += insn->rip_offset + insn->length;
+        /* Zydis 4.0 takes REX.B for a base here, against SDM 2A 2.2.1.3. */
+        if (z->address_width == 32 && insn->rex & REX_B && z->raw.sib.base == 5 && z->raw.modrm.mod == 0)
+            continue;
         bool same = base == insn->base && (index == insn->index) && disp == insn->disp &&
                     (index == GPR_NONE || op->mem.scale == 1 << insn->scale) &&
                     z->address_width == insn->addr_size * 8;
-        /* In 16-bit forms without index the order of base and index is ours. */
         if (!same)
             print_bytes("memory operand differs", mode, bytes);
         /* In 64-bit mode DS and SS differ in the vector of their fault only. */
-        if (segments[ZydisRegisterGetId(op->mem.segment)] != insn->segment && mode->machine != ZYDIS_MACHINE_MODE_LONG_64)
+        if (segments[ZydisRegisterGetId(op->mem.segment)] != insn->segment && mode->machine != ZYDIS_MACHINE_MODE_LONG_64 &&
+            z->mnemonic != ZYDIS_MNEMONIC_LEA)
             print_bytes("segment differs", mode, bytes);
     }
+}
+
+/* Rows whose handlers know more (CR and DR numbers, GETSEC), and NOPs that were MPX: Zydis looks deeper or elsewhere. */
+static bool is_judged_later(const Insn *insn)
+{
+    return insn->map == MAP_0F && ((insn->opcode >= 0x20 && insn->opcode <= 0x23) || insn->opcode == 0x37 ||
+                                   insn->opcode == 0x1a || insn->opcode == 0x1b);
 }
 
 static void compare(const Mode *mode, const ZydisDecoder *decoder, const uint8_t *bytes)
@@ -101,7 +111,7 @@ static void compare(const Mode *mode, const ZydisDecoder *decoder, const uint8_t
     bool known = ZYAN_SUCCESS(ZydisDecoderDecodeFull(decoder, bytes, 15, &z, operands));
     g_assert_true(decode_insn(&model, mode->mode, bytes, 15, &insn));
     if (!known) {
-        if (insn.fn != op_ud && insn.fn != op_too_long)
+        if (insn.fn != op_ud && insn.fn != op_too_long && !is_judged_later(&insn))
             print_bytes("only we decode it", mode, bytes);
         return;
     }
@@ -118,7 +128,8 @@ static void compare(const Mode *mode, const ZydisDecoder *decoder, const uint8_t
         print_bytes("length differs", mode, bytes);
         return;
     }
-    compare_memory(mode, bytes, &insn, &z, operands);
+    if (!is_judged_later(&insn))
+        compare_memory(mode, bytes, &insn, &z, operands);
     /* With one byte less it must ask for more. */
     if (insn.length < 15) {
         Insn shorter = { .rip_offset = 0 };
