@@ -66,7 +66,7 @@ static void map_legacy(Vga *vga)
                                           port_pieces[i].port - VGA_PORT_BASE, port_pieces[i].count,
                                           SPACE_PRIORITY_BOARD, false);
     vga->dispi_mapping =
-        space_map(board->ports, 0x1ce, &vga->dispi_ports, 0, 3, SPACE_PRIORITY_BOARD, false);
+        space_map(board->ports, 0x1ce, &vga->dispi_ports, 0, 4, SPACE_PRIORITY_BOARD, false);
     space_commit(board->ports);
 }
 
@@ -94,7 +94,7 @@ static void make_regions(Vga *vga)
     region_init_ram(&vga->window_ram, REGION_RAM, vga->vram, 0, vga->vram_size);
     region_init_io(&vga->window, &vga_window_ops, vga, lock, VGA_WINDOW_SIZE);
     region_init_io(&vga->ports, &vga_port_ops, vga, lock, VGA_PORT_COUNT);
-    region_init_io(&vga->dispi_ports, &vga_dispi_ops, vga, lock, 3);
+    region_init_io(&vga->dispi_ports, &vga_dispi_ops, vga, lock, 4);
     region_init_io(&vga->mmio, &vga_mmio_ops, vga, lock, 0x1000);
 }
 

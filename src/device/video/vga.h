@@ -4,7 +4,7 @@
  * Linux bochs-drm, vesafb, GRUB and OVMF drive it.
  *
  * It decodes the fixed legacy addresses of a VGA itself (window 0xa0000, ports 0x3b4 to 0x3df and
- * 0x1ce to 0x1d0); BAR 0 is the frame buffer, BAR 2 the same registers in memory.
+ * 0x1ce to 0x1d1); BAR 0 is the frame buffer, BAR 2 the same registers in memory.
  *
  * Video memory holds the four planes interleaved: byte 4 * address + plane. Chain-4 and banked
  * linear modes are then plain memory, and the legacy window becomes RAM while the data path does

@@ -12,7 +12,7 @@ static const struct {
     bool memory;
     uint64_t base, span;
 } targets[] = {
-    {false, 0x3b0, 0x30}, {false, 0x3c0, 0x20}, {false, 0x1ce, 3},
+    {false, 0x3b0, 0x30}, {false, 0x3c0, 0x20}, {false, 0x1ce, 4},
     {true, 0xa0000, 0x10000}, {true, 0xb0000, 0x10000}, {true, MMIO_BASE + 0x400, 0x220},
     {true, MMIO_BASE, 0x1000}, {true, LFB_BASE, 0x10000},
 };
