@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define READ_CHUNK 4096
@@ -63,22 +64,25 @@ static void tell_writable(Stream *stream)
         frontend->writable(stream->backend.frontend_obj);
 }
 
+/* Sockets need no flag of the descriptor; anything else is asked whether it takes a few bytes. */
+static ssize_t write_unblocked(int fd, const uint8_t *data, size_t size)
+{
+    struct pollfd ready = {.fd = fd, .events = POLLOUT};
+    ssize_t sent = send(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent >= 0 || errno != ENOTSOCK)
+        return sent;
+    return poll(&ready, 1, 0) > 0 ? write(fd, data, MIN(size, BLOCKING_CHUNK)) : 0;
+}
+
 /* Bytes written now; -1 when the peer is gone. */
 static ssize_t write_now(Stream *stream, const uint8_t *data, size_t size)
 {
-    if (stream->out_blocks) {
-        struct pollfd ready = {.fd = stream->out, .events = POLLOUT};
-        if (poll(&ready, 1, 0) <= 0)
-            return 0;
-        size = MIN(size, BLOCKING_CHUNK);
-    }
     ssize_t written;
     do
-        written = write(stream->out, data, size);
+        written = stream->out_blocks ? write_unblocked(stream->out, data, size)
+                                     : write(stream->out, data, size);
     while (written < 0 && errno == EINTR);
-    if (written < 0 && errno == EAGAIN)
-        return 0;
-    return written;
+    return written < 0 && errno == EAGAIN ? 0 : written;
 }
 
 static void output_broken(Stream *stream)
