@@ -17,6 +17,7 @@ typedef struct Box {
 
 typedef struct Fixture {
     TestBoard *board;
+    PciBus *bus;
     Display *display;
     Vga *vga;
     Box damage; /* around all damage since clear_damage() */
@@ -57,10 +58,12 @@ static void set_up(Fixture *f, gconstpointer unused)
     if (g_file_test(VGA_BIOS, G_FILE_TEST_EXISTS))
         g_assert_true(device_set(&f->vga->pci.device, "rom", VGA_BIOS, NULL));
     g_assert_true(device_create(&f->vga->pci.device, NULL));
-    AddressSpace *memory = f->board->board.memory;
-    space_map(memory, LFB, &f->vga->lfb, 0, f->vga->lfb.size, SPACE_PRIORITY_PCI, false);
-    space_map(memory, MMIO, &f->vga->mmio, 0, 0x1000, SPACE_PRIORITY_PCI, false);
+    f->bus = pci_bus_new(&f->board->board, NULL, NULL);
+    g_assert_true(pci_bus_add(f->bus, &f->vga->pci, -1, NULL));
     device_reset(&f->vga->pci.device);
+    pci_config_write(&f->vga->pci, PCI_BAR0, 4, LFB);
+    pci_config_write(&f->vga->pci, PCI_BAR0 + 8, 4, MMIO);
+    pci_config_write(&f->vga->pci, PCI_COMMAND, 2, PCI_COMMAND_IO | PCI_COMMAND_MEMORY);
     display_add_listener(f->display, &listener, f);
     clear_damage(f);
 }
@@ -68,6 +71,7 @@ static void set_up(Fixture *f, gconstpointer unused)
 static void tear_down(Fixture *f, gconstpointer unused)
 {
     display_remove_listener(f->display, &listener, f);
+    pci_bus_free(f->bus);
     device_free(&f->vga->pci.device);
     display_free(f->display);
     test_board_free(f->board);
@@ -768,6 +772,22 @@ static void test_mmio(Fixture *f, gconstpointer unused)
     g_assert_cmphex(space_load(memory, MMIO, 8), ==, UINT64_C(0x00ffffffffffff00));
 }
 
+/* What firmware and drivers look for: IDs, class, revision, BAR sizes, the BIOS as expansion ROM. */
+static void test_pci(Fixture *f, gconstpointer unused)
+{
+    PciDevice *pci = &f->vga->pci;
+    g_assert_cmphex(pci_config_read(pci, PCI_VENDOR_ID, 4), ==, 0x11111234);
+    g_assert_cmphex(pci_config_read(pci, PCI_REVISION, 4), ==, 0x03000002);
+    pci_config_write(pci, PCI_BAR0, 4, 0xffffffff);
+    g_assert_cmphex(pci_config_read(pci, PCI_BAR0, 4), ==, 0xff000008);
+    pci_config_write(pci, PCI_BAR0 + 8, 4, 0xffffffff);
+    g_assert_cmphex(pci_config_read(pci, PCI_BAR0 + 8, 4), ==, 0xfffff000);
+    if (!f->vga->rom_path)
+        return;
+    pci_config_write(pci, PCI_ROM_ADDRESS, 4, 0xfea00001);
+    g_assert_cmphex(space_load(f->board->board.memory, 0xfea00000, 2), ==, 0xaa55);
+}
+
 /* ---- ports ----------------------------------------------------------------------------------- */
 
 static void test_registers(Fixture *f, gconstpointer unused)
@@ -907,6 +927,7 @@ int main(int argc, char **argv)
     ADD(vbe_planar);
     ADD(vbe_hostile);
     ADD(mmio);
+    ADD(pci);
     ADD(registers);
     ADD(retrace);
     ADD(blank);
