@@ -71,7 +71,8 @@ static void null_free(CharBackend *backend)
 
 static const CharBackendOps null_ops = {.name = "none", .free = null_free};
 
-CharBackend *char_null_open(const char *argument, GMainContext *context, GRecMutex *lock, GError **error)
+CharBackend *char_null_open(const char *argument, GMainContext *context, GRecMutex *lock,
+                            GError **error)
 {
     CharBackend *backend = g_new0(CharBackend, 1);
     backend->ops = &null_ops;

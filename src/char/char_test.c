@@ -134,7 +134,8 @@ static void type(int fd, const char *text)
 
 static void test_specs(Fixture *f, gconstpointer unused)
 {
-    static const char *const bad[] = {"", "nothing", "stdi", "stdioo", "file", "file:", "unix:", "none:x", ":"};
+    static const char *const bad[] = {"",      "nothing", "stdi",   "stdioo", "file",
+                                      "file:", "unix:",   "none:x", ":"};
     for (unsigned i = 0; i < G_N_ELEMENTS(bad); i++) {
         g_autoptr(GError) error = NULL;
         g_assert_null(char_open(bad[i], f->context, &f->lock, &error));

@@ -47,7 +47,10 @@ static void memory_free(CharBackend *backend)
 }
 
 static const CharBackendOps memory_ops = {
-    .name = "memory", .write = memory_write, .accept_input = memory_accept_input, .free = memory_free,
+    .name = "memory",
+    .write = memory_write,
+    .accept_input = memory_accept_input,
+    .free = memory_free,
 };
 
 CharBackend *char_memory_new(GRecMutex *lock)

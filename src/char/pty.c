@@ -60,7 +60,10 @@ static void pty_free(CharBackend *backend)
 }
 
 static const CharBackendOps pty_ops = {
-    .name = "pty", .write = stream_write, .accept_input = stream_accept_input, .free = pty_free,
+    .name = "pty",
+    .write = stream_write,
+    .accept_input = stream_accept_input,
+    .free = pty_free,
 };
 
 /* The slave's side starts raw: a guest's bytes are not to be echoed or changed. */
@@ -74,7 +77,8 @@ static bool make_raw(const char *path)
     return tcsetattr(slave, TCSANOW, &mode) == 0;
 }
 
-CharBackend *char_pty_open(const char *argument, GMainContext *context, GRecMutex *lock, GError **error)
+CharBackend *char_pty_open(const char *argument, GMainContext *context, GRecMutex *lock,
+                           GError **error)
 {
     char path[128];
     auto_fd master = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);

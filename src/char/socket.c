@@ -38,7 +38,8 @@ static gboolean peer_arrived(int fd, GIOCondition condition, void *obj)
 static void watch_listener(UnixChar *self)
 {
     if (!self->accept_source)
-        self->accept_source = stream_watch(&self->stream, self->listener, G_IO_IN, peer_arrived, self);
+        self->accept_source =
+            stream_watch(&self->stream, self->listener, G_IO_IN, peer_arrived, self);
 }
 
 static void peer_left(Stream *stream)
@@ -61,7 +62,10 @@ static void unix_free(CharBackend *backend)
 }
 
 static const CharBackendOps unix_ops = {
-    .name = "unix", .write = stream_write, .accept_input = stream_accept_input, .free = unix_free,
+    .name = "unix",
+    .write = stream_write,
+    .accept_input = stream_accept_input,
+    .free = unix_free,
 };
 
 /* A socket file that nobody listens at was left by a process that died. */
@@ -71,7 +75,8 @@ static void remove_stale(const struct sockaddr_un *address)
     struct stat st;
     if (probe < 0 || lstat(address->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
         return;
-    if (connect(probe, (const struct sockaddr *)address, sizeof(*address)) < 0 && errno == ECONNREFUSED)
+    if (connect(probe, (const struct sockaddr *)address, sizeof(*address)) < 0 &&
+        errno == ECONNREFUSED)
         unlink(address->sun_path);
 }
 
@@ -92,13 +97,15 @@ static int listen_at(const char *path, GError **error)
         int code = errno;
         g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code), "listening at %s: %s%s", path,
                     g_strerror(code),
-                    code == EADDRINUSE ? " (another VM uses it, or a file of that name exists)" : "");
+                    code == EADDRINUSE ? " (another VM uses it, or a file of that name exists)"
+                                       : "");
         return -1;
     }
     return fd_steal(&fd);
 }
 
-CharBackend *char_unix_open(const char *argument, GMainContext *context, GRecMutex *lock, GError **error)
+CharBackend *char_unix_open(const char *argument, GMainContext *context, GRecMutex *lock,
+                            GError **error)
 {
     int listener = listen_at(argument, error);
     if (listener < 0)

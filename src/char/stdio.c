@@ -56,7 +56,10 @@ static void stdio_free(CharBackend *backend)
 }
 
 static const CharBackendOps stdio_ops = {
-    .name = "stdio", .write = stream_write, .accept_input = stream_accept_input, .free = stdio_free,
+    .name = "stdio",
+    .write = stream_write,
+    .accept_input = stream_accept_input,
+    .free = stdio_free,
 };
 
 /* A descriptor of our own for the same file; *ret_blocks: writes may block. -1: none to be had. */
@@ -92,7 +95,8 @@ CharBackend *char_stdio_new(int in, int out, GMainContext *context, GRecMutex *l
     return &stdio->stream.backend;
 }
 
-CharBackend *char_stdio_open(const char *argument, GMainContext *context, GRecMutex *lock, GError **error)
+CharBackend *char_stdio_open(const char *argument, GMainContext *context, GRecMutex *lock,
+                             GError **error)
 {
     return char_stdio_new(STDIN_FILENO, STDOUT_FILENO, context, lock, error);
 }
@@ -114,10 +118,14 @@ static void file_free(CharBackend *backend)
 }
 
 static const CharBackendOps file_ops = {
-    .name = "file", .write = stream_write, .accept_input = stream_accept_input, .free = file_free,
+    .name = "file",
+    .write = stream_write,
+    .accept_input = stream_accept_input,
+    .free = file_free,
 };
 
-CharBackend *char_file_open(const char *argument, GMainContext *context, GRecMutex *lock, GError **error)
+CharBackend *char_file_open(const char *argument, GMainContext *context, GRecMutex *lock,
+                            GError **error)
 {
     int fd = open(argument, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
     if (fd < 0) {

@@ -7,13 +7,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define READ_CHUNK 4096
+#define READ_CHUNK     4096
 #define BLOCKING_CHUNK 64 /* what a descriptor that polls writable takes without blocking */
-#define FAREWELL_MS 1000
+#define FAREWELL_MS    1000
 
 /* ---- sources --------------------------------------------------------------------------------- */
 
-GSource *stream_watch(Stream *stream, int fd, GIOCondition condition, GUnixFDSourceFunc fn, void *obj)
+GSource *stream_watch(Stream *stream, int fd, GIOCondition condition, GUnixFDSourceFunc fn,
+                      void *obj)
 {
     GSource *source = g_unix_fd_source_new(fd, condition);
     g_source_set_callback(source, G_SOURCE_FUNC(fn), obj, NULL);
@@ -207,8 +208,8 @@ static gboolean input_ready(int fd, GIOCondition condition, void *obj)
 static void watch_input(Stream *stream)
 {
     if (stream->in >= 0 && !stream->in_source)
-        stream->in_source = stream_watch(stream, stream->in, G_IO_IN | G_IO_HUP | G_IO_ERR,
-                                         input_ready, stream);
+        stream->in_source =
+            stream_watch(stream, stream->in, G_IO_IN | G_IO_HUP | G_IO_ERR, input_ready, stream);
 }
 
 void stream_accept_input(CharBackend *backend)

@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <termios.h>
 
-static const int fatal_signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE};
+static const int fatal_signals[] = {SIGHUP,  SIGINT, SIGQUIT, SIGTERM, SIGABRT,
+                                    SIGSEGV, SIGBUS, SIGILL,  SIGFPE};
 
 static struct termios saved;
 static atomic_int raw_fd = -1;
@@ -64,8 +65,8 @@ bool terminal_enter_raw(int fd, GError **error)
     }
     if (tcgetattr(fd, &saved) < 0) {
         int code = errno;
-        g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code), "reading the terminal's mode: %s",
-                    g_strerror(code));
+        g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code),
+                    "reading the terminal's mode: %s", g_strerror(code));
         return false;
     }
     if (!registered)

@@ -17,7 +17,8 @@ static void on_resized(void *obj, const Surface *surface)
     ((Watch *)obj)->resizes++;
 }
 
-static void on_damaged(void *obj, const Surface *surface, unsigned x, unsigned y, unsigned w, unsigned h)
+static void on_damaged(void *obj, const Surface *surface, unsigned x, unsigned y, unsigned w,
+                       unsigned h)
 {
     Watch *watch = obj;
     watch->damages++;
@@ -31,7 +32,10 @@ static void on_cursor(void *obj, const uint32_t *argb, unsigned w, unsigned h, i
 }
 
 static const DisplayListener listener = {
-    .name = "test", .resized = on_resized, .damaged = on_damaged, .cursor = on_cursor,
+    .name = "test",
+    .resized = on_resized,
+    .damaged = on_damaged,
+    .cursor = on_cursor,
 };
 
 static void test_damage(void)

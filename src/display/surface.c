@@ -5,7 +5,7 @@
 #include <string.h>
 
 #define REFRESH_MS 33 /* 30 Hz */
-#define MAX_SIDE 8192
+#define MAX_SIDE   8192
 
 typedef struct Listener {
     const DisplayListener *ops;
@@ -145,7 +145,8 @@ Surface *display_surface(Display *display)
 }
 
 /* The part of [start, start + size) within [0, limit); false when it is empty. */
-static bool clip(int64_t start, int64_t size, unsigned limit, unsigned *ret_start, unsigned *ret_size)
+static bool clip(int64_t start, int64_t size, unsigned limit, unsigned *ret_start,
+                 unsigned *ret_size)
 {
     int64_t end;
     if (size <= 0 || __builtin_add_overflow(start, size, &end))
@@ -174,12 +175,14 @@ void display_damage(Display *display, int64_t x, int64_t y, int64_t w, int64_t h
 
 #define CURSOR_MAX_SIDE 256
 
-void display_set_cursor(Display *display, const uint32_t *argb, unsigned w, unsigned h, int hot_x, int hot_y)
+void display_set_cursor(Display *display, const uint32_t *argb, unsigned w, unsigned h, int hot_x,
+                        int hot_y)
 {
     g_clear_pointer(&display->cursor.argb, g_free);
     display->cursor = (Cursor){0};
     if (argb && w && h && w <= CURSOR_MAX_SIDE && h <= CURSOR_MAX_SIDE)
-        display->cursor = (Cursor){g_memdup2(argb, (size_t)w * h * sizeof(*argb)), w, h, hot_x, hot_y};
+        display->cursor =
+            (Cursor){g_memdup2(argb, (size_t)w * h * sizeof(*argb)), w, h, hot_x, hot_y};
     for (unsigned i = 0; i < display->listeners->len; i++)
         show_cursor(display, &g_array_index(display->listeners, Listener, i));
 }

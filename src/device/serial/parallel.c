@@ -3,10 +3,19 @@
 #include "device/serial/parallel.h"
 
 enum {
-    STATUS_RESERVED = 0x07, STATUS_NO_ERROR = 0x08, STATUS_ONLINE = 0x10, STATUS_NO_ACK = 0x40,
+    STATUS_RESERVED = 0x07,
+    STATUS_NO_ERROR = 0x08,
+    STATUS_ONLINE = 0x10,
+    STATUS_NO_ACK = 0x40,
     STATUS_READY = 0x80,
 };
-enum { CONTROL_STROBE = 0x01, CONTROL_INIT = 0x04, CONTROL_SELECT = 0x08, CONTROL_IRQ = 0x10, CONTROL_READ = 0x20 };
+enum {
+    CONTROL_STROBE = 0x01,
+    CONTROL_INIT = 0x04,
+    CONTROL_SELECT = 0x08,
+    CONTROL_IRQ = 0x10,
+    CONTROL_READ = 0x20
+};
 
 static void acknowledge(Parallel *parallel)
 {
@@ -71,7 +80,10 @@ static void parallel_write(void *obj, uint64_t offset, unsigned size, uint64_t v
 }
 
 static const RegionOps parallel_ops = {
-    .name = "parallel", .read = parallel_read, .write = parallel_write, .max_access = 1,
+    .name = "parallel",
+    .read = parallel_read,
+    .write = parallel_write,
+    .max_access = 1,
 };
 
 static size_t parallel_can_receive(void *obj)
@@ -80,7 +92,8 @@ static size_t parallel_can_receive(void *obj)
 }
 
 static const CharFrontend parallel_frontend = {
-    .can_receive = parallel_can_receive, .writable = parallel_writable,
+    .can_receive = parallel_can_receive,
+    .writable = parallel_writable,
 };
 
 static bool parallel_create(Device *device, GError **error)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * A standard parallel port (SPP): 3 ports, with a printer that writes what it gets to a character
- * stream. Source: IEEE 1284-1994, compatibility mode; IBM PC/AT Technical Reference. Board lock held.
+ * stream. Source: IEEE 1284-1994, compatibility mode; IBM PC/AT Technical Reference. Board lock
+ * held.
  */
 #pragma once
 
@@ -14,7 +15,7 @@ typedef struct Parallel {
     IrqLine irq;
     CharBackend *chr; /* set before device_create; NULL: no printer */
     uint8_t data, control;
-    bool waiting; /* the printer is busy with a byte that the stream did not take yet … */
+    bool waiting;         /* the printer is busy with a byte that the stream did not take yet … */
     uint8_t waiting_byte; /* … this one */
 } Parallel;
 

@@ -4,29 +4,47 @@
  *
  *   0 RBR/THR, DLL   1 IER, DLM   2 IIR/FCR   3 LCR   4 MCR   5 LSR   6 MSR   7 SCR
  *
- * Invariant: after every change the wire is what update_irq() makes of the registers. A FIFO that is
- * off is one byte deep.
+ * Invariant: after every change the wire is what update_irq() makes of the registers. A FIFO that
+ * is off is one byte deep.
  */
 #include "device/serial/uart16550.h"
 
 #include "base/bits.h"
 
-#define CLOCK_HZ 1843200
+#define CLOCK_HZ         1843200
 #define POWER_ON_DIVISOR 12 /* 9600 baud */
 
 enum { IER_RECEIVE = 1, IER_TRANSMIT = 2, IER_LINE = 4, IER_MODEM = 8 };
 enum {
-    IIR_MODEM = 0x00, IIR_NONE = 0x01, IIR_TRANSMIT = 0x02, IIR_RECEIVE = 0x04, IIR_LINE = 0x06,
-    IIR_TIMEOUT = 0x0c, IIR_FIFOS = 0xc0,
+    IIR_MODEM = 0x00,
+    IIR_NONE = 0x01,
+    IIR_TRANSMIT = 0x02,
+    IIR_RECEIVE = 0x04,
+    IIR_LINE = 0x06,
+    IIR_TIMEOUT = 0x0c,
+    IIR_FIFOS = 0xc0,
 };
 enum { FCR_ENABLE = 0x01, FCR_CLEAR_RX = 0x02, FCR_CLEAR_TX = 0x04, FCR_DMA = 0x08 };
 enum { LCR_BREAK = 0x40, LCR_DLAB = 0x80 };
 enum { MCR_DTR = 0x01, MCR_RTS = 0x02, MCR_OUT1 = 0x04, MCR_OUT2 = 0x08, MCR_LOOP = 0x10 };
 enum {
-    LSR_READY = 0x01, LSR_OVERRUN = 0x02, LSR_BREAK = 0x10, LSR_THRE = 0x20, LSR_TEMT = 0x40,
-    LSR_FIFO_ERROR = 0x80, LSR_ERRORS = 0x1e, LSR_BYTE_ERRORS = 0x1c,
+    LSR_READY = 0x01,
+    LSR_OVERRUN = 0x02,
+    LSR_BREAK = 0x10,
+    LSR_THRE = 0x20,
+    LSR_TEMT = 0x40,
+    LSR_FIFO_ERROR = 0x80,
+    LSR_ERRORS = 0x1e,
+    LSR_BYTE_ERRORS = 0x1c,
 };
-enum { MSR_DELTAS = 0x0f, MSR_RING_ENDED = 0x04, MSR_CTS = 0x10, MSR_DSR = 0x20, MSR_RI = 0x40, MSR_DCD = 0x80 };
+enum {
+    MSR_DELTAS = 0x0f,
+    MSR_RING_ENDED = 0x04,
+    MSR_CTS = 0x10,
+    MSR_DSR = 0x20,
+    MSR_RI = 0x40,
+    MSR_DCD = 0x80
+};
 
 /* ---- FIFOs ----------------------------------------------------------------------------------- */
 
@@ -189,10 +207,11 @@ static uint8_t read_rbr(Uart16550 *uart)
 /* ---- transmitter ----------------------------------------------------------------------------- */
 
 /*
- * Drivers' interrupt handlers loop until the IIR is clear, and give up ("too much work for irq4") on
- * a transmitter that is always empty again. After this many bytes the next interrupt comes later.
+ * Drivers' interrupt handlers loop until the IIR is clear, and give up ("too much work for irq4")
+ * on a transmitter that is always empty again. After this many bytes the next interrupt comes
+ * later.
  */
-#define BURST_BYTES 1024
+#define BURST_BYTES    1024
 #define BURST_PAUSE_NS (100 * NS_PER_US)
 
 static void transmitter_empty(Uart16550 *uart)
@@ -201,8 +220,7 @@ static void transmitter_empty(Uart16550 *uart)
     if (uart->burst < BURST_BYTES)
         uart->thre_pending = true;
     else
-        timer_arm(&uart->thre_timer,
-                  clock_now_ns(uart->device.board->clock) + BURST_PAUSE_NS);
+        timer_arm(&uart->thre_timer, clock_now_ns(uart->device.board->clock) + BURST_PAUSE_NS);
 }
 
 static void thre_pause_over(void *obj)
@@ -420,13 +438,18 @@ static void uart_write(void *obj, uint64_t offset, unsigned size, uint64_t value
 }
 
 static const RegionOps uart_ops = {
-    .name = "uart16550", .read = uart_read, .write = uart_write, .max_access = 1,
+    .name = "uart16550",
+    .read = uart_read,
+    .write = uart_write,
+    .max_access = 1,
 };
 
 /* ---- device ---------------------------------------------------------------------------------- */
 
 static const CharFrontend uart_frontend = {
-    .can_receive = uart_can_receive, .receive = uart_receive, .writable = uart_writable,
+    .can_receive = uart_can_receive,
+    .receive = uart_receive,
+    .writable = uart_writable,
 };
 
 static bool uart_create(Device *device, GError **error)
@@ -468,10 +491,18 @@ static void uart_destroy(Device *device)
 }
 
 static const StateField fifo_fields[] = {
-    {.name = "data", .type = STATE_BYTES, .offset = offsetof(UartFifo, data),
-     .count = UART_FIFO_SIZE, .stride = 1, .since = 1},
-    {.name = "errors", .type = STATE_BYTES, .offset = offsetof(UartFifo, errors),
-     .count = UART_FIFO_SIZE, .stride = 1, .since = 1},
+    {.name = "data",
+     .type = STATE_BYTES,
+     .offset = offsetof(UartFifo, data),
+     .count = UART_FIFO_SIZE,
+     .stride = 1,
+     .since = 1},
+    {.name = "errors",
+     .type = STATE_BYTES,
+     .offset = offsetof(UartFifo, errors),
+     .count = UART_FIFO_SIZE,
+     .stride = 1,
+     .since = 1},
     STATE_FIELD(UartFifo, head, STATE_U8, 1),
     STATE_FIELD(UartFifo, count, STATE_U8, 1),
     STATE_LIST_END,

@@ -3,9 +3,9 @@
  * A 16550A UART: 8 ports, one wire, one character stream.
  *
  * Bytes leave at once, whatever the baud rate; the transmitter counts as full only while the
- * backend takes no more. The baud rate times the receiver's FIFO timeout. The interrupt is not gated by
- * OUT2 (boards do that; systems that never set OUT2 are many).
- * Source: National Semiconductor PC16550D data sheet, June 1995. Board lock held.
+ * backend takes no more. The baud rate times the receiver's FIFO timeout. The interrupt is not
+ * gated by OUT2 (boards do that; systems that never set OUT2 are many). Source: National
+ * Semiconductor PC16550D data sheet, June 1995. Board lock held.
  */
 #pragma once
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Register storms on the UART, with input arriving and a backend that takes a few bytes at a time. */
+/* Register storms on the UART, with input arriving and a backend that takes a few bytes at a time.
+ */
 #include "device/serial/uart16550.h"
 #include "device/test_board.h"
 

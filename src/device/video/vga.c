@@ -8,15 +8,15 @@
 
 #define VRAM_MIN MIB(1)
 #define VRAM_MAX MIB(256)
-#define ROM_MAX KIB(256)
+#define ROM_MAX  KIB(256)
 
 /* ---- reset ----------------------------------------------------------------------------------- */
 
 /* Sized like the memory it lives in: QEMU's numbers for the adapter's identity. */
-#define VGA_VENDOR 0x1234
-#define VGA_DEVICE 0x1111
+#define VGA_VENDOR   0x1234
+#define VGA_DEVICE   0x1111
 #define VGA_REVISION 2 /* says that BAR 2 has the block at 0x600 */
-#define VGA_CLASS 0x0300
+#define VGA_CLASS    0x0300
 
 static void clear_registers(Vga *vga)
 {
@@ -58,8 +58,8 @@ G_STATIC_ASSERT(G_N_ELEMENTS(port_pieces) == G_N_ELEMENTS(((Vga *)0)->port_mappi
 static void map_legacy(Vga *vga)
 {
     Board *board = vga->pci.device.board;
-    vga->window_mapping = space_map(board->memory, VGA_WINDOW_BASE, &vga->window, 0, VGA_WINDOW_SIZE,
-                                    SPACE_PRIORITY_BOARD, false);
+    vga->window_mapping = space_map(board->memory, VGA_WINDOW_BASE, &vga->window, 0,
+                                    VGA_WINDOW_SIZE, SPACE_PRIORITY_BOARD, false);
     space_begin(board->ports);
     for (unsigned i = 0; i < G_N_ELEMENTS(port_pieces); i++)
         vga->port_mappings[i] = space_map(board->ports, port_pieces[i].port, &vga->ports,
@@ -102,10 +102,12 @@ static bool vga_create(Device *device, GError **error)
 {
     Vga *vga = (Vga *)device;
     pci_device_init(&vga->pci, VGA_VENDOR, VGA_DEVICE, VGA_CLASS, 0, VGA_REVISION);
-    if (!is_power_of_two(vga->vram_size) || vga->vram_size < VRAM_MIN || vga->vram_size > VRAM_MAX) {
+    if (!is_power_of_two(vga->vram_size) || vga->vram_size < VRAM_MIN ||
+        vga->vram_size > VRAM_MAX) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
                     "VGA: %" G_GUINT64_FORMAT " bytes of video memory; choose a power of two from "
-                    "1 MiB (1048576) to 256 MiB (268435456)", vga->vram_size);
+                    "1 MiB (1048576) to 256 MiB (268435456)",
+                    vga->vram_size);
         return false;
     }
     vga->vram = ram_new("vga-vram", vga->vram_size, error);
@@ -154,7 +156,11 @@ static const StateField vga_state[] = {
     STATE_ARRAY(Vga, attr, STATE_U8, 1),
     STATE_FIELD(Vga, attr_data, STATE_BOOL, 1),
     STATE_FIELD(Vga, latch, STATE_U32, 1),
-    {.name = "dac", .type = STATE_BYTES, .offset = offsetof(Vga, dac), .count = 768, .stride = 1,
+    {.name = "dac",
+     .type = STATE_BYTES,
+     .offset = offsetof(Vga, dac),
+     .count = 768,
+     .stride = 1,
      .since = 1},
     STATE_FIELD(Vga, dac_mask, STATE_U8, 1),
     STATE_FIELD(Vga, dac_read_index, STATE_U8, 1),
@@ -184,9 +190,11 @@ static bool vga_loaded(Device *device, GError **error)
     if (!pci_device_loaded(&vga->pci, error))
         return false;
     if (vga->dac_component > 2 || !dispi_valid(vga)) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-                    "%s: the saved VGA state has registers that no guest can have set (or was saved "
-                    "with another size of video memory)", device->id);
+        g_set_error(
+            error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
+            "%s: the saved VGA state has registers that no guest can have set (or was saved "
+            "with another size of video memory)",
+            device->id);
         return false;
     }
     vga->redraw = true;
@@ -197,10 +205,15 @@ static bool vga_loaded(Device *device, GError **error)
 /* ---- the type -------------------------------------------------------------------------------- */
 
 static const DeviceOption vga_options[] = {
-    {.name = "vram-size", .type = OPTION_U64, .offset = offsetof(Vga, vram_size),
-     .default_value = "16777216", .max = VRAM_MAX,
+    {.name = "vram-size",
+     .type = OPTION_U64,
+     .offset = offsetof(Vga, vram_size),
+     .default_value = "16777216",
+     .max = VRAM_MAX,
      .help = "bytes of video memory, a power of two from 1 MiB to 256 MiB"},
-    {.name = "rom", .type = OPTION_STRING, .offset = offsetof(Vga, rom_path),
+    {.name = "rom",
+     .type = OPTION_STRING,
+     .offset = offsetof(Vga, rom_path),
      .help = "file of the VGA BIOS, shown to the guest as expansion ROM"},
     {0},
 };
@@ -241,7 +254,7 @@ static void set_ega_colors(uint8_t dac[768])
 }
 
 #define FONT_HEIGHT 16
-#define FONT_BYTES (256 * FONT_HEIGHT)
+#define FONT_BYTES  (256 * FONT_HEIGHT)
 
 /* Characters 0 to 2 (nothing, and two smiling faces) tell the 8×16 font from any other bytes. */
 static const uint8_t font_begin[3 * FONT_HEIGHT] = {

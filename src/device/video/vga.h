@@ -19,9 +19,18 @@
 #include "display/surface.h"
 
 enum {
-    VGA_DISPI_ID, VGA_DISPI_XRES, VGA_DISPI_YRES, VGA_DISPI_BPP, VGA_DISPI_ENABLE, VGA_DISPI_BANK,
-    VGA_DISPI_VIRT_WIDTH, VGA_DISPI_VIRT_HEIGHT, VGA_DISPI_X_OFFSET, VGA_DISPI_Y_OFFSET,
-    VGA_DISPI_MEMORY_64K, VGA_DISPI_COUNT,
+    VGA_DISPI_ID,
+    VGA_DISPI_XRES,
+    VGA_DISPI_YRES,
+    VGA_DISPI_BPP,
+    VGA_DISPI_ENABLE,
+    VGA_DISPI_BANK,
+    VGA_DISPI_VIRT_WIDTH,
+    VGA_DISPI_VIRT_HEIGHT,
+    VGA_DISPI_X_OFFSET,
+    VGA_DISPI_Y_OFFSET,
+    VGA_DISPI_MEMORY_64K,
+    VGA_DISPI_COUNT,
 };
 
 typedef struct Vga {
@@ -35,7 +44,7 @@ typedef struct Vga {
     Ram *vram; /* not part of the device's state: saved with the guest's memory */
     Region lfb, window, window_ram, ports, dispi_ports, mmio;
     SpaceMapping *window_mapping, *port_mappings[5], *dispi_mapping;
-    SpaceMapping *alias; /* window_ram over the legacy window … */
+    SpaceMapping *alias;   /* window_ram over the legacy window … */
     uint64_t alias_offset; /* … at this byte of vram, while `alias` */
 
     /* Registers: miscellaneous output, feature control, sequencer, graphics, CRT, attribute. */
@@ -44,8 +53,8 @@ typedef struct Vga {
     uint8_t gfx_index, gfx[9];
     uint8_t crtc_index, crtc[25];
     uint8_t attr_index, attr[21];
-    bool attr_data; /* the flip-flop: the next write to 0x3c0 is data */
-    uint32_t latch; /* plane 0 in the low byte */
+    bool attr_data;   /* the flip-flop: the next write to 0x3c0 is data */
+    uint32_t latch;   /* plane 0 in the low byte */
     uint8_t dac[768]; /* 6 or 8 bits each, as DISPI's DAC bit says */
     uint8_t dac_mask, dac_read_index, dac_write_index, dac_component;
     bool dac_reading;
@@ -61,8 +70,8 @@ typedef struct Vga {
 extern const DeviceType vga_type;
 
 /*
- * Puts the adapter into mode 3 (80×25 text, 720×400) as a VGA BIOS would, for kernels booted without
- * one. The 8×16 font comes out of the VGA BIOS of option "rom"; false when there is none to be
- * found: the mode is set, but the characters have no shapes.
+ * Puts the adapter into mode 3 (80×25 text, 720×400) as a VGA BIOS would, for kernels booted
+ * without one. The 8×16 font comes out of the VGA BIOS of option "rom"; false when there is none to
+ * be found: the mode is set, but the characters have no shapes.
  */
 bool vga_set_text_mode(Vga *vga);

@@ -2,9 +2,9 @@
 /*
  * Draws the picture of a VGA into its display's surface.
  *
- * A line is drawn when memory under it changed (dirty pages) or anything else might have (`redraw`),
- * and compared with what the surface shows: only the difference is damage. Bytes are read while the
- * guest may be writing them; a torn line is drawn again at the next refresh.
+ * A line is drawn when memory under it changed (dirty pages) or anything else might have
+ * (`redraw`), and compared with what the surface shows: only the difference is damage. Bytes are
+ * read while the guest may be writing them; a torn line is drawn again at the next refresh.
  */
 #include "device/video/vga_private.h"
 
@@ -180,7 +180,8 @@ static void damage_add(Vga *vga, Damage *damage, unsigned y, unsigned left, unsi
     *damage = (Damage){MIN(damage->left, left), MAX(damage->right, right), damage->top, y + 1};
 }
 
-static void show_line(Vga *vga, Surface *surface, unsigned y, const uint32_t *pixels, Damage *damage)
+static void show_line(Vga *vga, Surface *surface, unsigned y, const uint32_t *pixels,
+                      Damage *damage)
 {
     uint32_t *to = surface->pixels + (size_t)y * surface->stride;
     unsigned left = 0, right = surface->width;
@@ -202,8 +203,9 @@ static bool take_dirty(Vga *vga, const VgaGeometry *g, uint8_t *dirty)
     uint64_t start = 0, size = MIN(vga->vram_size, KIB(256));
     if (vga_dispi_enabled(vga)) {
         start = align_down(g->mode == VGA_LINEAR ? g->start : g->start * 4, GUEST_PAGE_SIZE);
-        size = align_up(g->pitch * g->height * (g->mode == VGA_LINEAR ? 1 : 4) + GUEST_PAGE_SIZE * 2,
-                        GUEST_PAGE_SIZE);
+        size =
+            align_up(g->pitch * g->height * (g->mode == VGA_LINEAR ? 1 : 4) + GUEST_PAGE_SIZE * 2,
+                     GUEST_PAGE_SIZE);
     }
     if (start >= vga->vram_size || size > vga->vram_size - start) {
         start = 0;

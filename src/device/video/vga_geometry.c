@@ -21,7 +21,8 @@ static unsigned vertical(const Vga *vga, unsigned value)
 
 static unsigned display_lines(const Vga *vga)
 {
-    unsigned end = vga->crtc[CRTC_V_DISPLAY_END] | overflow_bit(vga, 1, 8) | overflow_bit(vga, 6, 9);
+    unsigned end =
+        vga->crtc[CRTC_V_DISPLAY_END] | overflow_bit(vga, 1, 8) | overflow_bit(vga, 6, 9);
     return vertical(vga, end + 1);
 }
 
@@ -59,12 +60,14 @@ static VgaGeometry legacy_geometry(const Vga *vga)
     VgaGeometry g = {
         .mode = mode,
         .columns = crtc[CRTC_H_DISPLAY_END] + 1u,
-        .cell_width = mode == VGA_INDEXED ? 4 : nine ? 9 : 8,
+        .cell_width = mode == VGA_INDEXED ? 4
+                      : nine              ? 9
+                                          : 8,
         .doubling = crtc[CRTC_MAX_ROW] & 0x80 ? 2 : 1,
         .row_scans = (crtc[CRTC_MAX_ROW] & 0x1f) + 1u,
         .preset_scan = crtc[CRTC_PRESET_ROW] & 0x1f,
-        .start = (crtc[CRTC_START_HIGH] << 8 | crtc[CRTC_START_LOW]) +
-                 (crtc[CRTC_PRESET_ROW] >> 5 & 3),
+        .start =
+            (crtc[CRTC_START_HIGH] << 8 | crtc[CRTC_START_LOW]) + (crtc[CRTC_PRESET_ROW] >> 5 & 3),
         .pitch = crtc[CRTC_OFFSET] * 2u,
         .mask = VGA_PLANE_MASK,
     };

@@ -8,8 +8,8 @@
  *   write: rotate → set/reset → function with latch → bit mask → map mask
  *   read:  latch, then one plane or the colour compare
  *
- * Addresses of chain-4 and odd/even are packed (a real VGA leaves holes in the planes); the CRT side
- * (vga_geometry.c) undoes it. Source: IBM VGA, "Graphics Controller Registers".
+ * Addresses of chain-4 and odd/even are packed (a real VGA leaves holes in the planes); the CRT
+ * side (vga_geometry.c) undoes it. Source: IBM VGA, "Graphics Controller Registers".
  */
 #include "device/video/vga_private.h"
 
@@ -166,7 +166,10 @@ static void window_write(void *obj, uint64_t offset, unsigned size, uint64_t val
 }
 
 const RegionOps vga_window_ops = {
-    .name = "vga-window", .read = window_read, .write = window_write, .max_access = 8,
+    .name = "vga-window",
+    .read = window_read,
+    .write = window_write,
+    .max_access = 8,
 };
 
 /* Chain-4 with a data path that passes bytes on unchanged. */

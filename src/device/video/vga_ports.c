@@ -257,5 +257,8 @@ static void ports_write(void *obj, uint64_t offset, unsigned size, uint64_t valu
 
 /* A word is two bytes at two ports: index and data in one instruction. */
 const RegionOps vga_port_ops = {
-    .name = "vga-ports", .read = ports_read, .write = ports_write, .max_access = 1,
+    .name = "vga-ports",
+    .read = ports_read,
+    .write = ports_write,
+    .max_access = 1,
 };

@@ -27,8 +27,10 @@ static uint8_t *rgb_bytes(const Surface *surface)
 static bool write_image(const Surface *surface, FILE *file, const char *path, GError **error)
 {
     g_autofree uint8_t *bytes = rgb_bytes(surface);
-    png_image image = {.version = PNG_IMAGE_VERSION, .width = surface->width,
-                       .height = surface->height, .format = PNG_FORMAT_RGB};
+    png_image image = {.version = PNG_IMAGE_VERSION,
+                       .width = surface->width,
+                       .height = surface->height,
+                       .format = PNG_FORMAT_RGB};
     errno = 0;
     if (png_image_write_to_stdio(&image, file, 0, bytes, 0, NULL) && fflush(file) == 0)
         return true;
