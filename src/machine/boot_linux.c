@@ -189,7 +189,7 @@ static uint64_t linux_put_page_tables(DirectBoot *boot)
     space_write(memory, at + GUEST_PAGE_SIZE, table, sizeof(table));
     for (unsigned directory = 0; directory < 4; directory++) {
         for (unsigned i = 0; i < 512; i++)
-            table[i] = GUINT64_TO_LE(GIB(directory) + MIB(2) * i | 0x83);
+            table[i] = GUINT64_TO_LE((GIB(directory) + MIB(2) * i) | 0x83);
         space_write(memory, at + (2 + directory) * GUEST_PAGE_SIZE, table, sizeof(table));
     }
     return at;

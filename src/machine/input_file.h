@@ -3,6 +3,8 @@
 #pragma once
 
 #include <gio/gio.h>
+#include <stdbool.h>
+#include <stdint.h>
 
 /* `what` is how messages call it: "kernel". Fails on anything but a readable regular file of 1 to
  * `max_size` bytes. Any thread. */
