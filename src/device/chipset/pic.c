@@ -71,9 +71,6 @@ static void update(Pic *pic)
 {
     set_chip_line(&pic->chip[0], CASCADE, pending_input(&pic->chip[1], false) >= 0);
     bool level = pending_input(&pic->chip[0], true) >= 0;
-    if (!(pic->chip[0].lines & 1 << CASCADE))
-        pic->chip[0].irr &= ~(1 << CASCADE);
-    level = pending_input(&pic->chip[0], true) >= 0;
     if (level != pic->intr_level) {
         pic->intr_level = level;
         irq_set(pic->intr, level);
@@ -277,19 +274,21 @@ static void secondary_write(void *obj, uint64_t offset, unsigned size, uint64_t 
     pic_write(obj, 1, offset, value);
 }
 
-/* IRQ 0, 1, 2, 8 and 13 are edge-triggered for good. */
+/* IRQ 0, 1, 2, 8 and 13 are edge-triggered for good … */
 static const uint8_t elcr_mask[2] = {0xf8, 0xde};
+/* … but the cascade, whose INT pulses with every INTA, is best seen as a level. */
+static const uint8_t elcr_fixed[2] = {1 << CASCADE, 0};
 
 static uint64_t elcr_read(void *obj, uint64_t offset, unsigned size)
 {
     const Pic *pic = obj;
-    return pic->chip[offset].elcr;
+    return pic->chip[offset].elcr & elcr_mask[offset];
 }
 
 static void elcr_write(void *obj, uint64_t offset, unsigned size, uint64_t value)
 {
     Pic *pic = obj;
-    pic->chip[offset].elcr = value & elcr_mask[offset];
+    pic->chip[offset].elcr = (value & elcr_mask[offset]) | elcr_fixed[offset];
     update(pic);
 }
 
@@ -317,7 +316,7 @@ static void pic_reset(Device *device)
     Pic *pic = (Pic *)device;
     for (unsigned i = 0; i < 2; i++) {
         uint8_t lines = pic->chip[i].lines;
-        pic->chip[i] = (PicChip){.lines = lines, .lowest_priority = 7};
+        pic->chip[i] = (PicChip){.lines = lines, .lowest_priority = 7, .elcr = elcr_fixed[i]};
     }
     pic->chip[0].lines &= ~(1 << CASCADE);
     update(pic);
@@ -329,7 +328,7 @@ static bool pic_loaded(Device *device, GError **error)
     for (unsigned i = 0; i < 2; i++) {
         const PicChip *chip = &pic->chip[i];
         if (chip->lowest_priority > 7 || chip->init_step > 4 || chip->init_step == 1 ||
-            (chip->vector_base & 7) || (chip->elcr & ~elcr_mask[i])) {
+            (chip->vector_base & 7) || (chip->elcr & ~elcr_mask[i]) != elcr_fixed[i]) {
             g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
                         "the saved state of %s holds values that no 8259A can have", device->id);
             return false;
