@@ -43,17 +43,17 @@ static inline bool is_power_of_two(uint64_t value)
     return value && !(value & (value - 1));
 }
 
-#define BITS_DEFINE_ACCESS(bits, order, ORDER)                                                     \
-    static inline uint##bits##_t load_##order##bits(const void *from)                              \
-    {                                                                                              \
-        uint##bits##_t value;                                                                      \
-        memcpy(&value, from, sizeof(value));                                                       \
-        return GUINT##bits##_FROM_##ORDER(value);                                                  \
-    }                                                                                              \
-    static inline void store_##order##bits(void *to, uint##bits##_t value)                         \
-    {                                                                                              \
-        value = GUINT##bits##_TO_##ORDER(value);                                                   \
-        memcpy(to, &value, sizeof(value));                                                         \
+#define BITS_DEFINE_ACCESS(bits, order, ORDER)                             \
+    static inline uint##bits##_t load_##order##bits(const void *from)      \
+    {                                                                      \
+        uint##bits##_t value;                                              \
+        memcpy(&value, from, sizeof(value));                               \
+        return GUINT##bits##_FROM_##ORDER(value);                          \
+    }                                                                      \
+    static inline void store_##order##bits(void *to, uint##bits##_t value) \
+    {                                                                      \
+        value = GUINT##bits##_TO_##ORDER(value);                           \
+        memcpy(to, &value, sizeof(value));                                 \
     }
 
 BITS_DEFINE_ACCESS(16, le, LE)

@@ -3,9 +3,9 @@
  * A disk as a device sees it: asynchronous reads, writes, flushes, discards and zeroing of bytes.
  *
  * Submitting never blocks; the work is done off the vCPU threads. Completions come on the main
- * loop with the board lock held, once for each request, in any order; a request submitted after another has
- * completed sees its effect. A request and its buffers belong to the disk from submission to
- * completion. Offsets and sizes are bytes, multiples of `sector_size`.
+ * loop with the board lock held, once for each request, in any order; a request submitted after
+ * another has completed sees its effect. A request and its buffers belong to the disk from
+ * submission to completion. Offsets and sizes are bytes, multiples of `sector_size`.
  */
 #pragma once
 
@@ -20,8 +20,8 @@ typedef struct DiskRequest DiskRequest;
 typedef enum DiskOp {
     DISK_READ,
     DISK_WRITE,
-    DISK_FLUSH,       /* what completed before is on stable storage afterwards */
-    DISK_DISCARD,     /* contents undefined (zero where the format can) */
+    DISK_FLUSH,   /* what completed before is on stable storage afterwards */
+    DISK_DISCARD, /* contents undefined (zero where the format can) */
     DISK_WRITE_ZEROES,
 } DiskOp;
 
@@ -39,24 +39,25 @@ struct DiskRequest {
 };
 
 typedef struct DiskInfo {
-    uint64_t size;           /* bytes */
-    uint32_t sector_size;    /* 512 unless the image says otherwise */
+    uint64_t size;        /* bytes */
+    uint32_t sector_size; /* 512 unless the image says otherwise */
     bool read_only;
-    const char *format;      /* "raw" */
+    const char *format; /* "raw" */
     const char *path;
 } DiskInfo;
 
 typedef struct DiskOptions {
-    const char *format;      /* NULL: probe (with a warning by the caller for raw) */
+    const char *format; /* NULL: probe (with a warning by the caller for raw) */
     bool read_only;
 } DiskOptions;
 
 /*
- * Opens an image and locks it (OFD locks: shared for reading, exclusive for writing). Fails naming the file and what to do:
- * missing, no permission, in use by another VM, unknown format. Completions come on `context` with `lock` held.
+ * Opens an image and locks it (OFD locks: shared for reading, exclusive for writing). Fails naming
+ * the file and what to do: missing, no permission, in use by another VM, unknown format.
+ * Completions come on `context` with `lock` held.
  */
-Disk *disk_open(const char *path, const DiskOptions *options, GMainContext *context, GRecMutex *lock,
-                GError **error);
+Disk *disk_open(const char *path, const DiskOptions *options, GMainContext *context,
+                GRecMutex *lock, GError **error);
 /* Waits for requests in flight, flushes, unlocks. NULL is allowed. */
 void disk_close(Disk *disk);
 void disk_submit(Disk *disk, DiskRequest *request);

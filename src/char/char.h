@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * A character stream between a device (serial port, debug console) and the host: terminal, file, Unix
- * socket, nothing, or memory (tests).
+ * A character stream between a device (serial port, debug console) and the host: terminal, file,
+ * Unix socket, nothing, or memory (tests).
  *
  * A backend never blocks its caller: what the host can't take now is queued up to a cap; then
  * char_write() accepts less and `writable` is called later. All calls: board lock held.
@@ -41,8 +41,9 @@ struct CharBackend {
 };
 
 /*
- * From the text a user writes: "none", "stdio", "file:PATH", "unix:PATH" (a listening socket), "pty". Fails naming
- * the word and the choices, or the file and the reason. Callbacks come on `context`.
+ * From the text a user writes: "none", "stdio", "file:PATH", "unix:PATH" (a listening socket),
+ * "pty". Fails naming the word and the choices, or the file and the reason. Callbacks come on
+ * `context`.
  */
 CharBackend *char_open(const char *spec, GMainContext *context, GRecMutex *lock, GError **error);
 /* NULL is allowed. Output that was accepted is written out first, except to a stuck peer. */

@@ -2,8 +2,8 @@
 /*
  * CPU models: which CPU the guest sees.
  *
- * A model is a set of features and a table of CPUID leaves made from it. Features that the host or the
- * engine lacks are taken out, with a line for the user when the model promised them.
+ * A model is a set of features and a table of CPUID leaves made from it. Features that the host or
+ * the engine lacks are taken out, with a line for the user when the model promised them.
  */
 #pragma once
 
@@ -11,17 +11,83 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Features that code asks for by name; values index CpuModel.features. One row each in cpuid.c says in which leaf,
- * register and bit it is (SDM 2A CPUID; APM 3 for 8000_0001). */
+/* Features that code asks for by name; values index CpuModel.features. One row each in cpuid.c says
+ * in which leaf, register and bit it is (SDM 2A CPUID; APM 3 for 8000_0001). */
 typedef enum CpuFeature {
-    CPU_FPU, CPU_VME, CPU_DE, CPU_PSE, CPU_TSC, CPU_MSR, CPU_PAE, CPU_MCE, CPU_CX8, CPU_APIC, CPU_SEP,
-    CPU_MTRR, CPU_PGE, CPU_MCA, CPU_CMOV, CPU_PAT, CPU_PSE36, CPU_CLFLUSH, CPU_MMX, CPU_FXSR, CPU_SSE, CPU_SSE2,
-    CPU_SSE3, CPU_PCLMULQDQ, CPU_MONITOR, CPU_SSSE3, CPU_FMA, CPU_CX16, CPU_PCID, CPU_SSE41, CPU_SSE42, CPU_X2APIC,
-    CPU_MOVBE, CPU_POPCNT, CPU_TSC_DEADLINE, CPU_AES, CPU_XSAVE, CPU_AVX, CPU_F16C, CPU_RDRAND, CPU_HYPERVISOR,
-    CPU_FSGSBASE, CPU_TSC_ADJUST, CPU_BMI1, CPU_AVX2, CPU_SMEP, CPU_BMI2, CPU_ERMS, CPU_INVPCID, CPU_RDSEED, CPU_ADX, CPU_SMAP,
-    CPU_CLFLUSHOPT, CPU_CLWB, CPU_SHA, CPU_UMIP, CPU_RDPID, CPU_VAES, CPU_VPCLMULQDQ, CPU_GFNI, CPU_FSRM, CPU_ARCH_CAPABILITIES,
-    CPU_XSAVEOPT, CPU_XSAVEC, CPU_XGETBV1,
-    CPU_LAHF_LM, CPU_ABM /* LZCNT */, CPU_PREFETCHW, CPU_SYSCALL, CPU_NX, CPU_PDPE1GB, CPU_RDTSCP, CPU_LM, CPU_INVARIANT_TSC,
+    CPU_FPU,
+    CPU_VME,
+    CPU_DE,
+    CPU_PSE,
+    CPU_TSC,
+    CPU_MSR,
+    CPU_PAE,
+    CPU_MCE,
+    CPU_CX8,
+    CPU_APIC,
+    CPU_SEP,
+    CPU_MTRR,
+    CPU_PGE,
+    CPU_MCA,
+    CPU_CMOV,
+    CPU_PAT,
+    CPU_PSE36,
+    CPU_CLFLUSH,
+    CPU_MMX,
+    CPU_FXSR,
+    CPU_SSE,
+    CPU_SSE2,
+    CPU_SSE3,
+    CPU_PCLMULQDQ,
+    CPU_MONITOR,
+    CPU_SSSE3,
+    CPU_FMA,
+    CPU_CX16,
+    CPU_PCID,
+    CPU_SSE41,
+    CPU_SSE42,
+    CPU_X2APIC,
+    CPU_MOVBE,
+    CPU_POPCNT,
+    CPU_TSC_DEADLINE,
+    CPU_AES,
+    CPU_XSAVE,
+    CPU_AVX,
+    CPU_F16C,
+    CPU_RDRAND,
+    CPU_HYPERVISOR,
+    CPU_FSGSBASE,
+    CPU_TSC_ADJUST,
+    CPU_BMI1,
+    CPU_AVX2,
+    CPU_SMEP,
+    CPU_BMI2,
+    CPU_ERMS,
+    CPU_INVPCID,
+    CPU_RDSEED,
+    CPU_ADX,
+    CPU_SMAP,
+    CPU_CLFLUSHOPT,
+    CPU_CLWB,
+    CPU_SHA,
+    CPU_UMIP,
+    CPU_RDPID,
+    CPU_VAES,
+    CPU_VPCLMULQDQ,
+    CPU_GFNI,
+    CPU_FSRM,
+    CPU_ARCH_CAPABILITIES,
+    CPU_XSAVEOPT,
+    CPU_XSAVEC,
+    CPU_XGETBV1,
+    CPU_LAHF_LM,
+    CPU_ABM /* LZCNT */,
+    CPU_PREFETCHW,
+    CPU_SYSCALL,
+    CPU_NX,
+    CPU_PDPE1GB,
+    CPU_RDTSCP,
+    CPU_LM,
+    CPU_INVARIANT_TSC,
     CPU_FEATURE_COUNT
 } CpuFeature;
 
@@ -41,13 +107,14 @@ typedef struct CpuModel {
 } CpuModel;
 
 /*
- * The model of that name ("host", "x86-64-v1" … "x86-64-v3", "486", "pentium3", each optionally followed by
- * ",+feature,-feature") for a VM of `vcpu_count` CPUs. `allowed` (CPU_FEATURE_COUNT long) is what the engine can do on this host.
- * Fails on an unknown name or feature, listing the choices. `ret_missing` (may be NULL): names of features the model has but
- * the engine can't give, or NULL.
+ * The model of that name ("host", "x86-64-v1" … "x86-64-v3", "486", "pentium3", each optionally
+ * followed by
+ * ",+feature,-feature") for a VM of `vcpu_count` CPUs. `allowed` (CPU_FEATURE_COUNT long) is what
+ * the engine can do on this host. Fails on an unknown name or feature, listing the choices.
+ * `ret_missing` (may be NULL): names of features the model has but the engine can't give, or NULL.
  */
-CpuModel *cpu_model_new(const char *name, const bool *allowed, unsigned vcpu_count, char **ret_missing,
-                        GError **error);
+CpuModel *cpu_model_new(const char *name, const bool *allowed, unsigned vcpu_count,
+                        char **ret_missing, GError **error);
 void cpu_model_free(CpuModel *model);
 static inline bool cpu_has(const CpuModel *model, CpuFeature feature)
 {
@@ -58,8 +125,9 @@ const char *const *cpu_model_names(void);
 /* What the host CPU has. */
 void cpu_host_features(bool *ret_features);
 
-/* What the CPUID instruction of vCPU `index` returns, given its CR4 and XCR0 (OSXSAVE, XSAVE sizes). Any thread. */
-CpuidValue cpu_model_cpuid(const CpuModel *model, unsigned index, uint64_t cr4, uint64_t xcr0, uint64_t apic_base,
-                           uint32_t leaf, uint32_t subleaf);
+/* What the CPUID instruction of vCPU `index` returns, given its CR4 and XCR0 (OSXSAVE, XSAVE
+ * sizes). Any thread. */
+CpuidValue cpu_model_cpuid(const CpuModel *model, unsigned index, uint64_t cr4, uint64_t xcr0,
+                           uint64_t apic_base, uint32_t leaf, uint32_t subleaf);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CpuModel, cpu_model_free)

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The CPU engines behind one interface: what runs guest code. KVM, the interpreter and the translator are equals.
+ * The CPU engines behind one interface: what runs guest code. KVM, the interpreter and the
+ * translator are equals.
  *
  *   Vm    one machine's CPUs: its engine, address spaces, CPU model
  *   Vcpu  one CPU, with a thread of its own that vcpu.c drives:
  *
  *     vcpu thread: service requests → wait while halted/paused → engine->run() → handle exit → …
  *
- * Safe points: a vCPU thread is at a safe point while it is not inside engine->run(), and whenever run() calls
- * vcpu_safe_point(). Work and exclusive sections happen at safe points only.
+ * Safe points: a vCPU thread is at a safe point while it is not inside engine->run(), and whenever
+ * run() calls vcpu_safe_point(). Work and exclusive sections happen at safe points only.
  */
 #pragma once
 
@@ -40,7 +41,8 @@ struct Engine {
     bool (*probe)(GError **error);
     /* The CPU features it can give a guest on this host (CPU_FEATURE_COUNT long). */
     void (*features)(bool *ret_features);
-    /* Called once each, before any vCPU runs; engine data goes to vm->engine_data, vcpu->engine_data. */
+    /* Called once each, before any vCPU runs; engine data goes to vm->engine_data,
+     * vcpu->engine_data. */
     bool (*vm_init)(Vm *vm, GError **error);
     void (*vm_clear)(Vm *vm);
     bool (*vcpu_init)(Vcpu *vcpu, GError **error);
@@ -48,8 +50,8 @@ struct Engine {
     /* vCPU thread. Runs guest code until something is to be done outside. Delivers interrupts from
      * vcpu->intc and pending NMIs itself. */
     VcpuExit (*run)(Vcpu *vcpu);
-    /* Any thread: a running run() comes back soon; if it is not running, its next call returns at once
-     * after having looked for interrupts. */
+    /* Any thread: a running run() comes back soon; if it is not running, its next call returns at
+     * once after having looked for interrupts. */
     void (*kick)(Vcpu *vcpu);
     /* vCPU at a safe point. get_state takes everything; set_state validates nothing. */
     void (*get_state)(Vcpu *vcpu, CpuState *state);
@@ -66,10 +68,12 @@ struct Engine {
 extern const Engine engine_kvm;
 extern const Engine engine_interp;
 
-/* The engine of that name; "auto" picks the fastest that can run stock guests here, "soft" the fastest
- * software engine. `ret_why` (may be NULL) gets one line saying why auto did not take KVM, or NULL. */
+/* The engine of that name; "auto" picks the fastest that can run stock guests here, "soft" the
+ * fastest software engine. `ret_why` (may be NULL) gets one line saying why auto did not take KVM,
+ * or NULL. */
 const Engine *engine_find(const char *name, char **ret_why, GError **error);
-/* A long text for `ospite doctor`: what the host has, which engine will be used, what to expect, how to improve. */
+/* A long text for `ospite doctor`: what the host has, which engine will be used, what to expect,
+ * how to improve. */
 char *engine_report(void);
 
 struct Vm {
@@ -110,11 +114,12 @@ struct Vcpu {
     void *intc_obj;
     _Atomic uint32_t requests;
     uint8_t sipi_vector;
-    /* What vcpu.c needs to know without asking the engine; the engine keeps them right at safe points. */
+    /* What vcpu.c needs to know without asking the engine; the engine keeps them right at safe
+     * points. */
     CpuActivity activity;
     bool interrupts_enabled; /* IF set and no shadow, valid while halted */
     bool nmi_blocked;
-    char *error;      /* after VCPU_EXIT_ERROR, owned */
+    char *error; /* after VCPU_EXIT_ERROR, owned */
     GThread *thread;
     struct VcpuSync *sync; /* vm.c */
 };
@@ -129,7 +134,8 @@ Vm *vm_new(const Engine *engine, AddressSpace *memory, AddressSpace *ports, cons
 void vm_free(Vm *vm);
 /* Main loop thread. Start or go on; idempotent. */
 void vm_resume(Vm *vm);
-/* Returns when every vCPU stands at a safe point outside run(). Must be called without the board lock. */
+/* Returns when every vCPU stands at a safe point outside run(). Must be called without the board
+ * lock. */
 void vm_pause(Vm *vm);
 /* Paused VMs only. */
 void vm_reset(Vm *vm);
@@ -138,18 +144,20 @@ void vcpu_set_state(Vcpu *vcpu, const CpuState *state);
 
 /* Any thread: asks for attention. */
 void vcpu_request(Vcpu *vcpu, uint32_t requests);
-/* Runs fn on the vCPU's thread at a safe point and waits for it (at once when called from that thread). */
+/* Runs fn on the vCPU's thread at a safe point and waits for it (at once when called from that
+ * thread). */
 void vcpu_run_on(Vcpu *vcpu, void (*fn)(Vcpu *vcpu, void *data), void *data);
 /*
- * Exclusive section: no other vCPU of the VM executes guest code between begin and end. May be called from a vCPU
- * thread (in run(), `self`) or any other thread (`self` NULL); nests; other requesters wait. Must not be called with the
- * board lock held from a vCPU thread while others may wait for that lock in run(): MMIO dispatch is a safe point
- * (vcpu_leave/vcpu_enter surround it in the engines).
+ * Exclusive section: no other vCPU of the VM executes guest code between begin and end. May be
+ * called from a vCPU thread (in run(), `self`) or any other thread (`self` NULL); nests; other
+ * requesters wait. Must not be called with the board lock held from a vCPU thread while others may
+ * wait for that lock in run(): MMIO dispatch is a safe point (vcpu_leave/vcpu_enter surround it in
+ * the engines).
  */
 void vm_exclusive_begin(Vm *vm, Vcpu *self);
 void vm_exclusive_end(Vm *vm, Vcpu *self);
-/* Engines: run() calls these around anything that can block (MMIO dispatch, waiting); between them the vCPU counts as at a
- * safe point. Cheap: one atomic each when nobody waits. */
+/* Engines: run() calls these around anything that can block (MMIO dispatch, waiting); between them
+ * the vCPU counts as at a safe point. Cheap: one atomic each when nobody waits. */
 void vcpu_leave(Vcpu *vcpu);
 void vcpu_enter(Vcpu *vcpu);
 /* Whether a halted vCPU has a reason to run again. */

@@ -2,8 +2,8 @@
 /*
  * The seam between a CPU and its local interrupt controller.
  *
- * Intc is what a vCPU asks of its local APIC; IntcCpuOps is what the APIC asks of its CPU. Both are called from any
- * thread unless said otherwise; neither side holds the board lock.
+ * Intc is what a vCPU asks of its local APIC; IntcCpuOps is what the APIC asks of its CPU. Both are
+ * called from any thread unless said otherwise; neither side holds the board lock.
  */
 #pragma once
 
@@ -36,6 +36,6 @@ typedef struct IntcCpuOps {
     void (*nmi)(void *vcpu);
     void (*init)(void *vcpu);
     void (*startup)(void *vcpu, uint8_t vector);
-    uint64_t (*tsc)(void *vcpu);    /* the guest's counter now */
+    uint64_t (*tsc)(void *vcpu); /* the guest's counter now */
     uint64_t (*tsc_hz)(void *vcpu);
 } IntcCpuOps;

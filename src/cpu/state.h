@@ -11,11 +11,28 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { GPR_RAX, GPR_RCX, GPR_RDX, GPR_RBX, GPR_RSP, GPR_RBP, GPR_RSI, GPR_RDI,
-       GPR_R8, GPR_R9, GPR_R10, GPR_R11, GPR_R12, GPR_R13, GPR_R14, GPR_R15,
-       GPR_NONE, /* always 0: stands for an absent base or index */
-       GPR_BLOCK_RIP, /* software engines: RIP at the start of the running block, base of RIP-relative operands */
-       GPR_COUNT };
+enum {
+    GPR_RAX,
+    GPR_RCX,
+    GPR_RDX,
+    GPR_RBX,
+    GPR_RSP,
+    GPR_RBP,
+    GPR_RSI,
+    GPR_RDI,
+    GPR_R8,
+    GPR_R9,
+    GPR_R10,
+    GPR_R11,
+    GPR_R12,
+    GPR_R13,
+    GPR_R14,
+    GPR_R15,
+    GPR_NONE,      /* always 0: stands for an absent base or index */
+    GPR_BLOCK_RIP, /* software engines: RIP at the start of the running block, base of RIP-relative
+                      operands */
+    GPR_COUNT
+};
 
 enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_COUNT };
 
@@ -27,11 +44,22 @@ typedef struct Segment {
 } Segment;
 
 enum {
-    SEGMENT_TYPE = 0xf, SEGMENT_CODE = 0x8, SEGMENT_ACCESSED = 0x1,
-    SEGMENT_WRITABLE = 0x2 /* data */, SEGMENT_READABLE = 0x2 /* code */,
-    SEGMENT_EXPAND_DOWN = 0x4 /* data */, SEGMENT_CONFORMING = 0x4 /* code */,
-    SEGMENT_S = 1 << 4, SEGMENT_DPL_SHIFT = 5, SEGMENT_DPL = 3 << 5, SEGMENT_P = 1 << 7, SEGMENT_AVL = 1 << 12,
-    SEGMENT_L = 1 << 13, SEGMENT_DB = 1 << 14, SEGMENT_G = 1 << 15, SEGMENT_UNUSABLE = 1 << 16,
+    SEGMENT_TYPE = 0xf,
+    SEGMENT_CODE = 0x8,
+    SEGMENT_ACCESSED = 0x1,
+    SEGMENT_WRITABLE = 0x2 /* data */,
+    SEGMENT_READABLE = 0x2 /* code */,
+    SEGMENT_EXPAND_DOWN = 0x4 /* data */,
+    SEGMENT_CONFORMING = 0x4 /* code */,
+    SEGMENT_S = 1 << 4,
+    SEGMENT_DPL_SHIFT = 5,
+    SEGMENT_DPL = 3 << 5,
+    SEGMENT_P = 1 << 7,
+    SEGMENT_AVL = 1 << 12,
+    SEGMENT_L = 1 << 13,
+    SEGMENT_DB = 1 << 14,
+    SEGMENT_G = 1 << 15,
+    SEGMENT_UNUSABLE = 1 << 16,
 };
 
 typedef struct DescriptorTable {
@@ -40,9 +68,22 @@ typedef struct DescriptorTable {
 } DescriptorTable;
 
 enum {
-    FLAG_CF = 1 << 0, FLAG_PF = 1 << 2, FLAG_AF = 1 << 4, FLAG_ZF = 1 << 6, FLAG_SF = 1 << 7, FLAG_TF = 1 << 8,
-    FLAG_IF = 1 << 9, FLAG_DF = 1 << 10, FLAG_OF = 1 << 11, FLAG_IOPL = 3 << 12, FLAG_NT = 1 << 14,
-    FLAG_RF = 1 << 16, FLAG_VM = 1 << 17, FLAG_AC = 1 << 18, FLAG_VIF = 1 << 19, FLAG_VIP = 1 << 20,
+    FLAG_CF = 1 << 0,
+    FLAG_PF = 1 << 2,
+    FLAG_AF = 1 << 4,
+    FLAG_ZF = 1 << 6,
+    FLAG_SF = 1 << 7,
+    FLAG_TF = 1 << 8,
+    FLAG_IF = 1 << 9,
+    FLAG_DF = 1 << 10,
+    FLAG_OF = 1 << 11,
+    FLAG_IOPL = 3 << 12,
+    FLAG_NT = 1 << 14,
+    FLAG_RF = 1 << 16,
+    FLAG_VM = 1 << 17,
+    FLAG_AC = 1 << 18,
+    FLAG_VIF = 1 << 19,
+    FLAG_VIP = 1 << 20,
     FLAG_ID = 1 << 21,
     FLAGS_ARITHMETIC = FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF,
 };
@@ -59,24 +100,24 @@ enum {
 #define CR0_CD (1u << 30)
 #define CR0_PG (1u << 31)
 
-#define CR4_VME (1u << 0)
-#define CR4_PVI (1u << 1)
-#define CR4_TSD (1u << 2)
-#define CR4_DE (1u << 3)
-#define CR4_PSE (1u << 4)
-#define CR4_PAE (1u << 5)
-#define CR4_MCE (1u << 6)
-#define CR4_PGE (1u << 7)
-#define CR4_PCE (1u << 8)
-#define CR4_OSFXSR (1u << 9)
+#define CR4_VME        (1u << 0)
+#define CR4_PVI        (1u << 1)
+#define CR4_TSD        (1u << 2)
+#define CR4_DE         (1u << 3)
+#define CR4_PSE        (1u << 4)
+#define CR4_PAE        (1u << 5)
+#define CR4_MCE        (1u << 6)
+#define CR4_PGE        (1u << 7)
+#define CR4_PCE        (1u << 8)
+#define CR4_OSFXSR     (1u << 9)
 #define CR4_OSXMMEXCPT (1u << 10)
-#define CR4_UMIP (1u << 11)
-#define CR4_LA57 (1u << 12)
-#define CR4_FSGSBASE (1u << 16)
-#define CR4_PCIDE (1u << 17)
-#define CR4_OSXSAVE (1u << 18)
-#define CR4_SMEP (1u << 20)
-#define CR4_SMAP (1u << 21)
+#define CR4_UMIP       (1u << 11)
+#define CR4_LA57       (1u << 12)
+#define CR4_FSGSBASE   (1u << 16)
+#define CR4_PCIDE      (1u << 17)
+#define CR4_OSXSAVE    (1u << 18)
+#define CR4_SMEP       (1u << 20)
+#define CR4_SMAP       (1u << 21)
 
 #define EFER_SCE (1u << 0)
 #define EFER_LME (1u << 8)
@@ -87,8 +128,8 @@ enum {
 #define XCR0_SSE (1u << 1)
 #define XCR0_AVX (1u << 2)
 
-/* The FXSAVE image's first 32 bytes and registers, in the layout of the 64-bit form, then the upper halves of
- * YMM: what FXSAVE and the standard XSAVE format hold (SDM 1 10.5.1, 13.4). */
+/* The FXSAVE image's first 32 bytes and registers, in the layout of the 64-bit form, then the upper
+ * halves of YMM: what FXSAVE and the standard XSAVE format hold (SDM 1 10.5.1, 13.4). */
 typedef struct FpuState {
     uint16_t fcw, fsw;
     uint8_t ftw_abridged; /* bit n: physical register n is not empty */
@@ -96,14 +137,14 @@ typedef struct FpuState {
     uint16_t fop;
     uint64_t fip, fdp; /* in protected mode of 32 bits: selector in bits 47:32 */
     uint32_t mxcsr, mxcsr_mask;
-    uint8_t st[8][16] __attribute__((aligned(16)));   /* ST(0) … relative to TOP, 80 bits each */
+    uint8_t st[8][16] __attribute__((aligned(16))); /* ST(0) … relative to TOP, 80 bits each */
     uint8_t xmm[16][16] __attribute__((aligned(16)));
     uint8_t ymm_high[16][16] __attribute__((aligned(16)));
 } FpuState;
 
 typedef enum CpuActivity { CPU_ACTIVE, CPU_HALTED, CPU_WAIT_SIPI, CPU_SHUTDOWN } CpuActivity;
 
-#define MTRR_FIXED_COUNT 11
+#define MTRR_FIXED_COUNT    11
 #define MTRR_VARIABLE_COUNT 8
 
 typedef struct CpuState {
@@ -117,7 +158,7 @@ typedef struct CpuState {
     uint64_t efer, star, lstar, cstar, sfmask, kernel_gs_base;
     uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
     uint64_t pat, tsc_aux, misc_enable, spec_ctrl, xss;
-    uint64_t tsc;        /* the counter's value when the state was taken */
+    uint64_t tsc; /* the counter's value when the state was taken */
     uint64_t tsc_adjust, tsc_deadline;
     uint64_t apic_base;
     uint64_t mtrr_def_type, mtrr_fixed[MTRR_FIXED_COUNT];
@@ -130,6 +171,6 @@ typedef struct CpuState {
     bool a20_masked; /* address bit 20 reads as 0 */
 } CpuState;
 
-/* The state after power-on or RESET (`init` false) or INIT (true: caches, FPU, most MSRs and TSC keep their
- * values). SDM 3A table 9-1. The BSP starts at f000:fff0, others wait for SIPI. */
+/* The state after power-on or RESET (`init` false) or INIT (true: caches, FPU, most MSRs and TSC
+ * keep their values). SDM 3A table 9-1. The BSP starts at f000:fff0, others wait for SIPI. */
 void cpu_state_reset(CpuState *state, bool bootstrap_processor, bool init);

@@ -26,10 +26,10 @@ typedef struct Device Device;
 typedef struct DeviceType DeviceType;
 
 typedef enum BoardRequest {
-    BOARD_RESET,     /* hard reset of the whole machine, at the next safe point */
-    BOARD_POWEROFF,  /* the guest turned itself off */
-    BOARD_SUSPEND,   /* S3 */
-    BOARD_EXIT,      /* isa-debug-exit: leave with the status in `value` */
+    BOARD_RESET,    /* hard reset of the whole machine, at the next safe point */
+    BOARD_POWEROFF, /* the guest turned itself off */
+    BOARD_SUSPEND,  /* S3 */
+    BOARD_EXIT,     /* isa-debug-exit: leave with the status in `value` */
 } BoardRequest;
 
 /* What the machine offers to every device. */
@@ -50,8 +50,8 @@ typedef struct Board {
 /* ---- options ------------------------------------------------------------------------------- */
 
 typedef enum DeviceOptionType {
-    OPTION_BOOL,   /* bool: "on" or "off" */
-    OPTION_U32,    /* uint32_t: decimal or 0x… */
+    OPTION_BOOL, /* bool: "on" or "off" */
+    OPTION_U32,  /* uint32_t: decimal or 0x… */
     OPTION_U64,
     OPTION_STRING, /* char *, owned by the device */
 } DeviceOptionType;
@@ -59,9 +59,9 @@ typedef enum DeviceOptionType {
 typedef struct DeviceOption {
     const char *name; /* lower-case-with-dashes */
     DeviceOptionType type;
-    size_t offset; /* in the device's struct */
+    size_t offset;             /* in the device's struct */
     const char *default_value; /* as text; NULL: zero */
-    uint64_t max;  /* OPTION_U32, OPTION_U64: the largest value allowed; 0: any */
+    uint64_t max;              /* OPTION_U32, OPTION_U64: the largest value allowed; 0: any */
     const char *help;
 } DeviceOption;
 
@@ -84,53 +84,55 @@ typedef struct StateField {
     const char *name;
     StateType type;
     size_t offset;
-    uint32_t count;   /* elements; 1 for a plain field */
-    uint32_t stride;  /* bytes from one element to the next */
-    uint32_t since;   /* the state_version that brought it; absent in older states, it keeps its reset value */
+    uint32_t count;  /* elements; 1 for a plain field */
+    uint32_t stride; /* bytes from one element to the next */
+    uint32_t since; /* the state_version that brought it; absent in older states, it keeps its reset
+                       value */
     const struct StateField *fields; /* STATE_STRUCT */
 } StateField;
 
-#define STATE_FIELD(Type, member, kind, since_version)                                             \
-    {                                                                                              \
-        .name = #member, .type = kind, .offset = offsetof(Type, member), .count = 1,               \
-        .stride = sizeof(((Type *)0)->member), .since = since_version                              \
+#define STATE_FIELD(Type, member, kind, since_version)                               \
+    {                                                                                \
+        .name = #member, .type = kind, .offset = offsetof(Type, member), .count = 1, \
+        .stride = sizeof(((Type *)0)->member), .since = since_version                \
     }
 /* A fixed array of scalars. */
-#define STATE_ARRAY(Type, member, kind, since_version)                                             \
-    {                                                                                              \
-        .name = #member, .type = kind, .offset = offsetof(Type, member),                           \
-        .count = G_N_ELEMENTS(((Type *)0)->member), .stride = sizeof(((Type *)0)->member[0]),      \
-        .since = since_version                                                                     \
+#define STATE_ARRAY(Type, member, kind, since_version)                                        \
+    {                                                                                         \
+        .name = #member, .type = kind, .offset = offsetof(Type, member),                      \
+        .count = G_N_ELEMENTS(((Type *)0)->member), .stride = sizeof(((Type *)0)->member[0]), \
+        .since = since_version                                                                \
     }
 /* A fixed array of structs (use a member of one element for a single struct: &x is x[1]). */
-#define STATE_STRUCTS(Type, member, struct_fields, since_version)                                  \
-    {                                                                                              \
-        .name = #member, .type = STATE_STRUCT, .offset = offsetof(Type, member),                   \
-        .count = sizeof(((Type *)0)->member) / sizeof(((Type *)0)->member[0]),                     \
-        .stride = sizeof(((Type *)0)->member[0]), .since = since_version, .fields = struct_fields  \
+#define STATE_STRUCTS(Type, member, struct_fields, since_version)                                 \
+    {                                                                                             \
+        .name = #member, .type = STATE_STRUCT, .offset = offsetof(Type, member),                  \
+        .count = sizeof(((Type *)0)->member) / sizeof(((Type *)0)->member[0]),                    \
+        .stride = sizeof(((Type *)0)->member[0]), .since = since_version, .fields = struct_fields \
     }
-#define STATE_ONE_STRUCT(Type, member, struct_fields, since_version)                               \
-    {                                                                                              \
-        .name = #member, .type = STATE_STRUCT, .offset = offsetof(Type, member), .count = 1,       \
-        .stride = sizeof(((Type *)0)->member), .since = since_version, .fields = struct_fields     \
+#define STATE_ONE_STRUCT(Type, member, struct_fields, since_version)                           \
+    {                                                                                          \
+        .name = #member, .type = STATE_STRUCT, .offset = offsetof(Type, member), .count = 1,   \
+        .stride = sizeof(((Type *)0)->member), .since = since_version, .fields = struct_fields \
     }
-#define STATE_LIST_END                                                                             \
-    {                                                                                              \
-        .type = STATE_END                                                                          \
+#define STATE_LIST_END    \
+    {                     \
+        .type = STATE_END \
     }
 
 /* ---- the table ----------------------------------------------------------------------------- */
 
 struct DeviceType {
-    const char *name;        /* "serial-16550", what options and states call it */
-    const char *description; /* a line for people */
-    size_t instance_size;    /* of the struct that embeds Device */
+    const char *name;            /* "serial-16550", what options and states call it */
+    const char *description;     /* a line for people */
+    size_t instance_size;        /* of the struct that embeds Device */
     const DeviceOption *options; /* ends with a NULL name; may be NULL */
     /* Makes regions, timers and buffers. NULL: nothing to make. */
     bool (*create)(Device *device, GError **error);
     /* Power-on state. NULL: none. */
     void (*reset)(Device *device);
-    /* Stop and restart activity towards backends (requests in flight are awaited by pause). NULL: none */
+    /* Stop and restart activity towards backends (requests in flight are awaited by pause). NULL:
+     * none */
     void (*pause)(Device *device);
     void (*resume)(Device *device);
     /* Frees what create made; also called after a create that failed. NULL: nothing */

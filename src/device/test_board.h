@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * A board without CPU for unit tests and fuzz targets: 16 MiB of RAM at 0, an empty port space, a manual
- * clock, and a record of what the device did to its wires.
+ * A board without CPU for unit tests and fuzz targets: 16 MiB of RAM at 0, an empty port space, a
+ * manual clock, and a record of what the device did to its wires.
  */
 #pragma once
 
@@ -39,8 +39,8 @@ static inline void test_out(TestBoard *b, uint64_t port, unsigned size, uint64_t
 void test_state_round_trip(Device *device);
 /*
  * A register storm: `size` bytes of fuzzer input become port and memory accesses in
- * [0, span) of `space` from `base` on, and advances of the clock. For fuzz targets and, with random bytes,
- * for unit tests.
+ * [0, span) of `space` from `base` on, and advances of the clock. For fuzz targets and, with random
+ * bytes, for unit tests.
  */
 void test_register_storm(TestBoard *board, AddressSpace *space, uint64_t base, uint64_t span,
                          const uint8_t *data, size_t size);

@@ -12,11 +12,11 @@
 /* Keys are Linux input event codes (KEY_A = 30 …, linux/input-event-codes.h). */
 typedef struct InputSink {
     const char *name;
-    void (*key)(void *obj, unsigned key, bool down);               /* NULL: takes no keys */
-    void (*motion)(void *obj, int dx, int dy);                     /* relative; NULL: none */
-    void (*position)(void *obj, unsigned x, unsigned y);           /* absolute, 0 to 65535; NULL: none */
-    void (*buttons)(void *obj, unsigned mask);                     /* 1 left, 2 right, 4 middle */
-    void (*wheel)(void *obj, int steps);                           /* positive: away from the user */
+    void (*key)(void *obj, unsigned key, bool down);     /* NULL: takes no keys */
+    void (*motion)(void *obj, int dx, int dy);           /* relative; NULL: none */
+    void (*position)(void *obj, unsigned x, unsigned y); /* absolute, 0 to 65535; NULL: none */
+    void (*buttons)(void *obj, unsigned mask);           /* 1 left, 2 right, 4 middle */
+    void (*wheel)(void *obj, int steps);                 /* positive: away from the user */
 } InputSink;
 
 typedef struct InputRouter InputRouter;

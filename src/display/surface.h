@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * What a screen shows: a surface of pixels that a video device draws into, and listeners (VNC, RDP,
- * window, screenshot, test) that see its damage. All calls: main loop thread with the board lock held.
+ * window, screenshot, test) that see its damage. All calls: main loop thread with the board lock
+ * held.
  */
 #pragma once
 
@@ -22,9 +23,11 @@ typedef struct DisplayListener {
     /* The surface was replaced (new size or mode); everything is damaged. */
     void (*resized)(void *obj, const Surface *surface);
     /* A rectangle changed. Clipped to the surface. */
-    void (*damaged)(void *obj, const Surface *surface, unsigned x, unsigned y, unsigned w, unsigned h);
+    void (*damaged)(void *obj, const Surface *surface, unsigned x, unsigned y, unsigned w,
+                    unsigned h);
     /* Hardware cursor; NULL if not wanted. `argb` is width*height pixels, NULL: hidden. */
-    void (*cursor)(void *obj, const uint32_t *argb, unsigned width, unsigned height, int hot_x, int hot_y);
+    void (*cursor)(void *obj, const uint32_t *argb, unsigned width, unsigned height, int hot_x,
+                   int hot_y);
 } DisplayListener;
 
 /* What a video device offers. */
@@ -47,7 +50,8 @@ Surface *display_resize(Display *display, unsigned width, unsigned height);
 Surface *display_surface(Display *display);
 /* Video device: this rectangle was drawn (clipped here). */
 void display_damage(Display *display, int64_t x, int64_t y, int64_t w, int64_t h);
-void display_set_cursor(Display *display, const uint32_t *argb, unsigned w, unsigned h, int hot_x, int hot_y);
+void display_set_cursor(Display *display, const uint32_t *argb, unsigned w, unsigned h, int hot_x,
+                        int hot_y);
 /* Asks the source to draw now. */
 void display_refresh(Display *display);
 /* See DisplaySource.text; NULL in a graphics mode. */

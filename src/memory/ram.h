@@ -14,8 +14,8 @@
 #include <stdint.h>
 
 #define GUEST_PAGE_SHIFT 12
-#define GUEST_PAGE_SIZE (UINT64_C(1) << GUEST_PAGE_SHIFT)
-#define GUEST_PAGE_MASK (~(GUEST_PAGE_SIZE - 1))
+#define GUEST_PAGE_SIZE  (UINT64_C(1) << GUEST_PAGE_SHIFT)
+#define GUEST_PAGE_MASK  (~(GUEST_PAGE_SIZE - 1))
 
 /* Flags of a page. A software engine may write a page without a check only while none of the
  * RAM_CODE bit and the RAM_CLEAN_* bits is set. */
@@ -28,7 +28,8 @@ typedef enum RamPageFlags {
 
 typedef struct Ram Ram;
 
-/* What an engine does for RAM; set once, by the engine, before vCPUs run. Any thread calls these. */
+/* What an engine does for RAM; set once, by the engine, before vCPUs run. Any thread calls these.
+ */
 typedef struct RamClientOps {
     /* Pages of RAM_CODE were written by a device or debugger: drop what was decoded from them. */
     void (*code_written)(void *obj, Ram *ram, uint64_t offset, uint64_t size);
@@ -41,8 +42,8 @@ typedef struct RamClientOps {
 
 struct Ram {
     char *name;
-    uint8_t *host;   /* page-aligned */
-    uint64_t size;   /* bytes, whole pages */
+    uint8_t *host; /* page-aligned */
+    uint64_t size; /* bytes, whole pages */
     int memfd;
     _Atomic uint8_t *page_flags; /* RamPageFlags, one per page */
     const RamClientOps *client;  /* NULL until an engine takes it */

@@ -8,8 +8,9 @@
  * The dispatcher takes `lock` around read and write (not the device's author), and only calls sizes
  * between min_access and max_access, naturally sized (1, 2, 4, 8): wider accesses are split in
  * ascending order, narrower ones are widened (reads shift the wanted bytes out; writes of less than
- * min_access reach the device as min_access with the other bytes zero). Unaligned accesses are passed on as they
- * come unless min_access demands otherwise, in which case they are split into bytes.
+ * min_access reach the device as min_access with the other bytes zero). Unaligned accesses are
+ * passed on as they come unless min_access demands otherwise, in which case they are split into
+ * bytes.
  */
 #pragma once
 
@@ -40,10 +41,11 @@ typedef struct Region {
     uint64_t size; /* bytes */
     const RegionOps *ops;
     void *obj;
-    GRecMutex *lock; /* NULL: the device does its own locking */
-    Ram *ram;        /* RAM and ROM: the memory behind it, not owned … */
+    GRecMutex *lock;     /* NULL: the device does its own locking */
+    Ram *ram;            /* RAM and ROM: the memory behind it, not owned … */
     uint64_t ram_offset; /* … from this byte on, page-aligned */
 } Region;
 
-void region_init_io(Region *region, const RegionOps *ops, void *obj, GRecMutex *lock, uint64_t size);
+void region_init_io(Region *region, const RegionOps *ops, void *obj, GRecMutex *lock,
+                    uint64_t size);
 void region_init_ram(Region *region, RegionKind kind, Ram *ram, uint64_t ram_offset, uint64_t size);

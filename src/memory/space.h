@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * An address space: which region answers at which guest address. One for guest-physical memory, one for I/O
- * ports (64 KiB).
+ * An address space: which region answers at which guest address. One for guest-physical memory, one
+ * for I/O ports (64 KiB).
  *
  * Mappings may overlap; the one with the highest priority wins (the latest among equals). The
  * visible result is a flat map, immutable and swapped whole. Nothing answers: reads give all ones,
@@ -20,18 +20,18 @@ typedef struct SpaceMapping SpaceMapping;
 /* A stretch of addresses with one answer. */
 typedef struct SpaceRange {
     uint64_t start;
-    uint64_t size;     /* bytes, never 0 */
-    Region *region;    /* NULL: nothing answers here */
-    uint64_t offset;   /* of `start` in the region */
-    bool read_only;    /* writes vanish although the region is RAM */
+    uint64_t size;   /* bytes, never 0 */
+    Region *region;  /* NULL: nothing answers here */
+    uint64_t offset; /* of `start` in the region */
+    bool read_only;  /* writes vanish although the region is RAM */
 } SpaceRange;
 
 typedef void (*SpaceListenerFn)(void *obj, const SpaceRange *ranges, size_t count);
 
 enum {
     SPACE_PRIORITY_RAM = 0,
-    SPACE_PRIORITY_PCI = 1,     /* BARs lie under nothing but board devices */
-    SPACE_PRIORITY_BOARD = 2,   /* APIC, HPET, legacy VGA window, PAM */
+    SPACE_PRIORITY_PCI = 1,   /* BARs lie under nothing but board devices */
+    SPACE_PRIORITY_BOARD = 2, /* APIC, HPET, legacy VGA window, PAM */
     SPACE_PRIORITY_OVERLAY = 3,
 };
 
@@ -69,9 +69,9 @@ bool space_write(AddressSpace *space, uint64_t address, const void *data, size_t
 bool space_write_rom(AddressSpace *space, uint64_t address, const void *data, size_t size);
 
 /*
- * Host address of guest memory for zero-copy DMA: `*size` is cut to what is contiguous in the host. NULL when
- * `address` is no RAM (or ROM, for !write). After writing call ram_written() through
- * space_dma_written().
+ * Host address of guest memory for zero-copy DMA: `*size` is cut to what is contiguous in the host.
+ * NULL when `address` is no RAM (or ROM, for !write). Call space_dma_written() for what was
+ * written, after the bytes are there.
  */
 void *space_dma_map(AddressSpace *space, uint64_t address, uint64_t *size, bool write);
 void space_dma_written(AddressSpace *space, uint64_t address, uint64_t size);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The software CPU: architectural state plus what makes it run fast. Owned by its vCPU's thread; only
- * exit_request is touched by others.
+ * The software CPU: architectural state plus what makes it run fast. Owned by its vCPU's thread;
+ * only exit_request is touched by others.
  *
  *   interp.c    the loop, the block cache, self-modifying code          (runs blocks)
  *   decode.c    bytes → Insn, driven by tables                          (knows every opcode)
@@ -11,8 +11,9 @@
  *   segment.c   descriptors and segment registers; task.c task switches
  *   exception.c faults, interrupts and their delivery
  *
- * Arithmetic flags live in `flags` (below) and not in s.rflags while running; flags_get()/flags_set() join them. All other
- * RFLAGS bits are right in s.rflags at all times (DF, IF, TF, …).
+ * Arithmetic flags live in `flags` (below) and not in s.rflags while running;
+ * flags_get()/flags_set() join them. All other RFLAGS bits are right in s.rflags at all times (DF,
+ * IF, TF, …).
  */
 #pragma once
 
@@ -23,18 +24,33 @@
 #include "cpu/soft/insn.h"
 
 enum { /* exception vectors */
-    EXC_DE = 0, EXC_DB = 1, EXC_NMI = 2, EXC_BP = 3, EXC_OF = 4, EXC_BR = 5, EXC_UD = 6, EXC_NM = 7, EXC_DF = 8,
-    EXC_TS = 10, EXC_NP = 11, EXC_SS = 12, EXC_GP = 13, EXC_PF = 14, EXC_MF = 16, EXC_AC = 17, EXC_MC = 18,
-    EXC_XM = 19,
+       EXC_DE = 0,
+       EXC_DB = 1,
+       EXC_NMI = 2,
+       EXC_BP = 3,
+       EXC_OF = 4,
+       EXC_BR = 5,
+       EXC_UD = 6,
+       EXC_NM = 7,
+       EXC_DF = 8,
+       EXC_TS = 10,
+       EXC_NP = 11,
+       EXC_SS = 12,
+       EXC_GP = 13,
+       EXC_PF = 14,
+       EXC_MF = 16,
+       EXC_AC = 17,
+       EXC_MC = 18,
+       EXC_XM = 19,
 };
 
 /* ---- TLB ------------------------------------------------------------------------------------ */
 
 /*
- * Direct-mapped. A tag is the linear page address, or TLB_NONE. An access of `size` bytes at `linear` hits when
- * (linear ^ tag) <= 4096 - size: same page and not crossing its end in one compare. host = linear + addend.
- * tag_write is set only while the page may be written without telling anyone (no code, no CLEAN bit, D set);
- * MMIO is never in tag_*.
+ * Direct-mapped. A tag is the linear page address, or TLB_NONE. An access of `size` bytes at
+ * `linear` hits when (linear ^ tag) <= 4096 - size: same page and not crossing its end in one
+ * compare. host = linear + addend. tag_write is set only while the page may be written without
+ * telling anyone (no code, no CLEAN bit, D set); MMIO is never in tag_*.
  */
 #define TLB_BITS 10
 #define TLB_SIZE (1 << TLB_BITS)
@@ -62,42 +78,47 @@ struct SoftCpu {
     CpuState s; /* first: registers at small offsets */
 
     /* Arithmetic flags as LAHF and SETO of the host leave them in AX:
-     * bit 0 OF | bits 15:8 = SF ZF 0 AF 0 PF 1 CF (the low byte of EFLAGS). flags.h computes with them. */
+     * bit 0 OF | bits 15:8 = SF ZF 0 AF 0 PF 1 CF (the low byte of EFLAGS). flags.h computes with
+     * them. */
     uint32_t flags;
     _Atomic uint32_t exit_request; /* not 0: leave the block loop and look around */
 
-    TlbEntry *tlb; /* the current one: &tlbs[mmu_index] */
+    TlbEntry *tlb;                /* the current one: &tlbs[mmu_index] */
     uint64_t seg_base[SEG_COUNT]; /* what addressing adds: 0 for ES, CS, SS, DS in 64-bit mode */
-    const Insn *insn; /* the instruction that may fault; NULL while delivering events between instructions */
+    const Insn *insn; /* the instruction that may fault; NULL while delivering events between
+                         instructions */
 
     uint8_t cpl;
     uint8_t mmu_index;
     uint8_t code_size;  /* bytes of the default operand in CS: 2, 4; 8 in 64-bit mode */
     uint8_t stack_size; /* bytes of the stack pointer: 2, 4, 8 */
-    uint32_t mode;      /* the part of a block's key that is not its address; cpu_update_mode() computes it */
+    uint32_t
+        mode; /* the part of a block's key that is not its address; cpu_update_mode() computes it */
     uint64_t a20_mask;  /* and-ed to physical addresses */
     uint64_t phys_mask; /* bits of a physical address that exist */
-    uint64_t rip_mask;  /* 0xffffffff or all ones by code size (0xffff is applied by branches of 16-bit operand size) */
+    uint64_t rip_mask;  /* 0xffffffff or all ones by code size (0xffff is applied by branches of
+                           16-bit operand size) */
 
     /* Pending or faulting event while it is delivered. */
     struct {
-        int vector;        /* -1: none */
+        int vector; /* -1: none */
         bool has_error;
-        bool software;     /* INT n, INT3, INTO: DPL check, return address after the insn */
-        bool external;     /* from outside the program: EXT in error codes */
+        bool software; /* INT n, INT3, INTO: DPL check, return address after the insn */
+        bool external; /* from outside the program: EXT in error codes */
         uint32_t error;
     } event;
-    bool delivering;       /* raising now makes #DF or shutdown by the contributory rules */
-    uint32_t pending_db;   /* DR6 bits of traps to report before the next instruction */
-    sigjmp_buf jump;       /* to the loop, used with sigsetjmp(…, 0) or __builtin_setjmp */
+    bool delivering;     /* raising now makes #DF or shutdown by the contributory rules */
+    uint32_t pending_db; /* DR6 bits of traps to report before the next instruction */
+    sigjmp_buf jump;     /* to the loop, used with sigsetjmp(…, 0) or __builtin_setjmp */
 
     Vcpu *vcpu;
     SoftVm *vm;
     const CpuModel *model;
     BlockCache *blocks;
-    int64_t tsc_offset;    /* guest TSC = host TSC + offset */
-    uint64_t insn_count;   /* executed, counted by blocks */
-    uint64_t stat_blocks_decoded, stat_tlb_fills, stat_faults, stat_interrupts, stat_mmio, stat_smc_drops;
+    int64_t tsc_offset;  /* guest TSC = host TSC + offset */
+    uint64_t insn_count; /* executed, counted by blocks */
+    uint64_t stat_blocks_decoded, stat_tlb_fills, stat_faults, stat_interrupts, stat_mmio,
+        stat_smc_drops;
 
     TlbEntry tlbs[MMU_INDEX_COUNT][TLB_SIZE];
 };
@@ -108,41 +129,45 @@ struct SoftCpu {
 void cpu_raise(SoftCpu *cpu, int vector) __attribute__((noreturn, cold));
 void cpu_raise_error(SoftCpu *cpu, int vector, uint32_t error) __attribute__((noreturn, cold));
 /* #PF: sets CR2. */
-void cpu_raise_page_fault(SoftCpu *cpu, uint64_t linear, uint32_t error) __attribute__((noreturn, cold));
+void cpu_raise_page_fault(SoftCpu *cpu, uint64_t linear, uint32_t error)
+    __attribute__((noreturn, cold));
 /* In handlers: names the instruction, then raises. */
 #define INSN_RAISE(cpu, i, vector) ((cpu)->insn = (i), cpu_raise(cpu, vector))
-#define INSN_RAISE_GP0(cpu, i) ((cpu)->insn = (i), cpu_raise_error(cpu, EXC_GP, 0))
-/* Delivers cpu->event through the IVT or IDT (incl. task gates, IST, privilege change, VME redirection): called by the loop after
- * cpu_raise() landed and for interrupts. May raise again: the loop lands again; double faults are made here. Returns
- * false on a triple fault. */
+#define INSN_RAISE_GP0(cpu, i)     ((cpu)->insn = (i), cpu_raise_error(cpu, EXC_GP, 0))
+/* Delivers cpu->event through the IVT or IDT (incl. task gates, IST, privilege change, VME
+ * redirection): called by the loop after cpu_raise() landed and for interrupts. May raise again:
+ * the loop lands again; double faults are made here. Returns false on a triple fault. */
 bool exception_deliver(SoftCpu *cpu);
 /* INT n, INT3, INTO, INT1 (software). RIP must point behind the instruction (INSN_LEAVE). */
 void exception_software_interrupt(SoftCpu *cpu, int vector);
-/* Between instructions, when exit_request was set or IF/TF/shadow changed: takes debug traps, NMIs and interrupts from the
- * intc in the manual's order of priority (SDM 3A table 6-2). */
+/* Between instructions, when exit_request was set or IF/TF/shadow changed: takes debug traps, NMIs
+ * and interrupts from the intc in the manual's order of priority (SDM 3A table 6-2). */
 void exception_take_events(SoftCpu *cpu);
 
 /* ---- mode and state ------------------------------------------------------------------------- */
 
-/* Recomputes cpl, mmu_index, code_size, stack_size, seg_base, masks and mode from s. After any change of CS, SS, CR0,
- * CR4, EFER, RFLAGS.VM/AC/TF, DR7, XCR0. (segment.c) */
+/* Recomputes cpl, mmu_index, code_size, stack_size, seg_base, masks and mode from s. After any
+ * change of CS, SS, CR0, CR4, EFER, RFLAGS.VM/AC/TF, DR7, XCR0. (segment.c) */
 void cpu_update_mode(SoftCpu *cpu);
 enum { /* SoftCpu.mode */
-    MODE_CODE16 = 0, MODE_CODE32 = 1, MODE_CODE64 = 2, MODE_CODE_MASK = 3,
-    MODE_STACK32 = 1 << 2,      /* stack pointer of 4 bytes (8 in 64-bit mode regardless) */
-    MODE_PROTECTED = 1 << 3,    /* CR0.PE and not VM */
-    MODE_VM86 = 1 << 4,
-    MODE_CPL_SHIFT = 5,         /* 2 bits */
-    MODE_FLAT_DS = 1 << 7,      /* base 0, limit 4 GiB, readable and writable: no check needed */
-    MODE_FLAT_ES = 1 << 8,
-    MODE_FLAT_SS = 1 << 9,
-    MODE_CS_BASE0 = 1 << 10,
-    MODE_LONG = 1 << 11,        /* EFER.LMA */
-    MODE_FPU_TRAP = 1 << 12,    /* CR0.EM or TS: x87/SSE decode to slow checks */
-    MODE_SINGLE_STEP = 1 << 13, /* TF or code breakpoints: blocks of one instruction */
-    MODE_AC = 1 << 14,          /* alignment checks are on (CR0.AM, AC, CPL 3) */
-    MODE_SSE_OFF = 1 << 15,     /* CR4.OSFXSR clear or CR0.EM */
-    MODE_AVX_OFF = 1 << 16,     /* CR4.OSXSAVE or XCR0.AVX clear */
+       MODE_CODE16 = 0,
+       MODE_CODE32 = 1,
+       MODE_CODE64 = 2,
+       MODE_CODE_MASK = 3,
+       MODE_STACK32 = 1 << 2,   /* stack pointer of 4 bytes (8 in 64-bit mode regardless) */
+       MODE_PROTECTED = 1 << 3, /* CR0.PE and not VM */
+       MODE_VM86 = 1 << 4,
+       MODE_CPL_SHIFT = 5,    /* 2 bits */
+       MODE_FLAT_DS = 1 << 7, /* base 0, limit 4 GiB, readable and writable: no check needed */
+       MODE_FLAT_ES = 1 << 8,
+       MODE_FLAT_SS = 1 << 9,
+       MODE_CS_BASE0 = 1 << 10,
+       MODE_LONG = 1 << 11,        /* EFER.LMA */
+       MODE_FPU_TRAP = 1 << 12,    /* CR0.EM or TS: x87/SSE decode to slow checks */
+       MODE_SINGLE_STEP = 1 << 13, /* TF or code breakpoints: blocks of one instruction */
+       MODE_AC = 1 << 14,          /* alignment checks are on (CR0.AM, AC, CPL 3) */
+       MODE_SSE_OFF = 1 << 15,     /* CR4.OSFXSR clear or CR0.EM */
+       MODE_AVX_OFF = 1 << 16,     /* CR4.OSXSAVE or XCR0.AVX clear */
 };
 static inline bool cpu_is_real_mode(const SoftCpu *cpu)
 {
@@ -166,18 +191,23 @@ static inline bool cpu_is_64bit(const SoftCpu *cpu)
 /* Slow paths of access.h: page walks with faults, page crossing, MMIO, code pages, watchpoints. */
 uint64_t mmu_load(SoftCpu *cpu, uint64_t linear, unsigned size, MmuIndex index);
 void mmu_store(SoftCpu *cpu, uint64_t linear, unsigned size, uint64_t value, MmuIndex index);
-/* Any size up to 4096 bytes, crossing at most one page boundary; both pages are checked before the first byte. */
+/* Any size up to 4096 bytes, crossing at most one page boundary; both pages are checked before the
+ * first byte. */
 void mmu_load_bytes(SoftCpu *cpu, uint64_t linear, void *data, unsigned size, MmuIndex index);
-void mmu_store_bytes(SoftCpu *cpu, uint64_t linear, const void *data, unsigned size, MmuIndex index);
+void mmu_store_bytes(SoftCpu *cpu, uint64_t linear, const void *data, unsigned size,
+                     MmuIndex index);
 /* Faults as a read or write of `size` bytes would; touches nothing else (A/D bits may be set). */
 void mmu_probe(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access, MmuIndex index);
 /*
- * Host address for a read-modify-write or bulk access that stays in one page, after checks and D-bit update; NULL when it must go by
- * load and store (MMIO, ROM, page crossing). For a write on a page with code, the blocks there are dropped first (SMC) when
- * `size` bytes at linear overlap code.
+ * Host address for a read-modify-write or bulk access that stays in one page, after checks and
+ * D-bit update; NULL when it must go by load and store (MMIO, ROM, page crossing). For a write on a
+ * page with code, the blocks there are dropped first (SMC) when `size` bytes at linear overlap
+ * code.
  */
-void *mmu_host_pointer(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access, MmuIndex index);
-/* The code page under `linear`: RAM block and offset of the page (NULL: code in MMIO, fetch by mmu_load). Faults as a fetch. */
+void *mmu_host_pointer(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access,
+                       MmuIndex index);
+/* The code page under `linear`: RAM block and offset of the page (NULL: code in MMIO, fetch by
+ * mmu_load). Faults as a fetch. */
 uint8_t *mmu_fetch_page(SoftCpu *cpu, uint64_t linear, Ram **ret_ram, uint64_t *ret_ram_offset);
 /* Without faults: physical address for a debugger, UINT64_MAX when not mapped. */
 uint64_t mmu_debug_translate(SoftCpu *cpu, uint64_t linear);
@@ -189,30 +219,39 @@ void tlb_flush_writes(SoftCpu *cpu);
 
 /* ---- interp.c: self-modifying code ----------------------------------------------------------- */
 
-/* A store to [offset, offset + size) of `ram` touched a RAM_CODE page (called before or after the bytes change, on the vCPU's
- * thread, from mmu.c). Drops blocks of this and, in an exclusive section, other vCPUs where the bytes overlap code. Returns true when the
- * running block was hit: the store must then be the last thing the instruction does, and the loop must re-fetch (the sentinel in the block does so). */
+/* A store to [offset, offset + size) of `ram` touched a RAM_CODE page (called before or after the
+ * bytes change, on the vCPU's thread, from mmu.c). Drops blocks of this and, in an exclusive
+ * section, other vCPUs where the bytes overlap code. Returns true when the running block was hit:
+ * the store must then be the last thing the instruction does, and the loop must re-fetch (the
+ * sentinel in the block does so). */
 void interp_code_written(SoftCpu *cpu, Ram *ram, uint64_t offset, unsigned size);
-/* The mapping of code pages changed under us (CR3, INVLPG, space change): forget linear lookups. Called by tlb_flush_*. */
+/* The mapping of code pages changed under us (CR3, INVLPG, space change): forget linear lookups.
+ * Called by tlb_flush_*. */
 void interp_mapping_changed(SoftCpu *cpu);
 
 /* ---- segment.c, task.c ----------------------------------------------------------------------- */
 
-/* Loads a data/stack segment register (MOV/POP/LDS …) with all checks of the mode. CS goes by far transfers only. */
+/* Loads a data/stack segment register (MOV/POP/LDS …) with all checks of the mode. CS goes by far
+ * transfers only. */
 void segment_load(SoftCpu *cpu, unsigned seg, uint16_t selector);
-/* Reads a descriptor; false when the selector is beyond its table's limit. Faults of the table access are raised. */
+/* Reads a descriptor; false when the selector is beyond its table's limit. Faults of the table
+ * access are raised. */
 bool segment_read_descriptor(SoftCpu *cpu, uint16_t selector, uint64_t ret_words[2]);
 /* Linear address of an operand with limit, type and canonical checks; raises #GP/#SS (error 0). */
-uint64_t segment_linear_checked(SoftCpu *cpu, unsigned seg, uint64_t offset, unsigned size, MmuAccess access);
-/* Far transfers, all modes and gates. `next` is RIP behind the instruction; they set s.rip and CS. op_size in bytes. */
+uint64_t segment_linear_checked(SoftCpu *cpu, unsigned seg, uint64_t offset, unsigned size,
+                                MmuAccess access);
+/* Far transfers, all modes and gates. `next` is RIP behind the instruction; they set s.rip and CS.
+ * op_size in bytes. */
 void far_jump(SoftCpu *cpu, uint16_t selector, uint64_t offset, unsigned op_size);
 void far_call(SoftCpu *cpu, uint16_t selector, uint64_t offset, unsigned op_size, uint64_t next);
 void far_return(SoftCpu *cpu, unsigned op_size, uint16_t pop_bytes);
 void interrupt_return(SoftCpu *cpu, unsigned op_size);
 typedef enum TaskSwitch { TASK_JUMP, TASK_CALL, TASK_IRET, TASK_INTERRUPT } TaskSwitch;
-void task_switch(SoftCpu *cpu, uint16_t selector, TaskSwitch reason, bool push_error, uint32_t error);
+void task_switch(SoftCpu *cpu, uint16_t selector, TaskSwitch reason, bool push_error,
+                 uint32_t error);
 
-/* ---- control registers and MSRs (control.c, msr.c) -------------------------------------------- */
+/* ---- control registers and MSRs (control.c, msr.c) --------------------------------------------
+ */
 
 void control_write_cr0(SoftCpu *cpu, uint64_t value);
 void control_write_cr3(SoftCpu *cpu, uint64_t value);
@@ -227,7 +266,8 @@ uint64_t cpu_tsc(SoftCpu *cpu);
 /* Whole RFLAGS, arithmetic ones joined in. */
 static inline uint64_t flags_get(const SoftCpu *cpu)
 {
-    return (cpu->s.rflags & ~(uint64_t)FLAGS_ARITHMETIC) | 2 | (cpu->flags >> 8 & 0xd5) | (uint64_t)(cpu->flags & 1) << 11;
+    return (cpu->s.rflags & ~(uint64_t)FLAGS_ARITHMETIC) | 2 | (cpu->flags >> 8 & 0xd5) |
+           (uint64_t)(cpu->flags & 1) << 11;
 }
 /* Sets arithmetic flags alone from an RFLAGS value. */
 static inline void flags_set_arithmetic(SoftCpu *cpu, uint64_t rflags)

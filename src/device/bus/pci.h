@@ -2,30 +2,52 @@
 /*
  * PCI: configuration space, BARs, INTx and MSI.
  *
- * A PCI device embeds PciDevice (which embeds Device) as its first member. In its create function it
- * calls pci_device_init(), fills in IDs and adds BARs; pci_bus_add() then puts it into a slot. The
- * bus maps and unmaps the BARs as the guest writes them; config[] is the truth, wmask[] says which
- * bits the guest may write, w1cmask[] which bits writing one clears.
- * Source: PCI Local Bus 3.0 chapter 6 and 6.8 (MSI).
+ * A PCI device embeds PciDevice (which embeds Device) as its first member. In its create function
+ * it calls pci_device_init(), fills in IDs and adds BARs; pci_bus_add() then puts it into a slot.
+ * The bus maps and unmaps the BARs as the guest writes them; config[] is the truth, wmask[] says
+ * which bits the guest may write, w1cmask[] which bits writing one clears. Source: PCI Local
+ * Bus 3.0 chapter 6 and 6.8 (MSI).
  */
 #pragma once
 
 #include "device/device.h"
 
-#define PCI_CONFIG_SIZE 256
-#define PCI_BAR_COUNT 6
-#define PCI_ROM_SLOT 6 /* the expansion ROM, among the BARs */
+#define PCI_CONFIG_SIZE           256
+#define PCI_BAR_COUNT             6
+#define PCI_ROM_SLOT              6 /* the expansion ROM, among the BARs */
 #define PCI_DEVFN(slot, function) ((slot) << 3 | (function))
 
 enum {
-    PCI_VENDOR_ID = 0x00, PCI_DEVICE_ID = 0x02, PCI_COMMAND = 0x04, PCI_STATUS = 0x06,
-    PCI_REVISION = 0x08, PCI_CLASS_PROG = 0x09, PCI_CLASS = 0x0a /* 16 bits */, PCI_HEADER_TYPE = 0x0e,
-    PCI_BAR0 = 0x10, PCI_SUBSYSTEM_VENDOR = 0x2c, PCI_SUBSYSTEM = 0x2e, PCI_ROM_ADDRESS = 0x30,
-    PCI_CAPABILITIES = 0x34, PCI_INTERRUPT_LINE = 0x3c, PCI_INTERRUPT_PIN = 0x3d,
+    PCI_VENDOR_ID = 0x00,
+    PCI_DEVICE_ID = 0x02,
+    PCI_COMMAND = 0x04,
+    PCI_STATUS = 0x06,
+    PCI_REVISION = 0x08,
+    PCI_CLASS_PROG = 0x09,
+    PCI_CLASS = 0x0a /* 16 bits */,
+    PCI_HEADER_TYPE = 0x0e,
+    PCI_BAR0 = 0x10,
+    PCI_SUBSYSTEM_VENDOR = 0x2c,
+    PCI_SUBSYSTEM = 0x2e,
+    PCI_ROM_ADDRESS = 0x30,
+    PCI_CAPABILITIES = 0x34,
+    PCI_INTERRUPT_LINE = 0x3c,
+    PCI_INTERRUPT_PIN = 0x3d,
 };
-enum { PCI_COMMAND_IO = 1, PCI_COMMAND_MEMORY = 2, PCI_COMMAND_MASTER = 4, PCI_COMMAND_INTX_OFF = 0x400 };
+enum {
+    PCI_COMMAND_IO = 1,
+    PCI_COMMAND_MEMORY = 2,
+    PCI_COMMAND_MASTER = 4,
+    PCI_COMMAND_INTX_OFF = 0x400
+};
 
-typedef enum PciBarKind { PCI_BAR_NONE, PCI_BAR_IO, PCI_BAR_MEM32, PCI_BAR_MEM64, PCI_BAR_MEM32_PREFETCH } PciBarKind;
+typedef enum PciBarKind {
+    PCI_BAR_NONE,
+    PCI_BAR_IO,
+    PCI_BAR_MEM32,
+    PCI_BAR_MEM64,
+    PCI_BAR_MEM32_PREFETCH
+} PciBarKind;
 
 typedef struct PciBus PciBus;
 typedef struct PciDevice PciDevice;
@@ -74,8 +96,8 @@ void pci_device_reset(PciDevice *device);
 /* DMA, refused (false) while bus mastering is off. */
 bool pci_dma_read(PciDevice *device, uint64_t address, void *data, size_t size);
 bool pci_dma_write(PciDevice *device, uint64_t address, const void *data, size_t size);
-/* The state fields of PciDevice itself: put STATE_ONE_STRUCT(MyDevice, pci, pci_state_fields, 1) first,
- * and call pci_device_loaded() in `loaded`. */
+/* The state fields of PciDevice itself: put STATE_ONE_STRUCT(MyDevice, pci, pci_state_fields, 1)
+ * first, and call pci_device_loaded() in `loaded`. */
 extern const StateField pci_state_fields[];
 bool pci_device_loaded(PciDevice *device, GError **error);
 
@@ -85,7 +107,8 @@ typedef void (*PciIntxFn)(void *obj, unsigned slot, unsigned pin, bool level);
 /* Bus 0 behind configuration mechanism #1 (ports 0xcf8, 0xcfc). */
 PciBus *pci_bus_new(Board *board, PciIntxFn intx, void *intx_obj);
 void pci_bus_free(PciBus *bus);
-/* devfn -1 picks the first free slot from 3 up. Fails when the place is taken. After device_create. */
+/* devfn -1 picks the first free slot from 3 up. Fails when the place is taken. After device_create.
+ */
 bool pci_bus_add(PciBus *bus, PciDevice *device, int devfn, GError **error);
 PciDevice *pci_bus_find(PciBus *bus, uint8_t devfn);
 /* The 8 ports at 0xcf8. */

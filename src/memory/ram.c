@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * RAM blocks in memfds and their page flags. Flags are changed by atomic and/or only; a CLEAN bit
+ * is set by ram_take_dirty() and cleared by whoever writes the page.
+ */
+#include "memory/ram.h"
+
+#include <errno.h>
+#include <gio/gio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "base/fd.h"
+
+Ram *ram_new(const char *name, uint64_t size_bytes, GError **error)
+{
+    g_autofree Ram *ram = g_new0(Ram, 1);
+    auto_fd fd = -1;
+    void *flags;
+
+    ram->size = align_up(MAX(size_bytes, 1), GUEST_PAGE_SIZE);
+    fd = memfd_create(name, MFD_CLOEXEC);
+    if (fd < 0 || ftruncate(fd, (off_t)ram->size) < 0)
+        goto fail;
+    ram->host = mmap(NULL, ram->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (ram->host == MAP_FAILED)
+        goto fail;
+    flags = mmap(NULL, ram->size >> GUEST_PAGE_SHIFT, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (flags == MAP_FAILED) {
+        int saved = errno;
+        munmap(ram->host, ram->size);
+        errno = saved;
+        goto fail;
+    }
+    ram->page_flags = flags;
+    ram->name = g_strdup(name);
+    ram->memfd = fd_steal(&fd);
+    return g_steal_pointer(&ram);
+
+fail:
+    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(errno),
+                "cannot reserve %" G_GUINT64_FORMAT
+                " MiB of guest memory for %s: %s; give the VM less memory",
+                ram->size >> 20, name, g_strerror(errno));
+    return NULL;
+}
+
+void ram_free(Ram *ram)
+{
+    if (!ram)
+        return;
+    munmap(ram->host, ram->size);
+    munmap((void *)ram->page_flags, ram->size >> GUEST_PAGE_SHIFT);
+    fd_clear(&ram->memfd);
+    g_free(ram->name);
+    g_free(ram);
+}
+
+void ram_set_client(Ram *ram, const RamClientOps *client, void *obj)
+{
+    ram->client_obj = obj;
+    ram->client = client;
+}
+
+void ram_written(Ram *ram, uint64_t offset, uint64_t size)
+{
+    bool code = false;
+
+    if (!size)
+        return;
+    for (uint64_t page = offset >> GUEST_PAGE_SHIFT;
+         page <= (offset + size - 1) >> GUEST_PAGE_SHIFT; page++) {
+        uint8_t flags = atomic_load_explicit(&ram->page_flags[page], memory_order_relaxed);
+        if (flags & RAM_CLEAN_ALL)
+            atomic_fetch_and(&ram->page_flags[page], (uint8_t)~RAM_CLEAN_ALL);
+        code |= flags & RAM_CODE;
+    }
+    if (code && ram->client)
+        ram->client->code_written(ram->client_obj, ram, offset, size);
+}
+
+void ram_take_dirty(Ram *ram, RamPageFlags client_bit, uint64_t offset, uint64_t size,
+                    GArray *ret_pages)
+{
+    bool cleaned = false;
+
+    if (!size)
+        return;
+    if (ram->client && ram->client->sync_dirty)
+        ram->client->sync_dirty(ram->client_obj, ram, offset, size);
+    for (uint64_t page = offset >> GUEST_PAGE_SHIFT;
+         page <= (offset + size - 1) >> GUEST_PAGE_SHIFT; page++) {
+        if (atomic_fetch_or(&ram->page_flags[page], client_bit) & client_bit)
+            continue;
+        cleaned = true;
+        if (ret_pages)
+            g_array_append_val(ret_pages, page);
+    }
+    /* Writes between setting the bit and this call are not seen by engines, but precede the return.
+     */
+    if (cleaned && ram->client)
+        ram->client->cleaned(ram->client_obj, ram, offset, size);
+}
