@@ -14,6 +14,9 @@
 
 #include "base/bits.h"
 
+/* The host is woken no more often than this; faster ticks are dropped. */
+#define MIN_WAKE_NS (20 * NS_PER_US)
+
 static int64_t tick_of(int64_t ns)
 {
     return (int64_t)((__int128)ns * PIT_HZ / NS_PER_S);
@@ -189,7 +192,7 @@ static void timer_fire(void *obj)
                        ? MAX(pit->irq_tick, now - (int64_t)PIT_MAX_OWED * ch->period)
                        : pit->irq_tick;
     pit->irq_tick = next_rise(ch, from);
-    arm(pit, is_periodic(ch) ? now_ns + ns_of(ch->period) / 2 : 0);
+    arm(pit, is_periodic(ch) ? now_ns + MAX(ns_of(ch->period) / 2, MIN_WAKE_NS) : 0);
 }
 
 /* ---- programming --------------------------------------------------------------------------- */
