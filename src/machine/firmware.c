@@ -12,17 +12,24 @@
 
 static const char *const firmware_folders[] = {"/usr/share/seabios", "/usr/share/qemu"};
 
-GBytes *firmware_read(const char *name, size_t max_size, GError **error)
+char *firmware_find(const char *name, GError **error)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(firmware_folders); i++) {
         g_autofree char *path = g_build_filename(firmware_folders[i], name, NULL);
         if (g_file_test(path, G_FILE_TEST_EXISTS))
-            return input_file_read(path, "firmware", max_size, error);
+            return g_steal_pointer(&path);
     }
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND,
                 "cannot find the firmware %s in %s; install the package 'seabios'", name,
                 firmware_folders[0]);
     return NULL;
+}
+
+GBytes *firmware_read(const char *name, size_t max_size, GError **error)
+{
+    g_autofree char *path = firmware_find(name, error);
+
+    return path ? input_file_read(path, "firmware", max_size, error) : NULL;
 }
 
 Ram *firmware_load_bios(GError **error)
