@@ -176,9 +176,7 @@ static bool pc_create_cpus(Pc *pc, const PcConfig *config, GError **error)
 {
     bool allowed[CPU_FEATURE_COUNT] = {0};
 
-    pc->engine = engine_find(config->engine ? config->engine : "auto", &pc->engine_note, error);
-    if (!pc->engine)
-        return false;
+    pc->engine = config->engine;
     pc->engine->features(allowed);
     pc->model = cpu_model_new(config->cpu_model ? config->cpu_model : "host", allowed,
                               config->cpu_count, NULL, error);
@@ -211,7 +209,7 @@ static void pc_create_board(Pc *pc)
     pc->devices = g_ptr_array_new();
     pc->disks = g_ptr_array_new_with_free_func((GDestroyNotify)disk_close);
     pc->chars = g_ptr_array_new_with_free_func((GDestroyNotify)char_free);
-    pc->display = display_new();
+    pc->display = display_new(pc->context, &pc->lock);
     pc->input = input_router_new();
     pc->e820 = g_array_new(false, false, sizeof(E820Entry));
 }
@@ -262,20 +260,19 @@ void pc_free(Pc *pc)
     g_source_destroy(pc->request_source);
     g_source_unref(pc->request_source);
     vm_free(pc->vm);
-    cpu_model_free(pc->model);
+    g_clear_pointer(&pc->model, cpu_model_free);
     pc_free_devices(pc);
     space_free(pc->board.memory);
     space_free(pc->board.ports);
     clock_free(pc->board.clock);
-    ram_free(pc->ram);
-    ram_free(pc->bios);
+    g_clear_pointer(&pc->ram, ram_free);
+    g_clear_pointer(&pc->bios, ram_free);
     direct_boot_free(pc->direct_boot);
     g_array_unref(pc->e820);
     g_clear_pointer(&pc->acpi_tables, g_byte_array_unref);
     g_clear_pointer(&pc->acpi_rsdp, g_byte_array_unref);
     g_clear_pointer(&pc->smbios_tables, g_byte_array_unref);
     g_clear_pointer(&pc->smbios_anchor, g_byte_array_unref);
-    g_free(pc->engine_note);
     g_free(pc->cpu_error);
     g_rec_mutex_clear(&pc->lock);
     g_main_context_unref(pc->context);

@@ -51,7 +51,7 @@ typedef struct PcConfig {
     uint64_t memory_size; /* bytes, rounded up to whole MiB */
     unsigned cpu_count;
     const char *cpu_model; /* NULL: "host" */
-    const char *engine;    /* NULL: "auto" */
+    const Engine *engine;  /* engine_find()'s choice */
     PcDrive drives[PC_DRIVE_MAX];
     unsigned drive_count;
     const char *boot_order; /* letters a, c, d, n; NULL: "cdn" */
@@ -79,7 +79,6 @@ typedef struct Pc {
     const Engine *engine;
     CpuModel *model;
     Vm *vm;
-    char *engine_note; /* why "auto" did not take KVM; NULL */
     bool running;
     PcEventFn event;
     void *event_obj;
