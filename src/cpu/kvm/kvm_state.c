@@ -336,10 +336,11 @@ void kvm_set_state(Vcpu *vcpu, const CpuState *state)
     set_activity(fd, state->activity);
 }
 
-/* SDM 3A 10.4.7.1: the local APIC after power-on. */
+/* SDM 3A 10.4.7.1: the local APIC after power-on; but the BSP's LINT0 passes the PIC on, as firmware that knows no
+ * APIC expects of a PC ("virtual wire", MP specification 3.6.2.1). */
 void kvm_reset_apic(Vcpu *vcpu)
 {
-    enum { ID = 0x20, VERSION = 0x30, DFR = 0xe0, SVR = 0xf0, MSR_APIC_BASE = 0x1b };
+    enum { ID = 0x20, VERSION = 0x30, DFR = 0xe0, SVR = 0xf0, LVT0 = 0x350, MSR_APIC_BASE = 0x1b };
     static const uint16_t lvt[] = {0x320, 0x330, 0x340, 0x350, 0x360, 0x370};
     const uint32_t masked = 1u << 16;
     int fd = kvm_vcpu(vcpu)->fd;
@@ -355,5 +356,7 @@ void kvm_reset_apic(Vcpu *vcpu)
     memcpy(new.regs + SVR, &(uint32_t){0xff}, 4);
     for (size_t i = 0; i < G_N_ELEMENTS(lvt); i++)
         memcpy(new.regs + lvt[i], &masked, 4);
+    if (!vcpu->index)
+        memcpy(new.regs + LVT0, &(uint32_t){0x700}, 4);
     ioctl(fd, KVM_SET_LAPIC, &new);
 }
