@@ -229,7 +229,7 @@ static bool fail(GError **error, const char *what)
 
 static bool create_vm(KvmVm *kvm, GError **error)
 {
-    struct kvm_enable_cap split = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {256}};
+    struct kvm_enable_cap split = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {KVM_ROUTE_COUNT}};
     uint64_t identity = IDENTITY_MAP_ADDRESS;
     kvm->vm_fd = ioctl(kvm->device_fd, KVM_CREATE_VM, 0);
     if (kvm->vm_fd < 0)

@@ -20,6 +20,10 @@
 
 #define KVM_PATH "/dev/kvm"
 
+/* "IOAPIC pins" for EOI exits, one per vector; the kernel keeps their number in 8 bits. */
+#define KVM_ROUTE_FIRST_VECTOR 16
+#define KVM_ROUTE_COUNT (256 - KVM_ROUTE_FIRST_VECTOR)
+
 typedef struct KvmSlot {
     uint64_t start, size; /* guest-physical, whole pages; size 0: free */
     Ram *ram;
@@ -40,7 +44,7 @@ typedef struct KvmVm {
     int slot_errno;
 
     GMutex routes_lock;
-    struct kvm_irq_routing_msi routes[256]; /* by vector: level-triggered messages seen */
+    struct kvm_irq_routing_msi routes[KVM_ROUTE_COUNT]; /* level-triggered messages seen */
     _Atomic bool extint;
 } KvmVm;
 

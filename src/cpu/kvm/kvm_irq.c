@@ -15,21 +15,24 @@
 static void set_routes(KvmVm *kvm)
 {
     g_autofree struct kvm_irq_routing *routing =
-        g_malloc0(sizeof(*routing) + 256 * sizeof(routing->entries[0]));
-    for (unsigned vector = 0; vector < 256; vector++) {
-        if (!kvm->routes[vector].address_lo)
+        g_malloc0(sizeof(*routing) + KVM_ROUTE_COUNT * sizeof(routing->entries[0]));
+    for (unsigned pin = 0; pin < KVM_ROUTE_COUNT; pin++) {
+        if (!kvm->routes[pin].address_lo)
             continue;
         struct kvm_irq_routing_entry *entry = &routing->entries[routing->nr++];
-        entry->gsi = vector;
+        entry->gsi = pin;
         entry->type = KVM_IRQ_ROUTING_MSI;
-        entry->u.msi = kvm->routes[vector];
+        entry->u.msi = kvm->routes[pin];
     }
     ioctl(kvm->vm_fd, KVM_SET_GSI_ROUTING, routing);
 }
 
 static void learn_route(KvmVm *kvm, const struct kvm_irq_routing_msi *msi)
 {
-    struct kvm_irq_routing_msi *known = &kvm->routes[msi->data & MSI_DATA_VECTOR];
+    unsigned vector = msi->data & MSI_DATA_VECTOR;
+    if (vector < KVM_ROUTE_FIRST_VECTOR)
+        return; /* no local APIC takes such a vector */
+    struct kvm_irq_routing_msi *known = &kvm->routes[vector - KVM_ROUTE_FIRST_VECTOR];
     g_mutex_lock(&kvm->routes_lock);
     if (memcmp(known, msi, sizeof(*msi))) {
         *known = *msi;

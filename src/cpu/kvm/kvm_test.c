@@ -237,10 +237,12 @@ static void test_mmio_and_rom(void)
 static void start_long(Machine *m, const void *code, size_t size)
 {
     const uint64_t pml4 = 0x2003, pdpt = 0x3003, large[] = {0x83, 0x200083};
+    const uint64_t gdt[] = {0, UINT64_C(0x00af9b000000ffff), UINT64_C(0x00cf93000000ffff)};
     CpuState state;
     put(m, 0x1000, &pml4, 8);
     put(m, 0x2000, &pdpt, 8);
     put(m, 0x3000, large, sizeof(large));
+    put(m, 0x4000, gdt, sizeof(gdt));
     put(m, 0x8000, code, size);
     vcpu_get_state(m->vm->vcpus[0], &state);
     state.cr0 = CR0_PE | CR0_PG | CR0_ET | CR0_NE | CR0_WP;
@@ -251,7 +253,8 @@ static void start_long(Machine *m, const void *code, size_t size)
     for (int i = 0; i < SEG_COUNT; i++)
         if (i != SEG_CS)
             state.seg[i] = (Segment){16, SEGMENT_G | SEGMENT_DB | SEGMENT_P | SEGMENT_S | 3, 0xffffffff, 0};
-    state.idtr = (DescriptorTable){0, 0};
+    state.gdtr = (DescriptorTable){0x4000, sizeof(gdt) - 1};
+    state.idtr = (DescriptorTable){0x5000, 0xfff}; /* empty: any exception is a triple fault */
     state.rip = 0x8000;
     state.gpr[GPR_RSP] = 0x10000;
     vcpu_set_state(m->vm->vcpus[0], &state);
@@ -295,7 +298,6 @@ static void test_cpuid(void)
     machine_free(m);
 }
 
-/* No interrupt table: an exception is a triple fault. */
 static void test_triple_fault(void)
 {
     static const uint8_t code[] = {0x0f, 0x0b}; /* ud2 */
@@ -333,6 +335,39 @@ static void test_extint(void)
     if (finished(m)) {
         vm_pause(m->vm);
         g_assert_cmpstr(m->output->str, ==, "HI");
+    }
+    machine_free(m);
+}
+
+/* A level-triggered message, and an EOI through the x2APIC's register: the IOAPIC hears of it. */
+static void test_level_eoi(void)
+{
+    static const uint8_t code[] = {
+        0xb9, 0x1b, 0x00, 0x00, 0x00, 0xb8, 0x00, 0x0d, 0xe0, 0xfe, /* ecx = 1b; eax = fee00d00 */
+        0x31, 0xd2, 0x0f, 0x30,                                     /* xor edx, edx; wrmsr */
+        0xb9, 0x0f, 0x08, 0x00, 0x00, 0xb8, 0xff, 0x01, 0x00, 0x00, /* ecx = 80f; eax = 1ff */
+        0x0f, 0x30, 0xb0, 'H', 0xe6, 0xe9, 0xfb, 0xf4, 0xeb, 0xfd,  /* wrmsr; out; sti; hlt */
+    };
+    static const uint8_t handler[] = {
+        0xb0, 'I', 0xe6, 0xe9, 0xb9, 0x0b, 0x08, 0x00, 0x00, /* out 0xe9, 'I'; mov ecx, 80b */
+        0x31, 0xc0, 0x31, 0xd2, 0x0f, 0x30,                  /* xor eax, eax; xor edx, edx; wrmsr */
+        0xe6, 0xf4, 0x48, 0xcf,                              /* out 0xf4, al; iretq */
+    };
+    const uint64_t gate[] = {0x9000 | 8 << 16 | UINT64_C(0x8e00) << 32, 0};
+    Machine *m = machine_new("x86-64-v2", 1);
+    put(m, 0x9000, handler, sizeof(handler));
+    put(m, 0x5000 + 16 * 0x30, gate, sizeof(gate));
+    start_long(m, code, sizeof(code));
+    g_usleep(10000);
+    engine_kvm.send_msi(m->vm, 0xfee00000, 1 << 15 | 1 << 14 | 0x30);
+    if (finished(m)) {
+        for (int i = 0; i < 1000 && !atomic_load(&m->eois); i++)
+            g_usleep(1000);
+        vm_pause(m->vm);
+        g_assert_cmpstr(m->output->str, ==, "HI");
+        g_assert_cmpuint(m->eois, ==, 1);
+        g_autofree char *stats = engine_kvm.stats(m->vm->vcpus[0]);
+        g_assert_nonnull(strstr(stats, "eois=1"));
     }
     machine_free(m);
 }
@@ -467,6 +502,7 @@ int main(int argc, char **argv)
     g_test_add_func("/cpu/kvm/cpuid", test_cpuid);
     g_test_add_func("/cpu/kvm/triple-fault", test_triple_fault);
     g_test_add_func("/cpu/kvm/extint", test_extint);
+    g_test_add_func("/cpu/kvm/level-eoi", test_level_eoi);
     g_test_add_func("/cpu/kvm/pause-running", test_pause_running);
     g_test_add_func("/cpu/kvm/dirty-log", test_dirty_log);
     g_test_add_func("/cpu/kvm/start-ap", test_start_ap);
