@@ -39,6 +39,9 @@ struct Engine {
     const char *description;
     /* Whether this host can run it; the error says what is missing. No side effects. */
     bool (*probe)(GError **error);
+    /* Whether it runs unmodified guests at its usual speed here; `ret_why_not` gets the end of a sentence. "auto" takes only engines
+     * that do. NULL: always. */
+    bool (*runs_stock_guests)(char **ret_why_not);
     /* The CPU features it can give a guest on this host (CPU_FEATURE_COUNT long). */
     void (*features)(bool *ret_features);
     /* Called once each, before any vCPU runs; engine data goes to vm->engine_data,
