@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Where CPUID tells of each feature, and which models have it. SDM 2A CPUID; APM 3 appendix E for 8000_0001.
+ * Where CPUID tells of each feature, and which models have it. SDM 2A CPUID; APM 3 appendix E for
+ * 8000_0001.
  */
 #include "cpu/cpu_features.h"
 
@@ -87,8 +88,8 @@ const CpuFeatureRow cpu_feature_rows[CPU_FEATURE_COUNT] = {
     [CPU_INVARIANT_TSC] = {"nonstop_tsc", 0x80000007, 0, REG_EDX, 8, 0, SYSTEM_V1},
 };
 
-/* Rows stand in order of their leaves as far as possible: each leaf is asked few times, since CPUID traps under a
- * hypervisor. */
+/* Rows stand in order of their leaves as far as possible: each leaf is asked few times, since CPUID
+ * traps under a hypervisor. */
 void cpu_features_decode(CpuidValue (*cpuid)(void *obj, uint32_t leaf, uint32_t subleaf), void *obj,
                          bool *ret_features)
 {
@@ -132,6 +133,6 @@ void cpu_host_features(bool *ret_features)
 {
     cpu_features_decode(host_cpuid, NULL, ret_features);
     if (!host_kernel_saves_avx())
-        ret_features[CPU_AVX] = ret_features[CPU_AVX2] = ret_features[CPU_FMA] = ret_features[CPU_F16C] =
-            ret_features[CPU_VAES] = ret_features[CPU_VPCLMULQDQ] = false;
+        ret_features[CPU_AVX] = ret_features[CPU_AVX2] = ret_features[CPU_FMA] =
+            ret_features[CPU_F16C] = ret_features[CPU_VAES] = ret_features[CPU_VPCLMULQDQ] = false;
 }

@@ -1,14 +1,22 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The table of CPU features, for cpu_model.c and cpuid.c (and engines that turn CPUID into features). */
+/* The table of CPU features, for cpu_model.c and cpuid.c (and engines that turn CPUID into
+ * features). */
 #pragma once
 
 #include "cpu/cpuid.h"
 
 enum { /* bits of CpuFeatureRow.promised and .optional */
-    MODEL_486 = 1 << 0, MODEL_P3 = 1 << 1, MODEL_V1 = 1 << 2, MODEL_V2 = 1 << 3, MODEL_V3 = 1 << 4,
-    MODEL_HOST = 1 << 5, /* whether the host's own CPUID has it or not */
-    FROM_V3 = MODEL_V3, FROM_V2 = MODEL_V2 | FROM_V3, FROM_V1 = MODEL_V1 | FROM_V2, FROM_P3 = MODEL_P3 | FROM_V1,
-    FROM_486 = MODEL_486 | FROM_P3,
+       MODEL_486 = 1 << 0,
+       MODEL_P3 = 1 << 1,
+       MODEL_V1 = 1 << 2,
+       MODEL_V2 = 1 << 3,
+       MODEL_V3 = 1 << 4,
+       MODEL_HOST = 1 << 5, /* whether the host's own CPUID has it or not */
+       FROM_V3 = MODEL_V3,
+       FROM_V2 = MODEL_V2 | FROM_V3,
+       FROM_V1 = MODEL_V1 | FROM_V2,
+       FROM_P3 = MODEL_P3 | FROM_V1,
+       FROM_486 = MODEL_486 | FROM_P3,
 };
 
 typedef enum CpuidRegister { REG_EAX, REG_EBX, REG_ECX, REG_EDX } CpuidRegister;

@@ -2,9 +2,10 @@
 /*
  * CPU models: names, feature sets, what the user adds and takes away.
  *
- * The made-up models are GenuineIntel CPUs whose family and model Linux has no workarounds for that IA32_ARCH_CAPABILITIES
- * can't call off (arch/x86/kernel/cpu/common.c, cpu_vuln_blacklist): its guests then run without page table
- * isolation, retpolines and buffer clearing, each of which costs a software engine much.
+ * The made-up models are GenuineIntel CPUs whose family and model Linux has no workarounds for that
+ * IA32_ARCH_CAPABILITIES can't call off (arch/x86/kernel/cpu/common.c, cpu_vuln_blacklist): its
+ * guests then run without page table isolation, retpolines and buffer clearing, each of which costs
+ * a software engine much.
  */
 #include "cpu/cpu_features.h"
 
@@ -29,31 +30,75 @@ static const ModelRow models[] = {
     {"host", MODEL_HOST, 0, 0, 0, 0, NULL},
 };
 
-static const char *const model_names[] = {"486", "pentium3", "x86-64-v1", "x86-64-v2", "x86-64-v3", "host", NULL};
+static const char *const model_names[] = {"486",       "pentium3", "x86-64-v1", "x86-64-v2",
+                                          "x86-64-v3", "host",     NULL};
 
 const char *const *cpu_model_names(void)
 {
     return model_names;
 }
 
-/* ---- features that stand on others --------------------------------------------------------------- */
+/* ---- features that stand on others
+ * --------------------------------------------------------------- */
 
 static const struct {
     CpuFeature feature, needs;
 } dependencies[] = {
-    {CPU_MMX, CPU_FPU}, {CPU_FXSR, CPU_FPU}, {CPU_SSE, CPU_FXSR}, {CPU_SSE2, CPU_SSE}, {CPU_SSE3, CPU_SSE2},
-    {CPU_SSSE3, CPU_SSE3}, {CPU_SSE41, CPU_SSSE3}, {CPU_SSE42, CPU_SSE41}, {CPU_PCLMULQDQ, CPU_SSE2},
-    {CPU_AES, CPU_SSE2}, {CPU_SHA, CPU_SSE2}, {CPU_GFNI, CPU_SSE2}, {CPU_XSAVE, CPU_FXSR}, {CPU_AVX, CPU_XSAVE},
-    {CPU_AVX, CPU_SSE42}, {CPU_AVX2, CPU_AVX}, {CPU_FMA, CPU_AVX}, {CPU_F16C, CPU_AVX}, {CPU_VAES, CPU_AVX},
-    {CPU_VAES, CPU_AES}, {CPU_VPCLMULQDQ, CPU_AVX}, {CPU_VPCLMULQDQ, CPU_PCLMULQDQ}, {CPU_XSAVEOPT, CPU_XSAVE},
-    {CPU_XSAVEC, CPU_XSAVE}, {CPU_XGETBV1, CPU_XSAVE},
-    {CPU_LM, CPU_PAE}, {CPU_LM, CPU_SSE2}, {CPU_LM, CPU_MSR}, {CPU_LM, CPU_CX8}, {CPU_LM, CPU_PGE},
-    {CPU_NX, CPU_PAE}, {CPU_NX, CPU_MSR}, {CPU_PDPE1GB, CPU_LM}, {CPU_LAHF_LM, CPU_LM}, {CPU_CX16, CPU_LM},
-    {CPU_FSGSBASE, CPU_LM}, {CPU_PCID, CPU_LM}, {CPU_SYSCALL, CPU_MSR}, {CPU_SEP, CPU_MSR}, {CPU_PSE36, CPU_PSE},
-    {CPU_MTRR, CPU_MSR}, {CPU_PAT, CPU_MSR}, {CPU_MCE, CPU_MSR}, {CPU_MCA, CPU_MCE}, {CPU_APIC, CPU_MSR},
-    {CPU_X2APIC, CPU_APIC}, {CPU_TSC_DEADLINE, CPU_APIC}, {CPU_TSC_DEADLINE, CPU_TSC}, {CPU_TSC_ADJUST, CPU_TSC},
-    {CPU_RDTSCP, CPU_TSC}, {CPU_INVARIANT_TSC, CPU_TSC}, {CPU_SPEC_CTRL, CPU_MSR}, {CPU_ARCH_CAPABILITIES, CPU_MSR},
-    {CPU_CLFLUSHOPT, CPU_CLFLUSH}, {CPU_CLWB, CPU_CLFLUSH},
+    {CPU_MMX, CPU_FPU},
+    {CPU_FXSR, CPU_FPU},
+    {CPU_SSE, CPU_FXSR},
+    {CPU_SSE2, CPU_SSE},
+    {CPU_SSE3, CPU_SSE2},
+    {CPU_SSSE3, CPU_SSE3},
+    {CPU_SSE41, CPU_SSSE3},
+    {CPU_SSE42, CPU_SSE41},
+    {CPU_PCLMULQDQ, CPU_SSE2},
+    {CPU_AES, CPU_SSE2},
+    {CPU_SHA, CPU_SSE2},
+    {CPU_GFNI, CPU_SSE2},
+    {CPU_XSAVE, CPU_FXSR},
+    {CPU_AVX, CPU_XSAVE},
+    {CPU_AVX, CPU_SSE42},
+    {CPU_AVX2, CPU_AVX},
+    {CPU_FMA, CPU_AVX},
+    {CPU_F16C, CPU_AVX},
+    {CPU_VAES, CPU_AVX},
+    {CPU_VAES, CPU_AES},
+    {CPU_VPCLMULQDQ, CPU_AVX},
+    {CPU_VPCLMULQDQ, CPU_PCLMULQDQ},
+    {CPU_XSAVEOPT, CPU_XSAVE},
+    {CPU_XSAVEC, CPU_XSAVE},
+    {CPU_XGETBV1, CPU_XSAVE},
+    {CPU_LM, CPU_PAE},
+    {CPU_LM, CPU_SSE2},
+    {CPU_LM, CPU_MSR},
+    {CPU_LM, CPU_CX8},
+    {CPU_LM, CPU_PGE},
+    {CPU_NX, CPU_PAE},
+    {CPU_NX, CPU_MSR},
+    {CPU_PDPE1GB, CPU_LM},
+    {CPU_LAHF_LM, CPU_LM},
+    {CPU_CX16, CPU_LM},
+    {CPU_FSGSBASE, CPU_LM},
+    {CPU_PCID, CPU_LM},
+    {CPU_SYSCALL, CPU_MSR},
+    {CPU_SEP, CPU_MSR},
+    {CPU_PSE36, CPU_PSE},
+    {CPU_MTRR, CPU_MSR},
+    {CPU_PAT, CPU_MSR},
+    {CPU_MCE, CPU_MSR},
+    {CPU_MCA, CPU_MCE},
+    {CPU_APIC, CPU_MSR},
+    {CPU_X2APIC, CPU_APIC},
+    {CPU_TSC_DEADLINE, CPU_APIC},
+    {CPU_TSC_DEADLINE, CPU_TSC},
+    {CPU_TSC_ADJUST, CPU_TSC},
+    {CPU_RDTSCP, CPU_TSC},
+    {CPU_INVARIANT_TSC, CPU_TSC},
+    {CPU_SPEC_CTRL, CPU_MSR},
+    {CPU_ARCH_CAPABILITIES, CPU_MSR},
+    {CPU_CLFLUSHOPT, CPU_CLFLUSH},
+    {CPU_CLWB, CPU_CLFLUSH},
 };
 
 static void remove_unsupported(bool *features)
@@ -69,7 +114,8 @@ static void remove_unsupported(bool *features)
     }
 }
 
-/* ---- parsing ------------------------------------------------------------------------------------- */
+/* ---- parsing
+ * ------------------------------------------------------------------------------------- */
 
 static const ModelRow *find_model(const char *name, GError **error)
 {
@@ -77,7 +123,8 @@ static const ModelRow *find_model(const char *name, GError **error)
         if (!strcmp(models[i].name, name))
             return &models[i];
     g_autofree char *names = g_strjoinv(", ", (char **)model_names);
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, "unknown CPU model '%s'; there are: %s", name, names);
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                "unknown CPU model '%s'; there are: %s", name, names);
     return NULL;
 }
 
@@ -140,7 +187,8 @@ static char *missing_features(const FeatureSets *sets, const bool *features, con
     return g_string_free(names, !names->len);
 }
 
-/* ---- identity ------------------------------------------------------------------------------------- */
+/* ---- identity
+ * ------------------------------------------------------------------------------------- */
 
 static void host_brand(char *brand)
 {
@@ -199,8 +247,8 @@ static void identify(CpuModel *model, const ModelRow *row)
     model->linear_address_bits = model->features[CPU_LM] ? 48 : 32;
 }
 
-CpuModel *cpu_model_new(const char *name, const bool *allowed, unsigned vcpu_count, char **ret_missing,
-                        GError **error)
+CpuModel *cpu_model_new(const char *name, const bool *allowed, unsigned vcpu_count,
+                        char **ret_missing, GError **error)
 {
     g_auto(GStrv) parts = g_strsplit(name, ",", -1);
     const ModelRow *row = find_model(parts[0] ? parts[0] : "", error);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The CPUID instruction: one function per leaf, made from the model. SDM 2A CPUID, APM 3 appendix E.
+ * The CPUID instruction: one function per leaf, made from the model. SDM 2A CPUID, APM 3 appendix
+ * E.
  */
 #include "cpu/cpu_features.h"
 
@@ -8,11 +9,11 @@
 
 #include "cpu/state.h"
 
-#define APIC_BASE_ENABLE (1u << 11)
-#define CACHE_LINE_BYTES 64
+#define APIC_BASE_ENABLE     (1u << 11)
+#define CACHE_LINE_BYTES     64
 #define HYPERVISOR_SIGNATURE "OspiteOspite"
-#define HYPERVISOR_LEAF 0x40000000u
-#define HYPERVISOR_TSC_LEAF 0x40000010u
+#define HYPERVISOR_LEAF      0x40000000u
+#define HYPERVISOR_TSC_LEAF  0x40000010u
 
 typedef struct Query {
     const CpuModel *model;
@@ -72,7 +73,8 @@ static CpuidValue with_features(const Query *q, CpuidValue value)
     return value;
 }
 
-/* ---- basic leaves --------------------------------------------------------------------------------- */
+/* ---- basic leaves
+ * --------------------------------------------------------------------------------- */
 
 static CpuidValue vendor_leaf(const Query *q, uint32_t max)
 {
@@ -93,8 +95,8 @@ static CpuidValue leaf_0(const Query *q)
 static uint32_t signature(const CpuModel *model)
 {
     unsigned extended_family = model->family > 0xf ? model->family - 0xf : 0;
-    return extended_family << 20 | (model->model >> 4) << 16 | (model->family - extended_family) << 8 |
-           (model->model & 0xf) << 4 | model->stepping;
+    return extended_family << 20 | (model->model >> 4) << 16 |
+           (model->family - extended_family) << 8 | (model->model & 0xf) << 4 | model->stepping;
 }
 
 static CpuidValue leaf_1(const Query *q)
@@ -132,8 +134,8 @@ typedef struct Cache {
 } Cache;
 
 static const Cache caches[] = {
-    {1, 1, 8, 64, false},   /* 32 KiB */
-    {2, 1, 8, 64, false},   /* 32 KiB */
+    {1, 1, 8, 64, false},    /* 32 KiB */
+    {2, 1, 8, 64, false},    /* 32 KiB */
     {3, 2, 16, 1024, false}, /* 1 MiB */
     {3, 3, 16, 16384, true}, /* 16 MiB */
 };
@@ -185,7 +187,8 @@ static CpuidValue features_leaf(const Query *q)
     return with_features(q, (CpuidValue){0});
 }
 
-/* Topology: one thread per core, one package. ECX: 15:8 level type (1 thread, 2 core) | 7:0 subleaf */
+/* Topology: one thread per core, one package. ECX: 15:8 level type (1 thread, 2 core) | 7:0 subleaf
+ */
 static CpuidValue leaf_b(const Query *q)
 {
     CpuidValue v = {.ecx = q->subleaf & 0xff, .edx = q->index};
@@ -227,8 +230,8 @@ static CpuidValue leaf_d(const Query *q)
 }
 
 /*
- * TSC = crystal × EBX / EAX. Linux multiplies the crystal in kHz by EBX in 32 bits, so EBX stays below 2³² / 10⁶;
- * the best such fraction is within 1 ppm.
+ * TSC = crystal × EBX / EAX. Linux multiplies the crystal in kHz by EBX in 32 bits, so EBX stays
+ * below 2³² / 10⁶; the best such fraction is within 1 ppm.
  */
 static CpuidValue leaf_15(const Query *q)
 {
@@ -257,7 +260,8 @@ static CpuidValue leaf_16(const Query *q)
     return (CpuidValue){mhz, mhz, 100, 0};
 }
 
-/* ---- hypervisor leaves ------------------------------------------------------------------------------ */
+/* ---- hypervisor leaves
+ * ------------------------------------------------------------------------------ */
 
 static CpuidValue hypervisor_leaf(const Query *q)
 {
@@ -274,7 +278,8 @@ static CpuidValue hypervisor_leaf(const Query *q)
     return v;
 }
 
-/* ---- extended leaves --------------------------------------------------------------------------------- */
+/* ---- extended leaves
+ * --------------------------------------------------------------------------------- */
 
 static CpuidValue leaf_80000000(const Query *q)
 {
@@ -282,7 +287,8 @@ static CpuidValue leaf_80000000(const Query *q)
     return is_amd(q->model) ? vendor_leaf(q, v.eax) : v;
 }
 
-/* AMD repeats leaf 1's EDX here but for the bits that SYSCALL … took; ECX: 1 CmpLegacy, 22 TopologyExtensions. */
+/* AMD repeats leaf 1's EDX here but for the bits that SYSCALL … took; ECX: 1 CmpLegacy, 22
+ * TopologyExtensions. */
 static CpuidValue leaf_80000001(const Query *q)
 {
     const uint32_t repeated = 0x0183f3ff;
@@ -315,7 +321,8 @@ static CpuidValue leaf_80000005(const Query *q)
     return (CpuidValue){0xff40ff40, 0xff40ff40, data, code};
 }
 
-/* L2: KiB in 31:16, associativity code in 15:12 (8: 16 ways); L3, AMD only: 512 KiB units in 31:18 */
+/* L2: KiB in 31:16, associativity code in 15:12 (8: 16 ways); L3, AMD only: 512 KiB units in 31:18
+ */
 static CpuidValue leaf_80000006(const Query *q)
 {
     CpuidValue v = {.ecx = cache_kib(&caches[2]) << 16 | 8 << 12 | CACHE_LINE_BYTES};
@@ -340,7 +347,8 @@ static CpuidValue leaf_8000001e(const Query *q)
     return (CpuidValue){q->index, q->index & 0xff, 0, 0};
 }
 
-/* ---- the instruction ------------------------------------------------------------------------------------ */
+/* ---- the instruction
+ * ------------------------------------------------------------------------------------ */
 
 static const struct {
     uint32_t leaf;
@@ -382,8 +390,8 @@ static bool leaf_exists(const CpuModel *model, uint32_t leaf)
     return leaf <= max_basic_leaf(model);
 }
 
-CpuidValue cpu_model_cpuid(const CpuModel *model, unsigned index, uint64_t cr4, uint64_t xcr0, uint64_t apic_base,
-                           uint32_t leaf, uint32_t subleaf)
+CpuidValue cpu_model_cpuid(const CpuModel *model, unsigned index, uint64_t cr4, uint64_t xcr0,
+                           uint64_t apic_base, uint32_t leaf, uint32_t subleaf)
 {
     Query q = {model, index, cr4, xcr0, apic_base, leaf, subleaf};
     if (!leaf_exists(model, leaf)) {

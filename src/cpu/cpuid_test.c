@@ -111,16 +111,20 @@ static void test_host(void)
 /* The levels of the x86-64 psABI 1.0, table 3.1. */
 static void test_levels(void)
 {
-    const CpuFeature v1[] = {CPU_CMOV, CPU_CX8, CPU_FPU, CPU_FXSR, CPU_MMX, CPU_SYSCALL, CPU_SSE, CPU_SSE2};
-    const CpuFeature v2[] = {CPU_CX16, CPU_LAHF_LM, CPU_POPCNT, CPU_SSE3, CPU_SSE41, CPU_SSE42, CPU_SSSE3};
-    const CpuFeature v3[] = {CPU_AVX, CPU_AVX2, CPU_BMI1, CPU_BMI2, CPU_F16C, CPU_FMA, CPU_ABM, CPU_MOVBE, CPU_XSAVE};
+    const CpuFeature v1[] = {CPU_CMOV, CPU_CX8,     CPU_FPU, CPU_FXSR,
+                             CPU_MMX,  CPU_SYSCALL, CPU_SSE, CPU_SSE2};
+    const CpuFeature v2[] = {CPU_CX16,  CPU_LAHF_LM, CPU_POPCNT, CPU_SSE3,
+                             CPU_SSE41, CPU_SSE42,   CPU_SSSE3};
+    const CpuFeature v3[] = {CPU_AVX, CPU_AVX2, CPU_BMI1,  CPU_BMI2, CPU_F16C,
+                             CPU_FMA, CPU_ABM,  CPU_MOVBE, CPU_XSAVE};
     g_autoptr(CpuModel) m1 = new_model("x86-64-v1", 1);
     g_autoptr(CpuModel) m2 = new_model("x86-64-v2", 1);
     g_autoptr(CpuModel) m3 = new_model("x86-64-v3", 1);
     for (size_t i = 0; i < G_N_ELEMENTS(v1); i++)
         g_assert_true(cpu_has(m1, v1[i]) && cpu_has(m2, v1[i]) && cpu_has(m3, v1[i]));
     for (size_t i = 0; i < G_N_ELEMENTS(v2); i++)
-        g_assert_true((v2[i] == CPU_LAHF_LM || !cpu_has(m1, v2[i])) && cpu_has(m2, v2[i]) && cpu_has(m3, v2[i]));
+        g_assert_true((v2[i] == CPU_LAHF_LM || !cpu_has(m1, v2[i])) && cpu_has(m2, v2[i]) &&
+                      cpu_has(m3, v2[i]));
     for (size_t i = 0; i < G_N_ELEMENTS(v3); i++)
         g_assert_true((v3[i] == CPU_XSAVE || !cpu_has(m2, v3[i])) && cpu_has(m3, v3[i]));
 }
@@ -172,7 +176,8 @@ static void test_bad_names(void)
     g_assert_nonnull(strstr(error->message, "x86-64-v2"));
 }
 
-/* What depends on the running CPU. SDM 2A: OSXSAVE mirrors CR4, APIC goes with IA32_APIC_BASE.EN, ECX is ignored in leaf 1. */
+/* What depends on the running CPU. SDM 2A: OSXSAVE mirrors CR4, APIC goes with IA32_APIC_BASE.EN,
+ * ECX is ignored in leaf 1. */
 static void test_dynamic(void)
 {
     g_autoptr(CpuModel) model = new_model("x86-64-v3", 6);
@@ -200,7 +205,8 @@ static void test_dynamic(void)
 static void test_tsc_leaves(void)
 {
     g_autoptr(CpuModel) model = new_model("x86-64-v2", 1);
-    const uint64_t rates[] = {999999999, 1000000000, 1996249000, 2595123000, 2600000000, 3792871000, 4200000001};
+    const uint64_t rates[] = {999999999,  1000000000, 1996249000, 2595123000,
+                              2600000000, 3792871000, 4200000001};
     for (size_t i = 0; i < G_N_ELEMENTS(rates); i++) {
         model->tsc_hz = rates[i];
         CpuidValue v = ask(model, 0x15, 0);
@@ -211,7 +217,8 @@ static void test_tsc_leaves(void)
     }
     CpuidValue v = ask(model, 0x40000000, 0);
     g_assert_cmphex(v.eax, ==, 0x40000010);
-    g_assert_true(!memcmp(&v.ebx, "Ospi", 4) && !memcmp(&v.ecx, "teOs", 4) && !memcmp(&v.edx, "pite", 4));
+    g_assert_true(!memcmp(&v.ebx, "Ospi", 4) && !memcmp(&v.ecx, "teOs", 4) &&
+                  !memcmp(&v.edx, "pite", 4));
 }
 
 /* Every leaf answers, for hostile leaf numbers too. */

@@ -37,7 +37,8 @@ static const Engine *find_suitable(bool soft_only, char **ret_why, GError **erro
         if (!why)
             why = g_steal_pointer(&why_not);
     }
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED, "no CPU engine can run on this host: %s", why);
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
+                "no CPU engine can run on this host: %s", why);
     return NULL;
 }
 
@@ -51,8 +52,8 @@ static const Engine *find_named(const char *name, GError **error)
         }
         g_string_append_printf(names, ", %s", row->engine->name);
     }
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, "unknown engine '%s'; there are: %s", name,
-                names->str);
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                "unknown engine '%s'; there are: %s", name, names->str);
     g_string_free(names, TRUE);
     return NULL;
 }

@@ -8,8 +8,9 @@
  *
  *     vcpu thread: service requests → wait while halted/paused → engine->run() → handle exit → …
  *
- * Safe points: a vCPU thread is at a safe point while it is not inside engine->run(), and in run() between
- * vcpu_leave() and vcpu_enter(). Exclusive sections begin when all others are at safe points; work is done outside run() only.
+ * Safe points: a vCPU thread is at a safe point while it is not inside engine->run(), and in run()
+ * between vcpu_leave() and vcpu_enter(). Exclusive sections begin when all others are at safe
+ * points; work is done outside run() only.
  */
 #pragma once
 
@@ -39,8 +40,8 @@ struct Engine {
     const char *description;
     /* Whether this host can run it; the error says what is missing. No side effects. */
     bool (*probe)(GError **error);
-    /* Whether it runs unmodified guests at its usual speed here; `ret_why_not` gets the end of a sentence. "auto" takes only engines
-     * that do. NULL: always. */
+    /* Whether it runs unmodified guests at its usual speed here; `ret_why_not` gets the end of a
+     * sentence. "auto" takes only engines that do. NULL: always. */
     bool (*runs_stock_guests)(char **ret_why_not);
     /* The CPU features it can give a guest on this host (CPU_FEATURE_COUNT long). */
     void (*features)(bool *ret_features);
@@ -51,9 +52,10 @@ struct Engine {
     bool (*vcpu_init)(Vcpu *vcpu, GError **error);
     void (*vcpu_clear)(Vcpu *vcpu);
     /* vCPU thread. Runs guest code until something is to be done outside. Delivers interrupts from
-     * vcpu->intc itself, and NMIs: it clears VCPU_REQUEST_NMI in vcpu->requests when it takes one. Called after
-     * VCPU_EXIT_HALTED, it delivers the event that ends the halt or returns VCPU_EXIT_HALTED again. Leaves
-     * (VCPU_EXIT_KICKED) when requests other than INTERRUPT and NMI are set; vcpu.c clears them. */
+     * vcpu->intc itself, and NMIs: it clears VCPU_REQUEST_NMI in vcpu->requests when it takes one.
+     * Called after VCPU_EXIT_HALTED, it delivers the event that ends the halt or returns
+     * VCPU_EXIT_HALTED again. Leaves (VCPU_EXIT_KICKED) when requests other than INTERRUPT and NMI
+     * are set; vcpu.c clears them. */
     VcpuExit (*run)(Vcpu *vcpu);
     /* Any thread: a running run() comes back soon; if it is not running, its next call returns at
      * once after having looked for interrupts. */

@@ -10,9 +10,10 @@
 #include "cpu/tsc.h"
 
 #define INDENT "  "
-#define WIDTH 96
+#define WIDTH  96
 
-/* ---- layout ----------------------------------------------------------------------------------- */
+/* ---- layout -----------------------------------------------------------------------------------
+ */
 
 /* A paragraph with its words wrapped; lines after the first are indented by `hang` more. */
 static void add(GString *text, unsigned hang, const char *format, ...) G_GNUC_PRINTF(3, 4);
@@ -40,7 +41,7 @@ static void add(GString *text, unsigned hang, const char *format, ...)
     g_string_append_c(text, '\n');
 }
 
-#define FIELD_HANG 18
+#define FIELD_HANG                 18
 #define add_field(text, name, ...) add_field_text(text, name, g_strdup_printf(__VA_ARGS__))
 static void add_field_text(GString *text, const char *name, char *value)
 {
@@ -49,7 +50,8 @@ static void add_field_text(GString *text, const char *name, char *value)
     g_free(value);
 }
 
-/* ---- the host ----------------------------------------------------------------------------------- */
+/* ---- the host -----------------------------------------------------------------------------------
+ */
 
 typedef struct Host {
     bool features[CPU_FEATURE_COUNT];
@@ -87,20 +89,29 @@ static const struct {
     const char *signature, *name, *advice;
 } hypervisors[] = {
     {"KVMKVMKVM", "KVM",
-     "This machine is a guest of KVM. Its host must allow nesting (kvm_intel or kvm_amd with nested=1) and pass the CPU "
+     "This machine is a guest of KVM. Its host must allow nesting (kvm_intel or kvm_amd with "
+     "nested=1) and pass the CPU "
      "through (libvirt: <cpu mode='host-passthrough'/>). On Google Cloud create the instance with "
-     "--enable-nested-virtualization; on AWS take a .metal type or one that offers nested virtualization."},
+     "--enable-nested-virtualization; on AWS take a .metal type or one that offers nested "
+     "virtualization."},
     {"Microsoft Hv", "Hyper-V",
-     "This machine is a guest of Hyper-V: Set-VMProcessor -VMName NAME -ExposeVirtualizationExtensions $true, with the "
-     "machine turned off. On Azure take a size that supports nested virtualization. WSL 2: nestedVirtualization=true "
+     "This machine is a guest of Hyper-V: Set-VMProcessor -VMName NAME "
+     "-ExposeVirtualizationExtensions $true, with the "
+     "machine turned off. On Azure take a size that supports nested virtualization. WSL 2: "
+     "nestedVirtualization=true "
      "in .wslconfig."},
     {"VMwareVMware", "VMware",
-     "This machine is a guest of VMware: turn on \"Virtualize Intel VT-x/EPT or AMD-V/RVI\" in its processor settings."},
+     "This machine is a guest of VMware: turn on \"Virtualize Intel VT-x/EPT or AMD-V/RVI\" in its "
+     "processor settings."},
     {"VBoxVBoxVBox", "VirtualBox",
-     "This machine is a guest of VirtualBox: VBoxManage modifyvm NAME --nested-hw-virt on, with the machine off."},
-    {"XenVMMXenVMM", "Xen", "This machine is a guest of Xen: set nestedhvm=1 in its configuration, if the host allows it."},
+     "This machine is a guest of VirtualBox: VBoxManage modifyvm NAME --nested-hw-virt on, with "
+     "the machine off."},
+    {"XenVMMXenVMM", "Xen",
+     "This machine is a guest of Xen: set nestedhvm=1 in its configuration, if the host allows "
+     "it."},
     {"TCGTCGTCGTCG", "QEMU without KVM",
-     "This machine runs under QEMU's translator: give QEMU -accel kvm and -cpu host on a host with KVM."},
+     "This machine runs under QEMU's translator: give QEMU -accel kvm and -cpu host on a host with "
+     "KVM."},
     {"bhyve bhyve ", "bhyve", "This machine is a guest of bhyve, which does not nest."},
     {"OspiteOspite", "Ospite", "This machine is a guest of Ospite, which does not nest."},
 };
@@ -118,7 +129,8 @@ static const char *hypervisor_advice(const Host *host)
     for (size_t i = 0; i < G_N_ELEMENTS(hypervisors); i++)
         if (!strcmp(hypervisors[i].signature, host->hypervisor))
             return hypervisors[i].advice;
-    return "This machine is a guest of a hypervisor unknown to Ospite: look for nested virtualization in its settings.";
+    return "This machine is a guest of a hypervisor unknown to Ospite: look for nested "
+           "virtualization in its settings.";
 }
 
 static const char *host_level(const Host *host)
@@ -159,27 +171,32 @@ static void report_host(GString *text, const Host *host)
     g_string_append(text, "Host\n");
     add_field(text, "processor", "%s, %u CPUs, level %s", host->brand[0] ? host->brand : "unnamed",
               g_get_num_processors(), host_level(host));
-    add_field(text, "runs under", "%s", host->features[CPU_HYPERVISOR] ? hypervisor_name(host) : "nothing: bare metal");
+    add_field(text, "runs under", "%s",
+              host->features[CPU_HYPERVISOR] ? hypervisor_name(host) : "nothing: bare metal");
     add_field(text, "virtualization", "%s",
               host->vmx   ? "VT-x (vmx)"
               : host->svm ? "AMD-V (svm)"
                           : "none: the CPU shows neither vmx nor svm");
     add_field(text, "/dev/kvm", "%s", device);
-    add_field(text, "KVM modules", "%s", modules[0] ? modules : "none loaded (or built into the kernel)");
+    add_field(text, "KVM modules", "%s",
+              modules[0] ? modules : "none loaded (or built into the kernel)");
     add_field(text, "clock", "TSC at %.3f MHz, %s", tsc_host_hz() / 1e6,
               tsc_host_is_invariant() ? "steady" : "not steady: the system clock is used instead");
 }
 
-/* ---- engines -------------------------------------------------------------------------------------- */
+/* ---- engines
+ * -------------------------------------------------------------------------------------- */
 
 static const struct {
     const char *engine, *expectation;
 } expectations[] = {
     {"kvm", "Guests run at nearly the speed of this machine; a Linux boots in a few seconds."},
-    {"interp",
-     "Guests run in software, one instruction after the other: every operating system works, but programs take some "
-     "20 to 60 times as long as on this machine. A small Linux boots in about 20 seconds; a desktop takes "
-     "minutes. Each virtual CPU keeps one of the host's busy while it computes, none while it waits."},
+    {"interp", "Guests run in software, one instruction after the other: every operating system "
+               "works, but programs take some "
+               "20 to 60 times as long as on this machine. A small Linux boots in about 20 "
+               "seconds; a desktop takes "
+               "minutes. Each virtual CPU keeps one of the host's busy while it computes, none "
+               "while it waits."},
 };
 
 static void report_engines(GString *text)
@@ -206,7 +223,8 @@ static void report_choice(GString *text, const Engine *chosen)
             add(text, 0, "%s", expectations[i].expectation);
 }
 
-/* ---- advice ----------------------------------------------------------------------------------------- */
+/* ---- advice
+ * ----------------------------------------------------------------------------------------- */
 
 static void report_advice(GString *text, const Host *host)
 {
@@ -215,18 +233,26 @@ static void report_advice(GString *text, const Host *host)
     if (!hardware && host->features[CPU_HYPERVISOR])
         add(text, 0, "%s", hypervisor_advice(host));
     else if (!hardware)
-        add(text, 0, "Turn on \"Intel Virtualization Technology\" or \"SVM mode\" in the firmware setup of this machine.");
+        add(text, 0,
+            "Turn on \"Intel Virtualization Technology\" or \"SVM mode\" in the firmware setup of "
+            "this machine.");
     else if (access("/dev/kvm", F_OK) < 0)
-        add(text, 0, "Load the module: sudo modprobe %s. If that fails, dmesg says whether the firmware has "
-                     "turned virtualization off. In a container, start it with --device /dev/kvm.",
+        add(text, 0,
+            "Load the module: sudo modprobe %s. If that fails, dmesg says whether the firmware has "
+            "turned virtualization off. In a container, start it with --device /dev/kvm.",
             host->vmx ? "kvm_intel" : "kvm_amd");
     else if (access("/dev/kvm", R_OK | W_OK) < 0)
-        add(text, 0, "Allow this user to open /dev/kvm: sudo usermod -aG kvm %s, then log in again.", g_get_user_name());
+        add(text, 0,
+            "Allow this user to open /dev/kvm: sudo usermod -aG kvm %s, then log in again.",
+            g_get_user_name());
     else
-        add(text, 0, "The device is there; what KVM says above is in the way. A newer kernel may help.");
+        add(text, 0,
+            "The device is there; what KVM says above is in the way. A newer kernel may help.");
     if (!hardware && access("/dev/kvm", F_OK) == 0)
-        add(text, 0, "The /dev/kvm that is here belongs to a paravirtual KVM, made for kernels that know it. \"--engine kvm\" "
-                     "tries it all the same.");
+        add(text, 0,
+            "The /dev/kvm that is here belongs to a paravirtual KVM, made for kernels that know "
+            "it. \"--engine kvm\" "
+            "tries it all the same.");
 }
 
 char *engine_report(void)

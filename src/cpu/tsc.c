@@ -14,7 +14,7 @@
 #include <x86intrin.h>
 
 #define HYPERVISOR_TSC_LEAF 0x40000010u /* EAX: TSC in kHz; VMware, KVM, Xen, Firecracker */
-#define NS 1000000000u
+#define NS                  1000000000u
 
 static bool cpuid_says_invariant(void)
 {
@@ -25,8 +25,8 @@ static bool cpuid_says_invariant(void)
 static bool kernel_trusts_tsc(void)
 {
     g_autofree char *source = NULL;
-    if (!g_file_get_contents("/sys/devices/system/clocksource/clocksource0/available_clocksource", &source,
-                             NULL, NULL))
+    if (!g_file_get_contents("/sys/devices/system/clocksource/clocksource0/available_clocksource",
+                             &source, NULL, NULL))
         return true; /* a container without /sys */
     g_auto(GStrv) words = g_strsplit_set(source, " \n", -1);
     return g_strv_contains((const char *const *)words, "tsc");
@@ -40,7 +40,8 @@ bool tsc_host_is_invariant(void)
     return once == 2;
 }
 
-/* SDM 2A CPUID 15h: TSC = crystal × EBX / EAX; where the crystal isn't told, 16h gives the base frequency in MHz. */
+/* SDM 2A CPUID 15h: TSC = crystal × EBX / EAX; where the crystal isn't told, 16h gives the base
+ * frequency in MHz. */
 static uint64_t hz_from_cpuid(void)
 {
     uint32_t a, b, c, d, base_mhz, max_mhz, bus_mhz;

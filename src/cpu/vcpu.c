@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * One vCPU and its thread: service requests → wait while halted or paused → engine->run() → handle the
- * exit → again.
+ * One vCPU and its thread: service requests → wait while halted or paused → engine->run() → handle
+ * the exit → again.
  *
- * A request bit only says "look here": the thread clears it first and looks then, so nothing is lost. The NMI
- * bit alone is kept until the engine takes the NMI.
+ * A request bit only says "look here": the thread clears it first and looks then, so nothing is
+ * lost. The NMI bit alone is kept until the engine takes the NMI.
  */
 #include "cpu/vm_internal.h"
 
@@ -84,7 +84,8 @@ static void do_work_locked(Vcpu *vcpu)
     }
 }
 
-/* A vCPU thread that waits here does the work others ask of it meanwhile: two that ask each other don't hang. */
+/* A vCPU thread that waits here does the work others ask of it meanwhile: two that ask each other
+ * don't hang. */
 void vcpu_run_on(Vcpu *vcpu, void (*fn)(Vcpu *vcpu, void *data), void *data)
 {
     Vcpu *self = current_vcpu;
@@ -199,8 +200,8 @@ static void service_requests(Vcpu *vcpu)
         start_up(vcpu);
 }
 
-/* Which requests end the wait that the vCPU's activity asks for; 0: no wait. Engines with local APICs of their
- * own wait for interrupts and SIPIs in run(). */
+/* Which requests end the wait that the vCPU's activity asks for; 0: no wait. Engines with local
+ * APICs of their own wait for interrupts and SIPIs in run(). */
 static uint32_t wait_mask(Vcpu *vcpu)
 {
     bool own_apic = vcpu->vm->engine->send_msi;
@@ -281,7 +282,8 @@ void *vcpu_thread(void *obj)
     }
 }
 
-/* ---- what the local APIC asks ------------------------------------------------------------------ */
+/* ---- what the local APIC asks ---------------------------------------------------------------
+ */
 
 static void op_interrupt_pending(void *vcpu)
 {

@@ -174,8 +174,9 @@ static void stop_others(Vm *vm, const Vcpu *self)
             vcpu_request(vm->vcpus[i], VCPU_REQUEST_EXCLUSIVE);
 }
 
-/* `self` stands at a safe point while it waits for its turn, else two that begin at once would wait for each
- * other. It counts as in the guest again inside its section: nobody waits for the owner. */
+/* `self` stands at a safe point while it waits for its turn, else two that begin at once would wait
+ * for each other. It counts as in the guest again inside its section: nobody waits for the owner.
+ */
 void vm_exclusive_begin(Vm *vm, Vcpu *self)
 {
     struct VmSync *sync = vm->sync;

@@ -10,7 +10,8 @@
  *     in_run = 1;   read paused            paused = 1;    read in_run       (pausing)
  *     sleeping = 1; read requests          requests |= …; read sleeping     (halting)
  *
- * Lock order: the VM's lock, then a vCPU's. Neither is held while foreign code runs (engine, intc, on_exit, work).
+ * Lock order: the VM's lock, then a vCPU's. Neither is held while foreign code runs (engine, intc,
+ * on_exit, work).
  */
 #pragma once
 
@@ -27,10 +28,10 @@ typedef struct VcpuWork {
 
 struct VmSync {
     pthread_mutex_t lock;
-    pthread_cond_t changed;     /* any of the things below, or a vCPU's in_guest, in_run, work */
-    _Atomic bool exclusive;     /* a section runs or waits for vCPUs to stop */
-    GThread *exclusive_owner;   /* with the lock */
-    unsigned exclusive_depth;   /* the owner's */
+    pthread_cond_t changed;   /* any of the things below, or a vCPU's in_guest, in_run, work */
+    _Atomic bool exclusive;   /* a section runs or waits for vCPUs to stop */
+    GThread *exclusive_owner; /* with the lock */
+    unsigned exclusive_depth; /* the owner's */
     _Atomic bool paused;
 };
 

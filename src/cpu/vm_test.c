@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The meeting of threads in vm.c and vcpu.c, with an engine whose guest code is a C function. What guest code and
- * exclusive sections share is plain memory on purpose: under ThreadSanitizer each missing happens-before is a report.
+ * The meeting of threads in vm.c and vcpu.c, with an engine whose guest code is a C function. What
+ * guest code and exclusive sections share is plain memory on purpose: under ThreadSanitizer each
+ * missing happens-before is a report.
  */
 #include "cpu/engine.h"
 
-#define ROUNDS 2000
-#define MAX_CPUS VM_MAX_VCPUS
+#define ROUNDS     2000
+#define MAX_CPUS   VM_MAX_VCPUS
 #define TIMEOUT_US (20 * G_USEC_PER_SEC)
 
 typedef struct Fake Fake;
@@ -17,7 +18,7 @@ typedef struct FakeCpu {
     _Atomic bool pending;       /* the fake local APIC has an interrupt */
     _Atomic unsigned delivered; /* interrupts */
     _Atomic unsigned nmis;
-    uint64_t a, b;              /* equal whenever the CPU is at a safe point */
+    uint64_t a, b; /* equal whenever the CPU is at a safe point */
     Fake *fake;
 } FakeCpu;
 
@@ -56,7 +57,8 @@ static void fake_vcpu_clear(Vcpu *vcpu)
 /* True when an event was delivered. */
 static bool take_event(Vcpu *vcpu, FakeCpu *cpu)
 {
-    if (!vcpu->nmi_blocked && atomic_fetch_and(&vcpu->requests, ~VCPU_REQUEST_NMI) & VCPU_REQUEST_NMI) {
+    if (!vcpu->nmi_blocked &&
+        atomic_fetch_and(&vcpu->requests, ~VCPU_REQUEST_NMI) & VCPU_REQUEST_NMI) {
         cpu->nmis++;
         return true;
     }
@@ -194,7 +196,8 @@ static void wait_until(_Atomic unsigned *value, unsigned wanted)
     }
 }
 
-/* ---- exclusive sections ------------------------------------------------------------------------ */
+/* ---- exclusive sections ------------------------------------------------------------------------
+ */
 
 static void check_all_stopped(Fake *fake, const Vcpu *self)
 {
@@ -295,7 +298,8 @@ static void test_free_running(void)
     }
 }
 
-/* ---- halting ----------------------------------------------------------------------------------- */
+/* ---- halting -----------------------------------------------------------------------------------
+ */
 
 static VcpuExit halting_guest(Vcpu *vcpu, FakeCpu *cpu)
 {
@@ -365,7 +369,8 @@ static gint64 thread_time_us(void)
     return now.tv_sec * G_USEC_PER_SEC + now.tv_nsec / 1000;
 }
 
-/* HLT with interrupts off sleeps, whatever the APIC says, until an NMI; a blocked NMI doesn't wake it. */
+/* HLT with interrupts off sleeps, whatever the APIC says, until an NMI; a blocked NMI doesn't wake
+ * it. */
 static void test_halt_masked(void)
 {
     Fake *fake = fake_new(1, halting_guest);
@@ -398,7 +403,8 @@ static void test_halt_masked(void)
     fake_free(fake);
 }
 
-/* ---- work, INIT and SIPI, exits ------------------------------------------------------------------ */
+/* ---- work, INIT and SIPI, exits
+ * ------------------------------------------------------------------ */
 
 static void add_one(Vcpu *vcpu, void *data)
 {

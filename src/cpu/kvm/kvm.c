@@ -2,8 +2,9 @@
 /*
  * The KVM engine: guest code runs on the host CPU's virtualization extensions.
  *
- * Kick: run->immediate_exit makes the next KVM_RUN return; KICK_SIGNAL, blocked but in KVM_RUN, makes a running one
- * return. The vCPU clears immediate_exit before it looks at its requests, so none is lost.
+ * Kick: run->immediate_exit makes the next KVM_RUN return; KICK_SIGNAL, blocked but in KVM_RUN,
+ * makes a running one return. The vCPU clears immediate_exit before it looks at its requests, so
+ * none is lost.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,10 +21,11 @@
 #define KICK_SIGNAL SIGRTMIN
 /* Four pages for Intel CPUs without "unrestricted guest", below the largest firmware. */
 #define IDENTITY_MAP_ADDRESS UINT64_C(0xfeffc000)
-#define TSS_ADDRESS 0xfeffd000ul
-#define MAX_CPUID_ENTRIES 256
+#define TSS_ADDRESS          0xfeffd000ul
+#define MAX_CPUID_ENTRIES    256
 
-/* ---- probing ----------------------------------------------------------------------------------- */
+/* ---- probing -----------------------------------------------------------------------------------
+ */
 
 static const struct {
     int capability;
@@ -47,15 +49,18 @@ static bool set_open_error(GError **error)
 {
     if (errno == ENOENT)
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND,
-                    "there is no " KVM_PATH ": turn on VT-x or AMD-V in the firmware setup (or nested "
+                    "there is no " KVM_PATH
+                    ": turn on VT-x or AMD-V in the firmware setup (or nested "
                     "virtualization for this instance) and load kvm_intel or kvm_amd");
     else if (errno == EACCES || errno == EPERM)
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_PERMISSION_DENIED,
-                    "no permission to open " KVM_PATH ": run 'sudo usermod -aG kvm %s' and log in again",
+                    "no permission to open " KVM_PATH
+                    ": run 'sudo usermod -aG kvm %s' and log in again",
                     g_get_user_name());
     else
         g_set_error(error, G_IO_ERROR, g_io_error_from_errno(errno),
-                    "cannot open " KVM_PATH ": %s; is kvm_intel or kvm_amd loaded?", g_strerror(errno));
+                    "cannot open " KVM_PATH ": %s; is kvm_intel or kvm_amd loaded?",
+                    g_strerror(errno));
     return false;
 }
 
@@ -63,16 +68,19 @@ static bool check_device(int fd, GError **error)
 {
     int version = ioctl(fd, KVM_GET_API_VERSION, 0);
     if (version != KVM_API_VERSION) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-                    KVM_PATH " speaks version %d of its interface, Ospite speaks %d: update the host's kernel",
-                    version, KVM_API_VERSION);
+        g_set_error(
+            error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
+            KVM_PATH
+            " speaks version %d of its interface, Ospite speaks %d: update the host's kernel",
+            version, KVM_API_VERSION);
         return false;
     }
     for (size_t i = 0; i < G_N_ELEMENTS(needed); i++) {
         if (ioctl(fd, KVM_CHECK_EXTENSION, needed[i].capability) > 0)
             continue;
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-                    "the KVM of this kernel lacks %s: it takes Linux 4.12 or newer", needed[i].name);
+                    "the KVM of this kernel lacks %s: it takes Linux 4.12 or newer",
+                    needed[i].name);
         return false;
     }
     return true;
@@ -94,19 +102,22 @@ static bool kvm_probe(GError **error)
     return fd >= 0;
 }
 
-/* A KVM on a CPU that offers no VMX or SVM emulates or para-virtualizes: stock kernels crawl or fail under it. */
+/* A KVM on a CPU that offers no VMX or SVM emulates or para-virtualizes: stock kernels crawl or
+ * fail under it. */
 static bool kvm_runs_stock_guests(char **ret_why_not)
 {
     const uint32_t vmx = 1u << 5, svm = 1u << 2;
     bool amd_leaf = cpu_host_cpuid(0x80000000, 0).eax >= 0x80000001;
     if (cpu_host_cpuid(1, 0).ecx & vmx || (amd_leaf && cpu_host_cpuid(0x80000001, 0).ecx & svm))
         return true;
-    *ret_why_not = g_strdup("the host's KVM is a paravirtual one (the CPU shows no vmx or svm), which does not run "
-                            "stock guests at speed");
+    *ret_why_not = g_strdup(
+        "the host's KVM is a paravirtual one (the CPU shows no vmx or svm), which does not run "
+        "stock guests at speed");
     return false;
 }
 
-/* ---- CPUID ---------------------------------------------------------------------------------------- */
+/* ---- CPUID
+ * ---------------------------------------------------------------------------------------- */
 
 typedef struct CpuidBuffer {
     struct kvm_cpuid2 header;
@@ -118,7 +129,8 @@ static CpuidValue find_entry(void *obj, uint32_t leaf, uint32_t subleaf)
     const CpuidBuffer *buffer = obj;
     for (uint32_t i = 0; i < buffer->header.nent; i++) {
         const struct kvm_cpuid_entry2 *e = &buffer->entries[i];
-        if (e->function == leaf && (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || e->index == subleaf))
+        if (e->function == leaf &&
+            (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || e->index == subleaf))
             return (CpuidValue){e->eax, e->ebx, e->ecx, e->edx};
     }
     return (CpuidValue){0};
@@ -144,9 +156,22 @@ static void kvm_features(bool *ret_features)
 static const struct {
     uint32_t first, last, subleaves;
 } leaf_ranges[] = {
-    {0, 3, 0}, {4, 4, 5}, {5, 6, 0}, {7, 7, 1}, {8, 0xa, 0}, {0xb, 0xb, 3}, {0xc, 0xc, 0}, {0xd, 0xd, 3}, {0x14, 0x14, 1},
-    {0x15, 0x16, 0}, {0x40000000, 0x40000000, 0}, {0x40000010, 0x40000010, 0}, {0x80000000, 0x80000008, 0},
-    {0x80000019, 0x8000001c, 0}, {0x8000001d, 0x8000001d, 5}, {0x8000001e, 0x8000001f, 0},
+    {0, 3, 0},
+    {4, 4, 5},
+    {5, 6, 0},
+    {7, 7, 1},
+    {8, 0xa, 0},
+    {0xb, 0xb, 3},
+    {0xc, 0xc, 0},
+    {0xd, 0xd, 3},
+    {0x14, 0x14, 1},
+    {0x15, 0x16, 0},
+    {0x40000000, 0x40000000, 0},
+    {0x40000010, 0x40000010, 0},
+    {0x80000000, 0x80000008, 0},
+    {0x80000019, 0x8000001c, 0},
+    {0x8000001d, 0x8000001d, 5},
+    {0x8000001e, 0x8000001f, 0},
 };
 
 static bool leaf_in_range(const Vcpu *vcpu, uint32_t leaf)
@@ -159,10 +184,12 @@ static bool leaf_in_range(const Vcpu *vcpu, uint32_t leaf)
     return leaf <= max && max >= base;
 }
 
-static void add_leaf(CpuidBuffer *buffer, const Vcpu *vcpu, uint32_t leaf, uint32_t subleaf, bool indexed)
+static void add_leaf(CpuidBuffer *buffer, const Vcpu *vcpu, uint32_t leaf, uint32_t subleaf,
+                     bool indexed)
 {
     const uint64_t apic_enabled = 1 << 11;
-    CpuidValue v = cpu_model_cpuid(vcpu->vm->model, vcpu->index, 0, XCR0_X87, apic_enabled, leaf, subleaf);
+    CpuidValue v =
+        cpu_model_cpuid(vcpu->vm->model, vcpu->index, 0, XCR0_X87, apic_enabled, leaf, subleaf);
     buffer->entries[buffer->header.nent++] = (struct kvm_cpuid_entry2){
         .function = leaf,
         .index = subleaf,
@@ -211,19 +238,21 @@ static bool set_tsc_rate(Vcpu *vcpu, GError **error)
     if (have <= 0 || ABS(have - wanted) <= tolerance || ioctl(fd, KVM_SET_TSC_KHZ, wanted) == 0)
         return true;
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-                "the VM's time stamp counter runs at %" G_GINT64_FORMAT " kHz, this host's at %" G_GINT64_FORMAT
+                "the VM's time stamp counter runs at %" G_GINT64_FORMAT
+                " kHz, this host's at %" G_GINT64_FORMAT
                 " kHz, and its KVM cannot scale it; use --engine soft",
                 wanted, have);
     return false;
 }
 
-/* ---- VM -------------------------------------------------------------------------------------------- */
+/* ---- VM
+ * -------------------------------------------------------------------------------------------- */
 
 static bool fail(GError **error, const char *what)
 {
     int saved = errno;
-    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(saved), "KVM cannot %s: %s; --engine soft does without it",
-                what, g_strerror(saved));
+    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(saved),
+                "KVM cannot %s: %s; --engine soft does without it", what, g_strerror(saved));
     return false;
 }
 
@@ -276,7 +305,8 @@ static void kvm_vm_clear(Vm *vm)
     g_clear_pointer(&vm->engine_data, g_free);
 }
 
-/* ---- vCPU -------------------------------------------------------------------------------------------- */
+/* ---- vCPU
+ * -------------------------------------------------------------------------------------------- */
 
 static bool kvm_vcpu_init(Vcpu *vcpu, GError **error)
 {
@@ -308,7 +338,8 @@ static void kvm_vcpu_clear(Vcpu *vcpu)
     g_clear_pointer(&vcpu->engine_data, g_free);
 }
 
-/* ---- errors --------------------------------------------------------------------------------------------- */
+/* ---- errors
+ * --------------------------------------------------------------------------------------------- */
 
 static const char *suberror_name(uint32_t suberror)
 {
@@ -327,7 +358,8 @@ static const char *suberror_name(uint32_t suberror)
 }
 
 /* " code: 0f 0b …" from the guest's RIP, as far as it can be read. */
-static void append_code(GString *text, Vcpu *vcpu, const struct kvm_sregs *sregs, const struct kvm_regs *regs)
+static void append_code(GString *text, Vcpu *vcpu, const struct kvm_sregs *sregs,
+                        const struct kvm_regs *regs)
 {
     uint8_t code[16];
     struct kvm_translation translation = {.linear_address = sregs->cs.base + regs->rip};
@@ -347,8 +379,9 @@ static VcpuExit run_error(Vcpu *vcpu, GString *text)
     struct kvm_sregs sregs = {0};
     int fd = kvm_vcpu(vcpu)->fd;
     if (ioctl(fd, KVM_GET_REGS, &regs) == 0 && ioctl(fd, KVM_GET_SREGS, &sregs) == 0) {
-        g_string_append_printf(text, "; CPU %u at %04x:%#llx, cr0 %#llx, cr3 %#llx, cr4 %#llx, efer %#llx", vcpu->index,
-                               sregs.cs.selector, regs.rip, sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer);
+        g_string_append_printf(
+            text, "; CPU %u at %04x:%#llx, cr0 %#llx, cr3 %#llx, cr4 %#llx, efer %#llx",
+            vcpu->index, sregs.cs.selector, regs.rip, sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer);
         append_code(text, vcpu, &sregs, &regs);
     }
     g_string_append(text, "; --engine soft does without KVM");
@@ -380,12 +413,15 @@ static VcpuExit other_error(Vcpu *vcpu)
 {
     const struct kvm_run *run = kvm_vcpu(vcpu)->run;
     GString *text = g_string_new(NULL);
-    g_string_printf(text, "KVM stopped for a reason unknown here (%u, hardware %#llx)", run->exit_reason,
+    g_string_printf(text, "KVM stopped for a reason unknown here (%u, hardware %#llx)",
+                    run->exit_reason,
                     run->exit_reason == KVM_EXIT_UNKNOWN ? run->hw.hardware_exit_reason : 0);
     return run_error(vcpu, text);
 }
 
-/* ---- exits ------------------------------------------------------------------------------------------------ */
+/* ---- exits
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static uint64_t load_le(const uint8_t *from, unsigned size)
 {
@@ -485,7 +521,8 @@ static VcpuExit handle_exit(Vcpu *vcpu)
     return other_error(vcpu);
 }
 
-/* ---- the run loop ------------------------------------------------------------------------------------------- */
+/* ---- the run loop
+ * ------------------------------------------------------------------------------------------- */
 
 static void set_up_thread(KvmVcpu *cpu)
 {
@@ -544,8 +581,8 @@ static VcpuExit run_once(Vcpu *vcpu)
 }
 
 /*
- * An I/O exit is finished by the next KVM_RUN: we leave only after one that had nothing to finish, else a state taken outside
- * would be in the middle of an instruction (api.rst, KVM_RUN).
+ * An I/O exit is finished by the next KVM_RUN: we leave only after one that had nothing to finish,
+ * else a state taken outside would be in the middle of an instruction (api.rst, KVM_RUN).
  */
 static VcpuExit kvm_run(Vcpu *vcpu)
 {
@@ -572,8 +609,9 @@ static VcpuExit kvm_run(Vcpu *vcpu)
 static char *kvm_stats(Vcpu *vcpu)
 {
     const KvmVcpu *cpu = kvm_vcpu(vcpu);
-    return g_strdup_printf("exits=%" G_GUINT64_FORMAT " io=%" G_GUINT64_FORMAT " mmio=%" G_GUINT64_FORMAT
-                           " kicks=%" G_GUINT64_FORMAT " eois=%" G_GUINT64_FORMAT " extints=%" G_GUINT64_FORMAT,
+    return g_strdup_printf("exits=%" G_GUINT64_FORMAT " io=%" G_GUINT64_FORMAT
+                           " mmio=%" G_GUINT64_FORMAT " kicks=%" G_GUINT64_FORMAT
+                           " eois=%" G_GUINT64_FORMAT " extints=%" G_GUINT64_FORMAT,
                            cpu->exits, cpu->io, cpu->mmio, cpu->kicks, cpu->eois, cpu->extints);
 }
 

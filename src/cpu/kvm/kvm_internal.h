@@ -7,8 +7,8 @@
  *   kvm_memory.c  memory slots and the dirty log
  *   kvm_irq.c     messages into the in-kernel local APICs, end of interrupt, the PIC's pin
  *
- * The kernel has the local APICs, we have PIC and IOAPIC ("split irqchip", Documentation/virt/kvm/api.rst
- * 7.5 KVM_CAP_SPLIT_IRQCHIP).
+ * The kernel has the local APICs, we have PIC and IOAPIC ("split irqchip",
+ * Documentation/virt/kvm/api.rst 7.5 KVM_CAP_SPLIT_IRQCHIP).
  */
 #pragma once
 
@@ -22,7 +22,7 @@
 
 /* "IOAPIC pins" for EOI exits, one per vector; the kernel keeps their number in 8 bits. */
 #define KVM_ROUTE_FIRST_VECTOR 16
-#define KVM_ROUTE_COUNT (256 - KVM_ROUTE_FIRST_VECTOR)
+#define KVM_ROUTE_COUNT        (256 - KVM_ROUTE_FIRST_VECTOR)
 
 typedef struct KvmSlot {
     uint64_t start, size; /* guest-physical, whole pages; size 0: free */
@@ -75,5 +75,6 @@ void kvm_memory_clear(KvmVm *kvm);
 
 void kvm_send_msi(Vm *vm, uint64_t address, uint32_t data);
 void kvm_set_extint(Vm *vm, bool level);
-/* vCPU thread, before KVM_RUN: passes the PIC's interrupt on or asks for an exit when that can be done. */
+/* vCPU thread, before KVM_RUN: passes the PIC's interrupt on or asks for an exit when that can be
+ * done. */
 void kvm_inject_extint(Vcpu *vcpu);

@@ -2,14 +2,15 @@
 /*
  * Interrupts into the in-kernel local APICs.
  *
- * The kernel exits on the EOI of a vector only when a route of a reserved "IOAPIC pin" names it as level-triggered. The
- * IOAPIC sends its interrupts as messages, so we learn the routes from those: one pin per vector.
+ * The kernel exits on the EOI of a vector only when a route of a reserved "IOAPIC pin" names it as
+ * level-triggered. The IOAPIC sends its interrupts as messages, so we learn the routes from those:
+ * one pin per vector.
  */
 #include <string.h>
 
 #include "cpu/kvm/kvm_internal.h"
 
-#define MSI_DATA_LEVEL (1u << 15)
+#define MSI_DATA_LEVEL  (1u << 15)
 #define MSI_DATA_VECTOR 0xffu
 
 static void set_routes(KvmVm *kvm)

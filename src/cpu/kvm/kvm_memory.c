@@ -2,8 +2,9 @@
 /*
  * KVM's memory slots follow the flat map of the memory space; its dirty log becomes CLEAN bits.
  *
- * A Ram's log is turned on by the first wish to know of writes and stays on. Reading the log write-protects its pages
- * again, so after sync_dirty() every write is in the log or found its page's CLEAN bit clear.
+ * A Ram's log is turned on by the first wish to know of writes and stays on. Reading the log
+ * write-protects its pages again, so after sync_dirty() every write is in the log or found its
+ * page's CLEAN bit clear.
  */
 #include <errno.h>
 
@@ -26,7 +27,8 @@ static void set_slot(KvmVm *kvm, unsigned index)
     }
 }
 
-/* ---- dirty log -------------------------------------------------------------------------------- */
+/* ---- dirty log --------------------------------------------------------------------------------
+ */
 
 static void mark_written(const KvmSlot *slot, const uint64_t *bitmap)
 {
@@ -40,7 +42,8 @@ static void mark_written(const KvmSlot *slot, const uint64_t *bitmap)
 static void sync_slot(KvmVm *kvm, unsigned index)
 {
     const KvmSlot *slot = &g_array_index(kvm->slots, KvmSlot, index);
-    g_autofree uint64_t *bitmap = g_new0(uint64_t, align_up(slot->size >> GUEST_PAGE_SHIFT, 64) / 64);
+    g_autofree uint64_t *bitmap =
+        g_new0(uint64_t, align_up(slot->size >> GUEST_PAGE_SHIFT, 64) / 64);
     struct kvm_dirty_log log = {.slot = index, .dirty_bitmap = bitmap};
     if (slot->flags & KVM_MEM_LOG_DIRTY_PAGES && ioctl(kvm->vm_fd, KVM_GET_DIRTY_LOG, &log) == 0)
         mark_written(slot, bitmap);
@@ -81,12 +84,13 @@ static void cleaned(void *obj, Ram *ram, uint64_t offset, uint64_t size)
 
 static const RamClientOps ram_client = {.cleaned = cleaned, .sync_dirty = sync_dirty};
 
-/* ---- slots -------------------------------------------------------------------------------------- */
+/* ---- slots --------------------------------------------------------------------------------------
+ */
 
 static bool slot_equal(const KvmSlot *a, const KvmSlot *b)
 {
-    return a->start == b->start && a->size == b->size && a->ram == b->ram && a->ram_offset == b->ram_offset &&
-           a->flags == b->flags;
+    return a->start == b->start && a->size == b->size && a->ram == b->ram &&
+           a->ram_offset == b->ram_offset && a->flags == b->flags;
 }
 
 /* The slot for a range; false when it is not host memory or holds no whole page. */
@@ -103,7 +107,9 @@ static bool slot_of_range(KvmVm *kvm, const SpaceRange *range, KvmSlot *ret_slot
     bool read_only = region->kind == REGION_ROM || range->read_only;
     bool logged = g_hash_table_lookup(kvm->rams, region->ram);
     *ret_slot = (KvmSlot){start, end - start, region->ram, ram_offset,
-                          read_only ? KVM_MEM_READONLY : logged ? KVM_MEM_LOG_DIRTY_PAGES : 0};
+                          read_only ? KVM_MEM_READONLY
+                          : logged  ? KVM_MEM_LOG_DIRTY_PAGES
+                                    : 0};
     return true;
 }
 
@@ -172,7 +178,8 @@ static void update_slots(KvmVm *kvm, const SpaceRange *ranges, size_t count)
     g_mutex_unlock(&kvm->slots_lock);
 }
 
-/* No vCPU runs between the removal of a slot and the coming of its successor: its instruction fetches would fail there. */
+/* No vCPU runs between the removal of a slot and the coming of its successor: its instruction
+ * fetches would fail there. */
 static void space_changed(void *obj, const SpaceRange *ranges, size_t count)
 {
     KvmVm *kvm = obj;

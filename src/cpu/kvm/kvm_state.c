@@ -2,14 +2,16 @@
 /*
  * A vCPU's registers to and from CpuState. The in-kernel local APIC is not part of it.
  *
- * vCPU thread, outside KVM_RUN. The ioctls fail only on a broken vCPU, which its next KVM_RUN reports.
+ * vCPU thread, outside KVM_RUN. The ioctls fail only on a broken vCPU, which its next KVM_RUN
+ * reports.
  */
 #include <stddef.h>
 #include <string.h>
 
 #include "cpu/kvm/kvm_internal.h"
 
-/* ---- segments -------------------------------------------------------------------------------------- */
+/* ---- segments
+ * -------------------------------------------------------------------------------------- */
 
 static Segment segment_from_kvm(const struct kvm_segment *from)
 {
@@ -17,9 +19,9 @@ static Segment segment_from_kvm(const struct kvm_segment *from)
         .selector = from->selector,
         .base = from->base,
         .limit = from->limit,
-        .attributes = from->type | from->s << 4 | from->dpl << SEGMENT_DPL_SHIFT | from->present << 7 |
-                      from->avl << 12 | from->l << 13 | from->db << 14 | from->g << 15 |
-                      (from->unusable ? SEGMENT_UNUSABLE : 0),
+        .attributes = from->type | from->s << 4 | from->dpl << SEGMENT_DPL_SHIFT |
+                      from->present << 7 | from->avl << 12 | from->l << 13 | from->db << 14 |
+                      from->g << 15 | (from->unusable ? SEGMENT_UNUSABLE : 0),
     };
 }
 
@@ -85,7 +87,8 @@ static void sregs_to_kvm(struct kvm_sregs *s, const CpuState *state)
     memset(s->interrupt_bitmap, 0, sizeof(s->interrupt_bitmap));
 }
 
-/* ---- general registers ------------------------------------------------------------------------------- */
+/* ---- general registers
+ * ------------------------------------------------------------------------------- */
 
 static const size_t gpr_offsets[16] = {
     [GPR_RAX] = offsetof(struct kvm_regs, rax), [GPR_RCX] = offsetof(struct kvm_regs, rcx),
@@ -117,7 +120,8 @@ static void set_regs(int fd, const CpuState *state)
     ioctl(fd, KVM_SET_REGS, &regs);
 }
 
-/* ---- FPU: the XSAVE area, standard format, SDM 1 13.4 --------------------------------------------------- */
+/* ---- FPU: the XSAVE area, standard format, SDM 1 13.4
+ * --------------------------------------------------- */
 
 enum { XSAVE_LEGACY_SIZE = 416, XSAVE_XSTATE_BV = 512, XSAVE_YMM = 576 };
 G_STATIC_ASSERT(offsetof(FpuState, ymm_high) == XSAVE_LEGACY_SIZE);
@@ -160,7 +164,8 @@ static void set_xcr0(Vcpu *vcpu, const CpuState *state)
         ioctl(kvm_vcpu(vcpu)->fd, KVM_SET_XCRS, &xcrs);
 }
 
-/* ---- model-specific registers, SDM 4 -------------------------------------------------------------------- */
+/* ---- model-specific registers, SDM 4
+ * -------------------------------------------------------------------- */
 
 typedef struct MsrRow {
     uint32_t index;
@@ -168,8 +173,12 @@ typedef struct MsrRow {
     int feature; /* CpuFeature it comes with, -1: always there */
 } MsrRow;
 
-#define MSR(index, member, feature) {index, offsetof(CpuState, member), feature}
-#define MTRR_PAIR(n) MSR(0x200 + 2 * (n), mtrr_base[n], CPU_MTRR), MSR(0x201 + 2 * (n), mtrr_mask[n], CPU_MTRR)
+#define MSR(index, member, feature)                \
+    {                                              \
+        index, offsetof(CpuState, member), feature \
+    }
+#define MTRR_PAIR(n) \
+    MSR(0x200 + 2 * (n), mtrr_base[n], CPU_MTRR), MSR(0x201 + 2 * (n), mtrr_mask[n], CPU_MTRR)
 
 static const MsrRow msrs[] = {
     MSR(0x10, tsc, CPU_TSC),
@@ -239,7 +248,8 @@ static void set_msrs(Vcpu *vcpu, const CpuState *state)
     }
 }
 
-/* ---- debug registers, events, activity ------------------------------------------------------------------- */
+/* ---- debug registers, events, activity
+ * ------------------------------------------------------------------- */
 
 static void get_debug(int fd, CpuState *state)
 {
@@ -302,7 +312,9 @@ static void set_activity(int fd, CpuActivity activity)
     ioctl(fd, KVM_SET_MP_STATE, &mp);
 }
 
-/* ---- all ------------------------------------------------------------------------------------------------- */
+/* ---- all
+ * -------------------------------------------------------------------------------------------------
+ */
 
 void kvm_get_state(Vcpu *vcpu, CpuState *state)
 {
@@ -336,17 +348,17 @@ void kvm_set_state(Vcpu *vcpu, const CpuState *state)
     set_activity(fd, state->activity);
 }
 
-/* SDM 3A 10.4.7.1: the local APIC after power-on; but the BSP's LINT0 passes the PIC on, as firmware that knows no
- * APIC expects of a PC ("virtual wire", MP specification 3.6.2.1). */
+/* SDM 3A 10.4.7.1: the local APIC after power-on; but the BSP's LINT0 passes the PIC on, as
+ * firmware that knows no APIC expects of a PC ("virtual wire", MP specification 3.6.2.1). */
 void kvm_reset_apic(Vcpu *vcpu)
 {
     enum { ID = 0x20, VERSION = 0x30, DFR = 0xe0, SVR = 0xf0, LVT0 = 0x350, MSR_APIC_BASE = 0x1b };
     static const uint16_t lvt[] = {0x320, 0x330, 0x340, 0x350, 0x360, 0x370};
     const uint32_t masked = 1u << 16;
     int fd = kvm_vcpu(vcpu)->fd;
-    MsrBuffer base = {.header.nmsrs = 1,
-                      .entry = {.index = MSR_APIC_BASE,
-                                .data = 0xfee00800 | (vcpu->index ? 0 : 1 << 8)}};
+    MsrBuffer base = {
+        .header.nmsrs = 1,
+        .entry = {.index = MSR_APIC_BASE, .data = 0xfee00800 | (vcpu->index ? 0 : 1 << 8)}};
     struct kvm_lapic_state old = {0}, new = {0};
     ioctl(fd, KVM_SET_MSRS, &base);
     ioctl(fd, KVM_GET_LAPIC, &old);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The KVM engine on this host's KVM: snippets of guest code, memory, state, interrupts. Skipped where there is no
- * /dev/kvm; a snippet is skipped, saying why, where a paravirtual KVM gives up on it.
+ * The KVM engine on this host's KVM: snippets of guest code, memory, state, interrupts. Skipped
+ * where there is no /dev/kvm; a snippet is skipped, saying why, where a paravirtual KVM gives up on
+ * it.
  */
 #include <string.h>
 
 #include "base/bits.h"
 #include "cpu/engine.h"
 
-#define RAM_SIZE MIB(4)
+#define RAM_SIZE   MIB(4)
 #define TIMEOUT_US (3 * G_USEC_PER_SEC)
 
 typedef struct Machine {
@@ -56,8 +57,10 @@ static void mmio_write(void *obj, uint64_t offset, unsigned size, uint64_t value
     m->writes++;
 }
 
-static const RegionOps port_ops = {.name = "ports", .read = port_read, .write = port_write, .max_access = 1};
-static const RegionOps mmio_ops = {.name = "mmio", .read = mmio_read, .write = mmio_write, .max_access = 8};
+static const RegionOps port_ops = {
+    .name = "ports", .read = port_read, .write = port_write, .max_access = 1};
+static const RegionOps mmio_ops = {
+    .name = "mmio", .read = mmio_read, .write = mmio_write, .max_access = 8};
 
 static void on_exit_vcpu(void *obj, Vcpu *vcpu, VcpuExit exit)
 {
@@ -96,7 +99,8 @@ static Machine *machine_new(const char *cpu, unsigned cpus)
     m->ports = space_new("ports", 0x10000);
     space_map(m->memory, 0, &m->ram_region, 0, RAM_SIZE, SPACE_PRIORITY_RAM, false);
     space_map(m->memory, 0xf0000, &m->rom_region, 0, KIB(64), SPACE_PRIORITY_BOARD, false);
-    space_map(m->memory, 0xfff0000 + 0xf0000000, &m->rom_region, 0, KIB(64), SPACE_PRIORITY_BOARD, false);
+    space_map(m->memory, 0xfff0000 + 0xf0000000, &m->rom_region, 0, KIB(64), SPACE_PRIORITY_BOARD,
+              false);
     space_map(m->memory, 0xd0000, &m->mmio_region, 0, 0x1000, SPACE_PRIORITY_BOARD, false);
     space_map(m->ports, 0, &m->port_region, 0, 0x10000, SPACE_PRIORITY_BOARD, false);
 
@@ -162,26 +166,28 @@ static bool finished(Machine *m)
     if (wait_for(&m->done, m))
         return true;
     vm_pause(m->vm);
-    g_autofree char *message =
-        g_strdup_printf("the guest did not finish: %s", m->vm->vcpus[0]->error ? m->vm->vcpus[0]->error
-                        : atomic_load(&m->stopped) ? "triple fault" : "no progress");
+    g_autofree char *message = g_strdup_printf("the guest did not finish: %s",
+                                               m->vm->vcpus[0]->error     ? m->vm->vcpus[0]->error
+                                               : atomic_load(&m->stopped) ? "triple fault"
+                                                                          : "no progress");
     if (engine_kvm.runs_stock_guests(&why))
         g_error("%s", message);
     g_test_skip(message);
     return false;
 }
 
-/* ---- snippets ---------------------------------------------------------------------------------- */
+/* ---- snippets ----------------------------------------------------------------------------------
+ */
 
 static void test_real_mode(void)
 {
     static const uint8_t code[] = {
-        0xb0, 'O', 0xe6, 0xe9,             /* mov al, 'O'; out 0xe9, al */
-        0xe4, 0x10, 0xe6, 0xe9,            /* in al, 0x10; out 0xe9, al */
-        0xbe, 0x20, 0x10, 0xb9, 3, 0,      /* mov si, 0x1020; mov cx, 3 */
-        0xba, 0xe9, 0, 0xfc, 0xf3, 0x6e,   /* mov dx, 0xe9; cld; rep outsb */
-        0xe6, 0xf4, 0xf4, 0xeb, 0xfd,      /* out 0xf4, al; hlt; jmp hlt */
-        0, 0, 0, 0, 0, 0, 0, 'a', 'b', 'c',
+        0xb0, 'O',  0xe6, 0xe9,             /* mov al, 'O'; out 0xe9, al */
+        0xe4, 0x10, 0xe6, 0xe9,             /* in al, 0x10; out 0xe9, al */
+        0xbe, 0x20, 0x10, 0xb9, 3,    0,    /* mov si, 0x1020; mov cx, 3 */
+        0xba, 0xe9, 0,    0xfc, 0xf3, 0x6e, /* mov dx, 0xe9; cld; rep outsb */
+        0xe6, 0xf4, 0xf4, 0xeb, 0xfd,       /* out 0xf4, al; hlt; jmp hlt */
+        0,    0,    0,    0,    0,    0,    0, 'a', 'b', 'c',
     };
     Machine *m = machine_new("x86-64-v2", 1);
     start_real(m, code, sizeof(code));
@@ -194,7 +200,7 @@ static void test_real_mode(void)
 
 static void test_reset_vector(void)
 {
-    static const uint8_t jump[] = {0xea, 0, 0, 0, 0xf0};                    /* jmp f000:0000 */
+    static const uint8_t jump[] = {0xea, 0, 0, 0, 0xf0};                     /* jmp f000:0000 */
     static const uint8_t code[] = {0xb0, 'R', 0xe6, 0xe9, 0xe6, 0xf4, 0xf4}; /* out; out; hlt */
     Machine *m = machine_new("x86-64-v1", 1);
     memcpy(m->rom->host + 0xfff0, jump, sizeof(jump));
@@ -214,13 +220,13 @@ static void test_reset_vector(void)
 static void test_mmio_and_rom(void)
 {
     static const uint8_t code[] = {
-        0xb8, 0x00, 0xd0, 0x8e, 0xd8,           /* mov ax, 0xd000; mov ds, ax */
-        0xc6, 0x06, 0x10, 0x00, 0x41,           /* mov byte [0x10], 'A' */
-        0xa0, 0x20, 0x00, 0xe6, 0xe9,           /* mov al, [0x20]; out 0xe9, al */
-        0xb8, 0x00, 0xf0, 0x8e, 0xd8,           /* mov ax, 0xf000; mov ds, ax */
-        0xc6, 0x06, 0x00, 0x00, 0x58,           /* mov byte [0], 'X' (ROM) */
-        0xa0, 0x00, 0x00, 0xe6, 0xe9,           /* mov al, [0]; out 0xe9, al */
-        0xe6, 0xf4, 0xf4,                       /* out 0xf4, al; hlt */
+        0xb8, 0x00, 0xd0, 0x8e, 0xd8, /* mov ax, 0xd000; mov ds, ax */
+        0xc6, 0x06, 0x10, 0x00, 0x41, /* mov byte [0x10], 'A' */
+        0xa0, 0x20, 0x00, 0xe6, 0xe9, /* mov al, [0x20]; out 0xe9, al */
+        0xb8, 0x00, 0xf0, 0x8e, 0xd8, /* mov ax, 0xf000; mov ds, ax */
+        0xc6, 0x06, 0x00, 0x00, 0x58, /* mov byte [0], 'X' (ROM) */
+        0xa0, 0x00, 0x00, 0xe6, 0xe9, /* mov al, [0]; out 0xe9, al */
+        0xe6, 0xf4, 0xf4,             /* out 0xf4, al; hlt */
     };
     Machine *m = machine_new("x86-64-v2", 1);
     m->rom->host[0] = 'r';
@@ -249,10 +255,12 @@ static void start_long(Machine *m, const void *code, size_t size)
     state.cr3 = 0x1000;
     state.cr4 = CR4_PAE;
     state.efer = EFER_LME | EFER_LMA;
-    state.seg[SEG_CS] = (Segment){8, SEGMENT_G | SEGMENT_L | SEGMENT_P | SEGMENT_S | 0xb, 0xffffffff, 0};
+    state.seg[SEG_CS] =
+        (Segment){8, SEGMENT_G | SEGMENT_L | SEGMENT_P | SEGMENT_S | 0xb, 0xffffffff, 0};
     for (int i = 0; i < SEG_COUNT; i++)
         if (i != SEG_CS)
-            state.seg[i] = (Segment){16, SEGMENT_G | SEGMENT_DB | SEGMENT_P | SEGMENT_S | 3, 0xffffffff, 0};
+            state.seg[i] =
+                (Segment){16, SEGMENT_G | SEGMENT_DB | SEGMENT_P | SEGMENT_S | 3, 0xffffffff, 0};
     state.gdtr = (DescriptorTable){0x4000, sizeof(gdt) - 1};
     state.idtr = (DescriptorTable){0x5000, 0xfff}; /* empty: any exception is a triple fault */
     state.rip = 0x8000;
@@ -264,9 +272,9 @@ static void start_long(Machine *m, const void *code, size_t size)
 static void test_long_mode(void)
 {
     static const uint8_t code[] = {
-        0x48, 0xb8, 0x4c, 0, 0, 0, 0, 0x80, 0xff, 0xff, /* mov rax, 0xffff80000000004c */
-        0xe6, 0xe9,                                     /* out 0xe9, al */
-        0xe6, 0xf4, 0xf4, 0xeb, 0xfd,                   /* out 0xf4, al; hlt; jmp hlt */
+        0x48, 0xb8, 0x4c, 0,    0,    0, 0, 0x80, 0xff, 0xff, /* mov rax, 0xffff80000000004c */
+        0xe6, 0xe9,                                           /* out 0xe9, al */
+        0xe6, 0xf4, 0xf4, 0xeb, 0xfd,                         /* out 0xf4, al; hlt; jmp hlt */
     };
     Machine *m = machine_new("x86-64-v2", 1);
     CpuState state;
@@ -285,9 +293,10 @@ static void test_long_mode(void)
 static void test_cpuid(void)
 {
     static const uint8_t code[] = {
-        0xb8, 0x00, 0x00, 0x00, 0x40, 0x31, 0xc9, 0x0f, 0xa2, /* mov eax, 40000000; xor ecx, ecx; cpuid */
-        0x88, 0xd8, 0xe6, 0xe9, 0x88, 0xc8, 0xe6, 0xe9,       /* mov al, bl; out; mov al, cl; out */
-        0x88, 0xd0, 0xe6, 0xe9, 0xe6, 0xf4, 0xf4,             /* mov al, dl; out; out 0xf4, al; hlt */
+        0xb8, 0x00, 0x00, 0x00, 0x40, 0x31, 0xc9, 0x0f,
+        0xa2,                                           /* mov eax, 40000000; xor ecx, ecx; cpuid */
+        0x88, 0xd8, 0xe6, 0xe9, 0x88, 0xc8, 0xe6, 0xe9, /* mov al, bl; out; mov al, cl; out */
+        0x88, 0xd0, 0xe6, 0xe9, 0xe6, 0xf4, 0xf4,       /* mov al, dl; out; out 0xf4, al; hlt */
     };
     Machine *m = machine_new("x86-64-v2", 1);
     start_long(m, code, sizeof(code));
@@ -311,7 +320,8 @@ static void test_triple_fault(void)
     machine_free(m);
 }
 
-/* ---- interrupts ------------------------------------------------------------------------------------ */
+/* ---- interrupts
+ * ------------------------------------------------------------------------------------ */
 
 /* Handler at 0:2000: out 0xe9, 'I'; out 0xf4; iret. Vector 0x30 points there. */
 static void put_handler(Machine *m)
@@ -346,12 +356,12 @@ static void test_level_eoi(void)
         0xb9, 0x1b, 0x00, 0x00, 0x00, 0xb8, 0x00, 0x0d, 0xe0, 0xfe, /* ecx = 1b; eax = fee00d00 */
         0x31, 0xd2, 0x0f, 0x30,                                     /* xor edx, edx; wrmsr */
         0xb9, 0x0f, 0x08, 0x00, 0x00, 0xb8, 0xff, 0x01, 0x00, 0x00, /* ecx = 80f; eax = 1ff */
-        0x0f, 0x30, 0xb0, 'H', 0xe6, 0xe9, 0xfb, 0xf4, 0xeb, 0xfd,  /* wrmsr; out; sti; hlt */
+        0x0f, 0x30, 0xb0, 'H',  0xe6, 0xe9, 0xfb, 0xf4, 0xeb, 0xfd, /* wrmsr; out; sti; hlt */
     };
     static const uint8_t handler[] = {
-        0xb0, 'I', 0xe6, 0xe9, 0xb9, 0x0b, 0x08, 0x00, 0x00, /* out 0xe9, 'I'; mov ecx, 80b */
-        0x31, 0xc0, 0x31, 0xd2, 0x0f, 0x30,                  /* xor eax, eax; xor edx, edx; wrmsr */
-        0xe6, 0xf4, 0x48, 0xcf,                              /* out 0xf4, al; iretq */
+        0xb0, 'I',  0xe6, 0xe9, 0xb9, 0x0b, 0x08, 0x00, 0x00, /* out 0xe9, 'I'; mov ecx, 80b */
+        0x31, 0xc0, 0x31, 0xd2, 0x0f, 0x30, /* xor eax, eax; xor edx, edx; wrmsr */
+        0xe6, 0xf4, 0x48, 0xcf,             /* out 0xf4, al; iretq */
     };
     const uint64_t gate[] = {0x9000 | 8 << 16 | UINT64_C(0x8e00) << 32, 0};
     Machine *m = machine_new("x86-64-v2", 1);
@@ -372,11 +382,13 @@ static void test_level_eoi(void)
     machine_free(m);
 }
 
-/* ---- pausing, memory, state -------------------------------------------------------------------------- */
+/* ---- pausing, memory, state
+ * -------------------------------------------------------------------------- */
 
 static void test_pause_running(void)
 {
-    static const uint8_t loop[] = {0xff, 0x06, 0x00, 0x30, 0xe6, 0xf4, 0xeb, 0xf8}; /* inc [0x3000]; out; jmp */
+    static const uint8_t loop[] = {0xff, 0x06, 0x00, 0x30,
+                                   0xe6, 0xf4, 0xeb, 0xf8}; /* inc [0x3000]; out; jmp */
     Machine *m = machine_new("x86-64-v2", 1);
     start_real(m, loop, sizeof(loop));
     if (finished(m)) {
@@ -459,7 +471,7 @@ static void test_start_ap(void)
     Machine *m = machine_new("x86-64-v2", 2);
     put(m, 0x7000, trampoline, sizeof(trampoline));
     start_real(m, boot, sizeof(boot));
-    engine_kvm.send_msi(m->vm, 0xfee01000, 5 << 8);     /* INIT to APIC 1 */
+    engine_kvm.send_msi(m->vm, 0xfee01000, 5 << 8); /* INIT to APIC 1 */
     g_usleep(10000);
     engine_kvm.send_msi(m->vm, 0xfee01000, 6 << 8 | 7); /* SIPI */
     if (finished(m)) {
