@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 
 #include "base/bits.h"
+#include "cpu/soft/soft_vm.h"
 
 enum { /* page-fault error code, SDM 3A 4.7 */
     FAULT_PRESENT = 1, FAULT_WRITE = 2, FAULT_USER = 4, FAULT_RESERVED = 8, FAULT_FETCH = 16,
@@ -509,13 +510,11 @@ void mmu_init(SoftCpu *cpu)
 
 void mmu_space_changed(Vm *vm)
 {
-    Vcpu *self = vcpu_current();
-
-    vm_exclusive_begin(vm, self && self->vm == vm ? self : NULL);
+    soft_vm_exclusive_begin(vm);
     for (unsigned i = 0; i < vm->vcpu_count; i++)
         if (vm->vcpus[i] && vm->vcpus[i]->engine_data)
             tlb_flush_all(vm->vcpus[i]->engine_data);
-    vm_exclusive_end(vm, self && self->vm == vm ? self : NULL);
+    soft_vm_exclusive_end(vm);
 }
 
 /* ---- accesses --------------------------------------------------------------------------------- */
