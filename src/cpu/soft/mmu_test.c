@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Page walks against tables built in RAM, the TLB's rules, and what memory accesses reach. SDM 3A chapter 4. */
 #include "cpu/soft/soft_fixture.h"
+#include "cpu/soft/system.h"
 
 enum { P = 1, W = 2, U = 4, A = 0x20, D = 0x40, PS = 0x80, G = 0x100 };
 #define NX (UINT64_C(1) << 63)
