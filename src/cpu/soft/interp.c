@@ -10,6 +10,7 @@
 
 #include <stdlib.h>
 
+#include "base/bits.h"
 #include "cpu/soft/block.h"
 #include "cpu/soft/ops_simd.h"
 #include "cpu/soft/ops_x87.h"

@@ -8,6 +8,7 @@
  */
 #include "cpu/soft/ops_simd.h"
 
+#include "base/bits.h"
 #include "cpu/soft/access.h"
 #include "cpu/soft/cpu.h"
 #include "cpu/soft/ops_x87.h"

@@ -223,6 +223,18 @@ static void stub_write(Code *code, const StubKey *key)
     emit_leave(code, key);
 }
 
+/* rdi image | rsi memory | edx flags */
+static void x87_write(Code *code, uint8_t opcode, uint8_t modrm)
+{
+    code->size = 0;
+    EMIT(code, 0xf3, 0x0f, 0x1e, 0xfa);       /* endbr64 */
+    EMIT(code, 0xdd, 0x27);                   /* frstor [rdi] */
+    EMIT(code, 0x89, 0xd0, 0x04, 0x7f, 0x9e); /* mov eax, edx; add al, 0x7f (OF); sahf */
+    EMIT(code, opcode, modrm);
+    EMIT(code, 0x9f, 0x0f, 0x90, 0xc0, 0x0f, 0xb7, 0xc0); /* lahf; seto al; movzx eax, ax */
+    EMIT(code, 0xdd, 0x37, 0xc3);             /* fnsave [rdi]; ret */
+}
+
 /* ---- the area ------------------------------------------------------------------------------- */
 
 static bool area_map(void)
@@ -269,27 +281,54 @@ size_t stub_capacity(void)
     return AREA_SIZE;
 }
 
+/* With the lock held. */
+static void *area_publish(void *key, const Code *code)
+{
+    if (area.used + code->size > AREA_SIZE)
+        return NULL;
+    void *stub = area.run + area.used;
+    memcpy(area.write + area.used, code->bytes, code->size);
+    area.used += align_up(code->size, STUB_ALIGNMENT);
+    g_hash_table_insert(area.stubs, key, stub);
+    return stub;
+}
+
 StubFn stub_get(const StubKey *key)
 {
     if (!area_map())
         return NULL;
     g_mutex_lock(&area.lock);
     void *stub = g_hash_table_lookup(area.stubs, key_pack(key));
-    if (!stub && area.used + STUB_MAX <= AREA_SIZE) {
+    if (!stub) {
         Code code;
         stub_write(&code, key);
-        memcpy(area.write + area.used, code.bytes, code.size);
-        stub = area.run + area.used;
-        area.used += align_up(code.size, STUB_ALIGNMENT);
-        g_hash_table_insert(area.stubs, key_pack(key), stub);
+        stub = area_publish(key_pack(key), &code);
     }
     g_mutex_unlock(&area.lock);
     return (StubFn)stub;
 }
 
+X87Fn stub_get_x87(uint8_t opcode, uint8_t modrm)
+{
+    if (modrm < 0xc0)
+        modrm = (modrm & 0x38) | RSI;
+    void *key = (void *)((uintptr_t)1 << 40 | opcode << 8 | modrm);
+    if (!area_map())
+        return NULL;
+    g_mutex_lock(&area.lock);
+    void *stub = g_hash_table_lookup(area.stubs, key);
+    if (!stub) {
+        Code code;
+        x87_write(&code, opcode, modrm);
+        stub = area_publish(key, &code);
+    }
+    g_mutex_unlock(&area.lock);
+    return (X87Fn)stub;
+}
+
 size_t stub_capacity_needed(void)
 {
-    size_t bytes = 0;
+    size_t bytes = 8 * 256 * 2 * STUB_ALIGNMENT; /* x87 */
     for (unsigned i = 0; i < simd_row_count; i++) {
         const SimdRow *row = &simd_rows[i];
         unsigned immediates = (row->flags & SIMD_IMM) && !(row->flags & SIMD_IS4) ? 256 : 1;

@@ -6,7 +6,7 @@
  * only by opcode, VEX.L, W, immediate and register/memory form. All that can exist (stub_capacity_needed()) fit
  * into the code area, so nothing is ever evicted and a stub's address stays good for ever.
  *
- * Threads: stub_get() from any; it locks. The area is written through a mapping that is not executable and run through
+ * Threads: stub_get*() from any; they lock. The area is written through a mapping that is not executable and run through
  * one that is not writable.
  */
 #pragma once
@@ -34,6 +34,13 @@ typedef struct StubKey {
 
 /* The stub of an encoding, made when it is asked for first; NULL when the host gives no executable memory. */
 StubFn stub_get(const StubKey *key);
+/*
+ * An x87 instruction under the whole state of the guest: `image` (FNSAVE's 108 bytes) is loaded before and saved after, `memory` is its
+ * operand, `flags` (as SoftCpu.flags) are in EFLAGS. Returns the flags after. The host's x87 is initialized afterwards.
+ */
+typedef uint32_t (*X87Fn)(void *image, void *memory, uint32_t flags);
+X87Fn stub_get_x87(uint8_t opcode, uint8_t modrm);
+
 /* Whether executable memory can be had at all. */
 bool stub_available(void);
 /* Bytes that the stubs of all encodings take, and what is reserved for them. */
