@@ -6,7 +6,7 @@
  */
 #include "cpu/soft/system.h"
 
-#include <x86intrin.h>
+#include "cpu/tsc.h"
 
 #define CR0_DEFINED (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
 #define PCID_MASK UINT64_C(0xfff)
@@ -191,7 +191,7 @@ void control_write_dr(SoftCpu *cpu, unsigned n, uint64_t value)
 
 uint64_t cpu_tsc(SoftCpu *cpu)
 {
-    return __rdtsc() + (uint64_t)cpu->tsc_offset;
+    return tsc_host_now() + (uint64_t)cpu->tsc_offset;
 }
 
 void cpu_state_loaded(SoftCpu *cpu)
@@ -199,7 +199,7 @@ void cpu_state_loaded(SoftCpu *cpu)
     flags_set_arithmetic(cpu, cpu->s.rflags);
     cpu->s.rflags = (cpu->s.rflags & ~(uint64_t)FLAGS_ARITHMETIC) | 2;
     cpu->s.gpr[GPR_NONE] = 0;
-    cpu->tsc_offset = (int64_t)(cpu->s.tsc - __rdtsc());
+    cpu->tsc_offset = (int64_t)(cpu->s.tsc - tsc_host_now());
     cpu->insn = NULL;
     cpu->event.vector = -1;
     cpu->delivering = false;

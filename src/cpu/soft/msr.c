@@ -23,13 +23,6 @@ enum {
 #define MC_BANK_COUNT 10
 #define ANY_FEATURE (-1)
 
-/* RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO, PSDP_NO,
- * BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO: an interpreter leaks by none of these ways, and guests need not slow
- * themselves down. */
-#define ARCH_CAPABILITIES_VALUE                                                                            \
-    (1u << 0 | 1u << 1 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 8 | 1u << 13 | 1u << 14 | 1u << 15 | \
-     1u << 20 | 1u << 24 | 1u << 26 | 1u << 27)
-
 /* ---- state ------------------------------------------------------------------------------------ */
 
 typedef enum MsrCheck { CHECK_MASK, CHECK_CANONICAL, CHECK_PAT, CHECK_MTRR_TYPES, CHECK_MTRR_BASE, CHECK_MTRR_MASK,
@@ -56,7 +49,7 @@ static const StateMsr state_msrs[] = {
     STATE(0xc0000082, lstar, CHECK_CANONICAL, CPU_LM, UINT64_MAX),
     STATE(0xc0000083, cstar, CHECK_CANONICAL, CPU_LM, UINT64_MAX),
     STATE(0xc0000084, sfmask, CHECK_MASK, CPU_LM, UINT32_MAX),
-    STATE(0x48, spec_ctrl, CHECK_MASK, CPU_ARCH_CAPABILITIES, 7),
+    STATE(0x48, spec_ctrl, CHECK_MASK, CPU_SPEC_CTRL, 7),
     STATE(0x174, sysenter_cs, CHECK_MASK, CPU_SEP, UINT32_MAX),
     STATE(0x175, sysenter_esp, CHECK_CANONICAL, CPU_SEP, UINT64_MAX),
     STATE(0x176, sysenter_eip, CHECK_CANONICAL, CPU_SEP, UINT64_MAX),
@@ -133,11 +126,11 @@ static const ConstantMsr constant_msrs[] = {
     {0x2a, 0x2a, WRITE_IGNORED, VENDOR_INTEL, ANY_FEATURE, 0},         /* EBL_CR_POWERON */
     {0x34, 0x34, WRITE_FAULTS, VENDOR_INTEL, ANY_FEATURE, 0},          /* SMI_COUNT */
     {0x3a, 0x3a, WRITE_FAULTS, VENDOR_INTEL, ANY_FEATURE, 1},          /* FEATURE_CONTROL: locked, no VMX */
-    {0x49, 0x49, WRITE_IGNORED, VENDOR_ANY, CPU_ARCH_CAPABILITIES, 0}, /* PRED_CMD */
+    {0x49, 0x49, WRITE_IGNORED, VENDOR_ANY, CPU_SPEC_CTRL, 0},         /* PRED_CMD */
     {0x79, 0x79, WRITE_IGNORED, VENDOR_INTEL, ANY_FEATURE, 0},         /* BIOS_UPDT_TRIG */
     {0xc1, 0xc8, WRITE_IGNORED, VENDOR_INTEL, ANY_FEATURE, 0},         /* PMCx */
     {0xfe, 0xfe, WRITE_FAULTS, VENDOR_ANY, CPU_MTRR, 0x500 | MTRR_VARIABLE_COUNT}, /* MTRRCAP: WC, FIX */
-    {0x10a, 0x10a, WRITE_FAULTS, VENDOR_ANY, CPU_ARCH_CAPABILITIES, ARCH_CAPABILITIES_VALUE},
+    {0x10a, 0x10a, WRITE_FAULTS, VENDOR_ANY, CPU_ARCH_CAPABILITIES, CPU_ARCH_CAPABILITIES_VALUE},
     {0x116, 0x119, WRITE_IGNORED, VENDOR_INTEL, ANY_FEATURE, 0},       /* BBL_CR_* */
     {0x11e, 0x11e, WRITE_IGNORED, VENDOR_INTEL, ANY_FEATURE, 0xbe702111}, /* BBL_CR_CTL3 */
     {0x179, 0x179, WRITE_FAULTS, VENDOR_ANY, CPU_MCA, MC_BANK_COUNT},  /* MCG_CAP */
