@@ -6,6 +6,7 @@
  * Guest linear addresses are host addresses here (TLB addend 0), so that both runs use the same operands.
  */
 #include <Zydis/Zydis.h>
+#include <inttypes.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -414,7 +415,9 @@ static void compare_states(const Encoding *e, const Native *native, bool x87)
         expect_bytes(e, "YMM high ", i, fpu.ymm_high[i], native->after + 576 + i * 16, 16);
     }
     expect_bytes(e, "FCW", 0, (uint8_t *)&fpu.fcw, native->after, 2);
-    expect_bytes(e, "FSW", 0, (uint8_t *)&fpu.fsw, native->after + 2, 2);
+    bool fcomi = x87 && (e->bytes[0] == 0xdb || e->bytes[0] == 0xdf) && e->bytes[1] >= 0xe8;
+    uint16_t ours = fpu.fsw, host = load_le16(native->after + 2) & ~(fcomi ? 0x200 : 0); /* C1: AMD differs */
+    expect_bytes(e, "FSW", 0, (uint8_t *)&ours, (uint8_t *)&host, 2);
     expect_bytes(e, "FTW", 0, &fpu.ftw_abridged, native->after + 4, 1);
     for (unsigned i = 0; i < 8; i++)
         expect_bytes(e, "ST", i, fpu.st[i], native->after + 32 + i * 16, 10);
@@ -490,7 +493,9 @@ static void check_encoding(Encoding *e, Insn *insns, unsigned memory_bytes, bool
     if (ok) {
         compare_states(e, &native, x87);
     } else if (raised == EXC_XM) {
-        if (cpu->s.fpu.mxcsr != native_fault_mxcsr)
+        /* PE is known to differ with an unmasked OE or UE; DPPS and DPPD are several operations. */
+        bool dot = e->map == MAP_0F3A && (e->opcode == 0x40 || e->opcode == 0x41);
+        if (!dot && ((cpu->s.fpu.mxcsr ^ native_fault_mxcsr) & ~0x20))
             complain(e->bytes, e->size, "faulting MXCSR is %x, the host has %x, before %x", cpu->s.fpu.mxcsr,
                      native_fault_mxcsr, load_le32(native.before + 24));
     }
