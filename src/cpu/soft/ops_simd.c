@@ -111,7 +111,8 @@ static void __attribute__((noreturn, cold)) simd_fp_fault(SoftCpu *cpu, const In
 }
 
 /* Under the guest's own control bits and with exact flags. Runs masked; what the guest has unmasked is found in
- * the flags, and then nothing was stored. */
+ * the flags, and then nothing was stored. One difference to hardware is left: with an unmasked OE or UE, PE tells
+ * whether the bounded result was inexact, not the one of unbounded exponent. */
 static void __attribute__((noinline)) simd_fp_exact(SoftCpu *cpu, const Insn *insn, StubFn stub, void *dst,
                                                     const void *a, const void *b)
 {
@@ -668,11 +669,10 @@ static void bind_slots(const Choice *choice, Insn *insn)
 static bool select_stub(const Choice *choice, Insn *insn)
 {
     unsigned flags = choice->row->flags;
-    bool mm = flags & (SIMD_REG_MM | SIMD_RM_MM);
-    /* CVTPI2PD from memory touches no MMX register. */
-    if (choice->memory && flags == SIMD_RM_MM && insn->opcode == 0x2a)
+    bool fp = flags & SIMD_FP, mm = flags & (SIMD_REG_MM | SIMD_RM_MM);
+    /* CVTPI2PS and CVTPI2PD from memory touch no MMX register. */
+    if (choice->memory && !(flags & SIMD_REG_MM))
         mm = false;
-    bool fp = flags & SIMD_FP;
     StubKey key = {
         .row = choice->row, .vex = choice->vex, .l = choice->l, .memory = choice->memory,
         .w = choice->w && (flags & (SIMD_W | SIMD_WVEX | SIMD_W1)),
@@ -757,8 +757,8 @@ static bool select_move(const Choice *choice, Insn *insn)
         return false; /* MOVSS, MOVSD: three operands between registers only */
     bind_slots(choice, insn);
     bool aligned = choice->memory && insn->imm >> 56;
-    if (!choice->memory && (flags & SIMD_NDS) && !choice->vex) /* the rest comes from the destination */
-        insn->imm = bits_set(insn->imm, 16, 16, insn->imm & 0xffff);
+    if (!choice->memory && (flags & SIMD_NDS)) /* where MOVSS and MOVSD take the rest from */
+        insn->imm = bits_set(insn->imm, 16, 16, choice->vex ? register_slot(0, 0, 0, insn->vvvv) : insn->imm & 0xffff);
     if (flags & SIMD_REG_MM)
         insn->fn = mmx_move_fn(choice, size);
     else if (!choice->memory)

@@ -252,8 +252,10 @@ static void __attribute__((noinline)) run_exact(SoftCpu *cpu, const Insn *insn)
     image_get(fpu, &image);
     fpu->fsw |= waiting;
     update_summary(fpu);
-    if (writes_flags(insn))
+    if (writes_flags(insn)) {
         cpu->flags = flags;
+        fpu->fsw &= ~FSW_C1; /* AMD's CPUs leave it as it was */
+    }
     set_pointers(cpu, insn);
 }
 
