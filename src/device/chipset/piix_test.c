@@ -143,7 +143,7 @@ static void test_overflow(Fixture *f, gconstpointer data)
     test_out(f->b, 0x600, 2, 1);
     g_assert_false(f->b->irq_level[9]);
     test_state_round_trip(&f->pm->pci.device);
-    clock_advance(f->b->board.clock, 2343 * NS_PER_MS);
+    clock_advance(f->b->board.clock, 2342 * NS_PER_MS);
     g_assert_false(f->b->irq_level[9]);
     clock_advance(f->b->board.clock, 1 * NS_PER_MS);
     g_assert_true(f->b->irq_level[9]);
