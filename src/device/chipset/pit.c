@@ -139,12 +139,8 @@ static int64_t next_rise(const PitChannel *ch, int64_t after)
     if (!ch->counting)
         return -1;
     if (is_periodic(ch)) {
-        if (ch->reload_at > after) {
-            int64_t old = ch->start + ((after - ch->start) / ch->period + 1) * ch->period;
-            return after < ch->start ? ch->start : MIN(old, ch->reload_at);
-        }
-        return after < ch->start ? ch->start
-                                 : ch->start + ((after - ch->start) / ch->period + 1) * ch->period;
+        int64_t rise = ch->start + (MAX(after - ch->start, 0) / ch->period + 1) * ch->period;
+        return ch->reload_at > after ? MIN(rise, ch->reload_at) : rise;
     }
     int64_t rise = ch->start + ch->period + (ch->mode == 4 ? 1 : 0);
     return rise > after ? rise : -1;
