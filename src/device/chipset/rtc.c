@@ -51,6 +51,8 @@ enum {
 #define UIP_NS (2228 * NS_PER_US)
 /* The alarm is looked for second by second, this far back. */
 #define MAX_ALARM_SECONDS 86400
+#define MAX_SECONDS INT64_C(7258118399) /* 2199-12-31 23:59:59 */
+#define MAX_STATE_NS (INT64_C(8000000000) * NS_PER_S)
 
 static int64_t rtc_now(const Rtc *rtc)
 {
@@ -114,7 +116,7 @@ static void load_registers(Rtc *rtc, int64_t time_ns)
     rtc->cmos[RTC_CENTURY] = encode(rtc, (tm.tm_year + 1900) / 100 % 100);
 }
 
-/* The whole seconds that the registers say; impossible dates roll over. */
+/* The whole seconds that the registers say; impossible dates roll over, up to the end of 2199. */
 static int64_t registers_time(Rtc *rtc)
 {
     unsigned century = decode(rtc, rtc->cmos[RTC_CENTURY]);
@@ -129,7 +131,7 @@ static int64_t registers_time(Rtc *rtc)
     };
     int64_t seconds = timegm(&tm);
     rtc->weekday_shift = (decode(rtc, rtc->cmos[WEEKDAY]) + 13 - tm.tm_wday) % 7;
-    return seconds;
+    return MIN(seconds, MAX_SECONDS);
 }
 
 /* ---- flags and interrupts ------------------------------------------------------------------ */
@@ -407,12 +409,16 @@ static void rtc_resume(Device *device)
     arm(rtc);
 }
 
+static bool is_sane(int64_t ns)
+{
+    return ns >= -MAX_STATE_NS && ns <= MAX_STATE_NS;
+}
+
 static bool rtc_loaded(Device *device, GError **error)
 {
     const Rtc *rtc = (Rtc *)device;
-    int64_t limit = INT64_MAX / 4;
-    if (rtc->index > 0x7f || rtc->weekday_shift > 6 || ABS(rtc->base_ns / 2) > limit / 2 ||
-        ABS(rtc->offset_ns / 2) > limit / 2 || ABS(rtc->settled_ns / 2) > limit / 2) {
+    if (rtc->index > 0x7f || rtc->weekday_shift > 6 || !is_sane(rtc->base_ns) ||
+        !is_sane(rtc->offset_ns) || !is_sane(rtc->settled_ns)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
                     "the saved state of %s holds values that no MC146818 can have", device->id);
         return false;

@@ -180,6 +180,18 @@ static void test_state(Fixture *f, gconstpointer data)
     test_state_round_trip(&f->rtc->device);
 }
 
+/* Years beyond the registers' sense stay in what the clock can count, and can be saved. */
+static void test_far_years(Fixture *f, gconstpointer data)
+{
+    put(f, 11, 0x86);
+    put(f, RTC_CENTURY, 21);
+    put(f, 9, 255);
+    put(f, 11, 0x06);
+    g_assert_cmpuint(get(f, 9), ==, 99);
+    g_assert_cmpuint(get(f, RTC_CENTURY), ==, 21);
+    test_state_round_trip(&f->rtc->device);
+}
+
 static void test_storm(void)
 {
     fuzz_random(5);
@@ -197,6 +209,7 @@ int main(int argc, char **argv)
     ADD("alarm", test_alarm);
     ADD("periodic", test_periodic);
     ADD("cmos", test_cmos);
+    ADD("far-years", test_far_years);
     ADD("state", test_state);
     g_test_add_func("/chipset/rtc/host-time", test_host_time);
     g_test_add_func("/chipset/rtc/storm", test_storm);

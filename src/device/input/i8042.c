@@ -139,10 +139,16 @@ static void reply(I8042 *c, uint8_t byte)
 
 /* ---- commands ------------------------------------------------------------------------------ */
 
+void i8042_a20_changed(void *i8042, bool on)
+{
+    I8042 *c = i8042;
+    c->output_port = on ? c->output_port | PORT_A20 : c->output_port & ~PORT_A20;
+}
+
 static void set_a20(I8042 *c, bool on)
 {
     const Board *board = c->device.board;
-    c->output_port = on ? c->output_port | PORT_A20 : c->output_port & ~PORT_A20;
+    i8042_a20_changed(c, on);
     board->set_a20(board->obj, on);
     if (c->a20_changed)
         c->a20_changed(c->a20_obj, on);
@@ -183,6 +189,11 @@ static void self_test(I8042 *c)
     c->status &= ~(STATUS_OBF | STATUS_MOUSE);
     write_mode(c, c->ram[0] | MODE_SYSTEM | MODE_KEYBOARD_OFF | MODE_MOUSE_OFF);
     reply(c, 0x55);
+}
+
+void i8042_set_firmware_mode(I8042 *c)
+{
+    write_mode(c, MODE_TRANSLATE | MODE_MOUSE_OFF | MODE_SYSTEM | MODE_IRQ_KEYBOARD);
 }
 
 /* Commands 0xf0 to 0xff pull the output port's lower bits that are 0 down for 6 us: bit 0 is reset. */

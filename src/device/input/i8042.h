@@ -3,8 +3,8 @@
  * The keyboard controller (8042 of the PS/2, 82C42), with a PS/2 keyboard and mouse plugged in.
  *
  * Wiring: map data (1 port) at 0x60 and control (1 port) at 0x64; irq_keyboard is IRQ 1, irq_mouse IRQ 12;
- * i8042_connect() takes events from an input router. a20_changed (may be NULL) tells port 92 of the
- * A20 gate.
+ * i8042_connect() takes events from an input router. a20_changed (may be NULL) tells the other A20
+ * switch: port92_a20_changed, and the other way round.
  *
  * A byte takes I8042_BYTE_NS on the wire, so that a driver that reads the port twice sees the same
  * byte twice. Threads: board lock.
@@ -39,3 +39,7 @@ typedef struct I8042 {
 extern const DeviceType i8042_type;
 
 void i8042_connect(I8042 *i8042, InputRouter *router);
+/* The other A20 switch was used. */
+void i8042_a20_changed(void *i8042, bool on);
+/* What firmware leaves, when a kernel is started without any: keyboard on, translated, with IRQ 1. */
+void i8042_set_firmware_mode(I8042 *i8042);
