@@ -2,8 +2,8 @@
 /*
  * The local APIC: registers, priorities, acceptance, acknowledgement, and the CPU's side (Intc).
  *
- * Invariants: no bit below 16 in IRR and ISR; while SVR's enable bit is 0 all LVT entries are masked;
- * `pending` is what take_interrupt() would deliver. Threads: lapic.h.
+ * Invariants: no bit below 16 in IRR and ISR; while SVR's enable bit is 0 all LVT entries are
+ * masked; `pending` is what take_interrupt() would deliver. Threads: lapic.h.
  */
 #include "device/chipset/lapic_internal.h"
 
@@ -52,11 +52,11 @@ static const uint8_t register_access[REG_COUNT] = {
     [REG_LDR] = RO | X_W,
     [REG_DFR] = X_R | X_W,
     [REG_SVR] = RW,
-    [REG_ISR ... REG_IRR + 7] = RO,
+    [REG_ISR... REG_IRR + 7] = RO,
     [REG_ESR] = RW,
     [REG_ICR] = RW,
     [REG_ICR_HIGH] = X_R | X_W,
-    [REG_LVT ... REG_LVT + LAPIC_LVT_COUNT - 1] = RW,
+    [REG_LVT... REG_LVT + LAPIC_LVT_COUNT - 1] = RW,
     [REG_TIMER_INITIAL] = RW,
     [REG_TIMER_CURRENT] = RO,
     [REG_TIMER_DIVIDE] = RW,
@@ -65,13 +65,13 @@ static const uint8_t register_access[REG_COUNT] = {
 
 /* Bits that are not reserved; others raise #GP in x2APIC mode. */
 static const uint32_t lvt_bits[LAPIC_LVT_COUNT] = {
-    [LAPIC_LVT_TIMER] = 0x710ff,  [LAPIC_LVT_THERMAL] = 0x117ff, [LAPIC_LVT_PERF] = 0x117ff,
-    [LAPIC_LVT_LINT0] = 0x1f7ff,  [LAPIC_LVT_LINT1] = 0x1f7ff,   [LAPIC_LVT_ERROR] = 0x110ff,
+    [LAPIC_LVT_TIMER] = 0x710ff, [LAPIC_LVT_THERMAL] = 0x117ff, [LAPIC_LVT_PERF] = 0x117ff,
+    [LAPIC_LVT_LINT0] = 0x1f7ff, [LAPIC_LVT_LINT1] = 0x1f7ff,   [LAPIC_LVT_ERROR] = 0x110ff,
 };
 #define LVT_READ_ONLY (1u << 12 | LVT_REMOTE_IRR)
-#define SVR_BITS 0x13ffu
-#define ICR_BITS (UINT64_C(0xffffffff00000000) | 0xcdfff)
-#define ICR_STATUS (1u << 12)
+#define SVR_BITS      0x13ffu
+#define ICR_BITS      (UINT64_C(0xffffffff00000000) | 0xcdfff)
+#define ICR_STATUS    (1u << 12)
 
 /* ---- vectors and priorities ---------------------------------------------------------------- */
 
@@ -351,21 +351,36 @@ static uint32_t register_read(Lapic *lapic, unsigned reg)
     if (reg >= REG_LVT && reg < REG_LVT + LAPIC_LVT_COUNT)
         return lapic->lvt[reg - REG_LVT];
     switch (reg) {
-    case REG_ID: return lapic_is_x2apic(lapic) ? lapic->apic_id : lapic->apic_id << 24;
-    case REG_VERSION: return VERSION_VALUE;
-    case REG_TPR: return lapic->tpr;
-    case REG_APR: return lapic_arbitration_priority(lapic);
-    case REG_PPR: return processor_priority(lapic);
-    case REG_LDR: return read_ldr(lapic);
-    case REG_DFR: return lapic->dfr;
-    case REG_SVR: return lapic->svr;
-    case REG_ESR: return lapic->esr;
-    case REG_ICR: return lapic->icr;
-    case REG_ICR_HIGH: return lapic->icr >> 32;
-    case REG_TIMER_INITIAL: return lapic->timer_initial;
-    case REG_TIMER_CURRENT: return lapic_timer_current(lapic);
-    case REG_TIMER_DIVIDE: return lapic->timer_divide;
-    default: return 0;
+    case REG_ID:
+        return lapic_is_x2apic(lapic) ? lapic->apic_id : lapic->apic_id << 24;
+    case REG_VERSION:
+        return VERSION_VALUE;
+    case REG_TPR:
+        return lapic->tpr;
+    case REG_APR:
+        return lapic_arbitration_priority(lapic);
+    case REG_PPR:
+        return processor_priority(lapic);
+    case REG_LDR:
+        return read_ldr(lapic);
+    case REG_DFR:
+        return lapic->dfr;
+    case REG_SVR:
+        return lapic->svr;
+    case REG_ESR:
+        return lapic->esr;
+    case REG_ICR:
+        return lapic->icr;
+    case REG_ICR_HIGH:
+        return lapic->icr >> 32;
+    case REG_TIMER_INITIAL:
+        return lapic->timer_initial;
+    case REG_TIMER_CURRENT:
+        return lapic_timer_current(lapic);
+    case REG_TIMER_DIVIDE:
+        return lapic->timer_divide;
+    default:
+        return 0;
     }
 }
 
@@ -412,17 +427,30 @@ static void register_write(Lapic *lapic, unsigned reg, uint32_t value)
         lapic->tpr = value;
         update_pending(lapic);
         break;
-    case REG_LDR: lapic->ldr = value & 0xff000000; break;
-    case REG_DFR: lapic->dfr = value | 0x0fffffff; break;
-    case REG_SVR: write_svr(lapic, value); break;
+    case REG_LDR:
+        lapic->ldr = value & 0xff000000;
+        break;
+    case REG_DFR:
+        lapic->dfr = value | 0x0fffffff;
+        break;
+    case REG_SVR:
+        write_svr(lapic, value);
+        break;
     case REG_ESR:
         lapic->esr = lapic->esr_logged;
         lapic->esr_logged = 0;
         break;
-    case REG_ICR_HIGH: lapic->icr = (lapic->icr & 0xffffffff) | (uint64_t)(value & 0xff000000) << 32; break;
-    case REG_TIMER_INITIAL: lapic_timer_set_initial(lapic, value); break;
-    case REG_TIMER_DIVIDE: lapic_timer_set_divide(lapic, value); break;
-    default: break; /* read-only */
+    case REG_ICR_HIGH:
+        lapic->icr = (lapic->icr & 0xffffffff) | (uint64_t)(value & 0xff000000) << 32;
+        break;
+    case REG_TIMER_INITIAL:
+        lapic_timer_set_initial(lapic, value);
+        break;
+    case REG_TIMER_DIVIDE:
+        lapic_timer_set_divide(lapic, value);
+        break;
+    default:
+        break; /* read-only */
     }
 }
 
@@ -504,12 +532,18 @@ static uint64_t x2apic_valid_bits(unsigned reg)
         return lvt_bits[reg - REG_LVT];
     switch (reg) {
     case REG_TPR:
-    case REG_SELF_IPI: return 0xff;
-    case REG_SVR: return SVR_BITS;
-    case REG_ICR: return ICR_BITS;
-    case REG_TIMER_INITIAL: return UINT32_MAX;
-    case REG_TIMER_DIVIDE: return 0xb;
-    default: return 0; /* EOI, ESR */
+    case REG_SELF_IPI:
+        return 0xff;
+    case REG_SVR:
+        return SVR_BITS;
+    case REG_ICR:
+        return ICR_BITS;
+    case REG_TIMER_INITIAL:
+        return UINT32_MAX;
+    case REG_TIMER_DIVIDE:
+        return 0xb;
+    default:
+        return 0; /* EOI, ESR */
     }
 }
 
@@ -754,7 +788,8 @@ static bool lapic_loaded(Device *device, GError **error)
     Lapic *lapic = (Lapic *)device;
     if (!state_is_valid(lapic)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-                    "the saved state of %s holds register values that no local APIC can have", device->id);
+                    "the saved state of %s holds register values that no local APIC can have",
+                    device->id);
         return false;
     }
     lapic_lock(lapic);

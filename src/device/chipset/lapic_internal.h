@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* What the files of the local APIC share: lapic.c (registers), lapic_timer.c, lapic_bus.c (messages). */
+/* What the files of the local APIC share: lapic.c (registers), lapic_timer.c, lapic_bus.c
+ * (messages). */
 #pragma once
 
 #include "device/chipset/lapic.h"
 
-#define MSR_IA32_APIC_BASE 0x1bu
+#define MSR_IA32_APIC_BASE    0x1bu
 #define MSR_IA32_TSC_DEADLINE 0x6e0u
-#define MSR_X2APIC_FIRST 0x800u
+#define MSR_X2APIC_FIRST      0x800u
 
 typedef enum LapicDelivery {
     LAPIC_FIXED,
@@ -47,9 +48,9 @@ enum LapicAction {
 /* A message on the bus: SDM 3A 10.6.2. */
 typedef struct LapicMessage {
     uint32_t dest;
-    bool wide;    /* `dest` has 32 bits (an x2APIC sent it), else 8 */
+    bool wide; /* `dest` has 32 bits (an x2APIC sent it), else 8 */
     bool logical;
-    bool level;   /* trigger mode */
+    bool level; /* trigger mode */
     uint8_t delivery;
     uint8_t vector;
 } LapicMessage;

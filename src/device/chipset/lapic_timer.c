@@ -2,8 +2,8 @@
 /*
  * The local APIC's timer: one-shot, periodic, TSC deadline (SDM 3A 10.5.4).
  *
- * The count is never stepped: it is computed from the time of the running period's start. The host timer
- * only makes an expiry happen when nobody looks. All with the LAPIC's lock held.
+ * The count is never stepped: it is computed from the time of the running period's start. The host
+ * timer only makes an expiry happen when nobody looks. All with the LAPIC's lock held.
  */
 #include "base/bits.h"
 #include "device/chipset/lapic_internal.h"
@@ -63,7 +63,8 @@ static void update_count(Lapic *lapic, int64_t now)
     else if (expired)
         lapic->timer_running = false;
     if (lapic->timer_running)
-        timer_arm(&lapic->timer, lapic->timer_start_ns + (periodic ? MAX(period, MIN_WAKE_NS) : period));
+        timer_arm(&lapic->timer,
+                  lapic->timer_start_ns + (periodic ? MAX(period, MIN_WAKE_NS) : period));
     else
         timer_cancel(&lapic->timer);
     if (expired)

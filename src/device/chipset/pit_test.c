@@ -213,7 +213,7 @@ static void test_latch_and_read_back(Fixture *f, gconstpointer data)
     go_to_tick(f, 1 + 0x1234);
     out(f, 0x43, 0xc2); /* read back channel 0: count and status */
     go_to_tick(f, 5000);
-    out(f, 0x43, 0x00); /* a second latch changes nothing */
+    out(f, 0x43, 0x00);                                       /* a second latch changes nothing */
     g_assert_cmphex(test_in(f->b, 0x40, 1), ==, 0x80 | 0x34); /* OUT high, both bytes, mode 2 */
     g_assert_cmphex(test_in(f->b, 0x40, 1), ==, 0xcc);
     g_assert_cmphex(test_in(f->b, 0x40, 1), ==, 0xed);
@@ -263,7 +263,8 @@ static void test_storm(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-#define ADD(name, function) g_test_add("/chipset/pit/" name, Fixture, NULL, set_up, function, tear_down)
+#define ADD(name, function) \
+    g_test_add("/chipset/pit/" name, Fixture, NULL, set_up, function, tear_down)
     ADD("rate", test_rate);
     ADD("catch-up", test_catch_up);
     ADD("mode0", test_mode0);

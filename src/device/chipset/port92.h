@@ -2,10 +2,11 @@
 /*
  * System control port A (PS/2): bit 1 A20, bit 0 fast reset.
  *
- * The keyboard controller switches A20 too; the last writer wins and the other is told, so that both
- * read back what holds.
+ * The keyboard controller switches A20 too; the last writer wins and the other is told, so that
+ * both read back what holds.
  *
- * Wiring: map io (1 port) at 0x92; a20_changed = i8042_a20_changed, and the other way round. Threads: board lock.
+ * Wiring: map io (1 port) at 0x92; a20_changed = i8042_a20_changed, and the other way round.
+ * Threads: board lock.
  */
 #pragma once
 

@@ -7,8 +7,9 @@
  *     C  7 IRQF  6 PF  5 AF  4 UF
  *     D  7 VRT
  *
- * Time is not stepped: while the clock runs, time registers and flags are derived from the VM's clock
- * when someone looks; a timer is armed only while an interrupt is enabled. Threads: board lock.
+ * Time is not stepped: while the clock runs, time registers and flags are derived from the VM's
+ * clock when someone looks; a timer is armed only while an interrupt is enabled. Threads: board
+ * lock.
  */
 #include "device/chipset/rtc.h"
 
@@ -47,12 +48,13 @@ enum {
     HOUR_PM = 0x80,
     ALARM_ANY = 0xc0, /* both bits set: any value matches */
 };
-/* UIP rises 244 us before the update, which takes 1984 us and ends with the second: table 4, 32.768 kHz. */
+/* UIP rises 244 us before the update, which takes 1984 us and ends with the second: table 4, 32.768
+ * kHz. */
 #define UIP_NS (2228 * NS_PER_US)
 /* The alarm is looked for second by second, this far back. */
 #define MAX_ALARM_SECONDS 86400
-#define MAX_SECONDS INT64_C(7258118399) /* 2199-12-31 23:59:59 */
-#define MAX_STATE_NS (INT64_C(8000000000) * NS_PER_S)
+#define MAX_SECONDS       INT64_C(7258118399) /* 2199-12-31 23:59:59 */
+#define MAX_STATE_NS      (INT64_C(8000000000) * NS_PER_S)
 
 static int64_t rtc_now(const Rtc *rtc)
 {
@@ -246,8 +248,8 @@ static uint8_t read_c(Rtc *rtc)
 
 static bool is_time_register(uint8_t index)
 {
-    return index == RTC_CENTURY ||
-           (index <= YEAR && index != SECONDS_ALARM && index != MINUTES_ALARM && index != HOURS_ALARM);
+    return index == RTC_CENTURY || (index <= YEAR && index != SECONDS_ALARM &&
+                                    index != MINUTES_ALARM && index != HOURS_ALARM);
 }
 
 static uint8_t read_data(Rtc *rtc)

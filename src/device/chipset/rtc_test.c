@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* MC146818A against the data sheet: formats, setting, UIP, update, alarm and periodic interrupts, CMOS. */
+/* MC146818A against the data sheet: formats, setting, UIP, update, alarm and periodic interrupts,
+ * CMOS. */
 #include "device/chipset/rtc.h"
 #include "device/fuzz.h"
 #include "device/test_board.h"
@@ -200,7 +201,8 @@ static void test_storm(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-#define ADD(name, function) g_test_add("/chipset/rtc/" name, Fixture, NULL, set_up, function, tear_down)
+#define ADD(name, function) \
+    g_test_add("/chipset/rtc/" name, Fixture, NULL, set_up, function, tear_down)
     ADD("rollover", test_rollover);
     ADD("formats", test_formats);
     ADD("set", test_set_stops);
