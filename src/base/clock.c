@@ -70,7 +70,7 @@ static void unlink_locked(VmClock *clock, ClockTimer *timer)
 /* Takes the first timer that is due at `until_ns` off the list, or returns NULL. */
 static ClockTimer *take_due(VmClock *clock, int64_t until_ns)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&clock->mutex);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&clock->mutex);
     ClockTimer *timer = clock->first;
 
     if (!timer || timer->deadline_ns > until_ns)
@@ -102,7 +102,7 @@ static gboolean on_timerfd(gint fd, GIOCondition condition, gpointer data)
     if (clock->running)
         fire_due(clock, clock_now_ns(clock));
 
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&clock->mutex);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&clock->mutex);
     rearm_locked(clock);
     return G_SOURCE_CONTINUE;
 }
@@ -148,14 +148,14 @@ void clock_free(VmClock *clock)
 
 int64_t clock_now_ns(VmClock *clock)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&clock->mutex);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&clock->mutex);
 
     return now_locked(clock);
 }
 
 void clock_pause(VmClock *clock)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&clock->mutex);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&clock->mutex);
 
     clock->now_ns = now_locked(clock);
     clock->running = false;
@@ -164,7 +164,7 @@ void clock_pause(VmClock *clock)
 
 void clock_resume(VmClock *clock)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&clock->mutex);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&clock->mutex);
 
     if (clock->running || clock->manual)
         return;
@@ -175,7 +175,7 @@ void clock_resume(VmClock *clock)
 
 void clock_set_now_ns(VmClock *clock, int64_t now_ns)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&clock->mutex);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&clock->mutex);
 
     g_assert(!clock->running);
     clock->now_ns = now_ns;
@@ -192,7 +192,7 @@ void clock_advance(VmClock *clock, int64_t delta_ns)
 
 int64_t clock_next_deadline_ns(VmClock *clock)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&clock->mutex);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&clock->mutex);
 
     return clock->first ? clock->first->deadline_ns : INT64_MAX;
 }
@@ -205,7 +205,7 @@ void timer_init(ClockTimer *timer, VmClock *clock, ClockTimerFn fire, void *obj)
 void timer_arm(ClockTimer *timer, int64_t deadline_ns)
 {
     VmClock *clock = timer->clock;
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&clock->mutex);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&clock->mutex);
     ClockTimer **link = &clock->first;
 
     if (timer->armed)
@@ -222,7 +222,7 @@ void timer_arm(ClockTimer *timer, int64_t deadline_ns)
 
 void timer_cancel(ClockTimer *timer)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&timer->clock->mutex);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&timer->clock->mutex);
 
     if (timer->armed)
         unlink_locked(timer->clock, timer);

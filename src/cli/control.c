@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * See control.h. A request is a line of words; the answer is "ok [VALUE]" or "error TEXT", after lines that begin with
+ * "| " where there is text to show. Clients are served one after another; a line is at most LINE_MAX_BYTES long.
+ */
+#include "cli/control.h"
+
+#include <gio/gunixsocketaddress.h>
+#include <linux/input-event-codes.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/bits.h"
+#include "cli/keys.h"
+
+#define LINE_MAX_BYTES    4096
+#define TRANSFER_MAX_BYTES 1024
+
+struct Control {
+    Pc *pc;
+    GSocketService *service;
+    char *path;
+};
+
+typedef struct Client {
+    Control *control;
+    GSocketConnection *connection;
+    GDataInputStream *input;
+    GString *answer;
+} Client;
+
+typedef struct Command {
+    const char *name;
+    unsigned min_words, max_words; /* after the name; 0: the rest of the line is one word */
+    bool (*run)(Pc *pc, char **words, GString *answer, GError **error);
+} Command;
+
+static bool bad(GError **error, const char *text)
+{
+    g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, text);
+    return false;
+}
+
+static bool parse_number(const char *word, uint64_t max, uint64_t *ret, GError **error)
+{
+    char *end;
+
+    *ret = g_ascii_strtoull(word, &end, 0);
+    return (end != word && !*end && *ret <= max) || bad(error, "a number was expected, or it is too large");
+}
+
+/* ---- machine -------------------------------------------------------------------------------- */
+
+static bool run_powerdown(Pc *pc, char **words, GString *answer, GError **error)
+{
+    pc_power_button(pc);
+    return true;
+}
+
+static bool run_reset(Pc *pc, char **words, GString *answer, GError **error)
+{
+    return pc_reset(pc, error);
+}
+
+static bool run_pause(Pc *pc, char **words, GString *answer, GError **error)
+{
+    pc_pause(pc);
+    return true;
+}
+
+static bool run_resume(Pc *pc, char **words, GString *answer, GError **error)
+{
+    pc_resume(pc);
+    return true;
+}
+
+static bool run_text(Pc *pc, char **words, GString *answer, GError **error)
+{
+    g_autofree char *text = pc_screen_text(pc);
+    g_auto(GStrv) lines = g_strsplit(text ? text : "", "\n", -1);
+
+    if (!text)
+        return true; /* graphics: no lines */
+    for (char **line = lines; *line; line++)
+        g_string_append_printf(answer, "| %s\n", *line);
+    return true;
+}
+
+static bool run_screenshot(Pc *pc, char **words, GString *answer, GError **error)
+{
+    return pc_screenshot(pc, words[0], error);
+}
+
+static bool run_stats(Pc *pc, char **words, GString *answer, GError **error)
+{
+    for (unsigned i = 0; pc->engine->stats && i < pc->vm->vcpu_count; i++) {
+        g_autofree char *stats = pc->engine->stats(pc->vm->vcpus[i]);
+        g_string_append_printf(answer, "| cpu%u %s\n", i, stats);
+    }
+    return true;
+}
+
+/* ---- keys ----------------------------------------------------------------------------------- */
+
+static void press(Pc *pc, unsigned key, bool shift)
+{
+    if (shift)
+        input_key(pc->input, KEY_LEFTSHIFT, true);
+    input_key(pc->input, key, true);
+    input_key(pc->input, key, false);
+    if (shift)
+        input_key(pc->input, KEY_LEFTSHIFT, false);
+}
+
+/* "\n" and "\\" are escapes. */
+static bool run_type(Pc *pc, char **words, GString *answer, GError **error)
+{
+    g_autofree char *text = g_strcompress(words[0]);
+    g_autoptr(GRecMutexLocker) locker G_GNUC_UNUSED = g_rec_mutex_locker_new(&pc->lock);
+
+    for (const char *c = text; *c; c++) {
+        bool shift;
+        unsigned key = key_for_character(*c, &shift);
+        if (!key)
+            return bad(error, "there is no key for a character of the text");
+        press(pc, key, shift);
+    }
+    return true;
+}
+
+static bool run_key(Pc *pc, char **words, GString *answer, GError **error)
+{
+    unsigned key = key_for_name(words[0]);
+    g_autoptr(GRecMutexLocker) locker G_GNUC_UNUSED = g_rec_mutex_locker_new(&pc->lock);
+
+    if (!key)
+        return bad(error, "unknown key; use names such as a, enter, esc, f1, up, ctrl");
+    if (!words[1] || !strcmp(words[1], "down"))
+        input_key(pc->input, key, true);
+    if (!words[1] || !strcmp(words[1], "up"))
+        input_key(pc->input, key, false);
+    return true;
+}
+
+/* ---- the board ------------------------------------------------------------------------------- */
+
+static AddressSpace *named_space(Pc *pc, const char *name, GError **error)
+{
+    if (!strcmp(name, "port"))
+        return pc->board.ports;
+    if (!strcmp(name, "memory"))
+        return pc->board.memory;
+    bad(error, "the space is port or memory");
+    return NULL;
+}
+
+static bool parse_access(Pc *pc, char **words, AddressSpace **ret_space, uint64_t *ret_address, uint64_t *ret_size,
+                         GError **error)
+{
+    *ret_space = named_space(pc, words[0], error);
+    if (!*ret_space || !parse_number(words[1], UINT64_MAX, ret_address, error) ||
+        !parse_number(words[2], 8, ret_size, error))
+        return false;
+    return is_power_of_two(*ret_size) || bad(error, "the size is 1, 2, 4 or 8");
+}
+
+/* load SPACE ADDRESS SIZE */
+static bool run_load(Pc *pc, char **words, GString *answer, GError **error)
+{
+    AddressSpace *space;
+    uint64_t address, size;
+
+    if (!parse_access(pc, words, &space, &address, &size, error))
+        return false;
+    g_string_append_printf(answer, "0x%" G_GINT64_MODIFIER "x", space_load(space, address, size));
+    return true;
+}
+
+/* store SPACE ADDRESS SIZE VALUE */
+static bool run_store(Pc *pc, char **words, GString *answer, GError **error)
+{
+    AddressSpace *space;
+    uint64_t address, size, value;
+
+    if (!parse_access(pc, words, &space, &address, &size, error) ||
+        !parse_number(words[3], UINT64_MAX, &value, error))
+        return false;
+    space_store(space, address, size, value);
+    return true;
+}
+
+/* read ADDRESS SIZE: guest RAM as hex */
+static bool run_read(Pc *pc, char **words, GString *answer, GError **error)
+{
+    uint8_t data[TRANSFER_MAX_BYTES];
+    uint64_t address, size;
+
+    if (!parse_number(words[0], UINT64_MAX, &address, error) ||
+        !parse_number(words[1], sizeof(data), &size, error))
+        return false;
+    if (!space_read(pc->board.memory, address, data, size))
+        return bad(error, "that range is not all RAM or ROM");
+    for (uint64_t i = 0; i < size; i++)
+        g_string_append_printf(answer, "%02x", data[i]);
+    return true;
+}
+
+/* write ADDRESS HEX */
+static bool run_write(Pc *pc, char **words, GString *answer, GError **error)
+{
+    uint8_t data[TRANSFER_MAX_BYTES];
+    size_t length = strlen(words[1]);
+    uint64_t address;
+
+    if (!parse_number(words[0], UINT64_MAX, &address, error))
+        return false;
+    if (length % 2 || length / 2 > sizeof(data))
+        return bad(error, "the data are pairs of hex digits, at most 1024");
+    for (size_t i = 0; i < length / 2; i++) {
+        int high = g_ascii_xdigit_value(words[1][2 * i]), low = g_ascii_xdigit_value(words[1][2 * i + 1]);
+        if (high < 0 || low < 0)
+            return bad(error, "the data are pairs of hex digits");
+        data[i] = (uint8_t)(high << 4 | low);
+    }
+    return space_write(pc->board.memory, address, data, length / 2) || bad(error, "that range is not all RAM");
+}
+
+/* irq N: the level of an ISA interrupt at the interrupt controllers */
+static bool run_irq(Pc *pc, char **words, GString *answer, GError **error)
+{
+    uint64_t n;
+
+    if (!parse_number(words[0], 15, &n, error))
+        return false;
+    g_string_append_printf(answer, "%d", pc_irq_level(pc, (unsigned)n));
+    return true;
+}
+
+static const Command commands[] = {
+    {"powerdown", 0, 0, run_powerdown}, {"reset", 0, 0, run_reset},   {"pause", 0, 0, run_pause},
+    {"resume", 0, 0, run_resume},       {"text", 0, 0, run_text},     {"screenshot", 1, 1, run_screenshot},
+    {"stats", 0, 0, run_stats},         {"type", 1, 1, run_type},     {"key", 1, 2, run_key},
+    {"load", 3, 3, run_load},           {"store", 4, 4, run_store},   {"read", 2, 2, run_read},
+    {"write", 2, 2, run_write},         {"irq", 1, 1, run_irq},
+};
+
+/* `line` is cut into words; the last one allowed keeps its spaces. */
+static bool run_line(Pc *pc, const char *line, GString *answer, GError **error)
+{
+    g_auto(GStrv) head = g_strsplit(line, " ", 2);
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++) {
+        const Command *command = &commands[i];
+        g_auto(GStrv) words = NULL;
+        if (!head[0] || strcmp(head[0], command->name))
+            continue;
+        words = g_strsplit(head[1] ? head[1] : "", " ", MAX(command->max_words, 1));
+        if (g_strv_length(words) < command->min_words)
+            return bad(error, "the command needs more words");
+        return command->run(pc, words, answer, error);
+    }
+    return bad(error, "unknown command");
+}
+
+/* ---- clients -------------------------------------------------------------------------------- */
+
+static void client_read(Client *client);
+
+static void client_free(Client *client)
+{
+    g_object_unref(client->input);
+    g_object_unref(client->connection);
+    g_string_free(client->answer, TRUE);
+    g_free(client);
+}
+
+static void on_written(GObject *stream, GAsyncResult *result, gpointer data)
+{
+    Client *client = data;
+
+    if (g_output_stream_write_all_finish(G_OUTPUT_STREAM(stream), result, NULL, NULL))
+        client_read(client);
+    else
+        client_free(client);
+}
+
+static void client_answer(Client *client, const char *line)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GString) text = g_string_new(NULL);
+    GOutputStream *output = g_io_stream_get_output_stream(G_IO_STREAM(client->connection));
+
+    if (!run_line(client->control->pc, line, text, &error))
+        g_string_printf(client->answer, "error %s\n", error->message);
+    else if (g_str_has_prefix(text->str, "| "))
+        g_string_printf(client->answer, "%sok\n", text->str);
+    else
+        g_string_printf(client->answer, "ok %s\n", text->str);
+    g_output_stream_write_all_async(output, client->answer->str, client->answer->len, G_PRIORITY_DEFAULT, NULL, on_written,
+                                    client);
+}
+
+static void on_line(GObject *stream, GAsyncResult *result, gpointer data)
+{
+    Client *client = data;
+    gsize length;
+    g_autofree char *line = g_data_input_stream_read_line_finish_utf8(client->input, result, &length, NULL);
+
+    if (line && length <= LINE_MAX_BYTES)
+        client_answer(client, line);
+    else
+        client_free(client);
+}
+
+static void client_read(Client *client)
+{
+    g_data_input_stream_read_line_async(client->input, G_PRIORITY_DEFAULT, NULL, on_line, client);
+}
+
+static gboolean on_incoming(GSocketService *service, GSocketConnection *connection, GObject *source, gpointer data)
+{
+    Client *client = g_new0(Client, 1);
+
+    client->control = data;
+    client->connection = g_object_ref(connection);
+    client->input = g_data_input_stream_new(g_io_stream_get_input_stream(G_IO_STREAM(connection)));
+    client->answer = g_string_new(NULL);
+    client_read(client);
+    return TRUE;
+}
+
+Control *control_new(Pc *pc, const char *spec, GError **error)
+{
+    g_autoptr(Control) control = g_new0(Control, 1);
+    g_autoptr(GSocketAddress) address = NULL;
+
+    if (!g_str_has_prefix(spec, "unix:")) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, "--control cannot be '%s'; use unix:PATH", spec);
+        return NULL;
+    }
+    control->pc = pc;
+    control->path = g_strdup(spec + strlen("unix:"));
+    unlink(control->path);
+    control->service = g_socket_service_new();
+    address = g_unix_socket_address_new(control->path);
+    if (!g_socket_listener_add_address(G_SOCKET_LISTENER(control->service), address, G_SOCKET_TYPE_STREAM,
+                                       G_SOCKET_PROTOCOL_DEFAULT, NULL, NULL, error)) {
+        g_prefix_error(error, "cannot listen at %s: ", control->path);
+        g_clear_pointer(&control->path, g_free);
+        return NULL;
+    }
+    g_signal_connect(control->service, "incoming", G_CALLBACK(on_incoming), control);
+    return g_steal_pointer(&control);
+}
+
+void control_free(Control *control)
+{
+    if (!control)
+        return;
+    g_socket_service_stop(control->service);
+    g_object_unref(control->service);
+    if (control->path)
+        unlink(control->path);
+    g_free(control->path);
+    g_free(control);
+}

@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The options of `ospite run`, one table: long names, and the short habits of the field (-hda, -m, -smp …). An option
+ * may begin with one or two dashes; its value follows as the next word or after "=".
+ */
+#include "cli/options.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bits.h"
+
+typedef struct Option Option;
+typedef bool (*OptionFn)(RunOptions *o, const Option *option, const char *value, GError **error);
+
+struct Option {
+    const char *names; /* separated by spaces; the first is shown */
+    const char *value; /* what --help calls it; NULL: the option takes none */
+    OptionFn set;
+    size_t offset;     /* of the field that a plain setter sets */
+    int argument;      /* for the setter */
+    const char *help;  /* NULL: another spelling, not listed */
+};
+
+static bool usage_error(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
+static bool usage_error(GError **error, const char *format, ...)
+{
+    va_list args;
+    g_autofree char *text = NULL;
+
+    va_start(args, format);
+    text = g_strdup_vprintf(format, args);
+    va_end(args);
+    g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, text);
+    return false;
+}
+
+/* ---- setters -------------------------------------------------------------------------------- */
+
+static bool set_text(RunOptions *o, const Option *option, const char *value, GError **error)
+{
+    *(const char **)((char *)o + option->offset) = value;
+    return true;
+}
+
+static bool set_flag(RunOptions *o, const Option *option, const char *value, GError **error)
+{
+    *(bool *)((char *)o + option->offset) = option->argument;
+    return true;
+}
+
+/* A number with an optional suffix; without one it counts MiB. */
+static bool set_memory(RunOptions *o, const Option *option, const char *value, GError **error)
+{
+    static const char suffixes[] = "KMGT";
+    char *end;
+    uint64_t number, unit = MIB(1);
+    const char *suffix;
+
+    errno = 0;
+    number = g_ascii_strtoull(value, &end, 10);
+    if (errno || end == value || *value == '-')
+        return usage_error(error, "--memory cannot be '%s'; use a size such as 512M or 2G", value);
+    if (*end) {
+        suffix = strchr(suffixes, g_ascii_toupper(*end));
+        if (!suffix || (end[1] && g_ascii_strcasecmp(end + 1, "B") && g_ascii_strcasecmp(end + 1, "iB")))
+            return usage_error(error, "--memory cannot be '%s'; use a size such as 512M or 2G", value);
+        unit = KIB(1) << 10 * (suffix - suffixes);
+    }
+    if (!g_uint64_checked_mul(&o->pc.memory_size, number, unit))
+        o->pc.memory_size = UINT64_MAX & ~(MIB(1) - 1);
+    return true;
+}
+
+static bool set_cpus(RunOptions *o, const Option *option, const char *value, GError **error)
+{
+    guint64 number;
+
+    if (g_str_has_prefix(value, "cpus="))
+        value += strlen("cpus=");
+    if (!g_ascii_string_to_unsigned(value, 10, 1, VM_MAX_VCPUS, &number, NULL))
+        return usage_error(error, "--cpus cannot be '%s'; use a number from 1 to %d", value, VM_MAX_VCPUS);
+    o->pc.cpu_count = (unsigned)number;
+    return true;
+}
+
+static const char *keep(RunOptions *o, char *text)
+{
+    g_ptr_array_add(o->strings, text);
+    return text;
+}
+
+static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option, char *property, GError **error)
+{
+    char *value = strchr(property, '=');
+    guint64 number;
+
+    if (value)
+        *value++ = '\0';
+    if (!strcmp(property, "readonly") || !strcmp(property, "ro")) {
+        drive->read_only = !value || !strcmp(value, "on");
+    } else if (!strcmp(property, "format") && value) {
+        drive->format = keep(o, g_strdup(value));
+    } else if (!strcmp(property, "bus") && value) {
+        if (strcmp(value, "ide"))
+            return usage_error(error, "%s: bus '%s' is not there; this version has ide", option, value);
+    } else if (!strcmp(property, "index") && value) {
+        if (!g_ascii_string_to_unsigned(value, 10, 0, 3, &number, NULL))
+            return usage_error(error, "%s: index '%s' must be from 0 to 3", option, value);
+        drive->index = (int)number;
+    } else {
+        return usage_error(error, "%s: unknown property '%s'; use bus=ide, format=NAME, readonly or index=N", option,
+                           property);
+    }
+    return true;
+}
+
+/* FILE[,property…]; a comma in a file name is written twice. `index` -1: the first free place. */
+static bool add_drive(RunOptions *o, PcDriveKind kind, int index, const char *option, const char *value, GError **error)
+{
+    PcDrive *drive = &o->pc.drives[o->pc.drive_count];
+    g_autoptr(GString) path = g_string_new(NULL);
+    g_auto(GStrv) properties = NULL;
+
+    if (o->pc.drive_count == PC_DRIVE_MAX)
+        return usage_error(error, "%s %s: a machine has at most %d drives", option, value, PC_DRIVE_MAX);
+    for (; *value && (*value != ',' || value[1] == ','); value++) {
+        g_string_append_c(path, *value);
+        value += *value == ',';
+    }
+    *drive = (PcDrive){.kind = kind, .index = index};
+    drive->path = path->len ? keep(o, g_strdup(path->str)) : NULL;
+    if (!drive->path && kind == PC_DRIVE_DISK)
+        return usage_error(error, "%s needs the name of a disk image", option);
+    properties = g_strsplit(*value ? value + 1 : "", ",", -1);
+    for (char **p = properties; *p; p++) {
+        if (!set_drive_property(o, drive, option, *p, error))
+            return false;
+    }
+    o->pc.drive_count++;
+    return true;
+}
+
+static bool set_disk(RunOptions *o, const Option *option, const char *value, GError **error)
+{
+    return add_drive(o, PC_DRIVE_DISK, option->argument, "--disk", value, error);
+}
+
+static bool set_cdrom(RunOptions *o, const Option *option, const char *value, GError **error)
+{
+    return add_drive(o, PC_DRIVE_CDROM, -1, "--cdrom", value, error);
+}
+
+static bool set_floppy(RunOptions *o, const Option *option, const char *value, GError **error)
+{
+    return add_drive(o, PC_DRIVE_FLOPPY, option->argument, "--floppy", value, error);
+}
+
+/* "dc", "order=dc", "menu=on", or both with a comma. */
+static bool set_boot(RunOptions *o, const Option *option, const char *value, GError **error)
+{
+    g_auto(GStrv) parts = g_strsplit(value, ",", -1);
+
+    for (char **p = parts; *p; p++) {
+        if (g_str_has_prefix(*p, "menu=")) {
+            o->pc.boot_menu = !strcmp(*p + strlen("menu="), "on");
+            continue;
+        }
+        const char *order = g_str_has_prefix(*p, "order=") ? *p + strlen("order=") : *p;
+        if (!*order || strspn(order, "acdn") != strlen(order))
+            return usage_error(error, "--boot cannot be '%s'; name devices in order: a floppy, c disk, d CD-ROM, n network",
+                               *p);
+        o->pc.boot_order = keep(o, g_strdup(order));
+    }
+    return true;
+}
+
+static bool set_serial(RunOptions *o, const Option *option, const char *value, GError **error)
+{
+    for (unsigned i = 0; i < PC_SERIAL_MAX; i++) {
+        if (!o->pc.serial[i]) {
+            o->pc.serial[i] = value;
+            return true;
+        }
+    }
+    return usage_error(error, "--serial %s: a machine has at most %d serial ports", value, PC_SERIAL_MAX);
+}
+
+static bool set_display(RunOptions *o, const Option *option, const char *value, GError **error)
+{
+    if (!strcmp(value, "none"))
+        return true;
+    return usage_error(error, "--display cannot be '%s'; this version has none (use --serial and --screenshot)", value);
+}
+
+static bool set_rtc(RunOptions *o, const Option *option, const char *value, GError **error)
+{
+    if (g_str_has_prefix(value, "base="))
+        value += strlen("base=");
+    o->pc.rtc_local_time = g_str_has_prefix(value, "local");
+    if (o->pc.rtc_local_time || !strcmp(value, "utc"))
+        return true;
+    return usage_error(error, "--rtc cannot be '%s'; use utc or local", value);
+}
+
+static bool set_debug_exit(RunOptions *o, const Option *option, const char *value, GError **error)
+{
+    char *end;
+    guint64 port = g_ascii_strtoull(value, &end, 0);
+
+    if (!strcmp(value, "none")) {
+        o->pc.debug_exit_port = 0;
+        return true;
+    }
+    if (end == value || *end || port == 0 || port > 0xfffc)
+        return usage_error(error, "--debug-exit cannot be '%s'; use a port such as 0xf4, or none", value);
+    o->pc.debug_exit_port = (uint32_t)port;
+    return true;
+}
+
+/* ---- the table ------------------------------------------------------------------------------ */
+
+#define AT(member) offsetof(RunOptions, member)
+
+static const Option options_table[] = {
+    {"memory m", "SIZE", set_memory, 0, 0, "guest memory, 1M to 64G (default 512M)"},
+    {"cpus smp", "N", set_cpus, 0, 0, "number of CPUs, 1 to 32 (default 1)"},
+    {"cpu", "MODEL", set_text, AT(pc.cpu_model), 0, "CPU model[,+feature,-feature] (default host)"},
+    {"engine accel", "NAME", set_text, AT(engine), 0, "auto, kvm, soft or interp (default auto)"},
+    {"disk", "FILE[,…]", set_disk, 0, -1, "hard disk; bus=ide, format=raw, readonly, index=N"},
+    {"hda", "FILE", set_disk, 0, 0, NULL},
+    {"hdb", "FILE", set_disk, 0, 1, NULL},
+    {"hdc", "FILE", set_disk, 0, 2, NULL},
+    {"hdd", "FILE", set_disk, 0, 3, NULL},
+    {"cdrom", "FILE[,…]", set_cdrom, 0, 0, "CD-ROM; an empty name is an empty drive"},
+    {"floppy", "FILE[,…]", set_floppy, 0, -1, "floppy disk"},
+    {"fda", "FILE", set_floppy, 0, 0, NULL},
+    {"fdb", "FILE", set_floppy, 0, 1, NULL},
+    {"boot", "ORDER", set_boot, 0, 0, "order=cdn (a floppy, c disk, d CD-ROM, n network), menu=on"},
+    {"kernel", "FILE", set_text, AT(pc.kernel), 0, "boot this kernel: Linux, ELF with PVH, Multiboot"},
+    {"initrd", "FILE", set_text, AT(pc.initrd), 0, "initial RAM disk, or Multiboot modules separated by commas"},
+    {"append", "TEXT", set_text, AT(pc.append), 0, "the kernel's command line"},
+    {"serial", "WHERE", set_serial, 0, 0, "stdio, file:PATH, unix:PATH, pty or none; up to four (default stdio)"},
+    {"parallel", "WHERE", set_text, AT(pc.parallel), 0, "the same for the parallel port"},
+    {"debugcon", "WHERE", set_text, AT(pc.debug_console), 0, "the same for the firmware's debug console, port 0x402"},
+    {"display", "none", set_display, 0, 0, "this version shows the screen by --screenshot alone"},
+    {"nographic", NULL, set_flag, AT(help), false, NULL},
+    {"screenshot", "FILE", set_text, AT(screenshot), 0, "write the screen as PNG when the machine ends"},
+    {"rtc", "BASE", set_rtc, 0, 0, "utc or local (default utc)"},
+    {"debug-exit", "PORT", set_debug_exit, 0, 0, "port that ends the machine (default 0xf4), or none"},
+    {"control", "unix:PATH", set_text, AT(control), 0, "socket for commands while it runs (docs/control.md)"},
+    {"no-reboot", NULL, set_flag, AT(no_reboot), true, "end instead of a reset"},
+    {"help h", NULL, set_flag, AT(help), true, "this text"},
+};
+
+static bool name_matches(const char *names, const char *word, size_t length)
+{
+    for (const char *name = names; name; name = strchr(name, ' ') ? strchr(name, ' ') + 1 : NULL) {
+        size_t own = strcspn(name, " ");
+        if (own == length && !memcmp(name, word, length))
+            return true;
+    }
+    return false;
+}
+
+static const Option *find_option(const char *word, size_t length)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(options_table); i++) {
+        if (name_matches(options_table[i].names, word, length))
+            return &options_table[i];
+    }
+    return NULL;
+}
+
+/* One option at argv[*at]; moves *at to the last word used. */
+static bool parse_one(RunOptions *o, int argc, char **argv, int *at, GError **error)
+{
+    const char *word = argv[*at], *name = word + (word[0] == '-') + (word[0] == '-' && word[1] == '-');
+    size_t length = strcspn(name, "=");
+    const Option *option = word[0] == '-' ? find_option(name, length) : NULL;
+    const char *value = name[length] ? name + length + 1 : NULL;
+
+    if (word[0] != '-')
+        return usage_error(error, "'%s' is no option; a disk image goes with --disk %s", word, word);
+    if (!option)
+        return usage_error(error, "unknown option '%s'; see ospite run --help", word);
+    if (!option->value && value)
+        return usage_error(error, "'%.*s' takes no value", (int)(name - word + length), word);
+    if (option->value && !value) {
+        if (*at + 1 >= argc)
+            return usage_error(error, "'%s' needs a value: %s", word, option->value);
+        value = argv[++*at];
+    }
+    return option->set(o, option, value, error);
+}
+
+bool run_options_parse(RunOptions *options, int argc, char **argv, GError **error)
+{
+    *options = (RunOptions){
+        .engine = "auto",
+        .pc = {.memory_size = MIB(512), .cpu_count = 1, .debug_exit_port = PC_DEBUG_EXIT_PORT},
+        .strings = g_ptr_array_new_with_free_func(g_free),
+    };
+    for (int i = 0; i < argc; i++) {
+        if (!parse_one(options, argc, argv, &i, error))
+            return false;
+    }
+    if ((options->pc.initrd || options->pc.append) && !options->pc.kernel)
+        return usage_error(error, "%s goes with --kernel", options->pc.initrd ? "--initrd" : "--append");
+    if (!options->pc.serial[0])
+        options->pc.serial[0] = "stdio";
+    return true;
+}
+
+void run_options_clear(RunOptions *options)
+{
+    g_clear_pointer(&options->strings, g_ptr_array_unref);
+}
+
+void run_options_print_help(void)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(options_table); i++) {
+        const Option *option = &options_table[i];
+        g_autofree char *left = NULL;
+        if (!option->help)
+            continue;
+        left = g_strdup_printf("--%.*s %s", (int)strcspn(option->names, " "), option->names,
+                               option->value ? option->value : "");
+        printf("  %-22s %s\n", left, option->help);
+    }
+}

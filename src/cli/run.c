@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * `ospite run`: one VM in the foreground, from its options to its exit status. Everything but the vCPUs runs on the main
+ * thread's default context.
+ */
+#include "cli/run.h"
+
+#include <glib-unix.h>
+#include <signal.h>
+#include <stdio.h>
+
+#include "cli/control.h"
+#include "cli/options.h"
+
+typedef struct Run {
+    const RunOptions *options;
+    Pc *pc;
+    GMainLoop *loop;
+    int status;
+} Run;
+
+static void finish(Run *run, int status)
+{
+    run->status = status;
+    g_main_loop_quit(run->loop);
+}
+
+static void on_event(void *obj, PcEvent event, int value, const char *text)
+{
+    Run *run = obj;
+
+    switch (event) {
+    case PC_EVENT_POWEROFF:
+        finish(run, 0);
+        return;
+    case PC_EVENT_EXIT:
+        finish(run, value & 0xff);
+        return;
+    case PC_EVENT_RESET:
+        if (run->options->no_reboot)
+            finish(run, 0);
+        return;
+    case PC_EVENT_ERROR:
+        g_printerr("\rospite: the machine stopped: %s\n", text);
+        finish(run, 1);
+        return;
+    }
+}
+
+static gboolean on_signal(gpointer obj)
+{
+    finish(obj, 0);
+    return G_SOURCE_CONTINUE;
+}
+
+static void print_escapes(void)
+{
+    g_printerr("\r\nCtrl-A h  this help\r\nCtrl-A x  quit at once, as pulling the plug\r\n"
+               "Ctrl-A p  press the power button\r\nCtrl-A r  reset\r\nCtrl-A b  send a break\r\n"
+               "Ctrl-A Ctrl-A  send Ctrl-A\r\n");
+}
+
+typedef struct Escape {
+    Run *run;
+    char command;
+} Escape;
+
+/* Out of the board lock, which the character backend holds. */
+static gboolean do_escape(gpointer obj)
+{
+    Escape *escape = obj;
+    Run *run = escape->run;
+    g_autoptr(GError) error = NULL;
+
+    switch (escape->command) {
+    case 'x':
+        finish(run, 0);
+        break;
+    case 'p':
+        pc_power_button(run->pc);
+        break;
+    case 'r':
+        if (!pc_reset(run->pc, &error))
+            on_event(run, PC_EVENT_ERROR, 0, error->message);
+        break;
+    case 'b':
+        pc_serial_break(run->pc, 0);
+        break;
+    default:
+        print_escapes();
+    }
+    return G_SOURCE_REMOVE;
+}
+
+static void on_escape(void *obj, char command)
+{
+    Escape *escape = g_new(Escape, 1);
+
+    *escape = (Escape){obj, command};
+    g_idle_add_full(G_PRIORITY_DEFAULT, do_escape, escape, g_free);
+}
+
+static int run_machine(Run *run)
+{
+    const RunOptions *options = run->options;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Control) control = NULL;
+
+    if (options->control) {
+        control = control_new(run->pc, options->control, &error);
+        if (!control) {
+            g_printerr("ospite: %s\n", error->message);
+            return 1;
+        }
+    }
+    for (guint i = 0; i < run->pc->chars->len; i++)
+        char_stdio_set_escape(run->pc->chars->pdata[i], on_escape, run);
+    pc_set_event_handler(run->pc, on_event, run);
+    pc_resume(run->pc);
+    g_main_loop_run(run->loop);
+    pc_pause(run->pc);
+    if (options->screenshot && !pc_screenshot(run->pc, options->screenshot, &error)) {
+        g_printerr("\rospite: %s\n", error->message);
+        return 1;
+    }
+    return run->status;
+}
+
+static int build_and_run(RunOptions *options)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Pc) pc = NULL;
+    g_autofree char *why = NULL;
+    Run run = {.options = options};
+    static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+
+    options->pc.engine = engine_find(options->engine, &why, &error);
+    if (options->pc.engine && why)
+        g_printerr("ospite: %s\n", why);
+    run.loop = g_main_loop_new(NULL, FALSE);
+    for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++)
+        g_unix_signal_add(signals[i], on_signal, &run);
+    if (options->pc.engine)
+        pc = pc_new(&options->pc, NULL, &error);
+    if (pc) {
+        run.pc = pc;
+        run.status = run_machine(&run);
+    } else {
+        g_printerr("ospite: %s\n", error->message);
+        run.status = 1;
+    }
+    g_main_loop_unref(run.loop);
+    return run.status;
+}
+
+int command_run(int argc, char **argv)
+{
+    g_autoptr(GError) error = NULL;
+    RunOptions options;
+    int status = 2;
+
+    if (!run_options_parse(&options, argc, argv, &error)) {
+        g_printerr("ospite run: %s\n", error->message);
+    } else if (options.help) {
+        printf("Usage: ospite run [OPTION]...\nBoots a virtual machine in this terminal. Ctrl-A x leaves it.\n\n");
+        run_options_print_help();
+        status = 0;
+    } else {
+        status = build_and_run(&options);
+    }
+    run_options_clear(&options);
+    return status;
+}
