@@ -5,6 +5,8 @@
 #include "device/chipset/piix4_pm.h"
 #include "device/test_board.h"
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
 typedef struct Fixture {
     TestBoard *b;
     PciBus *bus;
@@ -227,6 +229,7 @@ static void test_storm(Fixture *f, gconstpointer data)
         for (unsigned i = 0; i < sizeof(bytes); i++)
             bytes[i] = g_test_rand_int();
         test_register_storm(f->b, f->b->board.ports, 0x600, 64, bytes, sizeof(bytes));
+        LLVMFuzzerTestOneInput(bytes, sizeof(bytes));
     }
     test_state_round_trip(&f->pm->pci.device);
 }
