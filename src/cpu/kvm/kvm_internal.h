@@ -57,6 +57,19 @@ typedef struct KvmVcpu {
     uint64_t exits, io, mmio, kicks, eois, extints;
 } KvmVcpu;
 
+/* One MSR for KVM_GET_MSRS and KVM_SET_MSRS. */
+typedef union KvmMsr {
+    struct kvm_msrs msrs;
+    char space[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+} KvmMsr;
+
+static inline KvmMsr kvm_msr(uint32_t index, uint64_t value)
+{
+    KvmMsr msr = {.msrs.nmsrs = 1};
+    msr.msrs.entries[0] = (struct kvm_msr_entry){.index = index, .data = value};
+    return msr;
+}
+
 static inline KvmVm *kvm_vm(const Vm *vm)
 {
     return vm->engine_data;
