@@ -284,11 +284,8 @@ static bool kvm_vm_init(Vm *vm, GError **error)
     if (kvm->device_fd < 0 || !create_vm(kvm, error))
         return false;
     kvm_memory_init(kvm);
-    if (kvm->slot_failed) {
-        errno = kvm->slot_errno;
-        return fail(error, "map the guest's memory");
-    }
-    return true;
+    errno = atomic_load(&kvm->slot_errno);
+    return !errno || fail(error, "map the guest's memory");
 }
 
 static void kvm_vm_clear(Vm *vm)
@@ -556,10 +553,10 @@ static void kvm_kick(Vcpu *vcpu)
         pthread_kill(cpu->thread, KICK_SIGNAL);
 }
 
-static VcpuExit run_failed(Vcpu *vcpu)
+static VcpuExit run_failed(Vcpu *vcpu, const char *what, int error)
 {
     GString *text = g_string_new(NULL);
-    g_string_printf(text, "KVM cannot run the guest: %s", g_strerror(errno));
+    g_string_printf(text, "KVM cannot %s: %s", what, g_strerror(error));
     return run_error(vcpu, text);
 }
 
@@ -569,10 +566,13 @@ static VcpuExit run_once(Vcpu *vcpu)
     if (atomic_fetch_and(&vcpu->requests, ~VCPU_REQUEST_NMI) & VCPU_REQUEST_NMI)
         ioctl(cpu->fd, KVM_NMI, 0);
     kvm_inject_extint(vcpu);
+    int slot_errno = atomic_load(&kvm_vm(vcpu->vm)->slot_errno);
+    if (slot_errno)
+        return run_failed(vcpu, "map the guest's memory", slot_errno);
     if (ioctl(cpu->fd, KVM_RUN, 0) == 0)
         return handle_exit(vcpu);
     if (errno != EINTR && errno != EAGAIN)
-        return run_failed(vcpu);
+        return run_failed(vcpu, "run the guest", errno);
     if (errno == EINTR)
         eat_kicks(cpu);
     return VCPU_EXIT_KICKED;

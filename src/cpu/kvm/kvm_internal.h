@@ -37,11 +37,10 @@ typedef struct KvmVm {
     size_t run_size; /* bytes to map of a vCPU */
     bool listening;
 
-    GMutex slots_lock; /* after exclusive sections and the board lock */
-    GArray *slots;     /* of KvmSlot; the index is KVM's slot number */
-    GHashTable *rams;  /* Ram → whether its dirty log is on */
-    bool slot_failed;  /* the kernel refused memory: reported by the next run */
-    int slot_errno;
+    GMutex slots_lock;      /* after exclusive sections and the board lock */
+    GArray *slots;          /* of KvmSlot; the index is KVM's slot number */
+    GHashTable *rams;       /* Ram → whether its dirty log is on */
+    _Atomic int slot_errno; /* the kernel refused memory: the next run reports it */
 
     GMutex routes_lock;
     struct kvm_irq_routing_msi routes[KVM_ROUTE_COUNT]; /* level-triggered messages seen */
