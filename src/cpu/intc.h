@@ -26,6 +26,8 @@ typedef struct Intc {
     /* INIT (`init`) or RESET. */
     void (*reset)(void *obj, bool init);
     uint64_t (*apic_base)(void *obj);
+    /* The guest's TSC was set: a pending TSC deadline is computed anew. vCPU thread. */
+    void (*tsc_changed)(void *obj);
 } Intc;
 
 typedef struct IntcCpuOps {
