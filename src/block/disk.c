@@ -178,6 +178,8 @@ Disk *disk_open(const char *path, const DiskOptions *options, GMainContext *cont
     if (fd < 0 || !measure_file(fd, path, &size, error) ||
         !image_lock(fd, path, !options->read_only, error))
         return NULL;
+    fcntl(fd, F_SETFL,
+          0); /* io_uring would answer EAGAIN where it has to wait for the host's disk */
     const FormatDriver *driver = choose_driver(fd, path, size, options, error);
     ImageMap *map = driver ? driver->open(fd, size, path, error) : NULL;
     if (!map)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The input router: a list of sinks, searched from the latest for one that takes the kind of event. Board lock. */
+/* The input router: a list of sinks, searched from the latest for one that takes the kind of event.
+ * Board lock. */
 #include "display/input.h"
 
 typedef struct Sink {
@@ -41,13 +42,13 @@ void input_remove_sink(InputRouter *router, void *obj)
 }
 
 /* Calls `event` of the latest sink that has it. */
-#define ROUTE(router, event, ...)                                                                  \
-    for (guint i = (router)->sinks->len; i-- > 0;) {                                               \
-        Sink sink = g_array_index((router)->sinks, Sink, i);                                       \
-        if (sink.ops->event) {                                                                     \
-            sink.ops->event(sink.obj, __VA_ARGS__);                                                \
-            return;                                                                                \
-        }                                                                                          \
+#define ROUTE(router, event, ...)                            \
+    for (guint i = (router)->sinks->len; i-- > 0;) {         \
+        Sink sink = g_array_index((router)->sinks, Sink, i); \
+        if (sink.ops->event) {                               \
+            sink.ops->event(sink.obj, __VA_ARGS__);          \
+            return;                                          \
+        }                                                    \
     }
 
 void input_key(InputRouter *router, unsigned key, bool down)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Firmware debug console. What the backend can't take is lost: firmware does not wait. Threads: board lock. */
+/* Firmware debug console. What the backend can't take is lost: firmware does not wait. Threads:
+ * board lock. */
 #include "device/chipset/debug_port.h"
 
 static uint64_t debug_read(void *obj, uint64_t offset, unsigned size)

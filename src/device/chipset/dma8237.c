@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * 8237A pair. Addresses wrap within their 64 KiB (128 KiB for words) page: the page register does not count.
- * Guest memory that is no RAM reads as ones and swallows writes. Threads: board lock.
+ * 8237A pair. Addresses wrap within their 64 KiB (128 KiB for words) page: the page register does
+ * not count. Guest memory that is no RAM reads as ones and swallows writes. Threads: board lock.
  */
 #include "device/chipset/dma8237.h"
 
@@ -77,8 +77,8 @@ static uint32_t contiguous_units(const DmaChannel *ch, uint32_t units)
     return MIN(units, 0x10000u - ch->address);
 }
 
-static void copy_piece(Dma *dma, const DmaChannel *ch, bool words, unsigned direction, uint8_t *data,
-                       size_t bytes)
+static void copy_piece(Dma *dma, const DmaChannel *ch, bool words, unsigned direction,
+                       uint8_t *data, size_t bytes)
 {
     AddressSpace *memory = dma->device.board->memory;
     uint64_t address = guest_address(ch, words);
@@ -168,15 +168,33 @@ static uint8_t with_bit(uint8_t set, unsigned value)
 static void write_register(DmaController *c, unsigned reg, uint8_t value)
 {
     switch (reg) {
-    case REG_STATUS: c->command = value; break;
-    case REG_REQUEST: c->request = with_bit(c->request, value); break;
-    case REG_MASK_ONE: c->mask = with_bit(c->mask, value); break;
-    case REG_MODE: c->channels[value & 3].mode = value & 0xfc; break;
-    case REG_FLIP_FLOP: c->high_byte = false; break;
-    case REG_MASTER_CLEAR: master_clear(c); break;
-    case REG_MASK_CLEAR: c->mask = 0; break;
-    case REG_MASK_ALL: c->mask = value & 0xf; break;
-    default: write_channel(c, reg, value); break;
+    case REG_STATUS:
+        c->command = value;
+        break;
+    case REG_REQUEST:
+        c->request = with_bit(c->request, value);
+        break;
+    case REG_MASK_ONE:
+        c->mask = with_bit(c->mask, value);
+        break;
+    case REG_MODE:
+        c->channels[value & 3].mode = value & 0xfc;
+        break;
+    case REG_FLIP_FLOP:
+        c->high_byte = false;
+        break;
+    case REG_MASTER_CLEAR:
+        master_clear(c);
+        break;
+    case REG_MASK_CLEAR:
+        c->mask = 0;
+        break;
+    case REG_MASK_ALL:
+        c->mask = value & 0xf;
+        break;
+    default:
+        write_channel(c, reg, value);
+        break;
     }
 }
 

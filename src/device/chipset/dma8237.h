@@ -22,9 +22,9 @@ typedef struct DmaChannel {
 typedef struct DmaController {
     DmaChannel channels[4];
     uint8_t command, request, mask;
-    uint8_t dreq;            /* levels of the request inputs */
-    uint8_t terminal_count;  /* status 3:0, cleared by reading */
-    bool high_byte;          /* the flip-flop */
+    uint8_t dreq;           /* levels of the request inputs */
+    uint8_t terminal_count; /* status 3:0, cleared by reading */
+    bool high_byte;         /* the flip-flop */
 } DmaController;
 
 typedef struct Dma {
@@ -38,9 +38,9 @@ extern const DeviceType dma_type;
 
 /*
  * A device of channel 0 to 3 or 5 to 7 moves up to `size` bytes: dma_transfer_write() into memory,
- * dma_transfer_read() out of it. Returns the bytes moved, less than asked when the count ran out, 0 when the channel
- * is masked, disabled or programmed for the other direction. A channel set to verify moves nothing but counts.
- * *ret_tc tells whether the terminal count was reached.
+ * dma_transfer_read() out of it. Returns the bytes moved, less than asked when the count ran out, 0
+ * when the channel is masked, disabled or programmed for the other direction. A channel set to
+ * verify moves nothing but counts. *ret_tc tells whether the terminal count was reached.
  */
 size_t dma_transfer_write(Dma *dma, unsigned channel, const void *data, size_t size, bool *ret_tc);
 size_t dma_transfer_read(Dma *dma, unsigned channel, void *data, size_t size, bool *ret_tc);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* 8237A pair against the data sheet: programming, both directions, terminal count, autoinit, decrement, words. */
+/* 8237A pair against the data sheet: programming, both directions, terminal count, autoinit,
+ * decrement, words. */
 #include "device/chipset/dma8237.h"
 #include "device/fuzz.h"
 #include "device/test_board.h"
@@ -51,7 +52,7 @@ static void test_write(Fixture *f, gconstpointer data)
 {
     char seen[9] = "";
     bool tc;
-    program(f, 0x44, 0x3456, 7); /* 8 bytes into memory */
+    program(f, 0x44, 0x3456, 7);                                         /* 8 bytes into memory */
     g_assert_cmpuint(dma_transfer_read(f->dma, 2, seen, 4, &tc), ==, 0); /* the other direction */
     g_assert_cmpuint(dma_transfer_write(f->dma, 2, "abcd", 4, &tc), ==, 4);
     g_assert_false(tc);
@@ -63,7 +64,7 @@ static void test_write(Fixture *f, gconstpointer data)
     ram_get(f, 0x123456, seen, 8);
     g_assert_cmpstr(seen, ==, "abcdefgh");
     g_assert_cmphex(test_in(f->b, 0x08, 1), ==, 0x04);
-    g_assert_cmphex(test_in(f->b, 0x08, 1), ==, 0x00); /* reading clears */
+    g_assert_cmphex(test_in(f->b, 0x08, 1), ==, 0x00);      /* reading clears */
     g_assert_cmphex(test_in(f->b, 0x0f, 1) & 0xf, ==, 0xf); /* masked at the end */
     g_assert_cmpuint(dma_transfer_write(f->dma, 2, "k", 1, &tc), ==, 0);
 }
@@ -151,7 +152,8 @@ static void test_storm(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-#define ADD(name, function) g_test_add("/chipset/dma/" name, Fixture, NULL, set_up, function, tear_down)
+#define ADD(name, function) \
+    g_test_add("/chipset/dma/" name, Fixture, NULL, set_up, function, tear_down)
     ADD("write", test_write);
     ADD("autoinit", test_read_autoinit);
     ADD("wrap", test_wrap_and_decrement);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * HPET. A timer matches when the counter equals its comparator (in 32-bit mode: the lower halves); `due`
- * is the next such count. Threads: hpet.h.
+ * HPET. A timer matches when the counter equals its comparator (in 32-bit mode: the lower halves);
+ * `due` is the next such count. Threads: hpet.h.
  */
 #include "device/chipset/hpet.h"
 
@@ -34,11 +34,12 @@ enum {
     TN_CAPS = TN_PERIODIC_CAP | TN_64BIT_CAP | TN_FSB_CAP,
     TN_WRITABLE = TN_LEVEL | TN_ENABLE | TN_PERIODIC | TN_SET_VALUE | TN_32BIT | TN_ROUTE | TN_FSB,
 };
-#define CAPABILITIES                                                                               \
-    ((uint64_t)HPET_PERIOD_NS * 1000000 << 32 | 0x8086u << 16 | 1 << 15 | 1 << 13 |                \
+#define CAPABILITIES                                                                \
+    ((uint64_t)HPET_PERIOD_NS * 1000000 << 32 | 0x8086u << 16 | 1 << 15 | 1 << 13 | \
      (HPET_TIMERS - 1) << 8 | 1)
-/* The host is woken no more often than this by one timer, and looks at a far one again after MAX_SLEEP. */
-#define MIN_WAKE_NS (20 * NS_PER_US)
+/* The host is woken no more often than this by one timer, and looks at a far one again after
+ * MAX_SLEEP. */
+#define MIN_WAKE_NS      (20 * NS_PER_US)
 #define MAX_SLEEP_COUNTS (UINT64_C(3600) * 100000000)
 
 static bool is_enabled(const Hpet *hpet)
@@ -71,7 +72,8 @@ static IrqLine line_of(const HpetTimer *t)
 
 static bool is_active(const HpetTimer *t)
 {
-    return (t->hpet->status & 1u << index_of(t)) && (t->config & TN_ENABLE) && !(t->config & TN_FSB);
+    return (t->hpet->status & 1u << index_of(t)) && (t->config & TN_ENABLE) &&
+           !(t->config & TN_FSB);
 }
 
 static void interrupt(HpetTimer *t)
@@ -189,7 +191,8 @@ static void write_timer_config(HpetTimer *t, uint32_t value)
     schedule(t);
 }
 
-/* 1.0a 2.3.9.2.2: with TN_SET_VALUE a periodic timer takes its comparator, and always its period. */
+/* 1.0a 2.3.9.2.2: with TN_SET_VALUE a periodic timer takes its comparator, and always its period.
+ */
 static void write_comparator(HpetTimer *t, uint64_t value, uint64_t mask)
 {
     bool periodic = t->config & TN_PERIODIC;
@@ -253,10 +256,14 @@ static HpetTimer *timer_at(Hpet *hpet, uint64_t offset)
 static uint64_t read_timer(const HpetTimer *t, unsigned reg)
 {
     switch (reg) {
-    case TIMER_CONFIG: return t->config | (uint64_t)t->hpet->routing_cap << 32;
-    case TIMER_COMPARATOR: return t->comparator;
-    case TIMER_FSB: return t->fsb;
-    default: return 0;
+    case TIMER_CONFIG:
+        return t->config | (uint64_t)t->hpet->routing_cap << 32;
+    case TIMER_COMPARATOR:
+        return t->comparator;
+    case TIMER_FSB:
+        return t->fsb;
+    default:
+        return 0;
     }
 }
 
@@ -267,11 +274,16 @@ static uint64_t read_register(Hpet *hpet, uint64_t offset)
     if (t)
         return read_timer(t, offset % TIMER_STRIDE);
     switch (offset) {
-    case REG_CAPABILITIES: return CAPABILITIES;
-    case REG_CONFIG: return hpet->config;
-    case REG_STATUS: return hpet->status;
-    case REG_COUNTER: return counter(hpet);
-    default: return 0;
+    case REG_CAPABILITIES:
+        return CAPABILITIES;
+    case REG_CONFIG:
+        return hpet->config;
+    case REG_STATUS:
+        return hpet->status;
+    case REG_COUNTER:
+        return counter(hpet);
+    default:
+        return 0;
     }
 }
 
@@ -289,9 +301,14 @@ static void write_timer(HpetTimer *t, unsigned reg, uint64_t value, uint64_t mas
         if (mask & 0xffffffff)
             write_timer_config(t, value);
         break;
-    case TIMER_COMPARATOR: write_comparator(t, value, mask); break;
-    case TIMER_FSB: t->fsb = (t->fsb & ~mask) | (value & mask); break;
-    default: break;
+    case TIMER_COMPARATOR:
+        write_comparator(t, value, mask);
+        break;
+    case TIMER_FSB:
+        t->fsb = (t->fsb & ~mask) | (value & mask);
+        break;
+    default:
+        break;
     }
 }
 

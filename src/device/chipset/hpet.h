@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * High precision event timer (IA-PC HPET specification 1.0a): 64-bit counter of 100 MHz, 3 timers that are
- * periodic and 64-bit capable, with legacy replacement routing and FSB (MSI) delivery.
+ * High precision event timer (IA-PC HPET specification 1.0a): 64-bit counter of 100 MHz, 3 timers
+ * that are periodic and 64-bit capable, with legacy replacement routing and FSB (MSI) delivery.
  *
- * Wiring: map io (1 KiB) at 0xfed00000; irq[n] is the wire to I/O APIC input n (only those in option
- * routing-cap are driven); isa_irq[0] and isa_irq[1] are IRQ 0 and IRQ 8. The PIT and the RTC reach these through
- * hpet_legacy_input(0) and (1), for legacy replacement disconnects them.
+ * Wiring: map io (1 KiB) at 0xfed00000; irq[n] is the wire to I/O APIC input n (only those in
+ * option routing-cap are driven); isa_irq[0] and isa_irq[1] are IRQ 0 and IRQ 8. The PIT and the
+ * RTC reach these through hpet_legacy_input(0) and (1), for legacy replacement disconnects them.
  *
  * Threads: board lock. MSIs go through board->send_msi.
  */
@@ -14,7 +14,7 @@
 #include "device/device.h"
 
 #define HPET_PERIOD_NS 10
-#define HPET_TIMERS 3
+#define HPET_TIMERS    3
 
 typedef struct Hpet Hpet;
 
@@ -24,9 +24,9 @@ typedef struct HpetTimer {
     uint64_t period; /* of a periodic timer, in counts */
     uint64_t fsb;    /* address in the upper half, data in the lower */
     bool scheduled;
-    uint64_t due;    /* count at which it fires next, while scheduled */
+    uint64_t due; /* count at which it fires next, while scheduled */
     ClockTimer timer;
-    Hpet *hpet;      /* derived */
+    Hpet *hpet; /* derived */
 } HpetTimer;
 
 struct Hpet {
@@ -39,7 +39,7 @@ struct Hpet {
     uint32_t status;       /* bit n: level-triggered timer n is active */
     uint64_t counter_base; /* the counter at base_ns, or while it is halted */
     int64_t base_ns;
-    bool legacy_input[2];  /* levels from the PIT and the RTC */
+    bool legacy_input[2]; /* levels from the PIT and the RTC */
     HpetTimer timers[HPET_TIMERS];
 };
 

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* HPET against specification 1.0a: counter, one-shot, periodic, 32-bit, level, legacy and MSI delivery. */
+/* HPET against specification 1.0a: counter, one-shot, periodic, 32-bit, level, legacy and MSI
+ * delivery. */
 #include "device/chipset/hpet.h"
 #include "device/fuzz.h"
 #include "device/test_board.h"
 
-#define BASE UINT64_C(0xfed00000)
-#define CONFIG 0x10
-#define STATUS 0x20
-#define COUNTER 0xf0
+#define BASE          UINT64_C(0xfed00000)
+#define CONFIG        0x10
+#define STATUS        0x20
+#define COUNTER       0xf0
 #define TIMER(n, reg) (0x100 + 0x20 * (n) + (reg))
 
 typedef struct Fixture {
@@ -79,7 +80,7 @@ static void test_one_shot(Fixture *f, gconstpointer data)
     advance(f, NS_PER_S);
     g_assert_cmpuint(f->b->irq_edges[21], ==, 1);
     g_assert_cmphex(get(f, STATUS), ==, 0); /* edges leave no status */
-    put(f, TIMER(2, 0), 3 << 9 | 4); /* a route that is not there does not read back */
+    put(f, TIMER(2, 0), 3 << 9 | 4);        /* a route that is not there does not read back */
     g_assert_cmphex(get(f, TIMER(2, 0)) & 0x3e00, ==, 21 << 9);
 }
 
@@ -176,7 +177,8 @@ static void test_storm(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-#define ADD(name, function) g_test_add("/chipset/hpet/" name, Fixture, NULL, set_up, function, tear_down)
+#define ADD(name, function) \
+    g_test_add("/chipset/hpet/" name, Fixture, NULL, set_up, function, tear_down)
     ADD("counter", test_counter);
     ADD("one-shot", test_one_shot);
     ADD("periodic", test_periodic);

@@ -31,7 +31,7 @@ enum {
     ENTRY_MASKED = 1 << 16,
 };
 #define ENTRY_READ_ONLY UINT64_C(0x5000)
-#define ENTRY_BITS UINT64_C(0xff0000000001ffff)
+#define ENTRY_BITS      UINT64_C(0xff0000000001ffff)
 
 /* Only fixed and lowest-priority interrupts can be level-triggered: 82093AA 3.2.4. */
 static bool is_level(uint64_t entry)
@@ -115,9 +115,12 @@ static uint32_t read_window(const IoApic *ioapic)
         return ioapic->entries[entry / 2] >> (entry % 2 * 32);
     switch (ioapic->select) {
     case INDEX_ID:
-    case INDEX_ARBITRATION: return (uint32_t)ioapic->id << 24;
-    case INDEX_VERSION: return ioapic->version | (IOAPIC_PINS - 1) << 16;
-    default: return 0;
+    case INDEX_ARBITRATION:
+        return (uint32_t)ioapic->id << 24;
+    case INDEX_VERSION:
+        return ioapic->version | (IOAPIC_PINS - 1) << 16;
+    default:
+        return 0;
     }
 }
 
@@ -134,9 +137,12 @@ static uint64_t ioapic_read(void *obj, uint64_t offset, unsigned size)
 {
     const IoApic *ioapic = obj;
     switch (offset & 0xff) {
-    case REG_SELECT: return ioapic->select;
-    case REG_WINDOW: return read_window(ioapic);
-    default: return 0;
+    case REG_SELECT:
+        return ioapic->select;
+    case REG_WINDOW:
+        return read_window(ioapic);
+    default:
+        return 0;
     }
 }
 
@@ -144,13 +150,19 @@ static void ioapic_write(void *obj, uint64_t offset, unsigned size, uint64_t val
 {
     IoApic *ioapic = obj;
     switch (offset & 0xff) {
-    case REG_SELECT: ioapic->select = value; break;
-    case REG_WINDOW: write_window(ioapic, value); break;
+    case REG_SELECT:
+        ioapic->select = value;
+        break;
+    case REG_WINDOW:
+        write_window(ioapic, value);
+        break;
     case REG_EOI:
         if (ioapic->version >= 0x20)
             end_vector(ioapic, value);
         break;
-    default: guest_log("ioapic", "write of %#x to offset %#x", (unsigned)value, (unsigned)offset); break;
+    default:
+        guest_log("ioapic", "write of %#x to offset %#x", (unsigned)value, (unsigned)offset);
+        break;
     }
 }
 
@@ -167,7 +179,8 @@ static bool ioapic_create(Device *device, GError **error)
     IoApic *ioapic = (IoApic *)device;
     if (ioapic->version != 0x11 && ioapic->version != 0x20) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "%s: there is no I/O APIC version %#x; use 0x11 or 0x20", device->id, ioapic->version);
+                    "%s: there is no I/O APIC version %#x; use 0x11 or 0x20", device->id,
+                    ioapic->version);
         return false;
     }
     region_init_io(&ioapic->io, &ioapic_ops, ioapic, device->board->lock, 0x1000);
@@ -206,7 +219,8 @@ static const StateField ioapic_state[] = {
 };
 
 static const DeviceOption ioapic_options[] = {
-    {"version", OPTION_U32, offsetof(IoApic, version), "0x20", 0x20, "0x11 (82093AA) or 0x20 (EOI register)"},
+    {"version", OPTION_U32, offsetof(IoApic, version), "0x20", 0x20,
+     "0x11 (82093AA) or 0x20 (EOI register)"},
     {NULL},
 };
 

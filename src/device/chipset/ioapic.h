@@ -2,8 +2,9 @@
 /*
  * I/O APIC with 24 inputs (82093AA data sheet; version 0x20 with the EOI register of ICH).
  *
- * Wiring: map io (4 KiB) at 0xfec00000; `deliver`/`deliver_obj` take messages as MSI address and data;
- * ioapic_irq(n) is the wire to input n. Wires carry "asserted", whatever their voltage: the polarity bit is kept but means nothing.
+ * Wiring: map io (4 KiB) at 0xfec00000; `deliver`/`deliver_obj` take messages as MSI address and
+ * data; ioapic_irq(n) is the wire to input n. Wires carry "asserted", whatever their voltage: the
+ * polarity bit is kept but means nothing.
  *
  * Threads: board lock; ioapic_eoi() takes it itself.
  */

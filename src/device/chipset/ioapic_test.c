@@ -67,7 +67,7 @@ static void test_registers(Fixture *f, gconstpointer data)
 
 static void test_edge(Fixture *f, gconstpointer data)
 {
-    set(f, 4, true); /* masked: lost */
+    set(f, 4, true);                 /* masked: lost */
     route(f, 4, 0x0831, 0x03000000); /* logical, fixed */
     g_assert_cmpuint(f->b->msi_count, ==, 0);
     set(f, 4, false);
@@ -134,7 +134,8 @@ static void test_storm(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-#define ADD(name, function) g_test_add("/chipset/ioapic/" name, Fixture, NULL, set_up, function, tear_down)
+#define ADD(name, function) \
+    g_test_add("/chipset/ioapic/" name, Fixture, NULL, set_up, function, tear_down)
     ADD("registers", test_registers);
     ADD("edge", test_edge);
     ADD("level", test_level);

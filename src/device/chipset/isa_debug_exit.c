@@ -21,8 +21,8 @@ static bool exit_create(Device *device, GError **error)
     IsaDebugExit *port = (IsaDebugExit *)device;
     if (!port->size || port->port + port->size > 0x10000) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "%s: no %u ports fit at %#x; use a size of 1 to 4 below port 0x10000", device->id,
-                    port->size, port->port);
+                    "%s: no %u ports fit at %#x; use a size of 1 to 4 below port 0x10000",
+                    device->id, port->size, port->port);
         return false;
     }
     region_init_io(&port->io, &exit_ops, port, device->board->lock, port->size);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Local APIC (SDM 3A chapter 10): xAPIC registers in a page, x2APIC registers as MSRs, timer, local vector
- * table, and the bus that carries messages between the local APICs of a machine.
+ * Local APIC (SDM 3A chapter 10): xAPIC registers in a page, x2APIC registers as MSRs, timer, local
+ * vector table, and the bus that carries messages between the local APICs of a machine.
  *
- * Threads: every entry may be called from any thread. Each LAPIC has a small mutex (`lock`), a leaf except for
- * the clock's; it is never held while another LAPIC, the CPU or the board is called. Only acknowledging the
- * 8259A and ending a level-triggered interrupt reach callbacks that take the board lock.
+ * Threads: every entry may be called from any thread. Each LAPIC has a small mutex (`lock`), a leaf
+ * except for the clock's; it is never held while another LAPIC, the CPU or the board is called.
+ * Only acknowledging the 8259A and ending a level-triggered interrupt reach callbacks that take the
+ * board lock.
  *
  * Wiring:
  *     LapicBus bus;  lapic_bus_init(&bus);  bus.eoi = …;  bus.acknowledge_pic = …;
@@ -22,20 +23,22 @@
 #include "device/device.h"
 
 #define LAPIC_BUS_HZ UINT64_C(1000000000)
-#define LAPIC_BASE UINT64_C(0xfee00000)
-#define LAPIC_MAX 32
+#define LAPIC_BASE   UINT64_C(0xfee00000)
+#define LAPIC_MAX    32
 
-#define APIC_BASE_BSP (UINT64_C(1) << 8)
+#define APIC_BASE_BSP    (UINT64_C(1) << 8)
 #define APIC_BASE_X2APIC (UINT64_C(1) << 10)
 #define APIC_BASE_ENABLE (UINT64_C(1) << 11)
 
 typedef struct Lapic Lapic;
 
-/* All local APICs of a machine. Filled before it runs, then constant but for the fields marked atomic. */
+/* All local APICs of a machine. Filled before it runs, then constant but for the fields marked
+ * atomic. */
 typedef struct LapicBus {
     Lapic *lapics[LAPIC_MAX];
     unsigned count;
-    void (*eoi)(void *obj, uint8_t vector); /* broadcast to the I/O APICs; takes the board lock itself */
+    void (*eoi)(void *obj,
+                uint8_t vector); /* broadcast to the I/O APICs; takes the board lock itself */
     void *eoi_obj;
     int (*acknowledge_pic)(void *obj); /* INTA to the 8259A pair; takes the board lock itself */
     void *pic_obj;
@@ -57,14 +60,15 @@ struct Lapic {
     /* Wiring, constant while the machine runs. */
     uint32_t apic_id;
     bool bsp;
-    uint32_t phys_bits; /* option: width of physical addresses, for IA32_APIC_BASE's reserved bits */
-    bool x2apic;        /* option: the CPU model has x2APIC mode */
+    uint32_t
+        phys_bits; /* option: width of physical addresses, for IA32_APIC_BASE's reserved bits */
+    bool x2apic;   /* option: the CPU model has x2APIC mode */
     const IntcCpuOps *cpu_ops;
     void *vcpu;
     LapicBus *bus;
     Region mmio; /* for debug access; vCPUs reach their own LAPIC through Intc */
 
-    GMutex lock; /* guards all below */
+    GMutex lock;       /* guards all below */
     uint64_t base_msr; /* atomic for readers */
     uint8_t tpr;
     uint32_t ldr, dfr, svr;
@@ -81,7 +85,7 @@ struct Lapic {
     bool lint_level[2];  /* state of the pins */
     ClockTimer timer;
     unsigned actions; /* derived: LapicAction, what lapic_unlock() has yet to do */
-    int pending; /* atomic: derived; what to deliver: a vector, LAPIC_PENDING_EXTINT or -1 */
+    int pending;      /* atomic: derived; what to deliver: a vector, LAPIC_PENDING_EXTINT or -1 */
 };
 
 extern const DeviceType lapic_type;
@@ -98,7 +102,8 @@ IrqLine lapic_bus_lint(LapicBus *bus, unsigned n);
 /* The register page: SDM 3A table 10-1. */
 uint64_t lapic_mmio_read(Lapic *lapic, uint64_t offset, unsigned size);
 void lapic_mmio_write(Lapic *lapic, uint64_t offset, unsigned size, uint64_t value);
-/* What firmware leaves for an operating system, when a kernel is started without any: enabled, LINT0 = ExtINT
+/* What firmware leaves for an operating system, when a kernel is started without any: enabled,
+ * LINT0 = ExtINT
  * ("virtual wire", MP specification 3.6.2), LINT1 = NMI. */
 void lapic_set_virtual_wire(Lapic *lapic);
 /* An interrupt source inside the CPU: LAPIC_LVT_THERMAL or LAPIC_LVT_PERF. */

@@ -314,8 +314,8 @@ static void test_timer_deadline(Fixture *f, gconstpointer data)
 
 static void test_base_transitions(Fixture *f, gconstpointer data)
 {
-    g_assert_false(msr_write(f, 1, 0x1b, 0xfee00400)); /* x2APIC without enable */
-    g_assert_false(msr_write(f, 1, 0x1b, 0xfee00801)); /* reserved bit */
+    g_assert_false(msr_write(f, 1, 0x1b, 0xfee00400));       /* x2APIC without enable */
+    g_assert_false(msr_write(f, 1, 0x1b, 0xfee00801));       /* reserved bit */
     g_assert_false(msr_write(f, 1, 0x1b, 0x800000fee00800)); /* beyond the physical address */
     to_x2apic(f, 1);
     g_assert_false(msr_write(f, 1, 0x1b, 0xfee00800)); /* back to xAPIC only through off */
@@ -335,8 +335,8 @@ static void test_x2apic(Fixture *f, gconstpointer data)
     g_assert_cmphex(msr_read(f, 2, 0x802), ==, 2);
     g_assert_cmphex(msr_read(f, 2, 0x80d), ==, 4);
     g_assert_cmphex(msr_read(f, 2, 0x80f), ==, 0x1ff); /* kept over the change */
-    g_assert_false(msr_write(f, 0, 0x80d, 1)); /* read-only */
-    g_assert_false(msr_write(f, 0, 0x80b, 1)); /* EOI takes 0 only */
+    g_assert_false(msr_write(f, 0, 0x80d, 1));         /* read-only */
+    g_assert_false(msr_write(f, 0, 0x80b, 1));         /* EOI takes 0 only */
     g_assert_false(msr_write(f, 0, 0x828, 1));
     g_assert_false(msr_write(f, 0, 0x808, 0x100));
     g_assert_false(msr_write(f, 0, 0x80e, 0)); /* no DFR */
@@ -378,7 +378,8 @@ static void test_storm(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-#define ADD(name, function) g_test_add("/chipset/lapic/" name, Fixture, NULL, set_up, function, tear_down)
+#define ADD(name, function) \
+    g_test_add("/chipset/lapic/" name, Fixture, NULL, set_up, function, tear_down)
     ADD("reset", test_reset);
     ADD("priorities", test_priorities);
     ADD("destinations", test_destinations);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* A CPU for tests of the local APIC: it counts what it is told; its TSC follows the clock at 2 GHz. */
+/* A CPU for tests of the local APIC: it counts what it is told; its TSC follows the clock at 2 GHz.
+ */
 #pragma once
 
 #include "device/chipset/lapic.h"

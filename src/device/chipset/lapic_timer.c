@@ -2,8 +2,8 @@
 /*
  * The local APIC's timer: one-shot, periodic, TSC deadline (SDM 3A 10.5.4).
  *
- * The count is never stepped: it is computed from the time of the running period's start. The host timer
- * only makes an expiry happen when nobody looks. All with the LAPIC's lock held.
+ * The count is never stepped: it is computed from the time of the running period's start. The host
+ * timer only makes an expiry happen when nobody looks. All with the LAPIC's lock held.
  */
 #include "base/bits.h"
 #include "device/chipset/lapic_internal.h"
@@ -57,14 +57,14 @@ static void update_count(Lapic *lapic, int64_t now)
     }
     int64_t period = period_ns(lapic);
     int64_t elapsed = now - lapic->timer_start_ns;
-    bool expired = elapsed >= period;
-    if (expired && lapic_timer_mode(lapic) == LVT_TIMER_PERIODIC)
+    bool expired = elapsed >= period, periodic = lapic_timer_mode(lapic) == LVT_TIMER_PERIODIC;
+    if (expired && periodic)
         lapic->timer_start_ns += elapsed / period * period;
     else if (expired)
         lapic->timer_running = false;
     if (lapic->timer_running)
-        timer_arm(&lapic->timer, lapic->timer_start_ns +
-                  (period >= MIN_WAKE_NS ? period : (MIN_WAKE_NS + period - 1) / period * period));
+        timer_arm(&lapic->timer,
+                  lapic->timer_start_ns + (periodic ? MAX(period, MIN_WAKE_NS) : period));
     else
         timer_cancel(&lapic->timer);
     if (expired)

@@ -2,8 +2,9 @@
 /*
  * 8259A pair. Priorities are computed when needed, from IRR, IMR, ISR and the rotation.
  *
- * An edge stays latched in IRR after its line has dropped, so that a wire may pulse; the spurious interrupt of
- * input 7 comes when a request was masked, or a level dropped, before INTA. Threads: pic.h.
+ * An edge stays latched in IRR after its line has dropped, so that a wire may pulse; the spurious
+ * interrupt of input 7 comes when a request was masked, or a level dropped, before INTA. Threads:
+ * pic.h.
  */
 #include "device/chipset/pic.h"
 
@@ -153,25 +154,28 @@ static void write_icw1(PicChip *chip, uint8_t value)
 }
 
 enum { /* OCW2 bits 7:5, R SL EOI */
-    OCW2_ROTATE_AEOI_CLEAR,
-    OCW2_EOI,
-    OCW2_NOP,
-    OCW2_SPECIFIC_EOI,
-    OCW2_ROTATE_AEOI_SET,
-    OCW2_ROTATE_EOI,
-    OCW2_SET_PRIORITY,
-    OCW2_ROTATE_SPECIFIC_EOI,
+       OCW2_ROTATE_AEOI_CLEAR,
+       OCW2_EOI,
+       OCW2_NOP,
+       OCW2_SPECIFIC_EOI,
+       OCW2_ROTATE_AEOI_SET,
+       OCW2_ROTATE_EOI,
+       OCW2_SET_PRIORITY,
+       OCW2_ROTATE_SPECIFIC_EOI,
 };
 
 static void write_ocw2(PicChip *chip, uint8_t value)
 {
     unsigned command = value >> 5;
     int n = value & 7;
-    if (command == OCW2_EOI || command == OCW2_ROTATE_EOI) /* masked bits survive in special mask mode */
+    if (command == OCW2_EOI ||
+        command == OCW2_ROTATE_EOI) /* masked bits survive in special mask mode */
         n = highest(chip, chip->special_mask ? chip->isr & ~chip->imr : chip->isr);
     switch (command) {
     case OCW2_ROTATE_AEOI_CLEAR:
-    case OCW2_ROTATE_AEOI_SET: chip->rotate_on_auto_eoi = command == OCW2_ROTATE_AEOI_SET; break;
+    case OCW2_ROTATE_AEOI_SET:
+        chip->rotate_on_auto_eoi = command == OCW2_ROTATE_AEOI_SET;
+        break;
     case OCW2_EOI:
     case OCW2_SPECIFIC_EOI:
     case OCW2_ROTATE_EOI:
@@ -182,8 +186,11 @@ static void write_ocw2(PicChip *chip, uint8_t value)
         if (command == OCW2_ROTATE_EOI || command == OCW2_ROTATE_SPECIFIC_EOI)
             chip->lowest_priority = n;
         break;
-    case OCW2_SET_PRIORITY: chip->lowest_priority = n; break;
-    default: break;
+    case OCW2_SET_PRIORITY:
+        chip->lowest_priority = n;
+        break;
+    default:
+        break;
     }
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* 8259A pair against the data sheet: initialisation, priorities, EOI, rotation, masks, poll, spurious. */
+/* 8259A pair against the data sheet: initialisation, priorities, EOI, rotation, masks, poll,
+ * spurious. */
 #include "device/chipset/pic.h"
 #include "device/fuzz.h"
 #include "device/test_board.h"
@@ -11,7 +12,10 @@ typedef struct Fixture {
 
 static void initialise(Fixture *f, uint8_t icw4)
 {
-    static const struct { uint16_t port; uint8_t base, icw3; } chips[2] = {{0x20, 0x20, 4}, {0xa0, 0x28, 2}};
+    static const struct {
+        uint16_t port;
+        uint8_t base, icw3;
+    } chips[2] = {{0x20, 0x20, 4}, {0xa0, 0x28, 2}};
     for (unsigned i = 0; i < 2; i++) {
         test_out(f->b, chips[i].port, 1, 0x11);
         test_out(f->b, chips[i].port + 1, 1, chips[i].base);
@@ -220,7 +224,8 @@ static void test_storm(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-#define ADD(name, function) g_test_add("/chipset/pic/" name, Fixture, NULL, set_up, function, tear_down)
+#define ADD(name, function) \
+    g_test_add("/chipset/pic/" name, Fixture, NULL, set_up, function, tear_down)
     ADD("priorities", test_priorities);
     ADD("cascade", test_cascade);
     ADD("special-fully-nested", test_special_fully_nested);

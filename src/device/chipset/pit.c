@@ -95,15 +95,21 @@ static bool output(PitChannel *ch, int64_t now)
     settle(ch, now);
     int64_t e = elapsed(ch, now);
     switch (ch->mode) {
-    case 0: return ch->counting && e >= ch->period;
-    case 1: return !ch->counting || e >= ch->period;
-    case 2: return !ch->counting || !ch->gate || e % ch->period != ch->period - 1;
-    case 3: return !ch->counting || !ch->gate || e % ch->period < (ch->period + 1) / 2;
-    default: return !ch->counting || e != ch->period;
+    case 0:
+        return ch->counting && e >= ch->period;
+    case 1:
+        return !ch->counting || e >= ch->period;
+    case 2:
+        return !ch->counting || !ch->gate || e % ch->period != ch->period - 1;
+    case 3:
+        return !ch->counting || !ch->gate || e % ch->period < (ch->period + 1) / 2;
+    default:
+        return !ch->counting || e != ch->period;
     }
 }
 
-/* Mode 3 counts by two; odd periods lose one at the start of the high half and three at the low one's. */
+/* Mode 3 counts by two; odd periods lose one at the start of the high half and three at the low
+ * one's. */
 static uint32_t square_wave_count(const PitChannel *ch, int64_t e)
 {
     uint32_t phase = e % ch->period, high = (ch->period + 1) / 2, even = ch->period & ~1u;
@@ -139,12 +145,8 @@ static int64_t next_rise(const PitChannel *ch, int64_t after)
     if (!ch->counting)
         return -1;
     if (is_periodic(ch)) {
-        if (ch->reload_at > after) {
-            int64_t old = ch->start + ((after - ch->start) / ch->period + 1) * ch->period;
-            return after < ch->start ? ch->start : MIN(old, ch->reload_at);
-        }
-        return after < ch->start ? ch->start
-                                 : ch->start + ((after - ch->start) / ch->period + 1) * ch->period;
+        int64_t rise = ch->start + (MAX(after - ch->start, 0) / ch->period + 1) * ch->period;
+        return ch->reload_at > after ? MIN(rise, ch->reload_at) : rise;
     }
     int64_t rise = ch->start + ch->period + (ch->mode == 4 ? 1 : 0);
     return rise > after ? rise : -1;
@@ -188,9 +190,8 @@ static void timer_fire(void *obj)
         set_irq(pit, false);
     set_irq(pit, true);
     settle(ch, pit->irq_tick);
-    int64_t from = is_periodic(ch)
-                       ? MAX(pit->irq_tick, now - (int64_t)PIT_MAX_OWED * ch->period)
-                       : pit->irq_tick;
+    int64_t from = is_periodic(ch) ? MAX(pit->irq_tick, now - (int64_t)PIT_MAX_OWED * ch->period)
+                                   : pit->irq_tick;
     pit->irq_tick = next_rise(ch, from);
     arm(pit, is_periodic(ch) ? now_ns + MAX(ns_of(ch->period) / 2, MIN_WAKE_NS) : 0);
 }
@@ -346,7 +347,8 @@ static void pit_write(void *obj, uint64_t offset, unsigned size, uint64_t value)
         write_count(obj, offset, value);
 }
 
-/* Port 0x61: 0 gate 2, 1 speaker, 3:2 check disable, 4 refresh toggle, 5 OUT 2, 7:6 parity and channel errors. */
+/* Port 0x61: 0 gate 2, 1 speaker, 3:2 check disable, 4 refresh toggle, 5 OUT 2, 7:6 parity and
+ * channel errors. */
 static uint64_t port61_read(void *obj, uint64_t offset, unsigned size)
 {
     Pit *pit = obj;
@@ -410,7 +412,8 @@ static bool pit_loaded(Device *device, GError **error)
 {
     Pit *pit = (Pit *)device;
     int64_t now = now_tick(pit);
-    bool valid = !(pit->port61_rw & ~0x0c) && pit->irq_tick >= -1 && pit->irq_tick <= now + 2 * 65537;
+    bool valid =
+        !(pit->port61_rw & ~0x0c) && pit->irq_tick >= -1 && pit->irq_tick <= now + 2 * 65537;
     for (unsigned n = 0; n < 3; n++)
         valid = valid && channel_is_valid(&pit->channel[n], now);
     if (!valid)

@@ -4,9 +4,9 @@
  *
  * Wiring: map io (4 ports) at 0x40, port61 (1 port) at 0x61; `irq` is OUT of channel 0 (IRQ 0).
  *
- * Counters are never stepped: count and OUT are computed from the clock, in ticks of PIT_HZ since power-on, so
- * nothing drifts. If the host was late, the missed ticks of channel 0 are delivered at up to
- * twice the rate, at most PIT_MAX_OWED of them.
+ * Counters are never stepped: count and OUT are computed from the clock, in ticks of PIT_HZ since
+ * power-on, so nothing drifts. If the host was late, the missed ticks of channel 0 are delivered at
+ * up to twice the rate, at most PIT_MAX_OWED of them.
  *
  * Threads: board lock.
  */
@@ -14,7 +14,7 @@
 
 #include "device/device.h"
 
-#define PIT_HZ 1193182
+#define PIT_HZ       1193182
 #define PIT_MAX_OWED 64
 
 typedef struct PitChannel {
@@ -28,13 +28,13 @@ typedef struct PitChannel {
     uint8_t latched_bytes; /* bytes of the latched count still to be read */
     bool status_latched;
     uint8_t latched_status;
-    uint16_t reload;      /* the count register as written */
-    bool null_count;      /* written and not yet in the counting element */
-    bool counting;        /* the counting element was loaded (modes 1 and 5: triggered) */
-    uint32_t period;      /* what it was loaded with: 1 to 65536 */
-    int64_t start;        /* tick at which it was loaded; while the gate holds it: of a running clock */
-    int64_t held;         /* modes 0 and 4 with the gate low: ticks already counted, else -1 */
-    int64_t reload_at;    /* modes 2 and 3: tick at which a new count takes over, else -1 */
+    uint16_t reload; /* the count register as written */
+    bool null_count; /* written and not yet in the counting element */
+    bool counting;   /* the counting element was loaded (modes 1 and 5: triggered) */
+    uint32_t period; /* what it was loaded with: 1 to 65536 */
+    int64_t start;   /* tick at which it was loaded; while the gate holds it: of a running clock */
+    int64_t held;    /* modes 0 and 4 with the gate low: ticks already counted, else -1 */
+    int64_t reload_at; /* modes 2 and 3: tick at which a new count takes over, else -1 */
 } PitChannel;
 
 typedef struct Pit {
@@ -42,10 +42,10 @@ typedef struct Pit {
     Region io, port61;
     IrqLine irq;
     PitChannel channel[3];
-    bool speaker;         /* port 0x61 bit 1 */
-    uint8_t port61_rw;    /* bits 3:2: parity and channel check disabled */
+    bool speaker;      /* port 0x61 bit 1 */
+    uint8_t port61_rw; /* bits 3:2: parity and channel check disabled */
     bool irq_level;
-    int64_t irq_tick;     /* rising edge of channel 0 to deliver next, -1: none */
+    int64_t irq_tick; /* rising edge of channel 0 to deliver next, -1: none */
     ClockTimer timer;
 } Pit;
 

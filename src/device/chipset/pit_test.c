@@ -66,6 +66,24 @@ static void test_rate(Fixture *f, gconstpointer data)
     g_assert_cmpuint(f->b->irq_edges[0] - before, ==, (10 * PIT_HZ - 1) / 11932);
 }
 
+/* A host that was late: the ticks come later, faster, and not without end. */
+static void test_catch_up(Fixture *f, gconstpointer data)
+{
+    VmClock *clock = f->b->board.clock;
+    program(f, 0, 2, 1193);
+    unsigned before = f->b->irq_edges[0];
+    clock_set_now_ns(clock, 10 * NS_PER_MS + NS_PER_MS / 2);
+    clock_advance(clock, 0);
+    g_assert_cmpuint(f->b->irq_edges[0] - before, ==, 1);
+    clock_advance(clock, 30 * NS_PER_MS);
+    g_assert_cmpuint(f->b->irq_edges[0] - before, ==, 40);
+    before = f->b->irq_edges[0];
+    clock_set_now_ns(clock, 10 * NS_PER_S);
+    clock_advance(clock, NS_PER_S);
+    g_assert_cmpuint(f->b->irq_edges[0] - before, >, 1000);
+    g_assert_cmpuint(f->b->irq_edges[0] - before, <=, 1000 + PIT_MAX_OWED + 2);
+}
+
 static void test_mode0(Fixture *f, gconstpointer data)
 {
     out(f, 0x61, 1);
@@ -163,6 +181,20 @@ static void test_mode4(Fixture *f, gconstpointer data)
     g_assert_true(out2(f));
 }
 
+static void test_mode5(Fixture *f, gconstpointer data)
+{
+    program(f, 2, 5, 20);
+    go_to_tick(f, 100);
+    g_assert_true(out2(f));
+    out(f, 0x61, 1); /* the trigger */
+    go_to_tick(f, 120);
+    g_assert_true(out2(f));
+    go_to_tick(f, 121);
+    g_assert_false(out2(f));
+    go_to_tick(f, 122);
+    g_assert_true(out2(f));
+}
+
 static void test_bcd(Fixture *f, gconstpointer data)
 {
     out(f, 0x61, 1);
@@ -181,7 +213,7 @@ static void test_latch_and_read_back(Fixture *f, gconstpointer data)
     go_to_tick(f, 1 + 0x1234);
     out(f, 0x43, 0xc2); /* read back channel 0: count and status */
     go_to_tick(f, 5000);
-    out(f, 0x43, 0x00); /* a second latch changes nothing */
+    out(f, 0x43, 0x00);                                       /* a second latch changes nothing */
     g_assert_cmphex(test_in(f->b, 0x40, 1), ==, 0x80 | 0x34); /* OUT high, both bytes, mode 2 */
     g_assert_cmphex(test_in(f->b, 0x40, 1), ==, 0xcc);
     g_assert_cmphex(test_in(f->b, 0x40, 1), ==, 0xed);
@@ -231,14 +263,17 @@ static void test_storm(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-#define ADD(name, function) g_test_add("/chipset/pit/" name, Fixture, NULL, set_up, function, tear_down)
+#define ADD(name, function) \
+    g_test_add("/chipset/pit/" name, Fixture, NULL, set_up, function, tear_down)
     ADD("rate", test_rate);
+    ADD("catch-up", test_catch_up);
     ADD("mode0", test_mode0);
     ADD("mode0-irq", test_mode0_interrupts_once);
     ADD("mode1", test_mode1);
     ADD("mode2", test_mode2);
     ADD("mode3", test_mode3);
     ADD("mode4", test_mode4);
+    ADD("mode5", test_mode5);
     ADD("bcd", test_bcd);
     ADD("read-back", test_latch_and_read_back);
     ADD("byte-access", test_byte_access);

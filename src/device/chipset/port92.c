@@ -18,12 +18,15 @@ static void port92_write(void *obj, uint64_t offset, unsigned size, uint64_t val
     port->value = value;
     if (changed & A20)
         board->set_a20(board->obj, value & A20);
+    if ((changed & A20) && port->a20_changed)
+        port->a20_changed(port->a20_obj, value & A20);
     if (changed & value & FAST_RESET)
         board->request(board->obj, BOARD_RESET, 0);
 }
 
-void port92_a20_changed(Port92 *port, bool on)
+void port92_a20_changed(void *port92, bool on)
 {
+    Port92 *port = port92;
     port->value = on ? port->value | A20 : port->value & ~A20;
 }
 

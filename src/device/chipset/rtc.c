@@ -7,8 +7,9 @@
  *     C  7 IRQF  6 PF  5 AF  4 UF
  *     D  7 VRT
  *
- * Time is not stepped: while the clock runs, time registers and flags are derived from the VM's clock
- * when someone looks; a timer is armed only while an interrupt is enabled. Threads: board lock.
+ * Time is not stepped: while the clock runs, time registers and flags are derived from the VM's
+ * clock when someone looks; a timer is armed only while an interrupt is enabled. Threads: board
+ * lock.
  */
 #include "device/chipset/rtc.h"
 
@@ -47,10 +48,13 @@ enum {
     HOUR_PM = 0x80,
     ALARM_ANY = 0xc0, /* both bits set: any value matches */
 };
-/* UIP rises 244 us before the update, which takes 1984 us and ends with the second: table 4, 32.768 kHz. */
+/* UIP rises 244 us before the update, which takes 1984 us and ends with the second: table 4, 32.768
+ * kHz. */
 #define UIP_NS (2228 * NS_PER_US)
 /* The alarm is looked for second by second, this far back. */
 #define MAX_ALARM_SECONDS 86400
+#define MAX_SECONDS       INT64_C(7258118399) /* 2199-12-31 23:59:59 */
+#define MAX_STATE_NS      (INT64_C(8000000000) * NS_PER_S)
 
 static int64_t rtc_now(const Rtc *rtc)
 {
@@ -114,7 +118,7 @@ static void load_registers(Rtc *rtc, int64_t time_ns)
     rtc->cmos[RTC_CENTURY] = encode(rtc, (tm.tm_year + 1900) / 100 % 100);
 }
 
-/* The whole seconds that the registers say; impossible dates roll over. */
+/* The whole seconds that the registers say; impossible dates roll over, up to the end of 2199. */
 static int64_t registers_time(Rtc *rtc)
 {
     unsigned century = decode(rtc, rtc->cmos[RTC_CENTURY]);
@@ -129,7 +133,7 @@ static int64_t registers_time(Rtc *rtc)
     };
     int64_t seconds = timegm(&tm);
     rtc->weekday_shift = (decode(rtc, rtc->cmos[WEEKDAY]) + 13 - tm.tm_wday) % 7;
-    return seconds;
+    return MIN(seconds, MAX_SECONDS);
 }
 
 /* ---- flags and interrupts ------------------------------------------------------------------ */
@@ -244,8 +248,8 @@ static uint8_t read_c(Rtc *rtc)
 
 static bool is_time_register(uint8_t index)
 {
-    return index == RTC_CENTURY ||
-           (index <= YEAR && index != SECONDS_ALARM && index != MINUTES_ALARM && index != HOURS_ALARM);
+    return index == RTC_CENTURY || (index <= YEAR && index != SECONDS_ALARM &&
+                                    index != MINUTES_ALARM && index != HOURS_ALARM);
 }
 
 static uint8_t read_data(Rtc *rtc)
@@ -407,12 +411,16 @@ static void rtc_resume(Device *device)
     arm(rtc);
 }
 
+static bool is_sane(int64_t ns)
+{
+    return ns >= -MAX_STATE_NS && ns <= MAX_STATE_NS;
+}
+
 static bool rtc_loaded(Device *device, GError **error)
 {
     const Rtc *rtc = (Rtc *)device;
-    int64_t limit = INT64_MAX / 4;
-    if (rtc->index > 0x7f || rtc->weekday_shift > 6 || ABS(rtc->base_ns / 2) > limit / 2 ||
-        ABS(rtc->offset_ns / 2) > limit / 2 || ABS(rtc->settled_ns / 2) > limit / 2) {
+    if (rtc->index > 0x7f || rtc->weekday_shift > 6 || !is_sane(rtc->base_ns) ||
+        !is_sane(rtc->offset_ns) || !is_sane(rtc->settled_ns)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
                     "the saved state of %s holds values that no MC146818 can have", device->id);
         return false;

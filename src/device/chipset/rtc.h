@@ -2,8 +2,8 @@
 /*
  * MC146818A real-time clock with 128 bytes of CMOS RAM (data sheet of 1984), ports 0x70 and 0x71.
  *
- * Wiring: map io (2 ports) at 0x70; `irq` is IRQ 8, active until register C is read; `nmi_enable` (may be
- * unconnected) follows bit 7 of port 0x70, inverted.
+ * Wiring: map io (2 ports) at 0x70; `irq` is IRQ 8, active until register C is read; `nmi_enable`
+ * (may be unconnected) follows bit 7 of port 0x70, inverted.
  *
  * The time is the host's (UTC, or local time with option local-time=on) plus whatever the guest
  * set it off by. CMOS RAM, with the shutdown status byte 0x0f, survives a reset.
@@ -15,7 +15,7 @@
 #include "device/device.h"
 
 #define RTC_SHUTDOWN_STATUS 0x0f
-#define RTC_CENTURY 0x32
+#define RTC_CENTURY         0x32
 
 typedef struct Rtc {
     Device device;

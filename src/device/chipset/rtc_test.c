@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* MC146818A against the data sheet: formats, setting, UIP, update, alarm and periodic interrupts, CMOS. */
+/* MC146818A against the data sheet: formats, setting, UIP, update, alarm and periodic interrupts,
+ * CMOS. */
 #include "device/chipset/rtc.h"
 #include "device/fuzz.h"
 #include "device/test_board.h"
@@ -180,6 +181,18 @@ static void test_state(Fixture *f, gconstpointer data)
     test_state_round_trip(&f->rtc->device);
 }
 
+/* Years beyond the registers' sense stay in what the clock can count, and can be saved. */
+static void test_far_years(Fixture *f, gconstpointer data)
+{
+    put(f, 11, 0x86);
+    put(f, RTC_CENTURY, 21);
+    put(f, 9, 255);
+    put(f, 11, 0x06);
+    g_assert_cmpuint(get(f, 9), ==, 99);
+    g_assert_cmpuint(get(f, RTC_CENTURY), ==, 21);
+    test_state_round_trip(&f->rtc->device);
+}
+
 static void test_storm(void)
 {
     fuzz_random(5);
@@ -188,7 +201,8 @@ static void test_storm(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-#define ADD(name, function) g_test_add("/chipset/rtc/" name, Fixture, NULL, set_up, function, tear_down)
+#define ADD(name, function) \
+    g_test_add("/chipset/rtc/" name, Fixture, NULL, set_up, function, tear_down)
     ADD("rollover", test_rollover);
     ADD("formats", test_formats);
     ADD("set", test_set_stops);
@@ -197,6 +211,7 @@ int main(int argc, char **argv)
     ADD("alarm", test_alarm);
     ADD("periodic", test_periodic);
     ADD("cmos", test_cmos);
+    ADD("far-years", test_far_years);
     ADD("state", test_state);
     g_test_add_func("/chipset/rtc/host-time", test_host_time);
     g_test_add_func("/chipset/rtc/storm", test_storm);

@@ -6,8 +6,8 @@
  *     command byte  6 translate 5 mouse off 4 keyboard off 2 system 1 IRQ 12 0 IRQ 1
  *     output port   7 data 6 clock 5 IRQ 12 4 IRQ 1 1 A20 0 not reset
  *
- * Invariant: an IRQ line is up exactly while OBF holds data of its device and the command byte lets it.
- * Threads: board lock.
+ * Invariant: an IRQ line is up exactly while OBF holds data of its device and the command byte lets
+ * it. Threads: board lock.
  */
 #include "device/input/i8042.h"
 
@@ -139,10 +139,16 @@ static void reply(I8042 *c, uint8_t byte)
 
 /* ---- commands ------------------------------------------------------------------------------ */
 
+void i8042_a20_changed(void *i8042, bool on)
+{
+    I8042 *c = i8042;
+    c->output_port = on ? c->output_port | PORT_A20 : c->output_port & ~PORT_A20;
+}
+
 static void set_a20(I8042 *c, bool on)
 {
     const Board *board = c->device.board;
-    c->output_port = on ? c->output_port | PORT_A20 : c->output_port & ~PORT_A20;
+    i8042_a20_changed(c, on);
     board->set_a20(board->obj, on);
     if (c->a20_changed)
         c->a20_changed(c->a20_obj, on);
@@ -185,7 +191,13 @@ static void self_test(I8042 *c)
     reply(c, 0x55);
 }
 
-/* Commands 0xf0 to 0xff pull the output port's lower bits that are 0 down for 6 us: bit 0 is reset. */
+void i8042_set_firmware_mode(I8042 *c)
+{
+    write_mode(c, MODE_TRANSLATE | MODE_MOUSE_OFF | MODE_SYSTEM | MODE_IRQ_KEYBOARD);
+}
+
+/* Commands 0xf0 to 0xff pull the output port's lower bits that are 0 down for 6 us: bit 0 is reset.
+ */
 static void pulse(I8042 *c, uint8_t command)
 {
     if (!(command & PORT_NOT_RESET))
@@ -209,25 +221,51 @@ static void write_command(I8042 *c, uint8_t command)
     c->status |= STATUS_COMMAND;
     c->command = 0;
     switch (command) {
-    case CMD_TEST_PASSWORD: reply(c, 0xf1); break; /* none is set */
-    case CMD_MOUSE_OFF: write_mode(c, c->ram[0] | MODE_MOUSE_OFF); break;
-    case CMD_MOUSE_ON: write_mode(c, c->ram[0] & ~MODE_MOUSE_OFF); break;
-    case CMD_KEYBOARD_OFF: write_mode(c, c->ram[0] | MODE_KEYBOARD_OFF); break;
-    case CMD_KEYBOARD_ON: write_mode(c, c->ram[0] & ~MODE_KEYBOARD_OFF); break;
+    case CMD_TEST_PASSWORD:
+        reply(c, 0xf1);
+        break; /* none is set */
+    case CMD_MOUSE_OFF:
+        write_mode(c, c->ram[0] | MODE_MOUSE_OFF);
+        break;
+    case CMD_MOUSE_ON:
+        write_mode(c, c->ram[0] & ~MODE_MOUSE_OFF);
+        break;
+    case CMD_KEYBOARD_OFF:
+        write_mode(c, c->ram[0] | MODE_KEYBOARD_OFF);
+        break;
+    case CMD_KEYBOARD_ON:
+        write_mode(c, c->ram[0] & ~MODE_KEYBOARD_OFF);
+        break;
     case CMD_TEST_MOUSE:
-    case CMD_TEST_KEYBOARD: reply(c, 0x00); break;
-    case CMD_SELF_TEST: self_test(c); break;
-    case CMD_READ_INPUT_PORT: reply(c, 0x80); break; /* not locked */
-    case CMD_READ_OUTPUT_PORT: reply(c, read_output_port(c)); break;
+    case CMD_TEST_KEYBOARD:
+        reply(c, 0x00);
+        break;
+    case CMD_SELF_TEST:
+        self_test(c);
+        break;
+    case CMD_READ_INPUT_PORT:
+        reply(c, 0x80);
+        break; /* not locked */
+    case CMD_READ_OUTPUT_PORT:
+        reply(c, read_output_port(c));
+        break;
     case CMD_LOAD_PASSWORD:
     case CMD_WRITE_OUTPUT_PORT:
     case CMD_WRITE_KEYBOARD_DATA:
     case CMD_WRITE_MOUSE_DATA:
-    case CMD_WRITE_MOUSE: c->command = command; break;
+    case CMD_WRITE_MOUSE:
+        c->command = command;
+        break;
     case CMD_A20_OFF:
-    case CMD_A20_ON: set_a20(c, command == CMD_A20_ON); break;
-    case CMD_TEST_INPUTS: reply(c, 0x00); break;
-    default: other_command(c, command); break;
+    case CMD_A20_ON:
+        set_a20(c, command == CMD_A20_ON);
+        break;
+    case CMD_TEST_INPUTS:
+        reply(c, 0x00);
+        break;
+    default:
+        other_command(c, command);
+        break;
     }
 }
 
@@ -243,13 +281,26 @@ static void write_data(I8042 *c, uint8_t value)
             write_mode(c, c->ram[0] & ~MODE_KEYBOARD_OFF);
         ps2_keyboard_write(&c->keyboard, value);
         break;
-    case CMD_LOAD_PASSWORD: break;
-    case CMD_WRITE_RAM: write_mode(c, value); break;
-    case CMD_WRITE_OUTPUT_PORT: write_output_port(c, value); break;
-    case CMD_WRITE_KEYBOARD_DATA: fill_output(c, value, false); break;
-    case CMD_WRITE_MOUSE_DATA: fill_output(c, value, true); break;
-    case CMD_WRITE_MOUSE: ps2_mouse_write(&c->mouse, value); break;
-    default: c->ram[command & 31] = value; break;
+    case CMD_LOAD_PASSWORD:
+        break;
+    case CMD_WRITE_RAM:
+        write_mode(c, value);
+        break;
+    case CMD_WRITE_OUTPUT_PORT:
+        write_output_port(c, value);
+        break;
+    case CMD_WRITE_KEYBOARD_DATA:
+        fill_output(c, value, false);
+        break;
+    case CMD_WRITE_MOUSE_DATA:
+        fill_output(c, value, true);
+        break;
+    case CMD_WRITE_MOUSE:
+        ps2_mouse_write(&c->mouse, value);
+        break;
+    default:
+        c->ram[command & 31] = value;
+        break;
     }
 }
 
@@ -363,7 +414,8 @@ static bool i8042_loaded(Device *device, GError **error)
     if (c->replies.head >= PS2_QUEUE_SIZE || c->replies.count > PS2_QUEUE_SIZE ||
         !ps2_keyboard_is_valid(&c->keyboard) || !ps2_mouse_is_valid(&c->mouse)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-                    "the saved state of %s holds values that no keyboard controller can have", device->id);
+                    "the saved state of %s holds values that no keyboard controller can have",
+                    device->id);
         return false;
     }
     return true;

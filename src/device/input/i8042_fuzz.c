@@ -17,7 +17,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (data[0] & 1)
             ps2_keyboard_key(&d->keyboard, load_le16(data + 1) & 0x1ff, data[0] & 2);
         if (data[0] & 4)
-            ps2_mouse_move(&d->mouse, (int)load_le32(data), (int)load_le32(data + 8), (int8_t)data[3]);
+            ps2_mouse_move(&d->mouse, (int)load_le32(data), (int)load_le32(data + 8),
+                           (int8_t)data[3]);
         if (data[0] & 8)
             ps2_mouse_buttons(&d->mouse, data[1]);
         test_register_storm(b, b->board.ports, 0, 2, data + 4, 12);

@@ -312,7 +312,8 @@ static void test_storm(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-#define ADD(name, function) g_test_add("/input/i8042/" name, Fixture, NULL, set_up, function, tear_down)
+#define ADD(name, function) \
+    g_test_add("/input/i8042/" name, Fixture, NULL, set_up, function, tear_down)
     ADD("controller", test_controller);
     ADD("a20", test_a20_and_reset);
     ADD("translated", test_translated_keys);

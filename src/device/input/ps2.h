@@ -2,8 +2,8 @@
 /*
  * PS/2 keyboard and mouse, as the keyboard controller sees them: bytes go in, bytes come out.
  *
- * They are parts of the i8042 device, which saves their state. Bytes in `responses` go out before those in
- * `events`. Threads: board lock.
+ * They are parts of the i8042 device, which saves their state. Bytes in `responses` go out before
+ * those in `events`. Threads: board lock.
  */
 #pragma once
 
@@ -19,8 +19,8 @@ typedef struct Ps2Queue {
 /* The wire from a PS/2 device to its host. */
 typedef struct Ps2Port {
     Ps2Queue responses, events;
-    uint8_t command;  /* whose argument is awaited; 0: none */
-    uint8_t last;     /* the byte that "resend" repeats */
+    uint8_t command;          /* whose argument is awaited; 0: none */
+    uint8_t last;             /* the byte that "resend" repeats */
     void (*ready)(void *obj); /* there is something to take */
     void *obj;
 } Ps2Port;
@@ -28,7 +28,7 @@ typedef struct Ps2Port {
 typedef struct Ps2Keyboard {
     Ps2Port port;
     bool scanning;
-    uint8_t set;      /* scan code set 1, 2 or 3 */
+    uint8_t set; /* scan code set 1, 2 or 3 */
     uint8_t leds, typematic;
     uint8_t down[32]; /* bit per Linux key code */
     /* Set 3, a bit per scan code: whether the key sends breaks, and whether it repeats. */
@@ -39,8 +39,8 @@ typedef struct Ps2Mouse {
     Ps2Port port;
     bool reporting, remote, wrap, double_scale;
     uint8_t resolution, rate;
-    uint8_t id;         /* 0: standard, 3: wheel, 4: five buttons */
-    uint8_t rates[3];   /* the last three set: the knock of the extensions */
+    uint8_t id;       /* 0: standard, 3: wheel, 4: five buttons */
+    uint8_t rates[3]; /* the last three set: the knock of the extensions */
     uint8_t buttons, reported_buttons;
     int64_t dx, dy, dz; /* motion not yet reported; y up, z towards the user */
 } Ps2Mouse;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The queues of the PS/2 wire, and the keyboard (IBM PS/2 technical reference, "Keyboard"). Repeated keys come
- * from the front end; the typematic rate is only kept. Threads: board lock.
+ * The queues of the PS/2 wire, and the keyboard (IBM PS/2 technical reference, "Keyboard").
+ * Repeated keys come from the front end; the typematic rate is only kept. Threads: board lock.
  */
 #include <linux/input-event-codes.h>
 
@@ -297,16 +297,26 @@ void ps2_keyboard_write(Ps2Keyboard *k, uint8_t byte)
     }
     k->port.command = 0;
     switch (byte) {
-    case CMD_ECHO: respond(k, CMD_ECHO); return;
-    case CMD_ID: identify(k); return;
-    case CMD_RESEND: respond(k, k->port.last); return;
-    case CMD_RESET: reset_command(k); return;
+    case CMD_ECHO:
+        respond(k, CMD_ECHO);
+        return;
+    case CMD_ID:
+        identify(k);
+        return;
+    case CMD_RESEND:
+        respond(k, k->port.last);
+        return;
+    case CMD_RESET:
+        reset_command(k);
+        return;
     case CMD_LEDS:
     case CMD_SCAN_SET:
     case CMD_TYPEMATIC:
     case CMD_KEY_TYPEMATIC:
     case CMD_KEY_MAKE_BREAK:
-    case CMD_KEY_MAKE: k->port.command = byte; break;
+    case CMD_KEY_MAKE:
+        k->port.command = byte;
+        break;
     case CMD_ENABLE:
         k->port.events.count = 0;
         k->scanning = true;

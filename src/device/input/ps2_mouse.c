@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * PS/2 mouse (IBM PS/2 technical reference, "Auxiliary device") with the IntelliMouse extensions: the rates
- * 200, 100, 80 add a wheel (id 3), 200, 200, 80 two more buttons (id 4).
+ * PS/2 mouse (IBM PS/2 technical reference, "Auxiliary device") with the IntelliMouse extensions:
+ * the rates 200, 100, 80 add a wheel (id 3), 200, 200, 80 two more buttons (id 4).
  *
  * Motion adds up until the host has taken the last packet. Packet:
  *
@@ -205,20 +205,32 @@ static bool simple_command(Ps2Mouse *m, uint8_t command)
 {
     switch (command) {
     case CMD_SCALE_1:
-    case CMD_SCALE_2: m->double_scale = command == CMD_SCALE_2; break;
+    case CMD_SCALE_2:
+        m->double_scale = command == CMD_SCALE_2;
+        break;
     case CMD_RESOLUTION:
-    case CMD_RATE: m->port.command = command; break;
+    case CMD_RATE:
+        m->port.command = command;
+        break;
     case CMD_STREAM:
-    case CMD_REMOTE: set_remote(m, command == CMD_REMOTE); break;
-    case CMD_WRAP_OFF: break;
-    case CMD_WRAP: m->wrap = true; break;
+    case CMD_REMOTE:
+        set_remote(m, command == CMD_REMOTE);
+        break;
+    case CMD_WRAP_OFF:
+        break;
+    case CMD_WRAP:
+        m->wrap = true;
+        break;
     case CMD_ENABLE:
     case CMD_DISABLE:
         m->reporting = command == CMD_ENABLE;
         m->port.events.count = 0;
         break;
-    case CMD_DEFAULTS: set_defaults(m); break;
-    default: return false;
+    case CMD_DEFAULTS:
+        set_defaults(m);
+        break;
+    default:
+        return false;
     }
     return true;
 }
@@ -235,12 +247,24 @@ void ps2_mouse_write(Ps2Mouse *m, uint8_t byte)
         return;
     }
     switch (byte) {
-    case CMD_STATUS: report_status(m); break;
-    case CMD_READ: read_data(m); break;
-    case CMD_ID: ps2_port_respond(&m->port, (const uint8_t[]){ACK, m->id}, 2); break;
-    case CMD_RESEND: respond(m, m->port.last); break;
-    case CMD_RESET: reset_command(m); break;
-    default: respond(m, simple_command(m, byte) ? ACK : RESEND); break;
+    case CMD_STATUS:
+        report_status(m);
+        break;
+    case CMD_READ:
+        read_data(m);
+        break;
+    case CMD_ID:
+        ps2_port_respond(&m->port, (const uint8_t[]){ACK, m->id}, 2);
+        break;
+    case CMD_RESEND:
+        respond(m, m->port.last);
+        break;
+    case CMD_RESET:
+        reset_command(m);
+        break;
+    default:
+        respond(m, simple_command(m, byte) ? ACK : RESEND);
+        break;
     }
 }
 

@@ -779,6 +779,7 @@ static void fdc_pause(Device *device)
 static void fdc_destroy(Device *device)
 {
     Fdc *fdc = (Fdc *)device;
+    fdc_pause(device);
     timer_clear(&fdc->seek_timer);
     timer_clear(&fdc->reset_timer);
     timer_clear(&fdc->id_timer);

@@ -157,14 +157,12 @@ static const RegionOps bus_master_ops = {
 
 /* ---- the command block --------------------------------------------------------------------- */
 
-/* A drive answers for one that is absent, but for its status (ATA/ATAPI-6 9.16). */
+/* Beside a drive, one that is absent reads as zeros (ATA/ATAPI-6 9.16, as packet devices do it). */
 static uint8_t read_register(IdeChannel *channel, unsigned reg)
 {
     AtaDrive *drive = selected_drive(channel);
-    if (!drive->kind && reg == REG_STATUS)
-        return 0;
     if (!drive->kind)
-        drive = &channel->drives[channel->selected ^ 1];
+        return 0;
     return ata_read_register(drive, reg, channel->device_control & CONTROL_HOB);
 }
 
@@ -318,6 +316,7 @@ static void ide_reset(Device *device)
         reset_channel(&ide->channels[i]);
 }
 
+/* Also before the end: a late answer must find the drive. */
 static void ide_pause(Device *device)
 {
     IdeController *ide = (IdeController *)device;
@@ -402,6 +401,7 @@ const DeviceType piix3_ide_type = {
     .create = ide_create,
     .reset = ide_reset,
     .pause = ide_pause,
+    .destroy = ide_pause,
     .state_version = 1,
     .state = ide_state,
     .loaded = ide_loaded,

@@ -167,6 +167,8 @@ static void test_absent(Fixture *f, gconstpointer p)
 {
     out(f, DEVICE, 0xb0);
     g_assert_cmphex(in(f, STATUS), ==, 0);
+    out(f, COUNT, 0x55);
+    g_assert_cmphex(in(f, COUNT), ==, 0);
     out(f, STATUS, 0xec);
     g_assert_cmphex(in(f, STATUS), ==, 0);
     g_assert_false(f->board->irq_level[14]);
