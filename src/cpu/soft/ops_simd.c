@@ -346,11 +346,12 @@ MOVE_LOAD(move_load32_aligned_vex, 32, 31, true)
     static void name(SoftCpu *cpu, const Insn *insn)                                             \
     {                                                                                            \
         const uint8_t *from = slot(cpu, insn, SLOT_A);                                           \
-        uint8_t value[32] __attribute__((aligned(32)));                                          \
-        memcpy(value, from, MIN(size, 16));                                                      \
-        if (size == 32)                                                                          \
-            memcpy(value + 16, from + HIGH_OFFSET, 16);                                          \
-        store_bytes(cpu, insn, value, size, align_mask);                                         \
+        if (size == 32) {                                                                        \
+            memcpy(cpu->bounce, from, 16);                                                       \
+            memcpy(cpu->bounce + 16, from + HIGH_OFFSET, 16);                                    \
+            from = cpu->bounce;                                                                  \
+        }                                                                                        \
+        store_bytes(cpu, insn, from, size, align_mask);                                          \
         INSN_NEXT(cpu, insn);                                                                    \
     }
 MOVE_STORE(move_store4, 4, 0)
