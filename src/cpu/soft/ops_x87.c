@@ -601,6 +601,22 @@ static ALWAYS_INLINE bool exchange_body(SoftCpu *cpu, const Insn *insn)
 }
 X87_HANDLER(exchange, exchange_body(cpu, insn))
 
+/* FCMOVcc: B E BE U by ModRM.reg, DB: the opposite. */
+static ALWAYS_INLINE bool move_if_body(SoftCpu *cpu, const Insn *insn)
+{
+    static const uint16_t conditions[4] = {FSW_C0, FSW_C3, FSW_C0 | FSW_C3, FSW_C2}; /* places of CF, ZF, PF in flags */
+    FpuState *fpu = &cpu->s.fpu;
+    X87_WAIT(cpu, insn);
+    if (UNLIKELY(!st_used(fpu, 0) || !st_used(fpu, rm_sti(insn))))
+        X87_EXACT(cpu, insn);
+    bool holds = cpu->flags & conditions[insn_modrm_reg(insn)];
+    if (holds == (insn->opcode == 0xda))
+        memmove(st(fpu, 0), st(fpu, rm_sti(insn)), 10);
+    set_pointers(cpu, insn);
+    return true;
+}
+X87_HANDLER(move_if, move_if_body(cpu, insn))
+
 /* FCHS, FABS */
 static ALWAYS_INLINE bool change_sign_body(SoftCpu *cpu, const Insn *insn)
 {
@@ -833,9 +849,9 @@ static const X87Row register_rows[] = {
     {0xd9, 0xfa, 0xfa, unary, square_root},
     {0xd9, 0xfc, 0xfc, unary, round_integer},
     {0xd9, 0xe4, 0xff, x87_exact},
-    {0xda, 0xc0, 0xdf, x87_exact}, /* FCMOVcc */
+    {0xda, 0xc0, 0xdf, move_if},
     {0xda, 0xe9, 0xe9, compare_pop2, compare_unordered},
-    {0xdb, 0xc0, 0xdf, x87_exact}, /* FCMOVNcc */
+    {0xdb, 0xc0, 0xdf, move_if},
     {0xdb, 0xe0, 0xe1, control_nothing},
     {0xdb, 0xe2, 0xe2, control_fnclex},
     {0xdb, 0xe3, 0xe3, control_fninit},
