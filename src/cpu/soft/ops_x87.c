@@ -125,13 +125,14 @@ bool x87_error_waits(SoftCpu *cpu, const Insn *insn)
             INSN_NEXT(cpu, insn);                                                             \
     }
 
-/* All but control instructions leave their address and opcode. */
+/* All but control instructions leave their address and opcode: offsets in the segments, linear in real and virtual-8086 mode. */
 static ALWAYS_INLINE void set_pointers(SoftCpu *cpu, const Insn *insn)
 {
-    cpu->s.fpu.fip = INSN_RIP(cpu, insn);
+    bool linear = !(cpu->mode & MODE_PROTECTED);
+    cpu->s.fpu.fip = INSN_RIP(cpu, insn) + (UNLIKELY(linear) ? cpu->seg_base[SEG_CS] : 0);
     cpu->s.fpu.fop = (insn->opcode & 7) << 8 | insn->modrm;
     if (insn->flags & INSN_MEMORY)
-        cpu->s.fpu.fdp = insn_ea(cpu, insn);
+        cpu->s.fpu.fdp = insn_ea(cpu, insn) + (UNLIKELY(linear) ? cpu->seg_base[insn->segment] : 0);
 }
 
 /* ---- memory operands -------------------------------------------------------------------------- */
