@@ -3,7 +3,9 @@
  * The seam between a CPU and its local interrupt controller.
  *
  * Intc is what a vCPU asks of its local APIC; IntcCpuOps is what the APIC asks of its CPU. Both are
- * called from any thread unless said otherwise; neither side holds the board lock.
+ * called from any thread unless said otherwise. Intc is called without the board lock (take_interrupt and an EOI may take it).
+ * IntcCpuOps may be called with it held (a device's MSI, a timer): they note the event, kick the vCPU and
+ * never wait; tsc and tsc_hz are called with the APIC's own lock held and take none.
  */
 #pragma once
 
@@ -26,6 +28,8 @@ typedef struct Intc {
     /* INIT (`init`) or RESET. */
     void (*reset)(void *obj, bool init);
     uint64_t (*apic_base)(void *obj);
+    /* The guest's TSC was set: a pending TSC deadline is computed anew. vCPU thread. */
+    void (*tsc_changed)(void *obj);
 } Intc;
 
 typedef struct IntcCpuOps {
