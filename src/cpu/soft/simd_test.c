@@ -10,6 +10,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "base/bits.h"
 #include "cpu/soft/access.h"
@@ -1203,7 +1204,33 @@ static void test_features(void)
 
 static void test_capacity(void)
 {
+    g_test_message("%zu of %zu bytes", stub_capacity_needed(), stub_capacity());
     g_assert_cmpuint(stub_capacity_needed(), <=, stub_capacity());
+}
+
+/* Where no memfd may be had, the area is made of single pages: more than one of them here. */
+static void test_without_memfd(void)
+{
+    static Native native;
+    if (!g_test_subprocess()) {
+        g_test_trap_subprocess(NULL, 0, G_TEST_SUBPROCESS_DEFAULT);
+        g_test_trap_assert_passed();
+        return;
+    }
+    struct rlimit none = {0, 0};
+    g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &none), ==, 0);
+    for (unsigned imm = 0; imm < 256; imm++) {
+        Encoding e = {.map = MAP_0F, .opcode = 0x70, .prefix = SIMD_66, .reg = 1, .rm = 2, .has_imm = true, .imm = imm};
+        Insn insns[2] = {{0}};
+        encode(&e);
+        decode(&e, insns);
+        g_assert_true(simd_select(MODE_TEST, &model, insns));
+        prepare_plain(&native);
+        g_assert_true(emulate(insns));
+        for (unsigned i = 0; i < 4; i++)
+            g_assert_cmphex(load_le32(cpu->s.fpu.xmm[1] + i * 4), ==,
+                            load_le32(native.before + 160 + 2 * 16 + (imm >> i * 2 & 3) * 4));
+    }
 }
 
 int main(int argc, char **argv)
@@ -1240,5 +1267,6 @@ int main(int argc, char **argv)
     g_test_add_func("/cpu/soft/x87/pending-error", test_pending_error);
     g_test_add_func("/cpu/soft/x87/environment-formats", test_environment_formats);
     g_test_add_func("/cpu/soft/stub/capacity", test_capacity);
+    g_test_add_func("/cpu/soft/stub/without-memfd", test_without_memfd);
     return g_test_run();
 }
