@@ -269,8 +269,8 @@ static CpuidValue hypervisor_leaf(const Query *q)
     if (q->leaf == HYPERVISOR_LEAF) {
         v.eax = HYPERVISOR_TSC_LEAF;
         memcpy(&v.ebx, HYPERVISOR_SIGNATURE, 4);
-        memcpy(&v.ecx, HYPERVISOR_SIGNATURE + 4, 4);
-        memcpy(&v.edx, HYPERVISOR_SIGNATURE + 8, 4);
+        memcpy(&v.ecx, &HYPERVISOR_SIGNATURE[4], 4);
+        memcpy(&v.edx, &HYPERVISOR_SIGNATURE[8], 4);
     } else if (q->leaf == HYPERVISOR_TSC_LEAF) {
         v.eax = q->model->tsc_hz / 1000;
         v.ebx = CPU_CRYSTAL_HZ / 1000; /* local APIC timer */

@@ -20,9 +20,10 @@
 
 #define KICK_SIGNAL SIGRTMIN
 /* Four pages for Intel CPUs without "unrestricted guest", below the largest firmware. */
-#define IDENTITY_MAP_ADDRESS UINT64_C(0xfeffc000)
-#define TSS_ADDRESS          0xfeffd000ul
-#define MAX_CPUID_ENTRIES    256
+#define IDENTITY_MAP_ADDRESS  UINT64_C(0xfeffc000)
+#define TSS_ADDRESS           0xfeffd000ul
+#define MAX_CPUID_ENTRIES     256
+#define MSR_ARCH_CAPABILITIES 0x10a
 
 /* ---- probing -----------------------------------------------------------------------------------
  */
@@ -119,16 +120,16 @@ static bool kvm_runs_stock_guests(char **ret_why_not)
 /* ---- CPUID
  * ---------------------------------------------------------------------------------------- */
 
-typedef struct CpuidBuffer {
-    struct kvm_cpuid2 header;
-    struct kvm_cpuid_entry2 entries[MAX_CPUID_ENTRIES];
+typedef union CpuidBuffer {
+    struct kvm_cpuid2 cpuid;
+    char space[sizeof(struct kvm_cpuid2) + MAX_CPUID_ENTRIES * sizeof(struct kvm_cpuid_entry2)];
 } CpuidBuffer;
 
 static CpuidValue find_entry(void *obj, uint32_t leaf, uint32_t subleaf)
 {
     const CpuidBuffer *buffer = obj;
-    for (uint32_t i = 0; i < buffer->header.nent; i++) {
-        const struct kvm_cpuid_entry2 *e = &buffer->entries[i];
+    for (uint32_t i = 0; i < buffer->cpuid.nent; i++) {
+        const struct kvm_cpuid_entry2 *e = &buffer->cpuid.entries[i];
         if (e->function == leaf &&
             (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || e->index == subleaf))
             return (CpuidValue){e->eax, e->ebx, e->ecx, e->edx};
@@ -144,7 +145,7 @@ static void kvm_features(bool *ret_features)
     if (fd < 0)
         return;
     g_autofree CpuidBuffer *buffer = g_new0(CpuidBuffer, 1);
-    buffer->header.nent = MAX_CPUID_ENTRIES;
+    buffer->cpuid.nent = MAX_CPUID_ENTRIES;
     if (ioctl(fd, KVM_GET_SUPPORTED_CPUID, buffer) < 0)
         return;
     cpu_features_decode(find_entry, buffer, ret_features);
@@ -190,7 +191,7 @@ static void add_leaf(CpuidBuffer *buffer, const Vcpu *vcpu, uint32_t leaf, uint3
     const uint64_t apic_enabled = 1 << 11;
     CpuidValue v =
         cpu_model_cpuid(vcpu->vm->model, vcpu->index, 0, XCR0_X87, apic_enabled, leaf, subleaf);
-    buffer->entries[buffer->header.nent++] = (struct kvm_cpuid_entry2){
+    buffer->cpuid.entries[buffer->cpuid.nent++] = (struct kvm_cpuid_entry2){
         .function = leaf,
         .index = subleaf,
         .flags = indexed ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0,
@@ -221,10 +222,7 @@ static bool set_cpuid(Vcpu *vcpu, GError **error)
 /* The kernel knows which vulnerabilities this host's CPU really has. */
 static void set_arch_capabilities(Vcpu *vcpu)
 {
-    struct {
-        struct kvm_msrs header;
-        struct kvm_msr_entry entry;
-    } msr = {.header.nmsrs = 1, .entry.index = 0x10a};
+    KvmMsr msr = kvm_msr(MSR_ARCH_CAPABILITIES, 0);
     if (cpu_has(vcpu->vm->model, CPU_ARCH_CAPABILITIES) &&
         ioctl(kvm_vm(vcpu->vm)->device_fd, KVM_GET_MSRS, &msr) == 1)
         ioctl(kvm_vcpu(vcpu)->fd, KVM_SET_MSRS, &msr);
@@ -286,11 +284,8 @@ static bool kvm_vm_init(Vm *vm, GError **error)
     if (kvm->device_fd < 0 || !create_vm(kvm, error))
         return false;
     kvm_memory_init(kvm);
-    if (kvm->slot_failed) {
-        errno = kvm->slot_errno;
-        return fail(error, "map the guest's memory");
-    }
-    return true;
+    errno = atomic_load(&kvm->slot_errno);
+    return !errno || fail(error, "map the guest's memory");
 }
 
 static void kvm_vm_clear(Vm *vm)
@@ -558,10 +553,10 @@ static void kvm_kick(Vcpu *vcpu)
         pthread_kill(cpu->thread, KICK_SIGNAL);
 }
 
-static VcpuExit run_failed(Vcpu *vcpu)
+static VcpuExit run_failed(Vcpu *vcpu, const char *what, int error)
 {
     GString *text = g_string_new(NULL);
-    g_string_printf(text, "KVM cannot run the guest: %s", g_strerror(errno));
+    g_string_printf(text, "KVM cannot %s: %s", what, g_strerror(error));
     return run_error(vcpu, text);
 }
 
@@ -571,10 +566,13 @@ static VcpuExit run_once(Vcpu *vcpu)
     if (atomic_fetch_and(&vcpu->requests, ~VCPU_REQUEST_NMI) & VCPU_REQUEST_NMI)
         ioctl(cpu->fd, KVM_NMI, 0);
     kvm_inject_extint(vcpu);
+    int slot_errno = atomic_load(&kvm_vm(vcpu->vm)->slot_errno);
+    if (slot_errno)
+        return run_failed(vcpu, "map the guest's memory", slot_errno);
     if (ioctl(cpu->fd, KVM_RUN, 0) == 0)
         return handle_exit(vcpu);
     if (errno != EINTR && errno != EAGAIN)
-        return run_failed(vcpu);
+        return run_failed(vcpu, "run the guest", errno);
     if (errno == EINTR)
         eat_kicks(cpu);
     return VCPU_EXIT_KICKED;

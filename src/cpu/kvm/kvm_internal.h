@@ -37,11 +37,10 @@ typedef struct KvmVm {
     size_t run_size; /* bytes to map of a vCPU */
     bool listening;
 
-    GMutex slots_lock; /* after exclusive sections and the board lock */
-    GArray *slots;     /* of KvmSlot; the index is KVM's slot number */
-    GHashTable *rams;  /* Ram → whether its dirty log is on */
-    bool slot_failed;  /* the kernel refused memory: reported by the next run */
-    int slot_errno;
+    GMutex slots_lock;      /* after exclusive sections and the board lock */
+    GArray *slots;          /* of KvmSlot; the index is KVM's slot number */
+    GHashTable *rams;       /* Ram → whether its dirty log is on */
+    _Atomic int slot_errno; /* the kernel refused memory: the next run reports it */
 
     GMutex routes_lock;
     struct kvm_irq_routing_msi routes[KVM_ROUTE_COUNT]; /* level-triggered messages seen */
@@ -56,6 +55,19 @@ typedef struct KvmVcpu {
     _Atomic bool thread_known;
     uint64_t exits, io, mmio, kicks, eois, extints;
 } KvmVcpu;
+
+/* One MSR for KVM_GET_MSRS and KVM_SET_MSRS. */
+typedef union KvmMsr {
+    struct kvm_msrs msrs;
+    char space[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+} KvmMsr;
+
+static inline KvmMsr kvm_msr(uint32_t index, uint64_t value)
+{
+    KvmMsr msr = {.msrs.nmsrs = 1};
+    msr.msrs.entries[0] = (struct kvm_msr_entry){.index = index, .data = value};
+    return msr;
+}
 
 static inline KvmVm *kvm_vm(const Vm *vm)
 {

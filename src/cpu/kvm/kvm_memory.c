@@ -21,10 +21,8 @@ static void set_slot(KvmVm *kvm, unsigned index)
         .memory_size = slot->size,
         .userspace_addr = slot->size ? (uintptr_t)slot->ram->host + slot->ram_offset : 0,
     };
-    if (ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) < 0) {
-        kvm->slot_failed = true;
-        kvm->slot_errno = errno;
-    }
+    if (ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
+        atomic_store(&kvm->slot_errno, errno);
 }
 
 /* ---- dirty log --------------------------------------------------------------------------------

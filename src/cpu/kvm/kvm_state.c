@@ -218,11 +218,6 @@ static const MsrRow msrs[] = {
     MSR(0xc0000103, tsc_aux, CPU_RDTSCP),
 };
 
-typedef struct MsrBuffer {
-    struct kvm_msrs header;
-    struct kvm_msr_entry entry;
-} MsrBuffer;
-
 static bool has_msr(Vcpu *vcpu, const MsrRow *row)
 {
     return row->feature < 0 || cpu_has(vcpu->vm->model, row->feature);
@@ -232,19 +227,20 @@ static bool has_msr(Vcpu *vcpu, const MsrRow *row)
 static void get_msrs(Vcpu *vcpu, CpuState *state)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(msrs); i++) {
-        MsrBuffer buffer = {.header.nmsrs = 1, .entry.index = msrs[i].index};
-        if (has_msr(vcpu, &msrs[i]) && ioctl(kvm_vcpu(vcpu)->fd, KVM_GET_MSRS, &buffer) == 1)
-            memcpy((char *)state + msrs[i].offset, &buffer.entry.data, 8);
+        KvmMsr msr = kvm_msr(msrs[i].index, 0);
+        if (has_msr(vcpu, &msrs[i]) && ioctl(kvm_vcpu(vcpu)->fd, KVM_GET_MSRS, &msr) == 1)
+            memcpy((char *)state + msrs[i].offset, &msr.msrs.entries[0].data, 8);
     }
 }
 
 static void set_msrs(Vcpu *vcpu, const CpuState *state)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(msrs); i++) {
-        MsrBuffer buffer = {.header.nmsrs = 1, .entry.index = msrs[i].index};
-        memcpy(&buffer.entry.data, (const char *)state + msrs[i].offset, 8);
+        uint64_t value;
+        memcpy(&value, (const char *)state + msrs[i].offset, 8);
+        KvmMsr msr = kvm_msr(msrs[i].index, value);
         if (has_msr(vcpu, &msrs[i]))
-            ioctl(kvm_vcpu(vcpu)->fd, KVM_SET_MSRS, &buffer);
+            ioctl(kvm_vcpu(vcpu)->fd, KVM_SET_MSRS, &msr);
     }
 }
 
@@ -356,9 +352,7 @@ void kvm_reset_apic(Vcpu *vcpu)
     static const uint16_t lvt[] = {0x320, 0x330, 0x340, 0x350, 0x360, 0x370};
     const uint32_t masked = 1u << 16;
     int fd = kvm_vcpu(vcpu)->fd;
-    MsrBuffer base = {
-        .header.nmsrs = 1,
-        .entry = {.index = MSR_APIC_BASE, .data = 0xfee00800 | (vcpu->index ? 0 : 1 << 8)}};
+    KvmMsr base = kvm_msr(MSR_APIC_BASE, 0xfee00800 | (vcpu->index ? 0 : 1 << 8));
     struct kvm_lapic_state old = {0}, new = {0};
     ioctl(fd, KVM_SET_MSRS, &base);
     ioctl(fd, KVM_GET_LAPIC, &old);

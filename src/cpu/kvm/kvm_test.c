@@ -454,7 +454,12 @@ static void test_state_round_trip_kvm(void)
     vcpu_get_state(m->vm->vcpus[0], &back);
     g_assert_cmpmem(back.gpr, sizeof(back.gpr), state.gpr, sizeof(state.gpr));
     g_assert_cmpmem(back.fpu.xmm, sizeof(back.fpu.xmm), state.fpu.xmm, sizeof(state.fpu.xmm));
-    g_assert_cmpmem(back.seg, sizeof(back.seg), state.seg, sizeof(state.seg));
+    for (int i = 0; i < SEG_COUNT; i++) {
+        g_assert_cmphex(back.seg[i].selector, ==, state.seg[i].selector);
+        g_assert_cmphex(back.seg[i].attributes, ==, state.seg[i].attributes);
+        g_assert_cmphex(back.seg[i].limit, ==, state.seg[i].limit);
+        g_assert_cmphex(back.seg[i].base, ==, state.seg[i].base);
+    }
     g_assert_cmphex(back.fpu.mxcsr, ==, state.fpu.mxcsr);
     g_assert_cmphex(back.dr[2], ==, state.dr[2]);
     g_assert_cmphex(back.cr2, ==, state.cr2);

@@ -227,6 +227,12 @@ static void interp_set_a20(Vcpu *vcpu, bool on)
     cpu_state_loaded(cpu);
 }
 
+/* The local APIC's timer asks from other threads; the offset changes only when the guest writes its TSC. */
+static uint64_t interp_tsc(Vcpu *vcpu)
+{
+    return cpu_tsc(vcpu->engine_data);
+}
+
 static char *interp_stats(Vcpu *vcpu)
 {
     const SoftCpu *cpu = vcpu->engine_data;
@@ -251,5 +257,6 @@ const Engine engine_interp = {
     .get_state = interp_get_state,
     .set_state = interp_set_state,
     .set_a20 = interp_set_a20,
+    .tsc = interp_tsc,
     .stats = interp_stats,
 };
