@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Decoded blocks and the ways from one to the next. Private to interp.c, block.c and ops_branch.c.
+ * Decoded blocks and the ways from one to the next. For the loop, branches, strings and faults alone.
  *
  *   jump table   linear RIP and mode → block; valid for one generation of the linear mapping
  *   links        in a direct branch: the target's block, when it lies on the same page (so no mapping is involved)

@@ -10,6 +10,7 @@
  *
  * Source: SDM 3A chapter 6, 3B chapter 17.
  */
+#include "cpu/soft/block.h"
 #include "cpu/soft/system.h"
 
 #include "base/bits.h"
@@ -48,6 +49,7 @@ static void __attribute__((noreturn, cold)) raise_fault(SoftCpu *cpu, int vector
 {
     if (cpu->insn) {
         cpu->s.rip = INSN_RIP(cpu, cpu->insn);
+        block_uncount(cpu, cpu->insn);
         cpu->insn = NULL;
     }
     if (cpu->delivering) {

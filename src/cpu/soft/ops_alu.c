@@ -205,49 +205,78 @@ MULTIPLY(imul, 64, uint64_t, "q")
 MULTIPLY_BYTE(mul)
 MULTIPLY_BYTE(imul)
 
-/* Quotients that do not fit are #DE, so the host's instruction is only reached with ones that do. */
-#define DIVIDE(bits, type, stype, wide, swide)                                                     \
+/* Quotients that do not fit are #DE, so the host's instruction is only reached with ones that do. It gives the flags, too. */
+#define DIVIDE_NATIVE(op, bits, type, suffix)                                                      \
+    static inline void op##_native##bits(SoftCpu *cpu, type value)                                 \
+    {                                                                                              \
+        type low = reg_read##bits(cpu, GPR_RAX), high = reg_read##bits(cpu, GPR_RDX);              \
+        uint64_t flags;                                                                            \
+        asm("mov %q[low], %[flags]\n\t"                                                            \
+            "mov %[old], %%eax\n\t" FLAGS_IN                                                       \
+            "mov %[flags], %q[low]\n\t" #op suffix " %[value]\n\t"                                 \
+            "mov %q[low], %[flags]" FLAGS_OUT "\n\t"                                               \
+            "xchg %[flags], %q[low]"                                                               \
+            : [low] "+&a"(low), [high] "+&d"(high), [flags] "=&r"(flags)                           \
+            : [value] "r"(value), [old] "r"(cpu->flags) : "cc");                                   \
+        cpu->flags = flags;                                                                        \
+        reg_write##bits(cpu, GPR_RAX, low);                                                        \
+        reg_write##bits(cpu, GPR_RDX, high);                                                       \
+    }
+#define DIVIDE(bits, type, stype, wide, swide, suffix)                                             \
+    DIVIDE_NATIVE(div, bits, type, suffix)                                                         \
+    DIVIDE_NATIVE(idiv, bits, type, suffix)                                                        \
     static inline void div_pair##bits(SoftCpu *cpu, const Insn *insn, type value)                  \
     {                                                                                              \
-        wide dividend = (wide)reg_read##bits(cpu, GPR_RDX) << bits | reg_read##bits(cpu, GPR_RAX); \
-        if (!value || (type)(dividend >> bits) >= value)                                           \
+        if (reg_read##bits(cpu, GPR_RDX) >= value)                                                 \
             INSN_RAISE(cpu, insn, EXC_DE);                                                         \
-        reg_write##bits(cpu, GPR_RAX, dividend / value);                                           \
-        reg_write##bits(cpu, GPR_RDX, dividend % value);                                           \
+        div_native##bits(cpu, value);                                                              \
     }                                                                                              \
     static inline void idiv_pair##bits(SoftCpu *cpu, const Insn *insn, type value)                 \
     {                                                                                              \
-        swide dividend =                                                                           \
-            (swide)((wide)reg_read##bits(cpu, GPR_RDX) << bits | reg_read##bits(cpu, GPR_RAX));    \
-        swide divisor = (stype)value;                                                              \
-        /* The most negative dividend by -1 would trap in the host as well. */                     \
-        if (!divisor || (divisor == -1 && dividend == (swide)((wide)1 << (2 * bits - 1))))         \
+        wide dividend = (wide)reg_read##bits(cpu, GPR_RDX) << bits | reg_read##bits(cpu, GPR_RAX); \
+        bool negative = (swide)dividend < 0, opposite = negative != ((stype)value < 0);            \
+        wide magnitude = negative ? -dividend : dividend;                                          \
+        type divisor = (stype)value < 0 ? -value : value;                                          \
+        /* The quotient is at most 2^(bits-1) - 1, or 2^(bits-1) when negative. */                 \
+        wide limit = (wide)divisor * (((type)1 << (bits - 1)) + opposite);                         \
+        if (!value || magnitude >= limit)                                                          \
             INSN_RAISE(cpu, insn, EXC_DE);                                                         \
-        swide quotient = dividend / divisor;                                                       \
-        if (quotient != (stype)quotient)                                                           \
-            INSN_RAISE(cpu, insn, EXC_DE);                                                         \
-        reg_write##bits(cpu, GPR_RAX, quotient);                                                   \
-        reg_write##bits(cpu, GPR_RDX, dividend % divisor);                                         \
+        idiv_native##bits(cpu, value);                                                             \
     }                                                                                              \
     SOURCE_HANDLERS(div, bits, type, div_pair##bits(cpu, insn, value))                             \
     SOURCE_HANDLERS(idiv, bits, type, idiv_pair##bits(cpu, insn, value))
-DIVIDE(16, uint16_t, int16_t, uint32_t, int32_t)
-DIVIDE(32, uint32_t, int32_t, uint64_t, int64_t)
-DIVIDE(64, uint64_t, int64_t, unsigned __int128, __int128)
+DIVIDE(16, uint16_t, int16_t, uint32_t, int32_t, "w")
+DIVIDE(32, uint32_t, int32_t, uint64_t, int64_t, "l")
+DIVIDE(64, uint64_t, int64_t, unsigned __int128, __int128, "q")
 
+#define DIVIDE_BYTE(op)                                                                            \
+    static inline void op##_native_byte(SoftCpu *cpu, uint8_t value)                               \
+    {                                                                                              \
+        uint64_t ax = reg_read16(cpu, GPR_RAX), flags;                                             \
+        asm("mov %[ax], %[flags]\n\t"                                                              \
+            "mov %[old], %%eax\n\t" FLAGS_IN                                                       \
+            "mov %[flags], %[ax]\n\t" #op "b %[value]\n\t"                                         \
+            "mov %[ax], %[flags]" FLAGS_OUT "\n\t"                                                 \
+            "xchg %[flags], %[ax]"                                                                 \
+            : [ax] "+&a"(ax), [flags] "=&r"(flags)                                                 \
+            : [value] "r"(value), [old] "r"(cpu->flags) : "cc");                                   \
+        cpu->flags = flags;                                                                        \
+        reg_write16(cpu, GPR_RAX, ax);                                                             \
+    }
+DIVIDE_BYTE(div)
+DIVIDE_BYTE(idiv)
 static inline void div_byte(SoftCpu *cpu, const Insn *insn, uint8_t value)
 {
-    uint16_t ax = reg_read16(cpu, GPR_RAX);
-    if (!value || ax / value > UINT8_MAX)
+    if (!value || reg_read16(cpu, GPR_RAX) / value > UINT8_MAX)
         INSN_RAISE(cpu, insn, EXC_DE);
-    reg_write16(cpu, GPR_RAX, (ax % value) << 8 | ax / value);
+    div_native_byte(cpu, value);
 }
 static inline void idiv_byte(SoftCpu *cpu, const Insn *insn, uint8_t value)
 {
     int ax = (int16_t)reg_read16(cpu, GPR_RAX), divisor = (int8_t)value;
     if (!divisor || ax / divisor != (int8_t)(ax / divisor))
         INSN_RAISE(cpu, insn, EXC_DE);
-    reg_write16(cpu, GPR_RAX, (uint8_t)(ax % divisor) << 8 | (uint8_t)(ax / divisor));
+    idiv_native_byte(cpu, value);
 }
 SOURCE_HANDLERS(div, 8, uint8_t, div_byte(cpu, insn, value))
 SOURCE_HANDLERS(idiv, 8, uint8_t, idiv_byte(cpu, insn, value))

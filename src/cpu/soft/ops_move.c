@@ -63,7 +63,8 @@ EXTEND_ALL(movsx16, 16, int16_t)
 EXTEND(movsxd, 32, int32_t, 64)
 EXTEND(movsxd, 32, int32_t, 32)
 /* With an operand of 16 bits MOVSXD reads only 16. */
-const OpForms op_movsxd = { { NULL, mov_rr16, movsxd_r32, movsxd_r64 },
+HANDLER(movsxd_r16, reg_write16(cpu, insn->reg, reg_read16(cpu, insn->rm)))
+const OpForms op_movsxd = { { NULL, movsxd_r16, movsxd_r32, movsxd_r64 },
                             { NULL, mov_rm16, movsxd_m32, movsxd_m64 } };
 
 HANDLER(lea16, reg_write16(cpu, insn->reg, insn_ea(cpu, insn)))

@@ -318,17 +318,31 @@ static void mmx_empty(SoftCpu *cpu, const Insn *insn)
 
 /* ---- moves ---------------------------------------------------------------------------------- */
 
-/* Loads zero the rest of the register (of YMM when VEX). */
+/*
+ * The low `size` bytes from `from`, the rest zero; `vex`: the upper half of YMM, too, from `high` if not NULL. Parts
+ * are as wide as they were probably written, or the load could not be forwarded from the store.
+ */
+static ALWAYS_INLINE void move_put(uint8_t *to, const uint8_t *from, unsigned size, bool vex, const uint8_t *high)
+{
+    uint64_t low = 0;
+    if (size >= 16) {
+        memmove(to, from, 16);
+    } else {
+        memcpy(&low, from, size);
+        memcpy(to, &low, 8);
+        memset(to + 8, 0, 8);
+    }
+    if (vex && high)
+        memmove(to + HIGH_OFFSET, high, 16);
+    else if (vex)
+        zero_high(to);
+}
+
 #define MOVE_LOAD(name, size, align_mask, vex)                                                   \
     static void name(SoftCpu *cpu, const Insn *insn)                                             \
     {                                                                                            \
         const uint8_t *from = load_operand(cpu, insn, size, align_mask);                         \
-        uint8_t *to = slot(cpu, insn, SLOT_DST);                                                 \
-        uint8_t value[32] __attribute__((aligned(32))) = {0};                                    \
-        memcpy(value, from, size);                                                               \
-        memcpy(to, value, 16);                                                                   \
-        if (vex)                                                                                 \
-            memcpy(to + HIGH_OFFSET, value + 16, 16);                                            \
+        move_put(slot(cpu, insn, SLOT_DST), from, size, vex, size == 32 ? from + 16 : NULL);     \
         INSN_NEXT(cpu, insn);                                                                    \
     }
 MOVE_LOAD(move_load4, 4, 0, false)
@@ -346,11 +360,12 @@ MOVE_LOAD(move_load32_aligned_vex, 32, 31, true)
     static void name(SoftCpu *cpu, const Insn *insn)                                             \
     {                                                                                            \
         const uint8_t *from = slot(cpu, insn, SLOT_A);                                           \
-        uint8_t value[32] __attribute__((aligned(32)));                                          \
-        memcpy(value, from, MIN(size, 16));                                                      \
-        if (size == 32)                                                                          \
-            memcpy(value + 16, from + HIGH_OFFSET, 16);                                          \
-        store_bytes(cpu, insn, value, size, align_mask);                                         \
+        if (size == 32) {                                                                        \
+            memcpy(cpu->bounce, from, 16);                                                       \
+            memcpy(cpu->bounce + 16, from + HIGH_OFFSET, 16);                                    \
+            from = cpu->bounce;                                                                  \
+        }                                                                                        \
+        store_bytes(cpu, insn, from, size, align_mask);                                          \
         INSN_NEXT(cpu, insn);                                                                    \
     }
 MOVE_STORE(move_store4, 4, 0)
@@ -360,19 +375,12 @@ MOVE_STORE(move_store16_aligned, 16, 15)
 MOVE_STORE(move_store32, 32, 0)
 MOVE_STORE(move_store32_aligned, 32, 31)
 
-/* Between registers: `size` bytes of b, the rest of XMM zero. */
+/* Between registers: `size` bytes of b, the rest zero. */
 #define MOVE_REGISTER(name, size, vex)                                                           \
     static void name(SoftCpu *cpu, const Insn *insn)                                             \
     {                                                                                            \
-        uint8_t *to = slot(cpu, insn, SLOT_DST);                                                 \
         const uint8_t *from = slot(cpu, insn, SLOT_B);                                           \
-        uint8_t value[32] __attribute__((aligned(32))) = {0};                                    \
-        memcpy(value, from, MIN(size, 16));                                                      \
-        if (size == 32)                                                                          \
-            memcpy(value + 16, from + HIGH_OFFSET, 16);                                          \
-        memcpy(to, value, 16);                                                                   \
-        if (vex)                                                                                 \
-            memcpy(to + HIGH_OFFSET, value + 16, 16);                                            \
+        move_put(slot(cpu, insn, SLOT_DST), from, size, vex, size == 32 ? from + HIGH_OFFSET : NULL); \
         INSN_NEXT(cpu, insn);                                                                    \
     }
 MOVE_REGISTER(move4, 4, false)
@@ -388,10 +396,12 @@ MOVE_REGISTER(move32_vex, 32, true)
     static void name(SoftCpu *cpu, const Insn *insn)                                             \
     {                                                                                            \
         uint8_t *to = slot(cpu, insn, SLOT_DST);                                                 \
-        uint8_t value[16] __attribute__((aligned(16)));                                          \
-        memcpy(value, slot(cpu, insn, SLOT_A), 16);                                              \
-        memcpy(value, slot(cpu, insn, SLOT_B), size);                                            \
-        memcpy(to, value, 16);                                                                   \
+        uint64_t low, high;                                                                      \
+        memcpy(&low, slot(cpu, insn, SLOT_A), 8);                                                \
+        memcpy(&high, (uint8_t *)slot(cpu, insn, SLOT_A) + 8, 8);                                \
+        memcpy(&low, slot(cpu, insn, SLOT_B), size);                                             \
+        memcpy(to, &low, 8);                                                                     \
+        memcpy(to + 8, &high, 8);                                                                \
         if (vex)                                                                                 \
             zero_high(to);                                                                       \
         INSN_NEXT(cpu, insn);                                                                    \

@@ -109,19 +109,30 @@ bool x87_error_waits(SoftCpu *cpu, const Insn *insn)
     return true;
 }
 
+/*
+ * Handlers are made of bodies that return whether to go on to the next instruction: the body's locals are gone by then, so
+ * that going on can be a tail call.
+ */
 #define X87_WAIT(cpu, insn)                                                                   \
     do {                                                                                      \
         if (UNLIKELY((cpu)->s.fpu.fsw & FSW_ES) && x87_error_waits(cpu, insn))                \
-            return;                                                                           \
+            return false;                                                                     \
     } while (0)
+#define X87_HANDLER(name, body)                                                               \
+    static void name(SoftCpu *cpu, const Insn *insn)                                          \
+    {                                                                                         \
+        if (LIKELY(body))                                                                     \
+            INSN_NEXT(cpu, insn);                                                             \
+    }
 
-/* All but control instructions leave their address and opcode. */
+/* All but control instructions leave their address and opcode: offsets in the segments, linear in real and virtual-8086 mode. */
 static ALWAYS_INLINE void set_pointers(SoftCpu *cpu, const Insn *insn)
 {
-    cpu->s.fpu.fip = INSN_RIP(cpu, insn);
+    bool linear = !(cpu->mode & MODE_PROTECTED);
+    cpu->s.fpu.fip = INSN_RIP(cpu, insn) + (UNLIKELY(linear) ? cpu->seg_base[SEG_CS] : 0);
     cpu->s.fpu.fop = (insn->opcode & 7) << 8 | insn->modrm;
     if (insn->flags & INSN_MEMORY)
-        cpu->s.fpu.fdp = insn_ea(cpu, insn);
+        cpu->s.fpu.fdp = insn_ea(cpu, insn) + (UNLIKELY(linear) ? cpu->seg_base[insn->segment] : 0);
 }
 
 /* ---- memory operands -------------------------------------------------------------------------- */
@@ -259,12 +270,13 @@ static void __attribute__((noinline)) run_exact(SoftCpu *cpu, const Insn *insn)
     set_pointers(cpu, insn);
 }
 
-static void x87_exact(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool x87_exact_body(SoftCpu *cpu, const Insn *insn)
 {
     X87_WAIT(cpu, insn);
     run_exact(cpu, insn);
-    INSN_NEXT(cpu, insn);
+    return true;
 }
+X87_HANDLER(x87_exact, x87_exact_body(cpu, insn))
 
 /* ---- the fast way ----------------------------------------------------------------------------- */
 
@@ -351,14 +363,10 @@ static ALWAYS_INLINE unsigned rm_sti(const Insn *insn)
 
 #define FAST_FN(insn) ((FastFn)(uintptr_t)(insn)->imm)
 /* Goes on at the exact way. */
-#define X87_EXACT(cpu, insn)        \
-    do {                            \
-        run_exact(cpu, insn);       \
-        INSN_NEXT(cpu, insn);       \
-    } while (0)
+#define X87_EXACT(cpu, insn) return run_exact(cpu, insn), true
 
 /* Handlers of one shape each; `pops` and `dst_sti` are constants. */
-static ALWAYS_INLINE void arithmetic(SoftCpu *cpu, const Insn *insn, bool dst_sti, unsigned pops)
+static ALWAYS_INLINE bool arithmetic(SoftCpu *cpu, const Insn *insn, bool dst_sti, unsigned pops)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -371,25 +379,14 @@ static ALWAYS_INLINE void arithmetic(SoftCpu *cpu, const Insn *insn, bool dst_st
     if (pops)
         pop(fpu);
     set_pointers(cpu, insn);
-    INSN_NEXT(cpu, insn);
+    return true;
 }
 
-static void arithmetic_st0(SoftCpu *cpu, const Insn *insn)
-{
-    arithmetic(cpu, insn, false, 0);
-}
+X87_HANDLER(arithmetic_st0, arithmetic(cpu, insn, false, 0))
+X87_HANDLER(arithmetic_sti, arithmetic(cpu, insn, true, 0))
+X87_HANDLER(arithmetic_pop, arithmetic(cpu, insn, true, 1))
 
-static void arithmetic_sti(SoftCpu *cpu, const Insn *insn)
-{
-    arithmetic(cpu, insn, true, 0);
-}
-
-static void arithmetic_pop(SoftCpu *cpu, const Insn *insn)
-{
-    arithmetic(cpu, insn, true, 1);
-}
-
-static void arithmetic_memory(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool arithmetic_memory_body(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -399,10 +396,11 @@ static void arithmetic_memory(SoftCpu *cpu, const Insn *insn)
         X87_EXACT(cpu, insn);
     memcpy(st(fpu, 0), result, 10);
     set_pointers(cpu, insn);
-    INSN_NEXT(cpu, insn);
+    return true;
 }
+X87_HANDLER(arithmetic_memory, arithmetic_memory_body(cpu, insn))
 
-static ALWAYS_INLINE void compare(SoftCpu *cpu, const Insn *insn, unsigned pops)
+static ALWAYS_INLINE bool compare(SoftCpu *cpu, const Insn *insn, unsigned pops)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -414,26 +412,15 @@ static ALWAYS_INLINE void compare(SoftCpu *cpu, const Insn *insn, unsigned pops)
     for (unsigned n = 0; n < pops; n++)
         pop(fpu);
     set_pointers(cpu, insn);
-    INSN_NEXT(cpu, insn);
+    return true;
 }
 
-static void compare_keep(SoftCpu *cpu, const Insn *insn)
-{
-    compare(cpu, insn, 0);
-}
-
-static void compare_pop(SoftCpu *cpu, const Insn *insn)
-{
-    compare(cpu, insn, 1);
-}
-
-static void compare_pop2(SoftCpu *cpu, const Insn *insn)
-{
-    compare(cpu, insn, 2);
-}
+X87_HANDLER(compare_keep, compare(cpu, insn, 0))
+X87_HANDLER(compare_pop, compare(cpu, insn, 1))
+X87_HANDLER(compare_pop2, compare(cpu, insn, 2))
 
 /* FCOMI's answer in EFLAGS follows from FCOM's in C3, C2, C0: ZF, PF, CF. */
-static ALWAYS_INLINE void compare_eflags(SoftCpu *cpu, const Insn *insn, bool pops)
+static ALWAYS_INLINE bool compare_eflags(SoftCpu *cpu, const Insn *insn, bool pops)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -448,20 +435,13 @@ static ALWAYS_INLINE void compare_eflags(SoftCpu *cpu, const Insn *insn, bool po
     if (pops)
         pop(fpu);
     set_pointers(cpu, insn);
-    INSN_NEXT(cpu, insn);
+    return true;
 }
 
-static void compare_eflags_keep(SoftCpu *cpu, const Insn *insn)
-{
-    compare_eflags(cpu, insn, false);
-}
+X87_HANDLER(compare_eflags_keep, compare_eflags(cpu, insn, false))
+X87_HANDLER(compare_eflags_pop, compare_eflags(cpu, insn, true))
 
-static void compare_eflags_pop(SoftCpu *cpu, const Insn *insn)
-{
-    compare_eflags(cpu, insn, true);
-}
-
-static ALWAYS_INLINE void compare_memory(SoftCpu *cpu, const Insn *insn, bool pops)
+static ALWAYS_INLINE bool compare_memory(SoftCpu *cpu, const Insn *insn, bool pops)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -473,20 +453,13 @@ static ALWAYS_INLINE void compare_memory(SoftCpu *cpu, const Insn *insn, bool po
     if (pops)
         pop(fpu);
     set_pointers(cpu, insn);
-    INSN_NEXT(cpu, insn);
+    return true;
 }
 
-static void compare_memory_keep(SoftCpu *cpu, const Insn *insn)
-{
-    compare_memory(cpu, insn, false);
-}
+X87_HANDLER(compare_memory_keep, compare_memory(cpu, insn, false))
+X87_HANDLER(compare_memory_pop, compare_memory(cpu, insn, true))
 
-static void compare_memory_pop(SoftCpu *cpu, const Insn *insn)
-{
-    compare_memory(cpu, insn, true);
-}
-
-static void unary(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool unary_body(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -495,10 +468,11 @@ static void unary(SoftCpu *cpu, const Insn *insn)
         X87_EXACT(cpu, insn);
     memcpy(st(fpu, 0), result, 10);
     set_pointers(cpu, insn);
-    INSN_NEXT(cpu, insn);
+    return true;
 }
+X87_HANDLER(unary, unary_body(cpu, insn))
 
-static void load(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool load_body(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -508,10 +482,11 @@ static void load(SoftCpu *cpu, const Insn *insn)
         X87_EXACT(cpu, insn);
     push(fpu, result);
     set_pointers(cpu, insn);
-    INSN_NEXT(cpu, insn);
+    return true;
 }
+X87_HANDLER(load, load_body(cpu, insn))
 
-static void load_m80(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool load_m80_body(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -522,10 +497,11 @@ static void load_m80(SoftCpu *cpu, const Insn *insn)
     fpu->fsw &= ~FSW_C1;
     push(fpu, operand);
     set_pointers(cpu, insn);
-    INSN_NEXT(cpu, insn);
+    return true;
 }
+X87_HANDLER(load_m80, load_m80_body(cpu, insn))
 
-static void load_sti(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool load_sti_body(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -534,10 +510,11 @@ static void load_sti(SoftCpu *cpu, const Insn *insn)
     fpu->fsw &= ~FSW_C1;
     push(fpu, st(fpu, rm_sti(insn)));
     set_pointers(cpu, insn);
-    INSN_NEXT(cpu, insn);
+    return true;
 }
+X87_HANDLER(load_sti, load_sti_body(cpu, insn))
 
-static ALWAYS_INLINE void load_constant(SoftCpu *cpu, const Insn *insn, uint64_t mantissa, uint16_t exponent)
+static ALWAYS_INLINE bool load_constant(SoftCpu *cpu, const Insn *insn, uint64_t mantissa, uint16_t exponent)
 {
     FpuState *fpu = &cpu->s.fpu;
     uint8_t value[10];
@@ -549,20 +526,13 @@ static ALWAYS_INLINE void load_constant(SoftCpu *cpu, const Insn *insn, uint64_t
     fpu->fsw &= ~FSW_C1;
     push(fpu, value);
     set_pointers(cpu, insn);
-    INSN_NEXT(cpu, insn);
+    return true;
 }
 
-static void load_one(SoftCpu *cpu, const Insn *insn)
-{
-    load_constant(cpu, insn, UINT64_C(1) << 63, 0x3fff);
-}
+X87_HANDLER(load_one, load_constant(cpu, insn, UINT64_C(1) << 63, 0x3fff))
+X87_HANDLER(load_zero, load_constant(cpu, insn, 0, 0))
 
-static void load_zero(SoftCpu *cpu, const Insn *insn)
-{
-    load_constant(cpu, insn, 0, 0);
-}
-
-static ALWAYS_INLINE void store(SoftCpu *cpu, const Insn *insn, bool pops)
+static ALWAYS_INLINE bool store(SoftCpu *cpu, const Insn *insn, bool pops)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -577,20 +547,13 @@ static ALWAYS_INLINE void store(SoftCpu *cpu, const Insn *insn, bool pops)
     if (pops)
         pop(fpu);
     set_pointers(cpu, insn);
-    INSN_NEXT(cpu, insn);
+    return true;
 }
 
-static void store_keep(SoftCpu *cpu, const Insn *insn)
-{
-    store(cpu, insn, false);
-}
+X87_HANDLER(store_keep, store(cpu, insn, false))
+X87_HANDLER(store_pop, store(cpu, insn, true))
 
-static void store_pop(SoftCpu *cpu, const Insn *insn)
-{
-    store(cpu, insn, true);
-}
-
-static void store_pop_m80(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool store_pop_m80_body(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -600,10 +563,11 @@ static void store_pop_m80(SoftCpu *cpu, const Insn *insn)
     fpu->fsw &= ~FSW_C1;
     pop(fpu);
     set_pointers(cpu, insn);
-    INSN_NEXT(cpu, insn);
+    return true;
 }
+X87_HANDLER(store_pop_m80, store_pop_m80_body(cpu, insn))
 
-static ALWAYS_INLINE void store_sti(SoftCpu *cpu, const Insn *insn, bool pops)
+static ALWAYS_INLINE bool store_sti(SoftCpu *cpu, const Insn *insn, bool pops)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -616,20 +580,13 @@ static ALWAYS_INLINE void store_sti(SoftCpu *cpu, const Insn *insn, bool pops)
     if (pops)
         pop(fpu);
     set_pointers(cpu, insn);
-    INSN_NEXT(cpu, insn);
+    return true;
 }
 
-static void store_sti_keep(SoftCpu *cpu, const Insn *insn)
-{
-    store_sti(cpu, insn, false);
-}
+X87_HANDLER(store_sti_keep, store_sti(cpu, insn, false))
+X87_HANDLER(store_sti_pop, store_sti(cpu, insn, true))
 
-static void store_sti_pop(SoftCpu *cpu, const Insn *insn)
-{
-    store_sti(cpu, insn, true);
-}
-
-static void exchange(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool exchange_body(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -641,11 +598,28 @@ static void exchange(SoftCpu *cpu, const Insn *insn)
     memcpy(b, old, 10);
     fpu->fsw &= ~FSW_C1;
     set_pointers(cpu, insn);
-    INSN_NEXT(cpu, insn);
+    return true;
 }
+X87_HANDLER(exchange, exchange_body(cpu, insn))
+
+/* FCMOVcc: B E BE U by ModRM.reg, DB: the opposite. */
+static ALWAYS_INLINE bool move_if_body(SoftCpu *cpu, const Insn *insn)
+{
+    static const uint16_t conditions[4] = {FSW_C0, FSW_C3, FSW_C0 | FSW_C3, FSW_C2}; /* places of CF, ZF, PF in flags */
+    FpuState *fpu = &cpu->s.fpu;
+    X87_WAIT(cpu, insn);
+    if (UNLIKELY(!st_used(fpu, 0) || !st_used(fpu, rm_sti(insn))))
+        X87_EXACT(cpu, insn);
+    bool holds = cpu->flags & conditions[insn_modrm_reg(insn)];
+    if (holds == (insn->opcode == 0xda))
+        memmove(st(fpu, 0), st(fpu, rm_sti(insn)), 10);
+    set_pointers(cpu, insn);
+    return true;
+}
+X87_HANDLER(move_if, move_if_body(cpu, insn))
 
 /* FCHS, FABS */
-static void change_sign(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool change_sign_body(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -655,41 +629,47 @@ static void change_sign(SoftCpu *cpu, const Insn *insn)
     *sign = insn->modrm == 0xe0 ? *sign ^ 0x80 : *sign & 0x7f;
     fpu->fsw &= ~FSW_C1;
     set_pointers(cpu, insn);
-    INSN_NEXT(cpu, insn);
+    return true;
 }
+X87_HANDLER(change_sign, change_sign_body(cpu, insn))
 
 /* ---- control -------------------------------------------------------------------------------- */
 
-static void control_fldcw(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool control_fldcw_body(SoftCpu *cpu, const Insn *insn)
 {
     X87_WAIT(cpu, insn);
     x87_set_control(cpu, mem_read16(cpu, insn, insn_linear(cpu, insn, 2, MMU_READ)));
-    INSN_NEXT(cpu, insn);
+    return true;
 }
+X87_HANDLER(control_fldcw, control_fldcw_body(cpu, insn))
 
-static void control_fnstcw(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool control_fnstcw_body(SoftCpu *cpu, const Insn *insn)
 {
     mem_write16(cpu, insn, insn_linear(cpu, insn, 2, MMU_WRITE), cpu->s.fpu.fcw);
-    INSN_NEXT(cpu, insn);
+    return true;
 }
+X87_HANDLER(control_fnstcw, control_fnstcw_body(cpu, insn))
 
-static void control_fnstsw(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool control_fnstsw_body(SoftCpu *cpu, const Insn *insn)
 {
     mem_write16(cpu, insn, insn_linear(cpu, insn, 2, MMU_WRITE), cpu->s.fpu.fsw);
-    INSN_NEXT(cpu, insn);
+    return true;
 }
+X87_HANDLER(control_fnstsw, control_fnstsw_body(cpu, insn))
 
-static void control_fnstsw_ax(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool control_fnstsw_ax_body(SoftCpu *cpu, const Insn *insn)
 {
     cpu->s.gpr[GPR_RAX] = (cpu->s.gpr[GPR_RAX] & ~UINT64_C(0xffff)) | cpu->s.fpu.fsw;
-    INSN_NEXT(cpu, insn);
+    return true;
 }
+X87_HANDLER(control_fnstsw_ax, control_fnstsw_ax_body(cpu, insn))
 
-static void control_fnclex(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool control_fnclex_body(SoftCpu *cpu, const Insn *insn)
 {
     cpu->s.fpu.fsw &= FSW_CONDITION | FSW_TOP;
-    INSN_NEXT(cpu, insn);
+    return true;
 }
+X87_HANDLER(control_fnclex, control_fnclex_body(cpu, insn))
 
 static void initialize(FpuState *fpu)
 {
@@ -700,11 +680,12 @@ static void initialize(FpuState *fpu)
     fpu->fip = fpu->fdp = 0;
 }
 
-static void control_fninit(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool control_fninit_body(SoftCpu *cpu, const Insn *insn)
 {
     initialize(&cpu->s.fpu);
-    INSN_NEXT(cpu, insn);
+    return true;
 }
+X87_HANDLER(control_fninit, control_fninit_body(cpu, insn))
 
 /* FENI, FDISI, FSETPM of older coprocessors. */
 static void control_nothing(SoftCpu *cpu, const Insn *insn)
@@ -712,13 +693,14 @@ static void control_nothing(SoftCpu *cpu, const Insn *insn)
     INSN_NEXT(cpu, insn);
 }
 
-static void control_fwait(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool control_fwait_body(SoftCpu *cpu, const Insn *insn)
 {
     if ((cpu->s.cr0 & (CR0_MP | CR0_TS)) == (CR0_MP | CR0_TS))
         INSN_RAISE(cpu, insn, EXC_NM);
     X87_WAIT(cpu, insn);
-    INSN_NEXT(cpu, insn);
+    return true;
 }
+X87_HANDLER(control_fwait, control_fwait_body(cpu, insn))
 
 /*
  * The environment in its four formats (SDM 1 figures 8-9 to 8-12); selectors are 0.
@@ -788,25 +770,27 @@ static void environment_get(SoftCpu *cpu, const Insn *insn, const uint8_t *image
     x87_set_control(cpu, load_le16(image));
 }
 
-static void control_fnstenv(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool control_fnstenv_body(SoftCpu *cpu, const Insn *insn)
 {
     uint8_t image[28];
     environment_put(cpu, insn, image);
     store_bytes(cpu, insn, image, environment_size(insn));
     x87_set_control(cpu, cpu->s.fpu.fcw | FCW_MASKS);
-    INSN_NEXT(cpu, insn);
+    return true;
 }
+X87_HANDLER(control_fnstenv, control_fnstenv_body(cpu, insn))
 
-static void control_fldenv(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool control_fldenv_body(SoftCpu *cpu, const Insn *insn)
 {
     uint8_t image[28];
     X87_WAIT(cpu, insn);
     load_bytes(cpu, insn, image, environment_size(insn));
     environment_get(cpu, insn, image);
-    INSN_NEXT(cpu, insn);
+    return true;
 }
+X87_HANDLER(control_fldenv, control_fldenv_body(cpu, insn))
 
-static void control_fnsave(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool control_fnsave_body(SoftCpu *cpu, const Insn *insn)
 {
     uint8_t image[108];
     unsigned head = environment_size(insn);
@@ -815,10 +799,11 @@ static void control_fnsave(SoftCpu *cpu, const Insn *insn)
         memcpy(image + head + i * 10, st(&cpu->s.fpu, i), 10);
     store_bytes(cpu, insn, image, head + 80);
     initialize(&cpu->s.fpu);
-    INSN_NEXT(cpu, insn);
+    return true;
 }
+X87_HANDLER(control_fnsave, control_fnsave_body(cpu, insn))
 
-static void control_frstor(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool control_frstor_body(SoftCpu *cpu, const Insn *insn)
 {
     uint8_t image[108];
     unsigned head = environment_size(insn);
@@ -827,8 +812,9 @@ static void control_frstor(SoftCpu *cpu, const Insn *insn)
     environment_get(cpu, insn, image);
     for (unsigned i = 0; i < 8; i++)
         memcpy(st(&cpu->s.fpu, i), image + head + i * 10, 10);
-    INSN_NEXT(cpu, insn);
+    return true;
 }
+X87_HANDLER(control_frstor, control_frstor_body(cpu, insn))
 
 static void trap_nm(SoftCpu *cpu, const Insn *insn)
 {
@@ -864,9 +850,9 @@ static const X87Row register_rows[] = {
     {0xd9, 0xfa, 0xfa, unary, square_root},
     {0xd9, 0xfc, 0xfc, unary, round_integer},
     {0xd9, 0xe4, 0xff, x87_exact},
-    {0xda, 0xc0, 0xdf, x87_exact}, /* FCMOVcc */
+    {0xda, 0xc0, 0xdf, move_if},
     {0xda, 0xe9, 0xe9, compare_pop2, compare_unordered},
-    {0xdb, 0xc0, 0xdf, x87_exact}, /* FCMOVNcc */
+    {0xdb, 0xc0, 0xdf, move_if},
     {0xdb, 0xe0, 0xe1, control_nothing},
     {0xdb, 0xe2, 0xe2, control_fnclex},
     {0xdb, 0xe3, 0xe3, control_fninit},

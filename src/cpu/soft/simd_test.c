@@ -10,6 +10,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "base/bits.h"
 #include "cpu/soft/access.h"
@@ -932,9 +933,304 @@ static void test_existence(void)
     g_assert_cmpuint(failures, ==, 0);
 }
 
+/* ---- rules ---------------------------------------------------------------------------------- */
+
+/* An initial FPU, [rbx] on the page. */
+static void prepare_plain(Native *native)
+{
+    random_native(native);
+    store_le16(native->before + 2, 0);
+    native->before[4] = 0;
+    native->gpr[GPR_RBX] = (uintptr_t)memory;
+    emulate_prepare(native, true);
+}
+
+static void simd_insn(Insn *insns, uint8_t opcode, unsigned prefix, bool vex, bool memory_form)
+{
+    Encoding e = {.map = MAP_0F, .opcode = opcode, .prefix = prefix, .vex = vex, .memory = memory_form, .reg = 1, .rm = 2};
+    encode(&e);
+    decode(&e, insns);
+}
+
+static void x87_insn(Insn *insns, uint8_t opcode, uint8_t modrm)
+{
+    Encoding e;
+    x87_encoding(&e, insns, opcode, modrm);
+}
+
+/* What one instruction raises (-1: nothing) with these control registers; -2: refused when decoded. */
+static int outcome(Insn *insns, bool x87, uint64_t cr0, uint64_t cr4, uint64_t xcr0)
+{
+    static Native native;
+    uint32_t mode = MODE_TEST;
+    if (cr0 & (CR0_EM | CR0_TS))
+        mode |= MODE_FPU_TRAP;
+    if ((cr0 & CR0_EM) || !(cr4 & CR4_OSFXSR))
+        mode |= MODE_SSE_OFF;
+    if (!(cr4 & CR4_OSXSAVE) || !(xcr0 & XCR0_AVX))
+        mode |= MODE_AVX_OFF;
+    prepare_plain(&native);
+    cpu->s.cr0 = CR0_PE | CR0_NE | cr0;
+    cpu->s.cr4 = cr4;
+    cpu->s.xcr0 = xcr0;
+    int vector = -2;
+    if ((x87 ? x87_select : simd_select)(mode, &model, insns)) {
+        emulate(insns);
+        vector = raised;
+    }
+    cpu->s.cr0 = CR0_PE | CR0_NE;
+    cpu->s.cr4 = CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE;
+    cpu->s.xcr0 = 7;
+    return vector;
+}
+
+/* SDM 3A tables 2-2 and 2-3, SDM 2 2.4; 1: FXSAVE and relatives by their own pages. */
+static void test_traps(void)
+{
+    enum { MMX_INSN, SSE_INSN, AVX_INSN, X87_INSN, FWAIT_INSN, EMMS_INSN, STMXCSR_INSN, FXSAVE_INSN, XSAVE_INSN, MOVNTI_INSN };
+    const uint64_t all = CR4_OSFXSR | CR4_OSXSAVE;
+    const struct {
+        int insn;
+        uint64_t cr0, cr4, xcr0;
+        int vector;
+    } cases[] = {
+        {MMX_INSN, 0, 0, 1, -1}, {MMX_INSN, CR0_TS, 0, 1, EXC_NM}, {MMX_INSN, CR0_EM | CR0_TS, all, 7, EXC_UD},
+        {SSE_INSN, 0, all, 7, -1}, {SSE_INSN, 0, 0, 1, EXC_UD}, {SSE_INSN, CR0_TS, all, 7, EXC_NM},
+        {SSE_INSN, CR0_EM | CR0_TS, all, 7, EXC_UD}, {SSE_INSN, CR0_TS, 0, 7, EXC_UD},
+        {AVX_INSN, 0, all, 7, -1}, {AVX_INSN, 0, CR4_OSFXSR, 7, EXC_UD}, {AVX_INSN, 0, all, 3, EXC_UD},
+        {AVX_INSN, CR0_TS, all, 7, EXC_NM}, {AVX_INSN, CR0_TS, all, 1, EXC_UD},
+        {X87_INSN, 0, 0, 1, -1}, {X87_INSN, CR0_TS, all, 7, EXC_NM}, {X87_INSN, CR0_EM, all, 7, EXC_NM},
+        {FWAIT_INSN, 0, 0, 1, -1}, {FWAIT_INSN, CR0_TS, all, 7, -1}, {FWAIT_INSN, CR0_TS | CR0_MP, all, 7, EXC_NM},
+        {FWAIT_INSN, CR0_EM, all, 7, -1},
+        {EMMS_INSN, 0, 0, 1, -1}, {EMMS_INSN, CR0_TS, all, 7, EXC_NM}, {EMMS_INSN, CR0_EM, all, 7, EXC_UD},
+        {STMXCSR_INSN, 0, all, 7, -1}, {STMXCSR_INSN, 0, 0, 7, EXC_UD}, {STMXCSR_INSN, CR0_TS, all, 7, EXC_NM},
+        {FXSAVE_INSN, 0, 0, 1, -1}, {FXSAVE_INSN, CR0_TS, all, 7, EXC_NM}, {FXSAVE_INSN, CR0_EM, all, 7, EXC_NM},
+        {XSAVE_INSN, 0, all, 7, -1}, {XSAVE_INSN, 0, CR4_OSFXSR, 7, EXC_UD}, {XSAVE_INSN, CR0_TS, all, 7, EXC_NM},
+        {MOVNTI_INSN, CR0_TS | CR0_EM, 0, 1, -1},
+    };
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        Insn insns[2] = {{0}};
+        int insn = cases[i].insn;
+        switch (insn) {
+        case MMX_INSN: simd_insn(insns, 0xfc, SIMD_NP, false, false); break;
+        case SSE_INSN: simd_insn(insns, 0x58, SIMD_NP, false, false); break;
+        case AVX_INSN: simd_insn(insns, 0x58, SIMD_NP, true, false); break;
+        case X87_INSN: x87_insn(insns, 0xd9, 0xe8); break;
+        case FWAIT_INSN: x87_insn(insns, 0x9b, 0xc0); break;
+        case EMMS_INSN: simd_insn(insns, 0x77, SIMD_NP, false, false); break;
+        case MOVNTI_INSN: simd_insn(insns, 0xc3, SIMD_NP, false, true); break;
+        default:
+            simd_insn(insns, 0xae, SIMD_NP, false, true);
+            insns[0].modrm = (insn == STMXCSR_INSN ? 3 : insn == FXSAVE_INSN ? 0 : 4) << 3 | 3;
+        }
+        if ((insn == AVX_INSN || insn == XSAVE_INSN) && !cpu_has(&model, CPU_AVX))
+            continue;
+        g_test_message("case %u", i);
+        g_assert_cmpint(outcome(insns, insn == X87_INSN || insn == FWAIT_INSN, cases[i].cr0, cases[i].cr4, cases[i].xcr0), ==,
+                        cases[i].vector);
+    }
+}
+
+static bool ferr_freezes;
+
+static bool on_x87_error(SoftCpu *c)
+{
+    return ferr_freezes;
+}
+
+/* 1/0 with ZE unmasked: nothing happens until the next waiting instruction. */
+static void test_pending_error(void)
+{
+    static Native native;
+    Insn divide[2] = {{0}}, next[2] = {{0}}, status[2] = {{0}}, mmx[2] = {{0}};
+    prepare_plain(&native);
+    cpu->s.fpu.fcw = 0x37b;
+    cpu->s.fpu.fsw = 6 << 11;
+    cpu->s.fpu.ftw_abridged = 0xc0;
+    memset(cpu->s.fpu.st, 0, sizeof(cpu->s.fpu.st));
+    store_le64(cpu->s.fpu.st[6], UINT64_C(1) << 63);
+    store_le16(cpu->s.fpu.st[6] + 8, 0x3fff);
+    x87_insn(divide, 0xd8, 0xf1); /* fdiv st0, st1 */
+    x87_insn(next, 0xd9, 0xe8);
+    x87_insn(status, 0xdf, 0xe0);
+    simd_insn(mmx, 0xfc, SIMD_NP, false, false);
+    g_assert_true(x87_select(MODE_TEST, &model, divide) && x87_select(MODE_TEST, &model, next) &&
+                  x87_select(MODE_TEST, &model, status) && simd_select(MODE_TEST, &model, mmx));
+    g_assert_true(emulate(divide));
+    g_assert_cmphex(cpu->s.fpu.fsw & 0x80ff, ==, 0x8084);
+    g_assert_cmphex(load_le16(cpu->s.fpu.st[6] + 8), ==, 0x3fff);
+    g_assert_true(emulate(status));
+    g_assert_cmphex((uint16_t)cpu->s.gpr[GPR_RAX], ==, cpu->s.fpu.fsw);
+    emulate(next);
+    g_assert_cmpint(raised, ==, EXC_MF);
+    emulate(mmx);
+    g_assert_cmpint(raised, ==, EXC_MF);
+
+    /* CR0.NE clear: FERR# freezes the CPU at the instruction, IGNNE# lets it go on. */
+    cpu->s.cr0 = CR0_PE;
+    cpu->x87_error = on_x87_error;
+    ferr_freezes = true;
+    cpu->s.gpr[GPR_BLOCK_RIP] = 0x1000;
+    next[0].rip_offset = 0x10;
+    cpu->s.rip = 0;
+    g_assert_true(emulate(next));
+    g_assert_cmphex(cpu->s.rip, ==, 0x1010);
+    g_assert_cmphex(cpu->s.fpu.fsw >> 11 & 7, ==, 6);
+    ferr_freezes = false;
+    g_assert_true(emulate(next));
+    g_assert_cmphex(cpu->s.fpu.fsw >> 11 & 7, ==, 5);
+    g_assert_cmphex(cpu->s.fpu.fsw & 0x84, ==, 0x84);
+    cpu->x87_error = NULL;
+    cpu->s.cr0 = CR0_PE | CR0_NE;
+}
+
+/* Faults leave everything as it was. */
+static void test_precise(void)
+{
+    static Native native;
+    Insn store[2] = {{0}}, add[2] = {{0}};
+    prepare_plain(&native);
+    cpu->s.fpu.ftw_abridged = 1;
+    cpu->s.gpr[GPR_RBX] += GUEST_PAGE_SIZE;
+    x87_insn(store, 0xdd, 0x18); /* fstp m64 */
+    g_assert_true(x87_select(MODE_TEST, &model, store));
+    g_assert_false(emulate(store));
+    g_assert_cmpint(raised, ==, EXC_PF);
+    g_assert_cmphex(cpu->s.fpu.ftw_abridged, ==, 1);
+    g_assert_cmphex(cpu->s.fpu.fsw, ==, 0);
+
+    uint8_t before[16];
+    prepare_plain(&native);
+    simd_insn(add, 0x5e, SIMD_NP, false, false); /* divps xmm1, xmm2 */
+    memset(cpu->s.fpu.xmm[1], 0x3f, 16);
+    memset(cpu->s.fpu.xmm[2], 0, 16);
+    memcpy(before, cpu->s.fpu.xmm[1], 16);
+    cpu->s.fpu.mxcsr = 0x1d80; /* ZE unmasked */
+    g_assert_true(simd_select(MODE_TEST, &model, add));
+    g_assert_false(emulate(add));
+    g_assert_cmpint(raised, ==, EXC_XM);
+    g_assert_cmpmem(before, 16, cpu->s.fpu.xmm[1], 16);
+    g_assert_cmphex(cpu->s.fpu.mxcsr, ==, 0x1d84);
+    cpu->s.cr4 &= ~(uint64_t)CR4_OSXMMEXCPT;
+    g_assert_false(emulate(add));
+    g_assert_cmpint(raised, ==, EXC_UD);
+    cpu->s.cr4 |= CR4_OSXMMEXCPT;
+}
+
+/* SDM 1 figures 8-9 to 8-12. */
+static void test_environment_formats(void)
+{
+    static Native native;
+    const struct {
+        uint8_t op_size;
+        bool real;
+        unsigned size;
+        uint32_t words[7]; /* from the instruction pointer on; 32 or 16 bits each */
+    } cases[] = {
+        {4, false, 28, {0x12345, 0x05d90000, 0x6789a, 0xffff0000}},
+        {4, true, 28, {0xffff2345, 0x000015d9, 0xffff789a, 0x00006000}},
+        {2, false, 14, {0x2345, 0, 0x789a, 0}},
+        {2, true, 14, {0x2345, 0x15d9, 0x789a, 0x6000}},
+    };
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        Insn save[2] = {{0}}, load[2] = {{0}};
+        prepare_plain(&native);
+        cpu->s.fpu.fip = 0x12345;
+        cpu->s.fpu.fdp = 0x6789a;
+        cpu->s.fpu.fop = 0x5d9;
+        cpu->s.cr0 = cases[i].real ? 0 : CR0_PE | CR0_NE;
+        x87_insn(save, 0xd9, 0x30);
+        x87_insn(load, 0xd9, 0x20);
+        save[0].op_size = load[0].op_size = cases[i].op_size;
+        g_assert_true(x87_select(MODE_TEST, &model, save) && x87_select(MODE_TEST, &model, load));
+        memset(memory, 0x77, 64);
+        g_assert_true(emulate(save));
+        const uint8_t *image = memory + 0x10;
+        for (unsigned w = 0; w < 4; w++)
+            g_assert_cmphex(cases[i].op_size == 4 ? load_le32(image + 12 + w * 4) : load_le16(image + 6 + w * 2), ==,
+                            cases[i].words[w]);
+        g_assert_cmphex(image[cases[i].size], ==, 0x77);
+        cpu->s.fpu.fip = cpu->s.fpu.fdp = cpu->s.fpu.fop = 0;
+        g_assert_true(emulate(load));
+        bool whole = cases[i].op_size == 4 || cases[i].real;
+        g_assert_cmphex(cpu->s.fpu.fip, ==, whole ? 0x12345 : 0x2345);
+        g_assert_cmphex(cpu->s.fpu.fdp, ==, whole ? 0x6789a : 0x789a);
+        g_assert_cmphex(cpu->s.fpu.fop, ==, whole ? 0x5d9 : 0);
+    }
+    cpu->s.cr0 = CR0_PE | CR0_NE;
+}
+
+/* What a model lacks, and what a mode has not, is #UD. */
+static void test_models_and_modes(void)
+{
+    CpuModel old = model;
+    Insn insn;
+    memset(old.features, 0, sizeof(old.features));
+    old.features[CPU_FPU] = old.features[CPU_MMX] = old.features[CPU_SSE] = true;
+    simd_insn(&insn, 0x58, SIMD_NP, false, false);
+    g_assert_true(simd_select(MODE_TEST, &old, &insn));
+    simd_insn(&insn, 0x58, SIMD_66, false, false);
+    g_assert_false(simd_select(MODE_TEST, &old, &insn));
+    simd_insn(&insn, 0xd4, SIMD_NP, false, false); /* PADDQ mm came with SSE2 */
+    g_assert_false(simd_select(MODE_TEST, &old, &insn));
+    simd_insn(&insn, 0x58, SIMD_NP, true, false);
+    g_assert_false(simd_select(MODE_TEST, &old, &insn));
+    x87_insn(&insn, 0xda, 0xc1); /* FCMOVB */
+    g_assert_false(x87_select(MODE_TEST, &old, &insn));
+    x87_insn(&insn, 0xdb, 0x08); /* FISTTP */
+    g_assert_false(x87_select(MODE_TEST, &old, &insn));
+    x87_insn(&insn, 0xd8, 0xc1);
+    insn.prefixes = PREFIX_LOCK;
+    g_assert_false(x87_select(MODE_TEST, &old, &insn));
+    if (!cpu_has(&model, CPU_AVX))
+        return;
+    simd_insn(&insn, 0x58, SIMD_NP, true, false);
+    g_assert_true(simd_select(MODE_CODE32 | MODE_PROTECTED, &model, &insn));
+    g_assert_false(simd_select(MODE_CODE16, &model, &insn));
+    simd_insn(&insn, 0x51, SIMD_NP, true, false); /* VSQRTPS has no vvvv; its top bit counts in 64-bit mode only */
+    insn.vvvv = 8;
+    g_assert_false(simd_select(MODE_TEST, &model, &insn));
+    g_assert_true(simd_select(MODE_CODE32 | MODE_PROTECTED, &model, &insn));
+}
+
+static void test_features(void)
+{
+    bool features[CPU_FEATURE_COUNT] = {false};
+    simd_features(features);
+    g_assert_true(features[CPU_FPU] && features[CPU_MMX] && features[CPU_SSE2] && features[CPU_XSAVE]);
+    g_assert_cmpint(features[CPU_AVX], ==, __builtin_cpu_supports("avx") != 0);
+    g_assert_false(features[CPU_POPCNT]);
+}
+
 static void test_capacity(void)
 {
+    g_test_message("%zu of %zu bytes", stub_capacity_needed(), stub_capacity());
     g_assert_cmpuint(stub_capacity_needed(), <=, stub_capacity());
+}
+
+/* Where no memfd may be had, the area is made of single pages: more than one of them here. */
+static void test_without_memfd(void)
+{
+    static Native native;
+    if (!g_test_subprocess()) {
+        g_test_trap_subprocess(NULL, 0, G_TEST_SUBPROCESS_DEFAULT);
+        g_test_trap_assert_passed();
+        return;
+    }
+    struct rlimit none = {0, 0};
+    g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &none), ==, 0);
+    for (unsigned imm = 0; imm < 256; imm++) {
+        Encoding e = {.map = MAP_0F, .opcode = 0x70, .prefix = SIMD_66, .reg = 1, .rm = 2, .has_imm = true, .imm = imm};
+        Insn insns[2] = {{0}};
+        encode(&e);
+        decode(&e, insns);
+        g_assert_true(simd_select(MODE_TEST, &model, insns));
+        prepare_plain(&native);
+        g_assert_true(emulate(insns));
+        for (unsigned i = 0; i < 4; i++)
+            g_assert_cmphex(load_le32(cpu->s.fpu.xmm[1] + i * 4), ==,
+                            load_le32(native.before + 160 + 2 * 16 + (imm >> i * 2 & 3) * 4));
+    }
 }
 
 int main(int argc, char **argv)
@@ -950,6 +1246,7 @@ int main(int argc, char **argv)
     cpu->model = &model;
     cpu->tlb = cpu->tlbs[0];
     cpu->code_size = 8;
+    cpu->mode = MODE_TEST;
     cpu->s.cr0 = CR0_PE | CR0_NE;
     cpu->s.cr4 = CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE;
     cpu->s.xcr0 = 7;
@@ -963,6 +1260,13 @@ int main(int argc, char **argv)
     g_test_add_func("/cpu/soft/simd/gather-fault", test_gather_fault);
     g_test_add_func("/cpu/soft/x87/instructions", test_x87);
     g_test_add_func("/cpu/soft/xsave/images", test_images);
+    g_test_add_func("/cpu/soft/simd/traps", test_traps);
+    g_test_add_func("/cpu/soft/simd/precise", test_precise);
+    g_test_add_func("/cpu/soft/simd/models-and-modes", test_models_and_modes);
+    g_test_add_func("/cpu/soft/simd/features", test_features);
+    g_test_add_func("/cpu/soft/x87/pending-error", test_pending_error);
+    g_test_add_func("/cpu/soft/x87/environment-formats", test_environment_formats);
     g_test_add_func("/cpu/soft/stub/capacity", test_capacity);
+    g_test_add_func("/cpu/soft/stub/without-memfd", test_without_memfd);
     return g_test_run();
 }

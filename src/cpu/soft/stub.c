@@ -17,7 +17,7 @@
 
 #define STUB_MAX 128
 #define STUB_ALIGNMENT 16
-#define AREA_SIZE MIB(16)
+#define AREA_SIZE MIB(8)
 
 #define RSI 6
 #define RDX 2
@@ -30,7 +30,7 @@ enum { HOST_REG = 1, HOST_RM = 2, HOST_VVVV = 3, HOST_IS4 = 4 };
 
 static struct {
     GMutex lock;
-    uint8_t *write, *run; /* one memfd, mapped twice */
+    uint8_t *write, *run; /* one memfd, mapped twice; write NULL: pages are replaced */
     size_t used;
     GHashTable *stubs; /* key_pack() → StubFn */
 } area;
@@ -237,31 +237,64 @@ static void x87_write(Code *code, uint8_t opcode, uint8_t modrm)
 
 /* ---- the area ------------------------------------------------------------------------------- */
 
+static bool area_map_twice(void)
+{
+    int fd = memfd_create("ospite-stubs", MFD_CLOEXEC);
+    if (fd < 0)
+        return false;
+    void *writable = MAP_FAILED, *executable = MAP_FAILED;
+    if (ftruncate(fd, AREA_SIZE) == 0) {
+        writable = mmap(NULL, AREA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        executable = mmap(NULL, AREA_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+    }
+    close(fd);
+    if (writable != MAP_FAILED && executable != MAP_FAILED) {
+        area.write = writable;
+        area.run = executable;
+        return true;
+    }
+    if (writable != MAP_FAILED)
+        munmap(writable, AREA_SIZE);
+    if (executable != MAP_FAILED)
+        munmap(executable, AREA_SIZE);
+    return false;
+}
+
+/* Without executable memfds: pages are prepared elsewhere, made executable and moved into place. */
+static bool area_map_once(void)
+{
+    void *executable = mmap(NULL, AREA_SIZE, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (executable == MAP_FAILED)
+        return false;
+    area.run = executable;
+    return true;
+}
+
 static bool area_map(void)
 {
     static gsize once;
     if (g_once_init_enter(&once)) {
-        int fd = memfd_create("ospite-stubs", MFD_CLOEXEC);
-        void *writable = MAP_FAILED, *executable = MAP_FAILED;
-        if (fd >= 0 && ftruncate(fd, AREA_SIZE) == 0) {
-            writable = mmap(NULL, AREA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-            executable = mmap(NULL, AREA_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-        }
-        if (fd >= 0)
-            close(fd);
-        if (writable != MAP_FAILED && executable != MAP_FAILED) {
-            area.write = writable;
-            area.run = executable;
+        if (area_map_twice() || area_map_once())
             area.stubs = g_hash_table_new(g_direct_hash, g_direct_equal);
-        } else {
-            if (writable != MAP_FAILED)
-                munmap(writable, AREA_SIZE);
-            if (executable != MAP_FAILED)
-                munmap(executable, AREA_SIZE);
-        }
         g_once_init_leave(&once, 1);
     }
     return area.run != NULL;
+}
+
+/* mremap() swaps the page in one step: who runs an old stub on it meanwhile sees the same bytes. */
+static bool area_replace_page(size_t offset, const Code *code)
+{
+    size_t page_size = sysconf(_SC_PAGESIZE), page = align_down(offset, page_size);
+    uint8_t *copy = mmap(NULL, page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (copy == MAP_FAILED)
+        return false;
+    memcpy(copy, area.run + page, page_size);
+    memcpy(copy + offset - page, code->bytes, code->size);
+    if (mprotect(copy, page_size, PROT_READ | PROT_EXEC) == 0 &&
+        mremap(copy, page_size, page_size, MREMAP_MAYMOVE | MREMAP_FIXED, area.run + page) != MAP_FAILED)
+        return true;
+    munmap(copy, page_size);
+    return false;
 }
 
 static void *key_pack(const StubKey *key)
@@ -281,16 +314,21 @@ size_t stub_capacity(void)
     return AREA_SIZE;
 }
 
-/* With the lock held. */
+/* With the lock held. No stub crosses a page's end, so that a page can be replaced alone. */
 static void *area_publish(void *key, const Code *code)
 {
-    if (area.used + code->size > AREA_SIZE)
+    size_t offset = area.used;
+    if (align_down(offset, GUEST_PAGE_SIZE) != align_down(offset + code->size - 1, GUEST_PAGE_SIZE))
+        offset = align_up(offset, GUEST_PAGE_SIZE);
+    if (offset + code->size > AREA_SIZE)
         return NULL;
-    void *stub = area.run + area.used;
-    memcpy(area.write + area.used, code->bytes, code->size);
-    area.used += align_up(code->size, STUB_ALIGNMENT);
-    g_hash_table_insert(area.stubs, key, stub);
-    return stub;
+    if (area.write)
+        memcpy(area.write + offset, code->bytes, code->size);
+    else if (!area_replace_page(offset, code))
+        return NULL;
+    area.used = align_up(offset + code->size, STUB_ALIGNMENT);
+    g_hash_table_insert(area.stubs, key, area.run + offset);
+    return area.run + offset;
 }
 
 StubFn stub_get(const StubKey *key)
@@ -344,5 +382,5 @@ size_t stub_capacity_needed(void)
             bytes += immediates * align_up(code.size, STUB_ALIGNMENT);
         }
     }
-    return bytes;
+    return bytes + bytes / GUEST_PAGE_SIZE * STUB_MAX; /* what is left free at pages' ends */
 }

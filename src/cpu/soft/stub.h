@@ -6,8 +6,7 @@
  * only by opcode, VEX.L, W, immediate and register/memory form. All that can exist (stub_capacity_needed()) fit
  * into the code area, so nothing is ever evicted and a stub's address stays good for ever.
  *
- * Threads: stub_get*() from any; they lock. The area is written through a mapping that is not executable and run through
- * one that is not writable.
+ * Threads: stub_get*() from any; they lock. No mapping of the area is writable and executable at once.
  */
 #pragma once
 

@@ -18,6 +18,8 @@ enum {
     IMAGE_FIP = 8, IMAGE_FDP = 16, IMAGE_MXCSR = 24, IMAGE_ST = 32, IMAGE_XMM = 160, IMAGE_LEGACY_USED = 416,
     IMAGE_LEGACY = 512, IMAGE_HEADER = 64, IMAGE_YMM = 576, IMAGE_MAX = 832,
 };
+/* Bodies with locals are inlined, so that their handlers can go on by tail calls. */
+#define ALWAYS_INLINE inline __attribute__((always_inline))
 #define XCOMP_COMPACTED (UINT64_C(1) << 63)
 #define MXCSR_INIT 0x1f80u
 #define FCW_INIT 0x37f
@@ -118,7 +120,7 @@ static void check_fxsave(SoftCpu *cpu, const Insn *insn)
         INSN_RAISE(cpu, insn, EXC_NM);
 }
 
-static void fxsave(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE void fxsave_body(SoftCpu *cpu, const Insn *insn)
 {
     uint8_t image[IMAGE_LEGACY_USED];
     check_fxsave(cpu, insn);
@@ -127,10 +129,15 @@ static void fxsave(SoftCpu *cpu, const Insn *insn)
     image_put_mxcsr(cpu, image);
     memcpy(image + IMAGE_XMM, cpu->s.fpu.xmm, register_bytes(cpu));
     mmu_store_bytes(cpu, linear, image, IMAGE_XMM + register_bytes(cpu), cpu->mmu_index);
+}
+
+static void fxsave(SoftCpu *cpu, const Insn *insn)
+{
+    fxsave_body(cpu, insn);
     INSN_NEXT(cpu, insn);
 }
 
-static void fxrstor(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE void fxrstor_body(SoftCpu *cpu, const Insn *insn)
 {
     uint8_t image[IMAGE_LEGACY];
     check_fxsave(cpu, insn);
@@ -140,6 +147,11 @@ static void fxrstor(SoftCpu *cpu, const Insn *insn)
     image_get_x87(cpu, image, insn->rex & REX_W);
     cpu->s.fpu.mxcsr = load_le32(image + IMAGE_MXCSR);
     memcpy(cpu->s.fpu.xmm, image + IMAGE_XMM, register_bytes(cpu));
+}
+
+static void fxrstor(SoftCpu *cpu, const Insn *insn)
+{
+    fxrstor_body(cpu, insn);
     INSN_NEXT(cpu, insn);
 }
 
@@ -204,7 +216,7 @@ static void xsaveopt(SoftCpu *cpu, const Insn *insn)
     INSN_NEXT(cpu, insn);
 }
 
-static void xsavec(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE void xsavec_body(SoftCpu *cpu, const Insn *insn)
 {
     uint64_t requested = requested_components(cpu, insn), in_use = xsave_in_use(cpu);
     if (cpu->s.fpu.mxcsr != MXCSR_INIT)
@@ -215,6 +227,11 @@ static void xsavec(SoftCpu *cpu, const Insn *insn)
     store_le64(header, saved);
     store_le64(header + 8, requested | XCOMP_COMPACTED);
     mmu_store_bytes(cpu, linear + IMAGE_LEGACY, header, sizeof(header), cpu->mmu_index);
+}
+
+static void xsavec(SoftCpu *cpu, const Insn *insn)
+{
+    xsavec_body(cpu, insn);
     INSN_NEXT(cpu, insn);
 }
 
@@ -247,7 +264,7 @@ static void restore_components(SoftCpu *cpu, const uint8_t *image, uint64_t requ
         memset(fpu->ymm_high, 0, register_bytes(cpu));
 }
 
-static void xrstor(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE void xrstor_body(SoftCpu *cpu, const Insn *insn)
 {
     uint8_t image[IMAGE_MAX];
     uint64_t requested = requested_components(cpu, insn);
@@ -268,6 +285,11 @@ static void xrstor(SoftCpu *cpu, const Insn *insn)
     check_mxcsr(cpu, insn, mxcsr);
     cpu->s.fpu.mxcsr = mxcsr;
     restore_components(cpu, image, requested, present, insn->rex & REX_W);
+}
+
+static void xrstor(SoftCpu *cpu, const Insn *insn)
+{
+    xrstor_body(cpu, insn);
     INSN_NEXT(cpu, insn);
 }
 
