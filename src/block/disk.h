@@ -49,6 +49,7 @@ typedef struct DiskInfo {
 typedef struct DiskOptions {
     const char *format; /* NULL: probe (with a warning by the caller for raw) */
     bool read_only;
+    struct HostIoHook *io_hook; /* tests watch and fail host calls through it (host_io.h); NULL */
 } DiskOptions;
 
 /*
@@ -61,7 +62,10 @@ Disk *disk_open(const char *path, const DiskOptions *options, GMainContext *cont
 /* Waits for requests in flight, flushes, unlocks. NULL is allowed. */
 void disk_close(Disk *disk);
 void disk_submit(Disk *disk, DiskRequest *request);
-/* Blocks until nothing is in flight (machine pause). Must be called without the board lock. */
+/*
+ * Runs completions until nothing is in flight, those included that completions submit. For machine
+ * pause; with or without the lock (the host's part of the work never needs it).
+ */
 void disk_drain(Disk *disk);
 const DiskInfo *disk_info(const Disk *disk);
 

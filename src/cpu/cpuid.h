@@ -75,6 +75,7 @@ typedef enum CpuFeature {
     CPU_VPCLMULQDQ,
     CPU_GFNI,
     CPU_FSRM,
+    CPU_SPEC_CTRL,
     CPU_ARCH_CAPABILITIES,
     CPU_XSAVEOPT,
     CPU_XSAVEC,
@@ -90,6 +91,17 @@ typedef enum CpuFeature {
     CPU_INVARIANT_TSC,
     CPU_FEATURE_COUNT
 } CpuFeature;
+
+/* IA32_ARCH_CAPABILITIES of guests on a software engine (SDM 4 table 2-2): their code runs
+ * translated or interpreted, no speculation of the guest's own reaches across its privilege levels.
+ * RDCL_NO IBRS_ALL SKIP_L1DFL SSB_NO MDS_NO PSCHANGE_MC_NO TAA_NO SBDR_SSDP_NO FBSDP_NO PSDP_NO
+ * BHI_NO PBRSB_NO GDS_NO RFDS_NO ITS_NO */
+#define CPU_ARCH_CAPABILITIES_VALUE                                                      \
+    (UINT64_C(0x1) | 0x2 | 0x8 | 0x10 | 0x20 | 0x40 | 0x100 | 0x2000 | 0x4000 | 0x8000 | \
+     0x100000 | 0x1000000 | 0x4000000 | 0x8000000 | UINT64_C(1) << 62)
+/* The core crystal clock that leaf 15h tells: local APIC timers count at this rate (SDM 3A 10.5.4).
+ */
+#define CPU_CRYSTAL_HZ 1000000000u
 
 typedef struct CpuidValue {
     uint32_t eax, ebx, ecx, edx;

@@ -4,12 +4,13 @@
  * translator are equals.
  *
  *   Vm    one machine's CPUs: its engine, address spaces, CPU model
- *   Vcpu  one CPU, with a thread of its own that vcpu.c drives:
+ *   Vcpu  one CPU, with a thread of its own (vcpu.c):
  *
  *     vcpu thread: service requests → wait while halted/paused → engine->run() → handle exit → …
  *
- * Safe points: a vCPU thread is at a safe point while it is not inside engine->run(), and whenever
- * run() calls vcpu_safe_point(). Work and exclusive sections happen at safe points only.
+ * Safe points: a vCPU thread is at a safe point while it is not inside engine->run(), and in run()
+ * between vcpu_leave() and vcpu_enter(). Exclusive sections begin when all others are at safe
+ * points; work is done outside run() only.
  */
 #pragma once
 
@@ -39,6 +40,9 @@ struct Engine {
     const char *description;
     /* Whether this host can run it; the error says what is missing. No side effects. */
     bool (*probe)(GError **error);
+    /* Whether it runs unmodified guests at its usual speed here; `ret_why_not` gets the end of a
+     * sentence. "auto" takes only engines that do. NULL: always. */
+    bool (*runs_stock_guests)(char **ret_why_not);
     /* The CPU features it can give a guest on this host (CPU_FEATURE_COUNT long). */
     void (*features)(bool *ret_features);
     /* Called once each, before any vCPU runs; engine data goes to vm->engine_data,
@@ -48,7 +52,10 @@ struct Engine {
     bool (*vcpu_init)(Vcpu *vcpu, GError **error);
     void (*vcpu_clear)(Vcpu *vcpu);
     /* vCPU thread. Runs guest code until something is to be done outside. Delivers interrupts from
-     * vcpu->intc and pending NMIs itself. */
+     * vcpu->intc itself, and NMIs: it clears VCPU_REQUEST_NMI in vcpu->requests when it takes one.
+     * Called after VCPU_EXIT_HALTED, it delivers the event that ends the halt or returns
+     * VCPU_EXIT_HALTED again. Leaves (VCPU_EXIT_KICKED) when requests other than INTERRUPT and NMI
+     * are set; vcpu.c clears them. */
     VcpuExit (*run)(Vcpu *vcpu);
     /* Any thread: a running run() comes back soon; if it is not running, its next call returns at
      * once after having looked for interrupts. */
@@ -61,6 +68,10 @@ struct Engine {
     /* PIC's INTR pin towards the bootstrap processor, engines with their own APICs. */
     void (*set_extint)(Vm *vm, bool level);
     void (*set_a20)(Vcpu *vcpu, bool on);
+    /* vCPU thread, outside run(): resets the engine's own local APIC. NULL: it has none. */
+    void (*reset_apic)(Vcpu *vcpu);
+    /* Any thread: the guest's time stamp counter now. NULL: the host's. */
+    uint64_t (*tsc)(Vcpu *vcpu);
     /* One line of name=value counters for --json and debugging; newly allocated. NULL: none. */
     char *(*stats)(Vcpu *vcpu);
 };
@@ -147,6 +158,8 @@ void vcpu_request(Vcpu *vcpu, uint32_t requests);
 /* Runs fn on the vCPU's thread at a safe point and waits for it (at once when called from that
  * thread). */
 void vcpu_run_on(Vcpu *vcpu, void (*fn)(Vcpu *vcpu, void *data), void *data);
+/* What a local APIC needs of its CPU; the object is the Vcpu. */
+extern const IntcCpuOps vcpu_intc_cpu_ops;
 /*
  * Exclusive section: no other vCPU of the VM executes guest code between begin and end. May be
  * called from a vCPU thread (in run(), `self`) or any other thread (`self` NULL); nests; other

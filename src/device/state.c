@@ -48,8 +48,11 @@ static GVariant *save_element(const StateField *field, const void *at)
         return g_variant_new_uint64(*(const uint64_t *)at);
     case STATE_I64:
         return g_variant_new_int64(*(const int64_t *)at);
-    case STATE_BYTES:
-        return g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, at, field->count, 1);
+    case STATE_BYTES: {
+        g_autoptr(GBytes) bytes = g_bytes_new(at, field->count);
+        /* Marked as trusted, or g_variant_equal() would print large buffers to compare them. */
+        return g_variant_new_from_bytes(G_VARIANT_TYPE_BYTESTRING, bytes, TRUE);
+    }
     case STATE_STRUCT:
         return save_fields(at, field->fields);
     case STATE_TIMER:

@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include <glib.h>
+#include <gio/gio.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -39,14 +39,22 @@ typedef struct DisplaySource {
     char *(*text)(void *obj);
 } DisplaySource;
 
-Display *display_new(void);
+/*
+ * While someone listens the source is asked to draw 30 times a second, by a timer on `context` (NULL: the
+ * default one) that takes `lock`.
+ */
+Display *display_new(GMainContext *context, GRecMutex *lock);
+/* NULL is allowed. */
 void display_free(Display *display);
+/* NULL takes the source away. */
 void display_set_source(Display *display, const DisplaySource *source, void *obj);
+/* It is shown at once what there is. */
 void display_add_listener(Display *display, const DisplayListener *listener, void *obj);
 void display_remove_listener(Display *display, const DisplayListener *listener, void *obj);
 bool display_has_listeners(const Display *display);
 /* Video device: a new surface of this size, black (capped at 8192 × 8192). */
 Surface *display_resize(Display *display, unsigned width, unsigned height);
+/* NULL before the first display_resize(). */
 Surface *display_surface(Display *display);
 /* Video device: this rectangle was drawn (clipped here). */
 void display_damage(Display *display, int64_t x, int64_t y, int64_t w, int64_t h);
@@ -56,5 +64,10 @@ void display_set_cursor(Display *display, const uint32_t *argb, unsigned w, unsi
 void display_refresh(Display *display);
 /* See DisplaySource.text; NULL in a graphics mode. */
 char *display_text(Display *display);
-/* Writes the screen as PNG (display/png/). */
+/*
+ * Draws, and writes the screen as PNG (display/png/): beside `path` first, then renamed, so that
+ * whoever reads `path` sees a whole picture.
+ */
 bool display_write_png(Display *display, const char *path, GError **error);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Display, display_free)

@@ -67,8 +67,11 @@ struct PciDevice {
     uint8_t wmask[PCI_CONFIG_SIZE];
     uint8_t w1cmask[PCI_CONFIG_SIZE];
     PciBar bars[PCI_BAR_COUNT + 1];
+    uint16_t vendor, device_id; /* what config[] must say in a loaded state */
     uint8_t msi_offset; /* of the MSI capability; 0: none */
+    uint16_t capabilities_end; /* first byte after the last capability; 0: none */
     bool intx_level;
+    struct PciRom *rom; /* what pci_add_rom() made */
     /* Called after a configuration write has been applied; NULL: nothing to do. */
     void (*config_written)(PciDevice *device, unsigned offset, unsigned size);
 };
@@ -79,7 +82,7 @@ void pci_device_init(PciDevice *device, uint16_t vendor, uint16_t device_id, uin
 /* `pin` is 1 (INTA#) to 4. */
 void pci_set_interrupt_pin(PciDevice *device, uint8_t pin);
 void pci_add_bar(PciDevice *device, unsigned bar, PciBarKind kind, Region *region);
-/* Expansion ROM from host memory (copied). */
+/* Expansion ROM from host memory (copied); the bus frees it when the device leaves. */
 bool pci_add_rom(PciDevice *device, const uint8_t *data, size_t size, GError **error);
 /* Adds a capability of `size` bytes; returns its offset. */
 uint8_t pci_add_capability(PciDevice *device, uint8_t id, uint8_t size);
@@ -106,13 +109,21 @@ typedef void (*PciIntxFn)(void *obj, unsigned slot, unsigned pin, bool level);
 
 /* Bus 0 behind configuration mechanism #1 (ports 0xcf8, 0xcfc). */
 PciBus *pci_bus_new(Board *board, PciIntxFn intx, void *intx_obj);
+/* Removes all devices first (they are not freed): so free the bus before its devices. */
 void pci_bus_free(PciBus *bus);
-/* devfn -1 picks the first free slot from 3 up. Fails when the place is taken. After device_create.
- */
+/* The bus as a device: its state is the address latch. */
+Device *pci_bus_device(PciBus *bus);
+/* devfn -1 picks the first free slot from 3 up. Fails when the place is taken. After device_create. */
 bool pci_bus_add(PciBus *bus, PciDevice *device, int devfn, GError **error);
+/* Unmaps a device and frees its ROM; the device itself stays its owner's. */
+void pci_bus_remove(PciBus *bus, PciDevice *device);
+/* NULL: that place is empty. */
 PciDevice *pci_bus_find(PciBus *bus, uint8_t devfn);
 /* The 8 ports at 0xcf8. */
 Region *pci_bus_config_ports(PciBus *bus);
+/* What answers byte accesses to 0xcf9, which lies inside the address latch: the chipset's reset
+ * control register. A region of one byte; NULL: nothing. */
+void pci_bus_set_reset_port(PciBus *bus, Region *region);
 /* What the config ports do, for tests and the MCFG window. */
 uint32_t pci_config_read(PciDevice *device, unsigned offset, unsigned size);
 void pci_config_write(PciDevice *device, unsigned offset, unsigned size, uint32_t value);

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The compute kernels of `make bench`: one static program, run natively and inside each machine. Prints "name seconds"
+ * for each row, and the same checksum everywhere. Usage: kernels [ROW...]
+ */
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static double now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + t.tv_nsec * 1e-9;
+}
+
+static uint64_t row_integer(void)
+{
+    uint64_t x = 88172645463325252;
+
+    for (int i = 0; i < 40000000; i++) {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+    }
+    return x;
+}
+
+static uint64_t row_branches(void)
+{
+    uint64_t longest = 0;
+
+    for (uint64_t n = 1; n < 150000; n++) {
+        uint64_t steps = 0;
+        for (uint64_t v = n; v != 1; steps++)
+            v = v & 1 ? 3 * v + 1 : v / 2;
+        if (steps > longest)
+            longest = steps;
+    }
+    return longest;
+}
+
+static uint64_t __attribute__((noinline)) fibonacci(unsigned n)
+{
+    return n < 2 ? n : fibonacci(n - 1) + fibonacci(n - 2);
+}
+
+static uint64_t row_calls(void)
+{
+    return fibonacci(31);
+}
+
+static int compare(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static uint64_t row_sort(void)
+{
+    enum { COUNT = 400000 };
+    static uint32_t values[COUNT];
+    uint32_t x = 12345;
+
+    for (int i = 0; i < COUNT; i++)
+        values[i] = x = x * 1664525 + 1013904223;
+    qsort(values, COUNT, sizeof(values[0]), compare);
+    return values[COUNT / 2];
+}
+
+static uint64_t row_chase(void)
+{
+    enum { COUNT = 1 << 18 };
+    static uint32_t next[COUNT];
+    uint32_t at = 0;
+
+    for (uint32_t i = 0; i < COUNT; i++)
+        next[i] = (i * 1664525 + 1013904223) % COUNT;
+    for (int i = 0; i < 8000000; i++)
+        at = next[at];
+    return at;
+}
+
+static uint64_t row_memcpy(void)
+{
+    enum { SIZE = 1 << 20 };
+    static char from[SIZE], to[SIZE];
+
+    for (int i = 0; i < 600; i++) {
+        from[i] = (char)i;
+        memcpy(to, from, SIZE);
+        memset(from + i, i, SIZE / 2);
+        asm volatile("" ::: "memory");
+    }
+    return (uint64_t)to[500];
+}
+
+static uint64_t row_matrix(void)
+{
+    enum { N = 160 };
+    static double a[N][N], b[N][N], c[N][N];
+    double sum = 0;
+
+    for (int i = 0; i < N; i++)
+        for (int j = 0; j < N; j++)
+            a[i][j] = i + j, b[i][j] = i - 2 * j;
+    for (int round = 0; round < 3; round++)
+        for (int i = 0; i < N; i++)
+            for (int j = 0; j < N; j++) {
+                double s = 0;
+                for (int k = 0; k < N; k++)
+                    s += a[i][k] * b[k][j];
+                c[i][j] = s;
+            }
+    for (int i = 0; i < N; i++)
+        sum += c[i][i];
+    return (uint64_t)(int64_t)sum;
+}
+
+static uint64_t row_sse(void)
+{
+    typedef float vec __attribute__((vector_size(16)));
+    vec x = {1, 2, 3, 4}, y = {0.5f, 0.25f, 0.125f, 1};
+
+    for (int i = 0; i < 6000000; i++)
+        x = x * y + y, y = y - x * 1e-7f;
+    return (uint64_t)(int64_t)(x[0] * 1000);
+}
+
+static uint64_t row_x87(void)
+{
+    long double x = 1, sum = 0;
+
+    for (int i = 1; i < 3000000; i++) {
+        x = x * 1.0000001L + 1.0L / i;
+        sum += x;
+    }
+    return (uint64_t)sum;
+}
+
+static uint64_t row_syscall(void)
+{
+    uint64_t sum = 0;
+
+    for (int i = 0; i < 300000; i++)
+        sum += (uint64_t)getppid() >= 0;
+    return sum;
+}
+
+static uint64_t row_fork(void)
+{
+    for (int i = 0; i < 300; i++) {
+        pid_t pid = fork();
+        if (!pid)
+            _exit(0);
+        waitpid(pid, NULL, 0);
+    }
+    return 300;
+}
+
+static uint64_t row_faults(void)
+{
+    enum { PAGES = 8000 };
+
+    for (int round = 0; round < 10; round++) {
+        char *p = mmap(NULL, PAGES * 4096UL, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        madvise(p, PAGES * 4096UL, MADV_NOHUGEPAGE);
+        for (int i = 0; i < PAGES; i++)
+            p[i * 4096UL] = 1;
+        munmap(p, PAGES * 4096UL);
+    }
+    return 80000;
+}
+
+static const struct {
+    const char *name;
+    uint64_t (*run)(void);
+} rows[] = {
+    {"integer", row_integer}, {"branches", row_branches}, {"calls", row_calls},     {"sort", row_sort},
+    {"chase", row_chase},     {"memcpy", row_memcpy},     {"matrix", row_matrix},   {"sse", row_sse},
+    {"x87", row_x87},         {"syscall", row_syscall},   {"fork", row_fork},       {"faults", row_faults},
+};
+
+int main(int argc, char **argv)
+{
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        int wanted = argc < 2;
+        double start;
+        uint64_t sum;
+
+        for (int a = 1; a < argc; a++)
+            wanted |= !strcmp(argv[a], rows[i].name);
+        if (!wanted)
+            continue;
+        start = now();
+        sum = rows[i].run();
+        printf("row %s %.6f %llx\n", rows[i].name, now() - start, (unsigned long long)sum);
+        fflush(stdout);
+    }
+    printf("rows done\n");
+    return 0;
+}

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * A vCPU's registers to and from CpuState. The in-kernel local APIC is not part of it.
+ *
+ * vCPU thread, outside KVM_RUN. The ioctls fail only on a broken vCPU, which its next KVM_RUN
+ * reports.
+ */
+#include <stddef.h>
+#include <string.h>
+
+#include "cpu/kvm/kvm_internal.h"
+
+/* ---- segments
+ * -------------------------------------------------------------------------------------- */
+
+static Segment segment_from_kvm(const struct kvm_segment *from)
+{
+    return (Segment){
+        .selector = from->selector,
+        .base = from->base,
+        .limit = from->limit,
+        .attributes = from->type | from->s << 4 | from->dpl << SEGMENT_DPL_SHIFT |
+                      from->present << 7 | from->avl << 12 | from->l << 13 | from->db << 14 |
+                      from->g << 15 | (from->unusable ? SEGMENT_UNUSABLE : 0),
+    };
+}
+
+static struct kvm_segment segment_to_kvm(const Segment *from)
+{
+    uint32_t a = from->attributes;
+    return (struct kvm_segment){
+        .selector = from->selector,
+        .base = from->base,
+        .limit = from->limit,
+        .type = a & SEGMENT_TYPE,
+        .s = a >> 4 & 1,
+        .dpl = a >> SEGMENT_DPL_SHIFT & 3,
+        .present = a >> 7 & 1,
+        .avl = a >> 12 & 1,
+        .l = a >> 13 & 1,
+        .db = a >> 14 & 1,
+        .g = a >> 15 & 1,
+        .unusable = !!(a & SEGMENT_UNUSABLE),
+    };
+}
+
+static const size_t segment_offsets[SEG_COUNT] = {
+    [SEG_ES] = offsetof(struct kvm_sregs, es), [SEG_CS] = offsetof(struct kvm_sregs, cs),
+    [SEG_SS] = offsetof(struct kvm_sregs, ss), [SEG_DS] = offsetof(struct kvm_sregs, ds),
+    [SEG_FS] = offsetof(struct kvm_sregs, fs), [SEG_GS] = offsetof(struct kvm_sregs, gs),
+};
+
+static void sregs_from_kvm(CpuState *state, const struct kvm_sregs *s)
+{
+    for (int i = 0; i < SEG_COUNT; i++)
+        state->seg[i] = segment_from_kvm((const void *)((const char *)s + segment_offsets[i]));
+    state->ldtr = segment_from_kvm(&s->ldt);
+    state->tr = segment_from_kvm(&s->tr);
+    state->gdtr = (DescriptorTable){s->gdt.base, s->gdt.limit};
+    state->idtr = (DescriptorTable){s->idt.base, s->idt.limit};
+    state->cr0 = s->cr0;
+    state->cr2 = s->cr2;
+    state->cr3 = s->cr3;
+    state->cr4 = s->cr4;
+    state->cr8 = s->cr8;
+    state->efer = s->efer;
+    state->apic_base = s->apic_base;
+}
+
+static void sregs_to_kvm(struct kvm_sregs *s, const CpuState *state)
+{
+    for (int i = 0; i < SEG_COUNT; i++)
+        *(struct kvm_segment *)((char *)s + segment_offsets[i]) = segment_to_kvm(&state->seg[i]);
+    s->ldt = segment_to_kvm(&state->ldtr);
+    s->tr = segment_to_kvm(&state->tr);
+    s->gdt.base = state->gdtr.base;
+    s->gdt.limit = state->gdtr.limit;
+    s->idt.base = state->idtr.base;
+    s->idt.limit = state->idtr.limit;
+    s->cr0 = state->cr0;
+    s->cr2 = state->cr2;
+    s->cr3 = state->cr3;
+    s->cr4 = state->cr4;
+    s->cr8 = state->cr8;
+    s->efer = state->efer;
+    s->apic_base = state->apic_base;
+    memset(s->interrupt_bitmap, 0, sizeof(s->interrupt_bitmap));
+}
+
+/* ---- general registers
+ * ------------------------------------------------------------------------------- */
+
+static const size_t gpr_offsets[16] = {
+    [GPR_RAX] = offsetof(struct kvm_regs, rax), [GPR_RCX] = offsetof(struct kvm_regs, rcx),
+    [GPR_RDX] = offsetof(struct kvm_regs, rdx), [GPR_RBX] = offsetof(struct kvm_regs, rbx),
+    [GPR_RSP] = offsetof(struct kvm_regs, rsp), [GPR_RBP] = offsetof(struct kvm_regs, rbp),
+    [GPR_RSI] = offsetof(struct kvm_regs, rsi), [GPR_RDI] = offsetof(struct kvm_regs, rdi),
+    [GPR_R8] = offsetof(struct kvm_regs, r8),   [GPR_R9] = offsetof(struct kvm_regs, r9),
+    [GPR_R10] = offsetof(struct kvm_regs, r10), [GPR_R11] = offsetof(struct kvm_regs, r11),
+    [GPR_R12] = offsetof(struct kvm_regs, r12), [GPR_R13] = offsetof(struct kvm_regs, r13),
+    [GPR_R14] = offsetof(struct kvm_regs, r14), [GPR_R15] = offsetof(struct kvm_regs, r15),
+};
+
+static void get_regs(int fd, CpuState *state)
+{
+    struct kvm_regs regs = {0};
+    ioctl(fd, KVM_GET_REGS, &regs);
+    for (int i = 0; i < 16; i++)
+        memcpy(&state->gpr[i], (char *)&regs + gpr_offsets[i], 8);
+    state->gpr[GPR_NONE] = 0;
+    state->rip = regs.rip;
+    state->rflags = regs.rflags;
+}
+
+static void set_regs(int fd, const CpuState *state)
+{
+    struct kvm_regs regs = {.rip = state->rip, .rflags = state->rflags | 2};
+    for (int i = 0; i < 16; i++)
+        memcpy((char *)&regs + gpr_offsets[i], &state->gpr[i], 8);
+    ioctl(fd, KVM_SET_REGS, &regs);
+}
+
+/* ---- FPU: the XSAVE area, standard format, SDM 1 13.4
+ * --------------------------------------------------- */
+
+enum { XSAVE_LEGACY_SIZE = 416, XSAVE_XSTATE_BV = 512, XSAVE_YMM = 576 };
+G_STATIC_ASSERT(offsetof(FpuState, ymm_high) == XSAVE_LEGACY_SIZE);
+
+static void get_fpu(int fd, CpuState *state)
+{
+    struct kvm_xsave xsave = {0};
+    const char *area = (const char *)xsave.region;
+    ioctl(fd, KVM_GET_XSAVE, &xsave);
+    memcpy(&state->fpu, area, XSAVE_LEGACY_SIZE);
+    memcpy(state->fpu.ymm_high, area + XSAVE_YMM, sizeof(state->fpu.ymm_high));
+}
+
+static void set_fpu(Vcpu *vcpu, const CpuState *state)
+{
+    struct kvm_xsave xsave = {0};
+    char *area = (char *)xsave.region;
+    uint64_t components = XCR0_X87 | XCR0_SSE;
+    memcpy(area, &state->fpu, XSAVE_LEGACY_SIZE);
+    if (cpu_has(vcpu->vm->model, CPU_AVX)) {
+        components |= XCR0_AVX;
+        memcpy(area + XSAVE_YMM, state->fpu.ymm_high, sizeof(state->fpu.ymm_high));
+    }
+    memcpy(area + XSAVE_XSTATE_BV, &components, sizeof(components));
+    ioctl(kvm_vcpu(vcpu)->fd, KVM_SET_XSAVE, &xsave);
+}
+
+static void get_xcr0(int fd, CpuState *state)
+{
+    struct kvm_xcrs xcrs = {0};
+    state->xcr0 = XCR0_X87;
+    if (ioctl(fd, KVM_GET_XCRS, &xcrs) == 0 && xcrs.nr_xcrs)
+        state->xcr0 = xcrs.xcrs[0].value;
+}
+
+static void set_xcr0(Vcpu *vcpu, const CpuState *state)
+{
+    struct kvm_xcrs xcrs = {.nr_xcrs = 1, .xcrs = {{.xcr = 0, .value = state->xcr0 | XCR0_X87}}};
+    if (cpu_has(vcpu->vm->model, CPU_XSAVE))
+        ioctl(kvm_vcpu(vcpu)->fd, KVM_SET_XCRS, &xcrs);
+}
+
+/* ---- model-specific registers, SDM 4
+ * -------------------------------------------------------------------- */
+
+typedef struct MsrRow {
+    uint32_t index;
+    size_t offset;
+    int feature; /* CpuFeature it comes with, -1: always there */
+} MsrRow;
+
+#define MSR(index, member, feature)                \
+    {                                              \
+        index, offsetof(CpuState, member), feature \
+    }
+#define MTRR_PAIR(n) \
+    MSR(0x200 + 2 * (n), mtrr_base[n], CPU_MTRR), MSR(0x201 + 2 * (n), mtrr_mask[n], CPU_MTRR)
+
+static const MsrRow msrs[] = {
+    MSR(0x10, tsc, CPU_TSC),
+    MSR(0x3b, tsc_adjust, CPU_TSC_ADJUST),
+    MSR(0x48, spec_ctrl, CPU_SPEC_CTRL),
+    MSR(0x174, sysenter_cs, CPU_SEP),
+    MSR(0x175, sysenter_esp, CPU_SEP),
+    MSR(0x176, sysenter_eip, CPU_SEP),
+    MSR(0x1a0, misc_enable, -1),
+    MSR(0x277, pat, CPU_PAT),
+    MSR(0x2ff, mtrr_def_type, CPU_MTRR),
+    MSR(0x250, mtrr_fixed[0], CPU_MTRR),
+    MSR(0x258, mtrr_fixed[1], CPU_MTRR),
+    MSR(0x259, mtrr_fixed[2], CPU_MTRR),
+    MSR(0x268, mtrr_fixed[3], CPU_MTRR),
+    MSR(0x269, mtrr_fixed[4], CPU_MTRR),
+    MSR(0x26a, mtrr_fixed[5], CPU_MTRR),
+    MSR(0x26b, mtrr_fixed[6], CPU_MTRR),
+    MSR(0x26c, mtrr_fixed[7], CPU_MTRR),
+    MSR(0x26d, mtrr_fixed[8], CPU_MTRR),
+    MSR(0x26e, mtrr_fixed[9], CPU_MTRR),
+    MSR(0x26f, mtrr_fixed[10], CPU_MTRR),
+    MTRR_PAIR(0),
+    MTRR_PAIR(1),
+    MTRR_PAIR(2),
+    MTRR_PAIR(3),
+    MTRR_PAIR(4),
+    MTRR_PAIR(5),
+    MTRR_PAIR(6),
+    MTRR_PAIR(7),
+    MSR(0x6e0, tsc_deadline, CPU_TSC_DEADLINE),
+    MSR(0xc0000081, star, CPU_LM),
+    MSR(0xc0000082, lstar, CPU_LM),
+    MSR(0xc0000083, cstar, CPU_LM),
+    MSR(0xc0000084, sfmask, CPU_LM),
+    MSR(0xc0000102, kernel_gs_base, CPU_LM),
+    MSR(0xc0000103, tsc_aux, CPU_RDTSCP),
+};
+
+typedef struct MsrBuffer {
+    struct kvm_msrs header;
+    struct kvm_msr_entry entry;
+} MsrBuffer;
+
+static bool has_msr(Vcpu *vcpu, const MsrRow *row)
+{
+    return row->feature < 0 || cpu_has(vcpu->vm->model, row->feature);
+}
+
+/* One at a time: the kernel stops at the first it doesn't know. */
+static void get_msrs(Vcpu *vcpu, CpuState *state)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(msrs); i++) {
+        MsrBuffer buffer = {.header.nmsrs = 1, .entry.index = msrs[i].index};
+        if (has_msr(vcpu, &msrs[i]) && ioctl(kvm_vcpu(vcpu)->fd, KVM_GET_MSRS, &buffer) == 1)
+            memcpy((char *)state + msrs[i].offset, &buffer.entry.data, 8);
+    }
+}
+
+static void set_msrs(Vcpu *vcpu, const CpuState *state)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(msrs); i++) {
+        MsrBuffer buffer = {.header.nmsrs = 1, .entry.index = msrs[i].index};
+        memcpy(&buffer.entry.data, (const char *)state + msrs[i].offset, 8);
+        if (has_msr(vcpu, &msrs[i]))
+            ioctl(kvm_vcpu(vcpu)->fd, KVM_SET_MSRS, &buffer);
+    }
+}
+
+/* ---- debug registers, events, activity
+ * ------------------------------------------------------------------- */
+
+static void get_debug(int fd, CpuState *state)
+{
+    struct kvm_debugregs debug = {0};
+    ioctl(fd, KVM_GET_DEBUGREGS, &debug);
+    for (int i = 0; i < 4; i++)
+        state->dr[i] = debug.db[i];
+    state->dr6 = debug.dr6;
+    state->dr7 = debug.dr7;
+}
+
+static void set_debug(int fd, const CpuState *state)
+{
+    struct kvm_debugregs debug = {.dr6 = state->dr6, .dr7 = state->dr7};
+    for (int i = 0; i < 4; i++)
+        debug.db[i] = state->dr[i];
+    ioctl(fd, KVM_SET_DEBUGREGS, &debug);
+}
+
+static void get_events(int fd, CpuState *state)
+{
+    struct kvm_vcpu_events events = {0};
+    ioctl(fd, KVM_GET_VCPU_EVENTS, &events);
+    state->interrupt_shadow = events.interrupt.shadow;
+    state->nmi_blocked = events.nmi.masked;
+    state->nmi_pending = events.nmi.pending || events.nmi.injected;
+}
+
+/* A pending NMI is vcpu.c's: it comes back as a request. */
+static void set_events(int fd, const CpuState *state)
+{
+    struct kvm_vcpu_events events = {
+        .flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW,
+        .interrupt.shadow = state->interrupt_shadow ? KVM_X86_SHADOW_INT_STI : 0,
+        .nmi.masked = state->nmi_blocked,
+    };
+    ioctl(fd, KVM_SET_VCPU_EVENTS, &events);
+}
+
+static CpuActivity get_activity(int fd)
+{
+    struct kvm_mp_state mp = {0};
+    ioctl(fd, KVM_GET_MP_STATE, &mp);
+    switch (mp.mp_state) {
+    case KVM_MP_STATE_HALTED:
+        return CPU_HALTED;
+    case KVM_MP_STATE_UNINITIALIZED:
+    case KVM_MP_STATE_INIT_RECEIVED:
+        return CPU_WAIT_SIPI;
+    default:
+        return CPU_ACTIVE;
+    }
+}
+
+static void set_activity(int fd, CpuActivity activity)
+{
+    struct kvm_mp_state mp = {.mp_state = activity == CPU_HALTED      ? KVM_MP_STATE_HALTED
+                                          : activity == CPU_WAIT_SIPI ? KVM_MP_STATE_INIT_RECEIVED
+                                                                      : KVM_MP_STATE_RUNNABLE};
+    ioctl(fd, KVM_SET_MP_STATE, &mp);
+}
+
+/* ---- all
+ * -------------------------------------------------------------------------------------------------
+ */
+
+void kvm_get_state(Vcpu *vcpu, CpuState *state)
+{
+    int fd = kvm_vcpu(vcpu)->fd;
+    struct kvm_sregs sregs = {0};
+    *state = (CpuState){0};
+    ioctl(fd, KVM_GET_SREGS, &sregs);
+    sregs_from_kvm(state, &sregs);
+    get_regs(fd, state);
+    get_fpu(fd, state);
+    get_xcr0(fd, state);
+    get_msrs(vcpu, state);
+    get_debug(fd, state);
+    get_events(fd, state);
+    state->activity = get_activity(fd);
+}
+
+/* Segments and control registers first: what others may hold depends on the mode. */
+void kvm_set_state(Vcpu *vcpu, const CpuState *state)
+{
+    int fd = kvm_vcpu(vcpu)->fd;
+    struct kvm_sregs sregs = {0};
+    sregs_to_kvm(&sregs, state);
+    ioctl(fd, KVM_SET_SREGS, &sregs);
+    set_regs(fd, state);
+    set_xcr0(vcpu, state);
+    set_fpu(vcpu, state);
+    set_msrs(vcpu, state);
+    set_debug(fd, state);
+    set_events(fd, state);
+    set_activity(fd, state->activity);
+}
+
+/* SDM 3A 10.4.7.1: the local APIC after power-on; but the BSP's LINT0 passes the PIC on, as
+ * firmware that knows no APIC expects of a PC ("virtual wire", MP specification 3.6.2.1). */
+void kvm_reset_apic(Vcpu *vcpu)
+{
+    enum { ID = 0x20, VERSION = 0x30, DFR = 0xe0, SVR = 0xf0, LVT0 = 0x350, MSR_APIC_BASE = 0x1b };
+    static const uint16_t lvt[] = {0x320, 0x330, 0x340, 0x350, 0x360, 0x370};
+    const uint32_t masked = 1u << 16;
+    int fd = kvm_vcpu(vcpu)->fd;
+    MsrBuffer base = {
+        .header.nmsrs = 1,
+        .entry = {.index = MSR_APIC_BASE, .data = 0xfee00800 | (vcpu->index ? 0 : 1 << 8)}};
+    struct kvm_lapic_state old = {0}, new = {0};
+    ioctl(fd, KVM_SET_MSRS, &base);
+    ioctl(fd, KVM_GET_LAPIC, &old);
+    memcpy(new.regs + VERSION, old.regs + VERSION, 4);
+    memcpy(new.regs + ID, &(uint32_t){vcpu->index << 24}, 4);
+    memcpy(new.regs + DFR, &(uint32_t){0xffffffff}, 4);
+    memcpy(new.regs + SVR, &(uint32_t){0xff}, 4);
+    for (size_t i = 0; i < G_N_ELEMENTS(lvt); i++)
+        memcpy(new.regs + lvt[i], &masked, 4);
+    if (!vcpu->index)
+        memcpy(new.regs + LVT0, &(uint32_t){0x700}, 4);
+    ioctl(fd, KVM_SET_LAPIC, &new);
+}

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The block cache of one vCPU: finding, decoding and dropping blocks (block.h says what points at what).
+ *
+ * vCPU thread only; block_cache_drop() also from others in an exclusive section, when the vCPU stands between two
+ * instructions' accesses.
+ */
+#include "cpu/soft/block.h"
+
+#include <sys/mman.h>
+
+#include "cpu/soft/decode.h"
+#include "cpu/soft/ops_system.h"
+#include "cpu/soft/soft_vm.h"
+
+#define ARENA_SIZE ((size_t)192 << 20) /* address space; touched as blocks come */
+#define HASH_BITS 16
+#define PAGES_BITS 14
+#define BLOCK_SIZE(insns) (sizeof(Block) + ((size_t)(insns) + 1) * sizeof(Insn))
+
+BlockCache *block_cache_new(void)
+{
+    BlockCache *cache = g_new0(BlockCache, 1);
+    cache->generation = 1;
+    cache->link_generation = 1;
+    cache->hash = g_new0(Block *, 1 << HASH_BITS);
+    cache->pages = g_new0(Block *, 1 << PAGES_BITS);
+    cache->scratch = g_malloc0(BLOCK_SIZE(1));
+    cache->arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (cache->arena == MAP_FAILED)
+        g_error("no address space for decoded code");
+    return cache;
+}
+
+void block_cache_free(BlockCache *cache)
+{
+    munmap(cache->arena, ARENA_SIZE);
+    g_free(cache->hash);
+    g_free(cache->pages);
+    g_free(cache->scratch);
+    g_free(cache);
+}
+
+static void forget_jumps(BlockCache *cache)
+{
+    if (++cache->generation == 0) {
+        memset(cache->jumps, 0, sizeof(cache->jumps));
+        cache->generation = 1;
+    }
+}
+
+static void forget_links(BlockCache *cache)
+{
+    if (++cache->link_generation == 0)
+        block_cache_clear(cache);
+}
+
+void interp_mapping_changed(SoftCpu *cpu)
+{
+    forget_jumps(cpu->blocks);
+}
+
+void block_cache_clear(BlockCache *cache)
+{
+    memset(cache->hash, 0, sizeof(Block *) << HASH_BITS);
+    memset(cache->pages, 0, sizeof(Block *) << PAGES_BITS);
+    memset(cache->jumps, 0, sizeof(cache->jumps));
+    cache->arena_used = 0;
+    cache->link_generation = 1;
+}
+
+static uint64_t mix(uint64_t value)
+{
+    return value * UINT64_C(0x9e3779b97f4a7c15) >> 40;
+}
+
+static Block **hash_bucket(BlockCache *cache, const Ram *ram, uint64_t offset, uint32_t mode)
+{
+    return &cache->hash[mix(offset ^ (uintptr_t)ram << 8 ^ (uint64_t)mode << 36) & ((1 << HASH_BITS) - 1)];
+}
+
+static Block **page_bucket(BlockCache *cache, const Ram *ram, uint64_t offset)
+{
+    return &cache->pages[mix(offset >> GUEST_PAGE_SHIFT ^ (uintptr_t)ram) & ((1 << PAGES_BITS) - 1)];
+}
+
+/* ---- dropping ---------------------------------------------------------------------------------- */
+
+void block_uncount(SoftCpu *cpu, const Insn *insn)
+{
+    for (; insn->length; insn++)
+        cpu->insn_count--;
+}
+
+/* Takes the place of every handler of a dropped block. */
+static void op_dropped(SoftCpu *cpu, const Insn *insn)
+{
+    cpu->s.rip = INSN_RIP(cpu, insn) & cpu->rip_mask;
+    block_uncount(cpu, insn);
+    cpu->insn = NULL;
+}
+
+static void block_kill(BlockCache *cache, Block *block)
+{
+    Block **at = hash_bucket(cache, block->ram, block->offset, block->mode);
+    while (*at != block)
+        at = &(*at)->next_in_hash;
+    *at = block->next_in_hash;
+    block->dead = true;
+    for (unsigned i = 0; i <= block->count; i++)
+        block->insns[i].fn = op_dropped;
+}
+
+static bool overlaps(uint64_t a, uint64_t a_size, uint64_t b, uint64_t b_size)
+{
+    return a < b + b_size && b < a + a_size;
+}
+
+/* The part of a block on its first (0) or second (1) page. */
+static uint64_t part_start(const Block *block, unsigned part)
+{
+    return part ? block->second_offset : block->offset;
+}
+static uint64_t part_size(const Block *block, unsigned part)
+{
+    uint64_t first = block->crossing ? GUEST_PAGE_SIZE - (block->offset & (GUEST_PAGE_SIZE - 1)) : block->bytes;
+    return part ? block->bytes - first : first;
+}
+
+/* A crossing block stands in two lists; which part this link is of. */
+static unsigned link_part(const Block *block, const Ram *ram, uint64_t page)
+{
+    return !(block->ram == ram && (block->offset & GUEST_PAGE_MASK) == page);
+}
+
+static bool block_on_page(const Block *block, const Ram *ram, uint64_t page)
+{
+    return (block->ram == ram && (block->offset & GUEST_PAGE_MASK) == page) ||
+           (block->crossing && block->second_ram == ram && (block->second_offset & GUEST_PAGE_MASK) == page);
+}
+
+unsigned block_cache_drop(BlockCache *cache, Ram *ram, uint64_t offset, uint64_t size, uint64_t *remaining)
+{
+    uint64_t page = offset & GUEST_PAGE_MASK;
+    Block **bucket = page_bucket(cache, ram, offset), **at = bucket;
+    unsigned dropped = 0;
+    while (*at) {
+        Block *block = *at;
+        /* Which list of the block's two this is: the bucket tells, unless both pages share it. */
+        unsigned list = page_bucket(cache, block->ram, block->offset) == bucket ? 0 : 1;
+        if (!block->dead && block_on_page(block, ram, page)) {
+            unsigned part = link_part(block, ram, page);
+            uint64_t start = part_start(block, part), bytes = part_size(block, part);
+            if (overlaps(start, bytes, offset, size)) {
+                block_kill(cache, block);
+                dropped++;
+            } else {
+                *remaining |= code_lines(start, bytes);
+            }
+        }
+        if (block->dead)
+            *at = block->next_in_page[list];
+        else
+            at = &block->next_in_page[list];
+    }
+    if (dropped)
+        forget_links(cache);
+    return dropped;
+}
+
+/* ---- decoding ---------------------------------------------------------------------------------- */
+
+static void block_finish(Block *block, unsigned count, unsigned bytes)
+{
+    block->count = count;
+    block->bytes = bytes;
+    block->insns[count] = (Insn){ .fn = op_block_end, .rip_offset = bytes };
+    for (unsigned i = 0; i < count; i++) {
+        if (block->insns[i].addr_mask == 0)
+            block->insns[i].vvvv = count - 1 - i;
+    }
+}
+
+/* As many instructions as the block may have and the bytes hold whole; 0: the first goes on behind them. */
+static unsigned decode_run(SoftCpu *cpu, Block *block, const uint8_t *bytes, unsigned available, unsigned max)
+{
+    unsigned count = 0, used = 0;
+    while (count < max) {
+        Insn *insn = &block->insns[count];
+        insn->rip_offset = used;
+        if (!decode_insn(cpu->model, cpu->mode, bytes + used, available - used, insn))
+            break;
+        used += insn->length;
+        count++;
+        if (insn->flags & INSN_ENDS_BLOCK || used == available)
+            break;
+    }
+    block_finish(block, count, used);
+    cpu->stat_blocks_decoded++;
+    return count;
+}
+
+/* Bytes from s.rip on that the code segment and `most` allow; raises #GP(0) when there is none. */
+static unsigned segment_room(SoftCpu *cpu, unsigned most)
+{
+    uint64_t rip = cpu->s.rip, limit = cpu->s.seg[SEG_CS].limit;
+    if (cpu->code_size == 8)
+        return most;
+    if (rip > limit)
+        cpu_raise_error(cpu, EXC_GP, 0);
+    return MIN(most, limit - rip + 1);
+}
+
+static void check_canonical(SoftCpu *cpu, uint64_t linear)
+{
+    if (cpu->code_size == 8 && (int64_t)(linear << 16) >> 16 != (int64_t)linear)
+        cpu_raise_error(cpu, EXC_GP, 0);
+}
+
+/* One instruction, byte by byte, into the scratch block: code in devices, at the end of the segment or on hot pages. */
+static Block *decode_scratch(SoftCpu *cpu, uint64_t linear)
+{
+    uint8_t bytes[INSN_MAX_BYTES];
+    Block *block = cpu->blocks->scratch;
+    unsigned room = segment_room(cpu, INSN_MAX_BYTES);
+    for (unsigned n = 0; n < INSN_MAX_BYTES; n++) {
+        uint64_t at = code_linear(cpu, cpu->s.rip + n), offset;
+        Ram *ram;
+        if (n == room)
+            cpu_raise_error(cpu, EXC_GP, 0);
+        check_canonical(cpu, at);
+        const uint8_t *page = mmu_fetch_page(cpu, at & GUEST_PAGE_MASK, &ram, &offset);
+        bytes[n] = page ? page[at & (GUEST_PAGE_SIZE - 1)] : mmu_load(cpu, at, 1, cpu->mmu_index);
+        if (decode_run(cpu, block, bytes, n + 1, 1))
+            break;
+    }
+    block->dead = false;
+    return block;
+}
+
+static Block *arena_block(BlockCache *cache)
+{
+    if (ARENA_SIZE - cache->arena_used < BLOCK_SIZE(BLOCK_MAX_INSNS))
+        block_cache_clear(cache);
+    Block *block = (Block *)(cache->arena + cache->arena_used);
+    *block = (Block){ 0 };
+    return block;
+}
+
+static void block_insert(BlockCache *cache, Block *block)
+{
+    Block **bucket = hash_bucket(cache, block->ram, block->offset, block->mode);
+    block->next_in_hash = *bucket;
+    *bucket = block;
+    Block **page = page_bucket(cache, block->ram, block->offset);
+    block->next_in_page[0] = *page;
+    *page = block;
+    if (block->crossing) {
+        Block **second = page_bucket(cache, block->second_ram, block->second_offset);
+        if (second != page) {
+            block->next_in_page[1] = *second;
+            *second = block;
+        }
+    }
+    cache->arena_used += BLOCK_SIZE(block->count);
+}
+
+/* A block inside one page, to be kept. NULL: its first instruction crosses the page's or the segment's end. */
+static Block *decode_block(SoftCpu *cpu, const uint8_t *page, Ram *ram, uint64_t offset, uint32_t mode,
+                           unsigned max)
+{
+    uint8_t copy[BLOCK_MAX_INSNS * INSN_MAX_BYTES];
+    unsigned in_page = offset & (GUEST_PAGE_SIZE - 1);
+    unsigned available = segment_room(cpu, MIN(sizeof(copy), GUEST_PAGE_SIZE - in_page));
+    Block *block = arena_block(cpu->blocks);
+    block->ram = ram;
+    block->offset = offset;
+    block->mode = mode;
+    do {
+        memcpy(copy, page + in_page, available);
+        if (!decode_run(cpu, block, copy, available, max))
+            return NULL;
+        soft_vm_mark_code(cpu, ram, offset, block->bytes);
+        /* Written by another vCPU or a device before the mark stood? */
+    } while (memcmp(copy, page + in_page, block->bytes));
+    block_insert(cpu->blocks, block);
+    return block;
+}
+
+/* A block of the one instruction that starts on `page` and ends on the next. NULL: not to be kept. */
+static Block *decode_crossing(SoftCpu *cpu, const uint8_t *page, Ram *ram, uint64_t offset, uint32_t mode)
+{
+    uint8_t copy[INSN_MAX_BYTES];
+    unsigned in_page = offset & (GUEST_PAGE_SIZE - 1), first = GUEST_PAGE_SIZE - in_page;
+    uint64_t second_linear = code_linear(cpu, cpu->s.rip + first), second_offset;
+    Ram *second_ram;
+    if (segment_room(cpu, INSN_MAX_BYTES) < INSN_MAX_BYTES || first >= INSN_MAX_BYTES)
+        return NULL;
+    check_canonical(cpu, second_linear);
+    const uint8_t *second = mmu_fetch_page(cpu, second_linear, &second_ram, &second_offset);
+    if (!second || second_offset >= second_ram->size || atomic_load(&code_page(second_ram, second_offset)->hot))
+        return NULL;
+    Block *block = arena_block(cpu->blocks);
+    *block = (Block){ .ram = ram, .offset = offset, .mode = mode, .crossing = true, .second_ram = second_ram,
+                      .second_offset = second_offset & GUEST_PAGE_MASK };
+    do {
+        memcpy(copy, page + in_page, first);
+        memcpy(copy + first, second, INSN_MAX_BYTES - first);
+        if (!decode_run(cpu, block, copy, INSN_MAX_BYTES, 1) || block->bytes <= first)
+            return NULL;
+        while (soft_vm_mark_code(cpu, ram, offset, first) |
+               soft_vm_mark_code(cpu, second_ram, block->second_offset, block->bytes - first))
+            continue;
+    } while (memcmp(copy, page + in_page, first) || memcmp(copy + first, second, block->bytes - first));
+    block_insert(cpu->blocks, block);
+    return block;
+}
+
+/* ---- finding ------------------------------------------------------------------------------------ */
+
+/* Whether the page after the block's is still the one that its end was decoded from. */
+static bool crossing_valid(SoftCpu *cpu, const Block *block)
+{
+    uint64_t first = GUEST_PAGE_SIZE - (block->offset & (GUEST_PAGE_SIZE - 1)), offset;
+    uint64_t linear = code_linear(cpu, cpu->s.rip + first);
+    Ram *ram;
+    check_canonical(cpu, linear);
+    const uint8_t *page = mmu_fetch_page(cpu, linear, &ram, &offset);
+    return page && ram == block->second_ram && (offset & GUEST_PAGE_MASK) == block->second_offset;
+}
+
+static Block *hash_find(SoftCpu *cpu, const Ram *ram, uint64_t offset, uint32_t mode)
+{
+    for (Block *block = *hash_bucket(cpu->blocks, ram, offset, mode); block; block = block->next_in_hash) {
+        if (block->offset != offset || block->ram != ram || block->mode != mode ||
+            !block_fits(cpu, block, cpu->s.rip))
+            continue;
+        if (!block->crossing || crossing_valid(cpu, block))
+            return block;
+    }
+    return NULL;
+}
+
+static Block *block_find_slow(SoftCpu *cpu, uint64_t linear, bool single)
+{
+    uint32_t mode = cpu->mode | (single ? BLOCK_SINGLE : 0);
+    uint64_t offset;
+    Ram *ram;
+    check_canonical(cpu, linear);
+    segment_room(cpu, 1);
+    const uint8_t *page = mmu_fetch_page(cpu, linear & GUEST_PAGE_MASK, &ram, &offset);
+    if (!page)
+        return decode_scratch(cpu, linear);
+    offset = (offset & GUEST_PAGE_MASK) | (linear & (GUEST_PAGE_SIZE - 1));
+    _Atomic uint32_t *hot = &code_page(ram, offset)->hot;
+    uint32_t heat = atomic_load_explicit(hot, memory_order_relaxed);
+    if (heat) {
+        atomic_store_explicit(hot, heat - 1, memory_order_relaxed); /* a lost count does no harm */
+        return decode_scratch(cpu, linear);
+    }
+    Block *block = hash_find(cpu, ram, offset, mode);
+    if (!block) {
+        unsigned max = mode & (BLOCK_SINGLE | MODE_SINGLE_STEP) ? 1 : BLOCK_MAX_INSNS;
+        block = decode_block(cpu, page, ram, offset, mode, max);
+        if (!block)
+            block = decode_crossing(cpu, page, ram, offset, mode);
+        if (!block)
+            return decode_scratch(cpu, linear);
+    }
+    if (!single) {
+        JumpEntry *entry = jump_entry(cpu->blocks, linear);
+        *entry = (JumpEntry){ jump_key(linear, cpu->mode), block, cpu->blocks->generation };
+    }
+    return block;
+}
+
+Block *block_find(SoftCpu *cpu, bool single)
+{
+    cpu->s.rip &= cpu->rip_mask;
+    uint64_t rip = cpu->s.rip;
+    Block *block = single ? NULL : jump_find(cpu, rip);
+    if (block && !block->dead && block_fits(cpu, block, rip))
+        return block;
+    cpu->insn = NULL;
+    return block_find_slow(cpu, code_linear(cpu, rip), single);
+}

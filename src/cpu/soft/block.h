@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Decoded blocks and the ways from one to the next. Private to interp.c, block.c and ops_branch.c.
+ *
+ *   jump table   linear RIP and mode → block; valid for one generation of the linear mapping
+ *   links        in a direct branch: the target's block, when it lies on the same page (so no mapping is involved)
+ *   page hash    RAM page, offset and mode → block; what stays when mappings change
+ *
+ * A block is memory of its vCPU's arena and is freed only with all others. A dropped block stays where it is, all its handlers
+ * replaced by one that leaves to the loop; so jump table, links and the running handler may go on pointing at it.
+ */
+#pragma once
+
+#include "cpu/soft/cpu.h"
+
+#define BLOCK_MAX_INSNS 64
+#define JUMP_TABLE_BITS 15
+
+/* Beside SoftCpu.mode in a block's key: one instruction only. */
+#define BLOCK_SINGLE (1u << 31)
+
+typedef struct Block Block;
+struct Block {
+    Ram *ram;
+    uint64_t offset; /* of the first byte in ram */
+    uint32_t mode;
+    uint16_t bytes, count; /* length of the code, instructions */
+    bool dead;
+    bool crossing;     /* one instruction that ends on another page, at second_offset in second_ram */
+    Ram *second_ram;
+    uint64_t second_offset;
+    Block *next_in_hash;
+    Block *next_in_page[2]; /* [1]: the list of the second page */
+    Insn insns[];      /* count + 1: the last goes on behind the block */
+};
+
+typedef struct JumpEntry {
+    uint64_t key;
+    Block *block;
+    uint32_t generation;
+} JumpEntry;
+
+struct BlockCache {
+    uint32_t generation;      /* of the linear mapping */
+    uint32_t link_generation; /* of links: never 0 */
+    uintptr_t stack_floor;    /* blocks chain on only above it: a handler the compiler gave no tail call ends here */
+    bool look_again;          /* events were looked for while they could not be taken */
+    uint8_t *arena;
+    size_t arena_used;
+    Block **hash, **pages;
+    Block *scratch;           /* one instruction that is not to be kept */
+    JumpEntry jumps[1 << JUMP_TABLE_BITS];
+};
+
+/* Linear addresses use 48 bits, the rest repeats bit 47; the mode has 17 bits. */
+static inline uint64_t jump_key(uint64_t linear, uint32_t mode)
+{
+    return linear ^ (uint64_t)mode << 47;
+}
+static inline JumpEntry *jump_entry(BlockCache *cache, uint64_t linear)
+{
+    return &cache->jumps[(linear ^ linear >> JUMP_TABLE_BITS) & ((1 << JUMP_TABLE_BITS) - 1)];
+}
+static inline uint64_t code_linear(const SoftCpu *cpu, uint64_t rip)
+{
+    uint64_t linear = cpu->seg_base[SEG_CS] + rip;
+    return cpu->code_size == 8 ? linear : (uint32_t)linear;
+}
+
+/* The block at RIP on the fast way, or NULL. */
+static inline Block *jump_find(SoftCpu *cpu, uint64_t rip)
+{
+    BlockCache *cache = cpu->blocks;
+    uint64_t linear = code_linear(cpu, rip);
+    JumpEntry *entry = jump_entry(cache, linear);
+    bool hit = entry->key == jump_key(linear, cpu->mode) && entry->generation == cache->generation;
+    return hit ? entry->block : NULL;
+}
+
+/* In 16- and 32-bit code the segment may end inside the block, for this RIP. */
+static inline bool block_fits(const SoftCpu *cpu, const Block *block, uint64_t rip)
+{
+    return cpu->code_size == 8 || rip + block->bytes - 1 <= cpu->s.seg[SEG_CS].limit;
+}
+
+#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+register uintptr_t block_stack_pointer asm("rsp");
+static inline bool block_may_chain(const SoftCpu *cpu)
+{
+    return !atomic_load_explicit(&cpu->exit_request, memory_order_relaxed) &&
+           block_stack_pointer > cpu->blocks->stack_floor;
+}
+#else /* calls may really nest: each block returns to the loop */
+static inline bool block_may_chain(const SoftCpu *cpu)
+{
+    return false;
+}
+#endif
+
+/* Runs a block, as the last thing a handler does. */
+#define BLOCK_ENTER(cpu, block, rip_)                                                              \
+    do {                                                                                           \
+        Block *block_ = (block);                                                                   \
+        (cpu)->s.gpr[GPR_BLOCK_RIP] = (rip_);                                                      \
+        (cpu)->insn_count += block_->count;                                                        \
+        return block_->insns[0].fn((cpu), block_->insns);                                          \
+    } while (0)
+
+/* ---- ops_branch.c ---------------------------------------------------------------------------- */
+
+/* Behind the last instruction of a block that no branch ends. */
+void op_block_end(SoftCpu *cpu, const Insn *insn);
+
+/* ---- block.c --------------------------------------------------------------------------------- */
+
+BlockCache *block_cache_new(void);
+void block_cache_free(BlockCache *cache);
+/* Forgets every block. Only between blocks. */
+void block_cache_clear(BlockCache *cache);
+/* The block at s.rip, decoded if need be; with `single` one instruction. Faults of the fetch are raised. */
+Block *block_find(SoftCpu *cpu, bool single);
+/* Takes back from insn_count what a block did not execute from `insn` on (itself included). */
+void block_uncount(SoftCpu *cpu, const Insn *insn);

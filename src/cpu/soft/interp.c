@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The interpreter engine: the loop around the blocks.
+ *
+ *   look (requests, events) → find the block at RIP → its handlers, and by chaining those of the next blocks → again
+ *
+ * Faults come back to the loop by siglongjmp and are delivered from here.
+ */
+#include "cpu/soft/interp.h"
+
+#include <stdlib.h>
+
+#include "base/bits.h"
+#include "cpu/soft/block.h"
+#include "cpu/soft/ops_simd.h"
+#include "cpu/soft/ops_x87.h"
+#include "cpu/soft/soft_vm.h"
+
+/* How far below the loop's frame chained handlers may get. */
+#define CHAIN_STACK KIB(128)
+
+/* ---- the loop ---------------------------------------------------------------------------------- */
+
+static bool must_look(const SoftCpu *cpu)
+{
+    return atomic_load_explicit(&cpu->exit_request, memory_order_relaxed) || cpu->pending_db ||
+           cpu->s.interrupt_shadow || cpu->mode & MODE_SINGLE_STEP || cpu->s.activity != CPU_ACTIVE;
+}
+
+/* False: leave with `*ret_exit`. */
+static bool look_around(SoftCpu *cpu, VcpuExit *ret_exit)
+{
+    Vcpu *vcpu = cpu->vcpu;
+    atomic_exchange(&cpu->exit_request, 0);
+    uint32_t requests = atomic_load(&vcpu->requests);
+    *ret_exit = VCPU_EXIT_KICKED;
+    if (requests & ~(VCPU_REQUEST_INTERRUPT | VCPU_REQUEST_NMI))
+        return false;
+    if (requests) {
+        atomic_fetch_and(&vcpu->requests, ~(uint32_t)(VCPU_REQUEST_INTERRUPT | VCPU_REQUEST_NMI));
+        cpu->s.nmi_pending |= !!(requests & VCPU_REQUEST_NMI);
+    }
+    exception_take_events(cpu);
+    *ret_exit = cpu->s.activity == CPU_SHUTDOWN ? VCPU_EXIT_SHUTDOWN : VCPU_EXIT_HALTED;
+    return cpu->s.activity == CPU_ACTIVE;
+}
+
+static void run_block(SoftCpu *cpu, const Block *block)
+{
+    cpu->s.gpr[GPR_BLOCK_RIP] = cpu->s.rip;
+    cpu->insn_count += block->count;
+    block->insns[0].fn(cpu, block->insns);
+}
+
+static void set_stack_floor(SoftCpu *cpu)
+{
+    cpu->blocks->stack_floor = (uintptr_t)__builtin_frame_address(0) - CHAIN_STACK;
+}
+
+static VcpuExit run_loop(SoftCpu *cpu)
+{
+    VcpuExit exit;
+    set_stack_floor(cpu);
+    atomic_store(&cpu->exit_request, 1); /* look first: nobody kicks a vCPU that does not run */
+    sigsetjmp(cpu->jump, 0);
+    if (cpu->event.vector >= 0 && !exception_deliver(cpu))
+        return VCPU_EXIT_SHUTDOWN;
+    for (;;) {
+        if (must_look(cpu) && !look_around(cpu, &exit))
+            return exit;
+        run_block(cpu, block_find(cpu, false));
+    }
+}
+
+int soft_cpu_step(SoftCpu *cpu, unsigned count)
+{
+    volatile unsigned left = count;
+    set_stack_floor(cpu);
+    if (sigsetjmp(cpu->jump, 0)) {
+        int vector = cpu->event.vector;
+        cpu->event.vector = -1;
+        return vector;
+    }
+    while (left && cpu->s.activity == CPU_ACTIVE) {
+        atomic_store(&cpu->exit_request, 1); /* no chaining */
+        left--;
+        run_block(cpu, block_find(cpu, true));
+    }
+    return -1;
+}
+
+/* ---- state ------------------------------------------------------------------------------------- */
+
+SoftCpu *soft_cpu_new(Vcpu *vcpu, SoftVm *vm)
+{
+    SoftCpu *cpu = aligned_alloc(_Alignof(SoftCpu), align_up(sizeof(SoftCpu), _Alignof(SoftCpu)));
+    if (!cpu)
+        g_error("out of memory");
+    memset(cpu, 0, sizeof(*cpu));
+    cpu->vcpu = vcpu;
+    cpu->vm = vm;
+    cpu->model = vcpu->vm->model;
+    cpu->event.vector = -1;
+    cpu->blocks = block_cache_new();
+    mmu_init(cpu);
+    CpuState state = { 0 };
+    cpu_state_reset(&state, vcpu->index == 0, false);
+    soft_cpu_set_state(cpu, &state);
+    vcpu->engine_data = cpu;
+    return cpu;
+}
+
+void soft_cpu_free(SoftCpu *cpu)
+{
+    if (!cpu)
+        return;
+    cpu->vcpu->engine_data = NULL;
+    block_cache_free(cpu->blocks);
+    free(cpu);
+}
+
+void soft_cpu_get_state(SoftCpu *cpu, CpuState *state)
+{
+    *state = cpu->s;
+    state->gpr[GPR_BLOCK_RIP] = 0;
+    state->rflags = flags_get(cpu);
+    state->tsc = cpu_tsc(cpu);
+    x87_to_architectural(&state->fpu);
+}
+
+void soft_cpu_set_state(SoftCpu *cpu, const CpuState *state)
+{
+    cpu->s = *state;
+    cpu->s.gpr[GPR_NONE] = 0;
+    x87_from_architectural(&cpu->s.fpu);
+    cpu->event.vector = -1;
+    cpu->delivering = false;
+    cpu->pending_db = 0;
+    cpu_state_loaded(cpu);
+}
+
+/* ---- the engine -------------------------------------------------------------------------------- */
+
+static bool interp_probe(GError **error)
+{
+    return true;
+}
+
+static void interp_features(bool *ret_features)
+{
+    /* What the CPU itself does, in software or by an instruction every x86-64 has. */
+    static const CpuFeature own[] = {
+        CPU_FPU, CPU_VME, CPU_DE, CPU_PSE, CPU_TSC, CPU_MSR, CPU_PAE, CPU_MCE, CPU_CX8, CPU_APIC, CPU_SEP, CPU_MTRR,
+        CPU_PGE, CPU_MCA, CPU_CMOV, CPU_PAT, CPU_PSE36, CPU_CLFLUSH, CPU_MONITOR, CPU_CX16, CPU_PCID, CPU_X2APIC,
+        CPU_MOVBE, CPU_TSC_DEADLINE, CPU_HYPERVISOR, CPU_FSGSBASE, CPU_TSC_ADJUST, CPU_SMEP, CPU_ERMS, CPU_INVPCID,
+        CPU_ADX, CPU_SMAP, CPU_CLFLUSHOPT, CPU_CLWB, CPU_UMIP, CPU_RDPID, CPU_FSRM, CPU_ARCH_CAPABILITIES,
+        CPU_LAHF_LM, CPU_PREFETCHW, CPU_SYSCALL, CPU_NX, CPU_PDPE1GB, CPU_RDTSCP, CPU_LM, CPU_INVARIANT_TSC,
+    };
+    /* Handlers that use the host's instruction. */
+    static const CpuFeature host[] = { CPU_POPCNT, CPU_RDRAND, CPU_BMI1, CPU_BMI2, CPU_RDSEED, CPU_ABM };
+    bool available[CPU_FEATURE_COUNT];
+    memset(ret_features, 0, sizeof(bool) * CPU_FEATURE_COUNT);
+    cpu_host_features(available);
+    for (unsigned i = 0; i < G_N_ELEMENTS(own); i++)
+        ret_features[own[i]] = true;
+    for (unsigned i = 0; i < G_N_ELEMENTS(host); i++)
+        ret_features[host[i]] = available[host[i]];
+    simd_features(ret_features);
+}
+
+static bool interp_vm_init(Vm *vm, GError **error)
+{
+    vm->engine_data = soft_vm_new(vm);
+    return true;
+}
+
+static void interp_vm_clear(Vm *vm)
+{
+    g_clear_pointer((SoftVm **)&vm->engine_data, soft_vm_free);
+}
+
+static bool interp_vcpu_init(Vcpu *vcpu, GError **error)
+{
+    soft_cpu_new(vcpu, vcpu->vm->engine_data);
+    return true;
+}
+
+static void interp_vcpu_clear(Vcpu *vcpu)
+{
+    soft_cpu_free(vcpu->engine_data);
+}
+
+static VcpuExit interp_run(Vcpu *vcpu)
+{
+    SoftCpu *cpu = vcpu->engine_data;
+    VcpuExit exit = run_loop(cpu);
+    if (cpu->s.nmi_pending) { /* vcpu.c decides by the request whether to wake a halted vCPU */
+        cpu->s.nmi_pending = false;
+        atomic_fetch_or(&vcpu->requests, VCPU_REQUEST_NMI);
+    }
+    vcpu->interrupts_enabled = cpu->s.rflags & FLAG_IF && !cpu->s.interrupt_shadow;
+    vcpu->nmi_blocked = cpu->s.nmi_blocked;
+    return exit;
+}
+
+static void interp_kick(Vcpu *vcpu)
+{
+    SoftCpu *cpu = vcpu->engine_data;
+    atomic_store(&cpu->exit_request, 1);
+}
+
+static void interp_get_state(Vcpu *vcpu, CpuState *state)
+{
+    soft_cpu_get_state(vcpu->engine_data, state);
+}
+
+static void interp_set_state(Vcpu *vcpu, const CpuState *state)
+{
+    soft_cpu_set_state(vcpu->engine_data, state);
+}
+
+static void interp_set_a20(Vcpu *vcpu, bool on)
+{
+    SoftCpu *cpu = vcpu->engine_data;
+    cpu->s.a20_masked = !on;
+    cpu->s.rflags = flags_get(cpu);
+    cpu_state_loaded(cpu);
+}
+
+static char *interp_stats(Vcpu *vcpu)
+{
+    const SoftCpu *cpu = vcpu->engine_data;
+    return g_strdup_printf("insns=%" G_GUINT64_FORMAT " blocks=%" G_GUINT64_FORMAT " tlb_fills=%" G_GUINT64_FORMAT
+                           " faults=%" G_GUINT64_FORMAT " interrupts=%" G_GUINT64_FORMAT " mmio=%" G_GUINT64_FORMAT
+                           " smc_drops=%" G_GUINT64_FORMAT,
+                           cpu->insn_count, cpu->stat_blocks_decoded, cpu->stat_tlb_fills, cpu->stat_faults,
+                           cpu->stat_interrupts, cpu->stat_mmio, cpu->stat_smc_drops);
+}
+
+const Engine engine_interp = {
+    .name = "interp",
+    .description = "interpreter in software: every CPU feature, no help from the host needed",
+    .probe = interp_probe,
+    .features = interp_features,
+    .vm_init = interp_vm_init,
+    .vm_clear = interp_vm_clear,
+    .vcpu_init = interp_vcpu_init,
+    .vcpu_clear = interp_vcpu_clear,
+    .run = interp_run,
+    .kick = interp_kick,
+    .get_state = interp_get_state,
+    .set_state = interp_set_state,
+    .set_a20 = interp_set_a20,
+    .stats = interp_stats,
+};

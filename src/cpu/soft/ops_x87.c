@@ -1,0 +1,983 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Handlers of x87 instructions.
+ *
+ * Two ways lead to the same result. The exact one loads the whole guest state into the host's x87, runs the instruction and takes the
+ * state back: stack faults, unmasked exceptions and every flag come out as hardware makes them, because hardware makes them. The
+ * fast one, for common instructions with all exceptions masked and no stack fault, loads the operands alone and
+ * looks at FSW afterwards; a flag that the guest has not yet got sends it the exact way.
+ *
+ * The host's x87 is empty, masked and at extended precision between instructions; its sticky flags mean nothing.
+ */
+#include "cpu/soft/ops_x87.h"
+
+#include "base/bits.h"
+#include "cpu/soft/access.h"
+#include "cpu/soft/stub.h"
+
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#define LIKELY(x) __builtin_expect(!!(x), 1)
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+enum {
+    FSW_IE = 1 << 0, FSW_FLAGS = 0x3f, FSW_SF = 1 << 6, FSW_ES = 1 << 7, FSW_C0 = 1 << 8, FSW_C1 = 1 << 9,
+    FSW_C2 = 1 << 10, FSW_TOP_SHIFT = 11, FSW_TOP = 7 << 11, FSW_C3 = 1 << 14, FSW_B = 1 << 15,
+    FSW_CONDITION = FSW_C0 | FSW_C1 | FSW_C2 | FSW_C3,
+};
+enum { FCW_MASKS = 0x3f, FCW_INIT = 0x37f, FCW_WRITABLE = 0x1f3f, FCW_FIXED = 0x40 };
+enum { TAG_VALID, TAG_ZERO, TAG_SPECIAL, TAG_EMPTY };
+
+/* ---- state ---------------------------------------------------------------------------------- */
+
+static ALWAYS_INLINE unsigned x87_top(const FpuState *fpu)
+{
+    return fpu->fsw >> FSW_TOP_SHIFT & 7;
+}
+
+static ALWAYS_INLINE unsigned physical(const FpuState *fpu, unsigned i)
+{
+    return (x87_top(fpu) + i) & 7;
+}
+
+static ALWAYS_INLINE void *st(FpuState *fpu, unsigned i)
+{
+    return fpu->st[physical(fpu, i)];
+}
+
+static ALWAYS_INLINE bool st_used(const FpuState *fpu, unsigned i)
+{
+    return fpu->ftw_abridged >> physical(fpu, i) & 1;
+}
+
+static ALWAYS_INLINE void set_top(FpuState *fpu, unsigned top)
+{
+    fpu->fsw = (fpu->fsw & ~FSW_TOP) | (top & 7) << FSW_TOP_SHIFT;
+}
+
+static ALWAYS_INLINE void pop(FpuState *fpu)
+{
+    fpu->ftw_abridged &= ~(1 << x87_top(fpu));
+    set_top(fpu, x87_top(fpu) + 1);
+}
+
+static ALWAYS_INLINE void push(FpuState *fpu, const void *value)
+{
+    set_top(fpu, x87_top(fpu) - 1);
+    fpu->ftw_abridged |= 1 << x87_top(fpu);
+    memcpy(st(fpu, 0), value, 10);
+}
+
+static void rotate(FpuState *fpu, unsigned by)
+{
+    uint8_t old[8][16];
+    memcpy(old, fpu->st, sizeof(old));
+    for (unsigned i = 0; i < 8; i++)
+        memcpy(fpu->st[i], old[(i + by) & 7], 16);
+}
+
+void x87_to_architectural(FpuState *fpu)
+{
+    rotate(fpu, x87_top(fpu));
+}
+
+void x87_from_architectural(FpuState *fpu)
+{
+    rotate(fpu, 8 - x87_top(fpu));
+}
+
+static void update_summary(FpuState *fpu)
+{
+    fpu->fsw &= ~(FSW_ES | FSW_B);
+    if (fpu->fsw & ~fpu->fcw & FSW_FLAGS)
+        fpu->fsw |= FSW_ES | FSW_B;
+}
+
+void x87_set_control(SoftCpu *cpu, uint16_t fcw)
+{
+    cpu->s.fpu.fcw = (fcw & FCW_WRITABLE) | FCW_FIXED;
+    update_summary(&cpu->s.fpu);
+}
+
+bool x87_error_waits(SoftCpu *cpu, const Insn *insn)
+{
+    if ((cpu->s.cr0 & CR0_NE) || !cpu->x87_error)
+        INSN_RAISE(cpu, insn, EXC_MF);
+    if (!cpu->x87_error(cpu))
+        return false;
+    cpu->insn = insn;
+    cpu->s.rip = INSN_RIP(cpu, insn);
+    return true;
+}
+
+#define X87_WAIT(cpu, insn)                                                                   \
+    do {                                                                                      \
+        if (UNLIKELY((cpu)->s.fpu.fsw & FSW_ES) && x87_error_waits(cpu, insn))                \
+            return;                                                                           \
+    } while (0)
+
+/* All but control instructions leave their address and opcode. */
+static ALWAYS_INLINE void set_pointers(SoftCpu *cpu, const Insn *insn)
+{
+    cpu->s.fpu.fip = INSN_RIP(cpu, insn);
+    cpu->s.fpu.fop = (insn->opcode & 7) << 8 | insn->modrm;
+    if (insn->flags & INSN_MEMORY)
+        cpu->s.fpu.fdp = insn_ea(cpu, insn);
+}
+
+/* ---- memory operands -------------------------------------------------------------------------- */
+
+static ALWAYS_INLINE void load_bytes(SoftCpu *cpu, const Insn *insn, void *data, unsigned size)
+{
+    uint64_t linear = insn_linear(cpu, insn, size, MMU_READ);
+    TlbEntry *entry = tlb_entry(cpu->tlb, linear);
+    if (LIKELY((linear ^ entry->tag_read) <= GUEST_PAGE_SIZE - size)) {
+        memcpy(data, (const void *)(linear + entry->addend), size);
+        return;
+    }
+    cpu->insn = insn;
+    mmu_load_bytes(cpu, linear, data, size, cpu->mmu_index);
+}
+
+static ALWAYS_INLINE void store_bytes(SoftCpu *cpu, const Insn *insn, const void *data, unsigned size)
+{
+    uint64_t linear = insn_linear(cpu, insn, size, MMU_WRITE);
+    TlbEntry *entry = tlb_entry(cpu->tlb, linear);
+    if (LIKELY((linear ^ entry->tag_write) <= GUEST_PAGE_SIZE - size)) {
+        memcpy((void *)(linear + entry->addend), data, size);
+        return;
+    }
+    cpu->insn = insn;
+    mmu_store_bytes(cpu, linear, data, size, cpu->mmu_index);
+}
+
+/* Memory forms: bytes read (positive) or written (negative) by [opcode - 0xd8][ModRM.reg]; 0: not here. */
+static const int8_t memory_sizes[8][8] = {
+    {4, 4, 4, 4, 4, 4, 4, 4},
+    {4, 0, -4, -4, 0, 0, 0, 0},
+    {4, 4, 4, 4, 4, 4, 4, 4},
+    {4, -4, -4, -4, 0, 10, 0, -10},
+    {8, 8, 8, 8, 8, 8, 8, 8},
+    {8, -8, -8, -8, 0, 0, 0, 0},
+    {2, 2, 2, 2, 2, 2, 2, 2},
+    {2, -2, -2, -2, 10, 8, -10, -8},
+};
+
+static int memory_size(const Insn *insn)
+{
+    return insn->flags & INSN_MEMORY ? memory_sizes[insn->opcode & 7][insn_modrm_reg(insn)] : 0;
+}
+
+/* ---- the exact way ---------------------------------------------------------------------------- */
+
+/* What FNSAVE stores outside real mode with 32-bit operands (SDM 1 figure 8-9). */
+typedef struct __attribute__((packed)) SaveImage {
+    uint16_t fcw, high0, fsw, high1, ftw, high2;
+    uint32_t fip;
+    uint16_t fcs, fop;
+    uint32_t fdp;
+    uint16_t fds, high3;
+    uint8_t st[8][10]; /* relative to TOP */
+} SaveImage;
+_Static_assert(sizeof(SaveImage) == 108, "FNSAVE image");
+
+static unsigned register_tag(const FpuState *fpu, unsigned n)
+{
+    uint64_t mantissa = load_le64(fpu->st[n]);
+    unsigned exponent = load_le16(fpu->st[n] + 8) & 0x7fff;
+    if (!(fpu->ftw_abridged >> n & 1))
+        return TAG_EMPTY;
+    if (exponent == 0 && mantissa == 0)
+        return TAG_ZERO;
+    return exponent == 0 || exponent == 0x7fff || !(mantissa >> 63) ? TAG_SPECIAL : TAG_VALID;
+}
+
+static uint16_t full_tags(const FpuState *fpu)
+{
+    uint16_t tags = 0;
+    for (unsigned n = 0; n < 8; n++)
+        tags |= register_tag(fpu, n) << n * 2;
+    return tags;
+}
+
+static uint8_t abridged_tags(uint16_t tags)
+{
+    uint8_t used = 0;
+    for (unsigned n = 0; n < 8; n++)
+        used |= ((tags >> n * 2 & 3) != TAG_EMPTY) << n;
+    return used;
+}
+
+static void image_put(FpuState *fpu, SaveImage *image)
+{
+    memset(image, 0, sizeof(*image));
+    image->fcw = fpu->fcw;
+    image->fsw = fpu->fsw;
+    image->ftw = full_tags(fpu);
+    for (unsigned i = 0; i < 8; i++)
+        memcpy(image->st[i], st(fpu, i), 10);
+}
+
+static void image_get(FpuState *fpu, const SaveImage *image)
+{
+    fpu->fcw = image->fcw;
+    fpu->fsw = image->fsw;
+    fpu->ftw_abridged = abridged_tags(image->ftw);
+    for (unsigned i = 0; i < 8; i++)
+        memcpy(st(fpu, i), image->st[i], 10);
+}
+
+/* FCOMI and relatives. */
+static bool writes_flags(const Insn *insn)
+{
+    return !(insn->flags & INSN_MEMORY) && (insn->opcode == 0xdb || insn->opcode == 0xdf) && insn->modrm >= 0xe8;
+}
+
+static void __attribute__((noinline)) run_exact(SoftCpu *cpu, const Insn *insn)
+{
+    FpuState *fpu = &cpu->s.fpu;
+    int size = memory_size(insn);
+    uint8_t operand[16] = {0};
+    SaveImage image;
+    if (size > 0)
+        load_bytes(cpu, insn, operand, size);
+    image_put(fpu, &image);
+    /* With FERR# ignored an old error may still wait: the host must not see it. Its flags come back below. */
+    uint16_t waiting = fpu->fsw & FSW_ES ? fpu->fsw & FSW_FLAGS & ~fpu->fcw : 0;
+    image.fsw &= ~(waiting | FSW_ES | FSW_B);
+    uint32_t flags = ((X87Fn)insn->data)(&image, operand, cpu->flags);
+    /* Such an unmasked exception leaves the destination in memory alone; inexactness does not. */
+    bool stores = !(image.fsw & ~image.fcw & FSW_FLAGS & ~(1 << 5));
+    if (size < 0 && stores)
+        store_bytes(cpu, insn, operand, -size);
+    image_get(fpu, &image);
+    fpu->fsw |= waiting;
+    update_summary(fpu);
+    if (writes_flags(insn)) {
+        cpu->flags = flags;
+        fpu->fsw &= ~FSW_C1; /* AMD's CPUs leave it as it was */
+    }
+    set_pointers(cpu, insn);
+}
+
+static void x87_exact(SoftCpu *cpu, const Insn *insn)
+{
+    X87_WAIT(cpu, insn);
+    run_exact(cpu, insn);
+    INSN_NEXT(cpu, insn);
+}
+
+/* ---- the fast way ----------------------------------------------------------------------------- */
+
+/*
+ * One operation: a, b operands (80 bits in registers, or memory), result where it goes. Returns FSW, taken right after the operation.
+ * The host's register stack is as before.
+ */
+typedef uint16_t (*FastFn)(const void *a, const void *b, void *result);
+
+#define FAST_DEFINE(name, code)                                                                  \
+    static uint16_t name(const void *a, const void *b, void *result)                             \
+    {                                                                                            \
+        uint16_t fsw;                                                                            \
+        __asm__ volatile(code : "=&a"(fsw)                                                       \
+                         : "d"(a), "c"(b), "D"(result)                                           \
+                         : "memory", "cc", "st", "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)", "st(7)"); \
+        return fsw;                                                                              \
+    }
+
+/* n: ModRM.reg of ADD MUL COM COMP SUB SUBR DIV DIVR; ST(0) is a, ST(1) is b */
+#define ARITH_ST0(n) FAST_DEFINE(arith_st0_##n, "fldt (%%rcx); fldt (%%rdx); .byte 0xd8, 0xc1 | " #n " << 3;" \
+                                                "fnstsw %%ax; fstpt (%%rdi); fstp %%st(0)")
+#define ARITH_STI(n) FAST_DEFINE(arith_sti_##n, "fldt (%%rcx); fldt (%%rdx); .byte 0xdc, 0xc1 | " #n " << 3;" \
+                                                "fnstsw %%ax; fstp %%st(0); fstpt (%%rdi)")
+#define ARITH_MEMORY(n, kind, opcode)                                                                        \
+    FAST_DEFINE(arith_##kind##_##n, "fldt (%%rdx); .byte " #opcode ", 0x01 | " #n " << 3; fnstsw %%ax; fstpt (%%rdi)")
+#define ARITH(n)                                                                                            \
+    ARITH_ST0(n) ARITH_STI(n) ARITH_MEMORY(n, m32, 0xd8) ARITH_MEMORY(n, m64, 0xdc)                          \
+    ARITH_MEMORY(n, i32, 0xda) ARITH_MEMORY(n, i16, 0xde)
+ARITH(0) ARITH(1) ARITH(2) ARITH(4) ARITH(5) ARITH(6) ARITH(7)
+/* COM does not write ST(0): the result is a again. COMP's pop is the handler's, so it is COM here. */
+#define ARITH_ROW(kind)                                                                                      \
+    {arith_##kind##_0, arith_##kind##_1, arith_##kind##_2, arith_##kind##_2, arith_##kind##_4,               \
+     arith_##kind##_5, arith_##kind##_6, arith_##kind##_7}
+static const FastFn arith_st0[8] = ARITH_ROW(st0), arith_sti[8] = ARITH_ROW(sti), arith_m32[8] = ARITH_ROW(m32),
+                    arith_m64[8] = ARITH_ROW(m64), arith_i32[8] = ARITH_ROW(i32), arith_i16[8] = ARITH_ROW(i16);
+
+FAST_DEFINE(compare_unordered, "fldt (%%rcx); fldt (%%rdx); fucom %%st(1); fnstsw %%ax; fstp %%st(0); fstp %%st(0)")
+FAST_DEFINE(load_m32, "flds (%%rcx); fnstsw %%ax; fstpt (%%rdi)")
+FAST_DEFINE(load_m64, "fldl (%%rcx); fnstsw %%ax; fstpt (%%rdi)")
+FAST_DEFINE(load_i16, "filds (%%rcx); fnstsw %%ax; fstpt (%%rdi)")
+FAST_DEFINE(load_i32, "fildl (%%rcx); fnstsw %%ax; fstpt (%%rdi)")
+FAST_DEFINE(load_i64, "fildll (%%rcx); fnstsw %%ax; fstpt (%%rdi)")
+FAST_DEFINE(store_m32, "fldt (%%rdx); fstps (%%rdi); fnstsw %%ax")
+FAST_DEFINE(store_m64, "fldt (%%rdx); fstpl (%%rdi); fnstsw %%ax")
+FAST_DEFINE(store_i16, "fldt (%%rdx); fistps (%%rdi); fnstsw %%ax")
+FAST_DEFINE(store_i32, "fldt (%%rdx); fistpl (%%rdi); fnstsw %%ax")
+FAST_DEFINE(store_i64, "fldt (%%rdx); fistpll (%%rdi); fnstsw %%ax")
+FAST_DEFINE(truncate_i16, "fldt (%%rdx); fisttps (%%rdi); fnstsw %%ax")
+FAST_DEFINE(truncate_i32, "fldt (%%rdx); fisttpl (%%rdi); fnstsw %%ax")
+FAST_DEFINE(truncate_i64, "fldt (%%rdx); fisttpll (%%rdi); fnstsw %%ax")
+FAST_DEFINE(square_root, "fldt (%%rdx); fsqrt; fnstsw %%ax; fstpt (%%rdi)")
+FAST_DEFINE(round_integer, "fldt (%%rdx); frndint; fnstsw %%ax; fstpt (%%rdi)")
+
+static ALWAYS_INLINE void fcw_load(uint16_t fcw)
+{
+    __asm__ volatile("fldcw %0" : : "m"(fcw));
+}
+
+/* False: go the exact way. True: the result and FSW's condition codes are good. */
+static ALWAYS_INLINE bool run_fast(FpuState *fpu, FastFn fn, const void *a, const void *b, void *result,
+                                   uint16_t condition)
+{
+    if (UNLIKELY((fpu->fcw & FCW_MASKS) != FCW_MASKS))
+        return false;
+    uint16_t fsw;
+    if (LIKELY(fpu->fcw == FCW_INIT)) {
+        fsw = fn(a, b, result);
+    } else {
+        fcw_load(fpu->fcw);
+        fsw = fn(a, b, result);
+        fcw_load(FCW_INIT);
+    }
+    if (UNLIKELY(fsw & (FSW_FLAGS | FSW_SF) & ~fpu->fsw))
+        return false;
+    fpu->fsw = (fpu->fsw & ~condition) | (fsw & condition);
+    return true;
+}
+
+static ALWAYS_INLINE unsigned rm_sti(const Insn *insn)
+{
+    return insn->modrm & 7;
+}
+
+#define FAST_FN(insn) ((FastFn)(uintptr_t)(insn)->imm)
+/* Goes on at the exact way. */
+#define X87_EXACT(cpu, insn)        \
+    do {                            \
+        run_exact(cpu, insn);       \
+        INSN_NEXT(cpu, insn);       \
+    } while (0)
+
+/* Handlers of one shape each; `pops` and `dst_sti` are constants. */
+static ALWAYS_INLINE void arithmetic(SoftCpu *cpu, const Insn *insn, bool dst_sti, unsigned pops)
+{
+    FpuState *fpu = &cpu->s.fpu;
+    X87_WAIT(cpu, insn);
+    unsigned i = rm_sti(insn);
+    uint8_t result[16];
+    if (UNLIKELY(!st_used(fpu, 0) || !st_used(fpu, i)) ||
+        !run_fast(fpu, FAST_FN(insn), st(fpu, 0), st(fpu, i), result, FSW_C1))
+        X87_EXACT(cpu, insn);
+    memcpy(st(fpu, dst_sti ? i : 0), result, 10);
+    if (pops)
+        pop(fpu);
+    set_pointers(cpu, insn);
+    INSN_NEXT(cpu, insn);
+}
+
+static void arithmetic_st0(SoftCpu *cpu, const Insn *insn)
+{
+    arithmetic(cpu, insn, false, 0);
+}
+
+static void arithmetic_sti(SoftCpu *cpu, const Insn *insn)
+{
+    arithmetic(cpu, insn, true, 0);
+}
+
+static void arithmetic_pop(SoftCpu *cpu, const Insn *insn)
+{
+    arithmetic(cpu, insn, true, 1);
+}
+
+static void arithmetic_memory(SoftCpu *cpu, const Insn *insn)
+{
+    FpuState *fpu = &cpu->s.fpu;
+    X87_WAIT(cpu, insn);
+    uint8_t operand[8], result[16];
+    load_bytes(cpu, insn, operand, memory_size(insn));
+    if (UNLIKELY(!st_used(fpu, 0)) || !run_fast(fpu, FAST_FN(insn), st(fpu, 0), operand, result, FSW_C1))
+        X87_EXACT(cpu, insn);
+    memcpy(st(fpu, 0), result, 10);
+    set_pointers(cpu, insn);
+    INSN_NEXT(cpu, insn);
+}
+
+static ALWAYS_INLINE void compare(SoftCpu *cpu, const Insn *insn, unsigned pops)
+{
+    FpuState *fpu = &cpu->s.fpu;
+    X87_WAIT(cpu, insn);
+    unsigned i = rm_sti(insn);
+    uint8_t unchanged[16];
+    if (UNLIKELY(!st_used(fpu, 0) || !st_used(fpu, i)) ||
+        !run_fast(fpu, FAST_FN(insn), st(fpu, 0), st(fpu, i), unchanged, FSW_CONDITION))
+        X87_EXACT(cpu, insn);
+    for (unsigned n = 0; n < pops; n++)
+        pop(fpu);
+    set_pointers(cpu, insn);
+    INSN_NEXT(cpu, insn);
+}
+
+static void compare_keep(SoftCpu *cpu, const Insn *insn)
+{
+    compare(cpu, insn, 0);
+}
+
+static void compare_pop(SoftCpu *cpu, const Insn *insn)
+{
+    compare(cpu, insn, 1);
+}
+
+static void compare_pop2(SoftCpu *cpu, const Insn *insn)
+{
+    compare(cpu, insn, 2);
+}
+
+/* FCOMI's answer in EFLAGS follows from FCOM's in C3, C2, C0: ZF, PF, CF. */
+static ALWAYS_INLINE void compare_eflags(SoftCpu *cpu, const Insn *insn, bool pops)
+{
+    FpuState *fpu = &cpu->s.fpu;
+    X87_WAIT(cpu, insn);
+    unsigned i = rm_sti(insn);
+    uint16_t before = fpu->fsw;
+    uint8_t unchanged[16];
+    if (UNLIKELY(!st_used(fpu, 0) || !st_used(fpu, i)) ||
+        !run_fast(fpu, FAST_FN(insn), st(fpu, 0), st(fpu, i), unchanged, FSW_CONDITION))
+        X87_EXACT(cpu, insn);
+    cpu->flags = 0x200 | (fpu->fsw & (FSW_C0 | FSW_C2 | FSW_C3));
+    fpu->fsw = before & ~FSW_C1;
+    if (pops)
+        pop(fpu);
+    set_pointers(cpu, insn);
+    INSN_NEXT(cpu, insn);
+}
+
+static void compare_eflags_keep(SoftCpu *cpu, const Insn *insn)
+{
+    compare_eflags(cpu, insn, false);
+}
+
+static void compare_eflags_pop(SoftCpu *cpu, const Insn *insn)
+{
+    compare_eflags(cpu, insn, true);
+}
+
+static ALWAYS_INLINE void compare_memory(SoftCpu *cpu, const Insn *insn, bool pops)
+{
+    FpuState *fpu = &cpu->s.fpu;
+    X87_WAIT(cpu, insn);
+    uint8_t operand[8], unchanged[16];
+    load_bytes(cpu, insn, operand, memory_size(insn));
+    if (UNLIKELY(!st_used(fpu, 0)) ||
+        !run_fast(fpu, FAST_FN(insn), st(fpu, 0), operand, unchanged, FSW_CONDITION))
+        X87_EXACT(cpu, insn);
+    if (pops)
+        pop(fpu);
+    set_pointers(cpu, insn);
+    INSN_NEXT(cpu, insn);
+}
+
+static void compare_memory_keep(SoftCpu *cpu, const Insn *insn)
+{
+    compare_memory(cpu, insn, false);
+}
+
+static void compare_memory_pop(SoftCpu *cpu, const Insn *insn)
+{
+    compare_memory(cpu, insn, true);
+}
+
+static void unary(SoftCpu *cpu, const Insn *insn)
+{
+    FpuState *fpu = &cpu->s.fpu;
+    X87_WAIT(cpu, insn);
+    uint8_t result[16];
+    if (UNLIKELY(!st_used(fpu, 0)) || !run_fast(fpu, FAST_FN(insn), st(fpu, 0), NULL, result, FSW_C1))
+        X87_EXACT(cpu, insn);
+    memcpy(st(fpu, 0), result, 10);
+    set_pointers(cpu, insn);
+    INSN_NEXT(cpu, insn);
+}
+
+static void load(SoftCpu *cpu, const Insn *insn)
+{
+    FpuState *fpu = &cpu->s.fpu;
+    X87_WAIT(cpu, insn);
+    uint8_t operand[16], result[16];
+    load_bytes(cpu, insn, operand, memory_size(insn));
+    if (UNLIKELY(st_used(fpu, 7)) || !run_fast(fpu, FAST_FN(insn), NULL, operand, result, FSW_C1))
+        X87_EXACT(cpu, insn);
+    push(fpu, result);
+    set_pointers(cpu, insn);
+    INSN_NEXT(cpu, insn);
+}
+
+static void load_m80(SoftCpu *cpu, const Insn *insn)
+{
+    FpuState *fpu = &cpu->s.fpu;
+    X87_WAIT(cpu, insn);
+    uint8_t operand[16];
+    if (UNLIKELY(st_used(fpu, 7)))
+        X87_EXACT(cpu, insn);
+    load_bytes(cpu, insn, operand, 10);
+    fpu->fsw &= ~FSW_C1;
+    push(fpu, operand);
+    set_pointers(cpu, insn);
+    INSN_NEXT(cpu, insn);
+}
+
+static void load_sti(SoftCpu *cpu, const Insn *insn)
+{
+    FpuState *fpu = &cpu->s.fpu;
+    X87_WAIT(cpu, insn);
+    if (UNLIKELY(st_used(fpu, 7) || !st_used(fpu, rm_sti(insn))))
+        X87_EXACT(cpu, insn);
+    fpu->fsw &= ~FSW_C1;
+    push(fpu, st(fpu, rm_sti(insn)));
+    set_pointers(cpu, insn);
+    INSN_NEXT(cpu, insn);
+}
+
+static ALWAYS_INLINE void load_constant(SoftCpu *cpu, const Insn *insn, uint64_t mantissa, uint16_t exponent)
+{
+    FpuState *fpu = &cpu->s.fpu;
+    uint8_t value[10];
+    X87_WAIT(cpu, insn);
+    if (UNLIKELY(st_used(fpu, 7)))
+        X87_EXACT(cpu, insn);
+    store_le64(value, mantissa);
+    store_le16(value + 8, exponent);
+    fpu->fsw &= ~FSW_C1;
+    push(fpu, value);
+    set_pointers(cpu, insn);
+    INSN_NEXT(cpu, insn);
+}
+
+static void load_one(SoftCpu *cpu, const Insn *insn)
+{
+    load_constant(cpu, insn, UINT64_C(1) << 63, 0x3fff);
+}
+
+static void load_zero(SoftCpu *cpu, const Insn *insn)
+{
+    load_constant(cpu, insn, 0, 0);
+}
+
+static ALWAYS_INLINE void store(SoftCpu *cpu, const Insn *insn, bool pops)
+{
+    FpuState *fpu = &cpu->s.fpu;
+    X87_WAIT(cpu, insn);
+    uint16_t before = fpu->fsw;
+    uint8_t result[16];
+    if (UNLIKELY(!st_used(fpu, 0)) || !run_fast(fpu, FAST_FN(insn), st(fpu, 0), NULL, result, FSW_C1))
+        X87_EXACT(cpu, insn);
+    uint16_t after = fpu->fsw;
+    fpu->fsw = before; /* the store may fault */
+    store_bytes(cpu, insn, result, -memory_size(insn));
+    fpu->fsw = after;
+    if (pops)
+        pop(fpu);
+    set_pointers(cpu, insn);
+    INSN_NEXT(cpu, insn);
+}
+
+static void store_keep(SoftCpu *cpu, const Insn *insn)
+{
+    store(cpu, insn, false);
+}
+
+static void store_pop(SoftCpu *cpu, const Insn *insn)
+{
+    store(cpu, insn, true);
+}
+
+static void store_pop_m80(SoftCpu *cpu, const Insn *insn)
+{
+    FpuState *fpu = &cpu->s.fpu;
+    X87_WAIT(cpu, insn);
+    if (UNLIKELY(!st_used(fpu, 0)))
+        X87_EXACT(cpu, insn);
+    store_bytes(cpu, insn, st(fpu, 0), 10);
+    fpu->fsw &= ~FSW_C1;
+    pop(fpu);
+    set_pointers(cpu, insn);
+    INSN_NEXT(cpu, insn);
+}
+
+static ALWAYS_INLINE void store_sti(SoftCpu *cpu, const Insn *insn, bool pops)
+{
+    FpuState *fpu = &cpu->s.fpu;
+    X87_WAIT(cpu, insn);
+    if (UNLIKELY(!st_used(fpu, 0)))
+        X87_EXACT(cpu, insn);
+    unsigned to = physical(fpu, rm_sti(insn));
+    memmove(fpu->st[to], st(fpu, 0), 10);
+    fpu->ftw_abridged |= 1 << to;
+    fpu->fsw &= ~FSW_C1;
+    if (pops)
+        pop(fpu);
+    set_pointers(cpu, insn);
+    INSN_NEXT(cpu, insn);
+}
+
+static void store_sti_keep(SoftCpu *cpu, const Insn *insn)
+{
+    store_sti(cpu, insn, false);
+}
+
+static void store_sti_pop(SoftCpu *cpu, const Insn *insn)
+{
+    store_sti(cpu, insn, true);
+}
+
+static void exchange(SoftCpu *cpu, const Insn *insn)
+{
+    FpuState *fpu = &cpu->s.fpu;
+    X87_WAIT(cpu, insn);
+    if (UNLIKELY(!st_used(fpu, 0) || !st_used(fpu, rm_sti(insn))))
+        X87_EXACT(cpu, insn);
+    uint8_t old[10], *a = st(fpu, 0), *b = st(fpu, rm_sti(insn));
+    memcpy(old, a, 10);
+    memmove(a, b, 10);
+    memcpy(b, old, 10);
+    fpu->fsw &= ~FSW_C1;
+    set_pointers(cpu, insn);
+    INSN_NEXT(cpu, insn);
+}
+
+/* FCHS, FABS */
+static void change_sign(SoftCpu *cpu, const Insn *insn)
+{
+    FpuState *fpu = &cpu->s.fpu;
+    X87_WAIT(cpu, insn);
+    if (UNLIKELY(!st_used(fpu, 0)))
+        X87_EXACT(cpu, insn);
+    uint8_t *sign = (uint8_t *)st(fpu, 0) + 9;
+    *sign = insn->modrm == 0xe0 ? *sign ^ 0x80 : *sign & 0x7f;
+    fpu->fsw &= ~FSW_C1;
+    set_pointers(cpu, insn);
+    INSN_NEXT(cpu, insn);
+}
+
+/* ---- control -------------------------------------------------------------------------------- */
+
+static void control_fldcw(SoftCpu *cpu, const Insn *insn)
+{
+    X87_WAIT(cpu, insn);
+    x87_set_control(cpu, mem_read16(cpu, insn, insn_linear(cpu, insn, 2, MMU_READ)));
+    INSN_NEXT(cpu, insn);
+}
+
+static void control_fnstcw(SoftCpu *cpu, const Insn *insn)
+{
+    mem_write16(cpu, insn, insn_linear(cpu, insn, 2, MMU_WRITE), cpu->s.fpu.fcw);
+    INSN_NEXT(cpu, insn);
+}
+
+static void control_fnstsw(SoftCpu *cpu, const Insn *insn)
+{
+    mem_write16(cpu, insn, insn_linear(cpu, insn, 2, MMU_WRITE), cpu->s.fpu.fsw);
+    INSN_NEXT(cpu, insn);
+}
+
+static void control_fnstsw_ax(SoftCpu *cpu, const Insn *insn)
+{
+    cpu->s.gpr[GPR_RAX] = (cpu->s.gpr[GPR_RAX] & ~UINT64_C(0xffff)) | cpu->s.fpu.fsw;
+    INSN_NEXT(cpu, insn);
+}
+
+static void control_fnclex(SoftCpu *cpu, const Insn *insn)
+{
+    cpu->s.fpu.fsw &= FSW_CONDITION | FSW_TOP;
+    INSN_NEXT(cpu, insn);
+}
+
+static void initialize(FpuState *fpu)
+{
+    fpu->fcw = FCW_INIT;
+    fpu->fsw = 0;
+    fpu->ftw_abridged = 0;
+    fpu->fop = 0;
+    fpu->fip = fpu->fdp = 0;
+}
+
+static void control_fninit(SoftCpu *cpu, const Insn *insn)
+{
+    initialize(&cpu->s.fpu);
+    INSN_NEXT(cpu, insn);
+}
+
+/* FENI, FDISI, FSETPM of older coprocessors. */
+static void control_nothing(SoftCpu *cpu, const Insn *insn)
+{
+    INSN_NEXT(cpu, insn);
+}
+
+static void control_fwait(SoftCpu *cpu, const Insn *insn)
+{
+    if ((cpu->s.cr0 & (CR0_MP | CR0_TS)) == (CR0_MP | CR0_TS))
+        INSN_RAISE(cpu, insn, EXC_NM);
+    X87_WAIT(cpu, insn);
+    INSN_NEXT(cpu, insn);
+}
+
+/*
+ * The environment in its four formats (SDM 1 figures 8-9 to 8-12); selectors are 0.
+ *
+ *   32 bits  0 FCW | 4 FSW | 8 FTW | 12 FIP | 16 FCS, 26:16 FOP           | 20 FDP | 24 FDS     high halves all ones
+ *   real                         | 12 FIP 15:0 | 16 FOP, 27:12 FIP 31:16 | 20 FDP 15:0 | 24 27:12 FDP 31:16
+ *   16 bits  0 FCW | 2 FSW | 4 FTW | 6 FIP | 8 FCS                        | 10 FDP | 12 FDS
+ *   real                         | 6 FIP 15:0 | 8 FOP, 15:12 FIP 19:16   | 10 FDP 15:0 | 12 15:12 FDP 19:16
+ */
+static bool is_real_format(const SoftCpu *cpu)
+{
+    return cpu_is_real_mode(cpu) || cpu_is_vm86(cpu);
+}
+
+static unsigned environment_size(const Insn *insn)
+{
+    return insn->op_size == 2 ? 14 : 28;
+}
+
+static void environment_put32(const FpuState *fpu, uint8_t *image, bool real)
+{
+    uint32_t fip = fpu->fip, fdp = fpu->fdp;
+    store_le32(image, fpu->fcw | 0xffff0000);
+    store_le32(image + 4, fpu->fsw | 0xffff0000);
+    store_le32(image + 8, full_tags(fpu) | 0xffff0000);
+    store_le32(image + 12, real ? (fip & 0xffff) | 0xffff0000 : fip);
+    store_le32(image + 16, real ? fpu->fop | fip >> 16 << 12 : (uint32_t)fpu->fop << 16);
+    store_le32(image + 20, real ? (fdp & 0xffff) | 0xffff0000 : fdp);
+    store_le32(image + 24, real ? fdp >> 16 << 12 : 0xffff0000);
+}
+
+static void environment_put16(const FpuState *fpu, uint8_t *image, bool real)
+{
+    store_le16(image, fpu->fcw);
+    store_le16(image + 2, fpu->fsw);
+    store_le16(image + 4, full_tags(fpu));
+    store_le16(image + 6, fpu->fip);
+    store_le16(image + 8, real ? fpu->fop | (fpu->fip >> 16 & 15) << 12 : 0);
+    store_le16(image + 10, fpu->fdp);
+    store_le16(image + 12, real ? (fpu->fdp >> 16 & 15) << 12 : 0);
+}
+
+static void environment_put(const SoftCpu *cpu, const Insn *insn, uint8_t *image)
+{
+    if (insn->op_size == 2)
+        environment_put16(&cpu->s.fpu, image, is_real_format(cpu));
+    else
+        environment_put32(&cpu->s.fpu, image, is_real_format(cpu));
+}
+
+static void environment_get(SoftCpu *cpu, const Insn *insn, const uint8_t *image)
+{
+    FpuState *fpu = &cpu->s.fpu;
+    bool narrow = insn->op_size == 2, real = is_real_format(cpu);
+    fpu->fsw = load_le16(image + (narrow ? 2 : 4));
+    fpu->ftw_abridged = abridged_tags(load_le16(image + (narrow ? 4 : 8)));
+    if (narrow) {
+        fpu->fip = load_le16(image + 6) | (real ? (uint32_t)(image[9] >> 4) << 16 : 0);
+        fpu->fdp = load_le16(image + 10) | (real ? (uint32_t)(image[13] >> 4) << 16 : 0);
+        fpu->fop = real ? load_le16(image + 8) & 0x7ff : 0;
+    } else {
+        uint32_t fip_high = load_le32(image + 16) >> 12 & 0xffff, fdp_high = load_le32(image + 24) >> 12 & 0xffff;
+        fpu->fip = real ? load_le16(image + 12) | fip_high << 16 : load_le32(image + 12);
+        fpu->fdp = real ? load_le16(image + 20) | fdp_high << 16 : load_le32(image + 20);
+        fpu->fop = load_le16(image + (real ? 16 : 18)) & 0x7ff;
+    }
+    x87_set_control(cpu, load_le16(image));
+}
+
+static void control_fnstenv(SoftCpu *cpu, const Insn *insn)
+{
+    uint8_t image[28];
+    environment_put(cpu, insn, image);
+    store_bytes(cpu, insn, image, environment_size(insn));
+    x87_set_control(cpu, cpu->s.fpu.fcw | FCW_MASKS);
+    INSN_NEXT(cpu, insn);
+}
+
+static void control_fldenv(SoftCpu *cpu, const Insn *insn)
+{
+    uint8_t image[28];
+    X87_WAIT(cpu, insn);
+    load_bytes(cpu, insn, image, environment_size(insn));
+    environment_get(cpu, insn, image);
+    INSN_NEXT(cpu, insn);
+}
+
+static void control_fnsave(SoftCpu *cpu, const Insn *insn)
+{
+    uint8_t image[108];
+    unsigned head = environment_size(insn);
+    environment_put(cpu, insn, image);
+    for (unsigned i = 0; i < 8; i++)
+        memcpy(image + head + i * 10, st(&cpu->s.fpu, i), 10);
+    store_bytes(cpu, insn, image, head + 80);
+    initialize(&cpu->s.fpu);
+    INSN_NEXT(cpu, insn);
+}
+
+static void control_frstor(SoftCpu *cpu, const Insn *insn)
+{
+    uint8_t image[108];
+    unsigned head = environment_size(insn);
+    X87_WAIT(cpu, insn);
+    load_bytes(cpu, insn, image, head + 80);
+    environment_get(cpu, insn, image);
+    for (unsigned i = 0; i < 8; i++)
+        memcpy(st(&cpu->s.fpu, i), image + head + i * 10, 10);
+    INSN_NEXT(cpu, insn);
+}
+
+static void trap_nm(SoftCpu *cpu, const Insn *insn)
+{
+    INSN_RAISE(cpu, insn, EXC_NM);
+}
+
+/* ---- selection ------------------------------------------------------------------------------ */
+
+/* One opcode: `first` to `last` are ModRM bytes of register forms, or ModRM.reg of memory forms. The first row that matches counts;
+ * fn NULL: #UD. `fast` is indexed by ModRM.reg when `fast_by_reg`. */
+typedef struct X87Row {
+    uint8_t opcode, first, last;
+    InsnFn fn;
+    FastFn fast;
+    const FastFn *fast_by_reg;
+} X87Row;
+
+static const X87Row register_rows[] = {
+    {0xd8, 0xd0, 0xd7, compare_keep, NULL, arith_st0},
+    {0xd8, 0xd8, 0xdf, compare_pop, NULL, arith_st0},
+    {0xd8, 0xc0, 0xff, arithmetic_st0, NULL, arith_st0},
+    {0xd9, 0xc0, 0xc7, load_sti},
+    {0xd9, 0xc8, 0xcf, exchange},
+    {0xd9, 0xd0, 0xd0, x87_exact}, /* FNOP */
+    {0xd9, 0xd1, 0xd7, NULL},
+    {0xd9, 0xd8, 0xdf, x87_exact}, /* FSTP again, without stack underflow */
+    {0xd9, 0xe0, 0xe1, change_sign},
+    {0xd9, 0xe2, 0xe3, NULL},
+    {0xd9, 0xe6, 0xe7, NULL},
+    {0xd9, 0xe8, 0xe8, load_one},
+    {0xd9, 0xee, 0xee, load_zero},
+    {0xd9, 0xef, 0xef, NULL},
+    {0xd9, 0xfa, 0xfa, unary, square_root},
+    {0xd9, 0xfc, 0xfc, unary, round_integer},
+    {0xd9, 0xe4, 0xff, x87_exact},
+    {0xda, 0xc0, 0xdf, x87_exact}, /* FCMOVcc */
+    {0xda, 0xe9, 0xe9, compare_pop2, compare_unordered},
+    {0xdb, 0xc0, 0xdf, x87_exact}, /* FCMOVNcc */
+    {0xdb, 0xe0, 0xe1, control_nothing},
+    {0xdb, 0xe2, 0xe2, control_fnclex},
+    {0xdb, 0xe3, 0xe3, control_fninit},
+    {0xdb, 0xe4, 0xe4, control_nothing},
+    {0xdb, 0xe8, 0xef, compare_eflags_keep, compare_unordered},
+    {0xdb, 0xf0, 0xf7, compare_eflags_keep, arith_st0_2},
+    {0xdc, 0xd0, 0xd7, compare_keep, arith_st0_2}, /* FCOM again */
+    {0xdc, 0xd8, 0xdf, compare_pop, arith_st0_2},
+    {0xdc, 0xc0, 0xff, arithmetic_sti, NULL, arith_sti},
+    {0xdd, 0xc0, 0xc7, x87_exact}, /* FFREE */
+    {0xdd, 0xc8, 0xcf, exchange},  /* again */
+    {0xdd, 0xd0, 0xd7, store_sti_keep},
+    {0xdd, 0xd8, 0xdf, store_sti_pop},
+    {0xdd, 0xe0, 0xe7, compare_keep, compare_unordered},
+    {0xdd, 0xe8, 0xef, compare_pop, compare_unordered},
+    {0xde, 0xd0, 0xd7, compare_pop, arith_st0_2}, /* FCOMP again */
+    {0xde, 0xd9, 0xd9, compare_pop2, arith_st0_2},
+    {0xde, 0xd8, 0xdf, NULL},
+    {0xde, 0xc0, 0xff, arithmetic_pop, NULL, arith_sti},
+    {0xdf, 0xc0, 0xc7, x87_exact}, /* FFREEP */
+    {0xdf, 0xc8, 0xcf, exchange},  /* again */
+    {0xdf, 0xd0, 0xdf, store_sti_pop},
+    {0xdf, 0xe0, 0xe0, control_fnstsw_ax},
+    {0xdf, 0xe8, 0xef, compare_eflags_pop, compare_unordered},
+    {0xdf, 0xf0, 0xf7, compare_eflags_pop, arith_st0_2},
+};
+
+static const X87Row memory_rows[] = {
+    {0xd8, 2, 2, compare_memory_keep, NULL, arith_m32},
+    {0xd8, 3, 3, compare_memory_pop, NULL, arith_m32},
+    {0xd8, 0, 7, arithmetic_memory, NULL, arith_m32},
+    {0xd9, 0, 0, load, load_m32},
+    {0xd9, 2, 2, store_keep, store_m32},
+    {0xd9, 3, 3, store_pop, store_m32},
+    {0xd9, 4, 4, control_fldenv},
+    {0xd9, 5, 5, control_fldcw},
+    {0xd9, 6, 6, control_fnstenv},
+    {0xd9, 7, 7, control_fnstcw},
+    {0xda, 2, 2, compare_memory_keep, NULL, arith_i32},
+    {0xda, 3, 3, compare_memory_pop, NULL, arith_i32},
+    {0xda, 0, 7, arithmetic_memory, NULL, arith_i32},
+    {0xdb, 0, 0, load, load_i32},
+    {0xdb, 1, 1, store_pop, truncate_i32},
+    {0xdb, 2, 2, store_keep, store_i32},
+    {0xdb, 3, 3, store_pop, store_i32},
+    {0xdb, 5, 5, load_m80},
+    {0xdb, 7, 7, store_pop_m80},
+    {0xdc, 2, 2, compare_memory_keep, NULL, arith_m64},
+    {0xdc, 3, 3, compare_memory_pop, NULL, arith_m64},
+    {0xdc, 0, 7, arithmetic_memory, NULL, arith_m64},
+    {0xdd, 0, 0, load, load_m64},
+    {0xdd, 1, 1, store_pop, truncate_i64},
+    {0xdd, 2, 2, store_keep, store_m64},
+    {0xdd, 3, 3, store_pop, store_m64},
+    {0xdd, 4, 4, control_frstor},
+    {0xdd, 6, 6, control_fnsave},
+    {0xdd, 7, 7, control_fnstsw},
+    {0xde, 2, 2, compare_memory_keep, NULL, arith_i16},
+    {0xde, 3, 3, compare_memory_pop, NULL, arith_i16},
+    {0xde, 0, 7, arithmetic_memory, NULL, arith_i16},
+    {0xdf, 0, 0, load, load_i16},
+    {0xdf, 1, 1, store_pop, truncate_i16},
+    {0xdf, 2, 2, store_keep, store_i16},
+    {0xdf, 3, 3, store_pop, store_i16},
+    {0xdf, 4, 4, x87_exact}, /* FBLD */
+    {0xdf, 5, 5, load, load_i64},
+    {0xdf, 6, 6, x87_exact}, /* FBSTP */
+    {0xdf, 7, 7, store_pop, store_i64},
+};
+
+static const X87Row *find_row(const Insn *insn)
+{
+    bool memory = insn->flags & INSN_MEMORY;
+    const X87Row *rows = memory ? memory_rows : register_rows;
+    unsigned count = memory ? G_N_ELEMENTS(memory_rows) : G_N_ELEMENTS(register_rows);
+    unsigned value = memory ? insn_modrm_reg(insn) : insn->modrm;
+    for (unsigned i = 0; i < count; i++)
+        if (rows[i].opcode == insn->opcode && value >= rows[i].first && value <= rows[i].last)
+            return rows[i].fn ? &rows[i] : NULL;
+    return NULL;
+}
+
+/* FCMOVcc, FCOMI and relatives came with CMOV; FISTTP with SSE3. */
+static bool is_offered(const CpuModel *model, const Insn *insn)
+{
+    bool memory = insn->flags & INSN_MEMORY;
+    unsigned reg = insn_modrm_reg(insn);
+    if (memory && reg == 1 && insn->opcode >= 0xdb && (insn->opcode & 1))
+        return cpu_has(model, CPU_SSE3);
+    bool cmov = !memory && ((insn->opcode == 0xda && reg < 4) || (insn->opcode == 0xdb && (reg < 4 || reg == 5 || reg == 6)) ||
+                            (insn->opcode == 0xdf && (reg == 5 || reg == 6)));
+    return !cmov || cpu_has(model, CPU_CMOV);
+}
+
+bool x87_select(uint32_t mode, const CpuModel *model, Insn *insn)
+{
+    if (insn->prefixes & PREFIX_LOCK)
+        return false;
+    if (insn->opcode == 0x9b) {
+        insn->fn = control_fwait;
+        return true;
+    }
+    const X87Row *row = find_row(insn);
+    if (mode & MODE_FPU_TRAP) { /* even if undefined: #NM comes first */
+        insn->fn = trap_nm;
+        return true;
+    }
+    if (!row || !is_offered(model, insn))
+        return false;
+    insn->fn = row->fn;
+    insn->imm = (uintptr_t)(row->fast_by_reg ? row->fast_by_reg[insn_modrm_reg(insn)] : row->fast);
+    insn->data = stub_get_x87(insn->opcode, insn->modrm);
+    return insn->data != NULL;
+}

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The PC's life cycle. See pc.h.
+ *
+ * Requests come from vCPU threads with the board lock held; they are noted and an event source on the
+ * main context carries them out. Pause order: vCPUs, clock, devices; resume in reverse.
+ */
+#include "machine/pc.h"
+
+#include "base/bits.h"
+
+#define PC_ADDRESS_BITS 46
+#define PC_LOW_RAM_MAX  UINT64_C(0xe0000000)
+#define PC_LOW_RAM_BIG  UINT64_C(0xc0000000) /* low RAM of machines that have more than fits */
+
+/* ---- requests ------------------------------------------------------------------------------ */
+
+static void pc_emit(Pc *pc, PcEvent event, int value, const char *text)
+{
+    if (pc->event)
+        pc->event(pc->event_obj, event, value, text);
+}
+
+static void pc_request(void *obj, BoardRequest request, int value)
+{
+    Pc *pc = obj;
+
+    pc->requests |= 1u << request;
+    if (request == BOARD_EXIT)
+        pc->exit_value = value;
+    g_source_set_ready_time(pc->request_source, 0);
+}
+
+static void pc_reset_or_stop(Pc *pc)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (pc_reset(pc, &error)) {
+        pc_emit(pc, PC_EVENT_RESET, 0, NULL);
+        return;
+    }
+    pc_pause(pc);
+    pc_emit(pc, PC_EVENT_ERROR, 0, error->message);
+}
+
+/* Ends before beginnings: a guest that powers off and resets is off. */
+static gboolean pc_serve_requests(gpointer obj)
+{
+    Pc *pc = obj;
+
+    g_source_set_ready_time(pc->request_source, -1);
+    g_rec_mutex_lock(&pc->lock);
+    unsigned requests = pc->requests;
+    g_autofree char *cpu_error = g_steal_pointer(&pc->cpu_error);
+    pc->requests = 0;
+    g_rec_mutex_unlock(&pc->lock);
+
+    if (cpu_error) {
+        pc_pause(pc);
+        pc_emit(pc, PC_EVENT_ERROR, 0, cpu_error);
+    } else if (requests & 1u << BOARD_EXIT) {
+        pc_pause(pc);
+        pc_emit(pc, PC_EVENT_EXIT, pc->exit_value, NULL);
+    } else if (requests & 1u << BOARD_POWEROFF) {
+        pc_pause(pc);
+        pc_emit(pc, PC_EVENT_POWEROFF, 0, NULL);
+    } else if (requests & 1u << BOARD_RESET) {
+        pc_reset_or_stop(pc);
+    }
+    return G_SOURCE_CONTINUE;
+}
+
+static gboolean pc_source_dispatch(GSource *source, GSourceFunc callback, gpointer obj)
+{
+    return callback(obj);
+}
+
+static GSourceFuncs pc_source_funcs = {.dispatch = pc_source_dispatch};
+
+static void pc_create_source(Pc *pc)
+{
+    pc->request_source = g_source_new(&pc_source_funcs, sizeof(GSource));
+    g_source_set_callback(pc->request_source, pc_serve_requests, pc, NULL);
+    g_source_set_priority(pc->request_source, G_PRIORITY_HIGH);
+    g_source_attach(pc->request_source, pc->context);
+}
+
+static void pc_set_a20(void *obj, bool on)
+{
+    Pc *pc = obj;
+
+    for (unsigned i = 0; pc->vm && pc->engine->set_a20 && i < pc->vm->vcpu_count; i++)
+        pc->engine->set_a20(pc->vm->vcpus[i], on);
+    if (pc->port92)
+        port92_a20_changed(pc->port92, on);
+}
+
+static void pc_send_msi(void *obj, uint64_t address, uint32_t data)
+{
+    Pc *pc = obj;
+
+    if (pc->engine->send_msi)
+        pc->engine->send_msi(pc->vm, address, data);
+    else
+        lapic_bus_deliver_msi(&pc->lapic_bus, address, data);
+}
+
+/* vCPU thread, no lock held. */
+static void pc_vcpu_exit(void *obj, Vcpu *vcpu, VcpuExit exit)
+{
+    Pc *pc = obj;
+
+    g_rec_mutex_lock(&pc->lock);
+    if (exit == VCPU_EXIT_ERROR) {
+        g_free(pc->cpu_error);
+        pc->cpu_error = g_strdup(vcpu->error ? vcpu->error : "the CPU engine failed");
+        g_source_set_ready_time(pc->request_source, 0);
+    } else {
+        pc_request(pc, BOARD_RESET, 0); /* a triple fault resets a PC */
+    }
+    g_rec_mutex_unlock(&pc->lock);
+}
+
+static int pc_acknowledge_pic(void *obj)
+{
+    return pic_acknowledge(((Pc *)obj)->pic);
+}
+
+static void pc_eoi(void *obj, uint8_t vector)
+{
+    ioapic_eoi(((Pc *)obj)->ioapic, vector);
+}
+
+/* ---- memory and CPUs ----------------------------------------------------------------------- */
+
+static bool pc_check_config(const PcConfig *config, GError **error)
+{
+    if (config->memory_size < PC_MEMORY_MIN || config->memory_size > PC_MEMORY_MAX) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                    "memory of %" G_GUINT64_FORMAT " MiB: choose between %" G_GUINT64_FORMAT
+                    " MiB and %" G_GUINT64_FORMAT " MiB (--memory)",
+                    config->memory_size / MIB(1), PC_MEMORY_MIN / MIB(1), PC_MEMORY_MAX / MIB(1));
+        return false;
+    }
+    if (config->cpu_count < 1 || config->cpu_count > MIN(VM_MAX_VCPUS, LAPIC_MAX)) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                    "%u CPUs: choose between 1 and %d (--cpus)", config->cpu_count,
+                    MIN(VM_MAX_VCPUS, LAPIC_MAX));
+        return false;
+    }
+    return true;
+}
+
+static bool pc_create_memory(Pc *pc, uint64_t size, GError **error)
+{
+    pc->ram = ram_new("ram", size, error);
+    if (!pc->ram)
+        return false;
+    pc->low_ram = size <= PC_LOW_RAM_MAX ? size : PC_LOW_RAM_BIG;
+    pc->high_ram = size - pc->low_ram;
+    /* As firmware places its window: at 2, 3 or 3.5 GiB, the first that leaves low RAM alone. */
+    pc->pci_window = pc->low_ram <= GIB(2)         ? GIB(2)
+                     : pc->low_ram <= PC_LOW_RAM_BIG ? PC_LOW_RAM_BIG
+                                                     : PC_LOW_RAM_MAX;
+    region_init_ram(&pc->low_region, REGION_RAM, pc->ram, 0, pc->low_ram);
+    space_map(pc->board.memory, 0, &pc->low_region, 0, pc->low_ram, SPACE_PRIORITY_RAM, false);
+    if (pc->high_ram) {
+        region_init_ram(&pc->high_region, REGION_RAM, pc->ram, pc->low_ram, pc->high_ram);
+        space_map(pc->board.memory, GIB(4), &pc->high_region, 0, pc->high_ram, SPACE_PRIORITY_RAM,
+                  false);
+    }
+    return true;
+}
+
+static bool pc_create_cpus(Pc *pc, const PcConfig *config, GError **error)
+{
+    bool allowed[CPU_FEATURE_COUNT] = {0};
+
+    pc->engine = config->engine;
+    pc->engine->features(allowed);
+    pc->model = cpu_model_new(config->cpu_model ? config->cpu_model : "host", allowed,
+                              config->cpu_count, NULL, error);
+    if (!pc->model)
+        return false;
+    pc->vm = vm_new(pc->engine, pc->board.memory, pc->board.ports, pc->model, config->cpu_count,
+                    error);
+    if (!pc->vm)
+        return false;
+    pc->vm->on_exit = pc_vcpu_exit;
+    pc->vm->acknowledge_extint = pc_acknowledge_pic;
+    pc->vm->eoi = pc_eoi;
+    pc->vm->obj = pc;
+    return true;
+}
+
+static void pc_create_board(Pc *pc)
+{
+    g_rec_mutex_init(&pc->lock);
+    pc->board = (Board){
+        .memory = space_new("memory", UINT64_C(1) << PC_ADDRESS_BITS),
+        .ports = space_new("ports", KIB(64)),
+        .clock = clock_new(pc->context, &pc->lock),
+        .lock = &pc->lock,
+        .request = pc_request,
+        .set_a20 = pc_set_a20,
+        .send_msi = pc_send_msi,
+        .obj = pc,
+    };
+    pc->devices = g_ptr_array_new();
+    pc->disks = g_ptr_array_new_with_free_func((GDestroyNotify)disk_close);
+    pc->chars = g_ptr_array_new_with_free_func((GDestroyNotify)char_free);
+    pc->display = display_new(pc->context, &pc->lock);
+    pc->input = input_router_new();
+    pc->e820 = g_array_new(false, false, sizeof(E820Entry));
+}
+
+/* ---- life cycle ---------------------------------------------------------------------------- */
+
+Pc *pc_new(const PcConfig *config, GMainContext *context, GError **error)
+{
+    g_autoptr(Pc) pc = NULL;
+
+    if (!pc_check_config(config, error))
+        return NULL;
+    pc = g_new0(Pc, 1);
+    pc->context = context ? g_main_context_ref(context) : g_main_context_ref(g_main_context_default());
+    pc_create_board(pc);
+    pc_create_source(pc);
+    if (!pc_create_memory(pc, align_up(config->memory_size, MIB(1)), error) ||
+        !pc_create_cpus(pc, config, error))
+        return NULL;
+    g_rec_mutex_lock(&pc->lock);
+    bool ok = pc_create_devices(pc, config, error) && pc_create_firmware(pc, config, error);
+    g_rec_mutex_unlock(&pc->lock);
+    if (!ok || !pc_reset(pc, error))
+        return NULL;
+    return g_steal_pointer(&pc);
+}
+
+/* The CPUs go first: nothing touches devices afterwards. */
+static void pc_free_devices(Pc *pc)
+{
+    g_rec_mutex_lock(&pc->lock);
+    g_clear_pointer(&pc->bus, pci_bus_free);
+    for (guint i = pc->devices->len; i-- > 0;)
+        device_free(g_ptr_array_index(pc->devices, i));
+    g_rec_mutex_unlock(&pc->lock);
+    g_ptr_array_unref(pc->devices);
+    g_ptr_array_unref(pc->disks);
+    g_ptr_array_unref(pc->chars);
+    input_router_free(pc->input);
+    display_free(pc->display);
+}
+
+void pc_free(Pc *pc)
+{
+    if (!pc)
+        return;
+    pc_pause(pc);
+    g_source_destroy(pc->request_source);
+    g_source_unref(pc->request_source);
+    vm_free(pc->vm);
+    g_clear_pointer(&pc->model, cpu_model_free);
+    pc_free_devices(pc);
+    space_free(pc->board.memory);
+    space_free(pc->board.ports);
+    clock_free(pc->board.clock);
+    g_clear_pointer(&pc->ram, ram_free);
+    g_clear_pointer(&pc->bios, ram_free);
+    direct_boot_free(pc->direct_boot);
+    g_array_unref(pc->e820);
+    g_clear_pointer(&pc->acpi_tables, g_byte_array_unref);
+    g_clear_pointer(&pc->acpi_rsdp, g_byte_array_unref);
+    g_clear_pointer(&pc->smbios_tables, g_byte_array_unref);
+    g_clear_pointer(&pc->smbios_anchor, g_byte_array_unref);
+    g_free(pc->cpu_error);
+    g_rec_mutex_clear(&pc->lock);
+    g_main_context_unref(pc->context);
+    g_free(pc);
+}
+
+void pc_set_event_handler(Pc *pc, PcEventFn event, void *obj)
+{
+    pc->event = event;
+    pc->event_obj = obj;
+}
+
+void pc_resume(Pc *pc)
+{
+    if (pc->running)
+        return;
+    pc->running = true;
+    g_rec_mutex_lock(&pc->lock);
+    for (guint i = 0; i < pc->devices->len; i++)
+        device_resume(g_ptr_array_index(pc->devices, i));
+    g_rec_mutex_unlock(&pc->lock);
+    clock_resume(pc->board.clock);
+    vm_resume(pc->vm);
+}
+
+void pc_pause(Pc *pc)
+{
+    if (!pc->running)
+        return;
+    pc->running = false;
+    vm_pause(pc->vm);
+    clock_pause(pc->board.clock);
+    for (guint i = 0; i < pc->disks->len; i++)
+        disk_drain(g_ptr_array_index(pc->disks, i));
+    g_rec_mutex_lock(&pc->lock);
+    for (guint i = 0; i < pc->devices->len; i++)
+        device_pause(g_ptr_array_index(pc->devices, i));
+    g_rec_mutex_unlock(&pc->lock);
+}
+
+static Segment boot_segment(uint16_t selector, uint32_t attributes)
+{
+    return (Segment){.selector = selector, .attributes = attributes, .limit = UINT32_MAX};
+}
+
+/* Turns a boot protocol's entry into the state of the bootstrap processor. */
+static void boot_entry_apply(const BootEntry *entry, CpuState *state)
+{
+    bool is_64 = entry->mode == BOOT_LONG64;
+    uint32_t code = 0xb | SEGMENT_S | SEGMENT_P | SEGMENT_G | (is_64 ? SEGMENT_L : SEGMENT_DB);
+    uint32_t data = 0x3 | SEGMENT_S | SEGMENT_P | SEGMENT_G | SEGMENT_DB;
+
+    for (unsigned i = 0; i < SEG_COUNT; i++)
+        state->seg[i] = boot_segment(i == SEG_CS ? BOOT_CODE_SELECTOR : BOOT_DATA_SELECTOR,
+                                     i == SEG_CS ? code : data);
+    state->tr = (Segment){.attributes = 0xb | SEGMENT_P, .limit = 0x67};
+    state->gdtr = (DescriptorTable){entry->gdt_base, entry->gdt_limit};
+    state->idtr = (DescriptorTable){0, 0};
+    memset(state->gpr, 0, sizeof(state->gpr));
+    state->gpr[GPR_RAX] = entry->rax;
+    state->gpr[GPR_RBX] = entry->rbx;
+    state->gpr[GPR_RSI] = entry->rsi;
+    state->gpr[GPR_RSP] = entry->rsp;
+    state->rip = entry->rip;
+    state->rflags = 2;
+    state->cr0 = CR0_PE | CR0_ET | (is_64 ? CR0_PG : 0);
+    if (is_64) {
+        state->cr3 = entry->cr3;
+        state->cr4 = CR4_PAE;
+        state->efer = EFER_LME | EFER_LMA;
+    }
+    state->activity = CPU_ACTIVE;
+}
+
+static bool pc_enter_direct_boot(Pc *pc, GError **error)
+{
+    BootEntry entry;
+    CpuState state;
+
+    g_rec_mutex_lock(&pc->lock);
+    bool ok = pc_prepare_direct_boot(pc, &entry, error);
+    g_rec_mutex_unlock(&pc->lock);
+    if (!ok)
+        return false;
+    vcpu_get_state(pc->vm->vcpus[0], &state);
+    boot_entry_apply(&entry, &state);
+    vcpu_set_state(pc->vm->vcpus[0], &state);
+    return true;
+}
+
+bool pc_reset(Pc *pc, GError **error)
+{
+    bool was_running = pc->running;
+
+    pc_pause(pc);
+    g_rec_mutex_lock(&pc->lock);
+    space_begin(pc->board.memory);
+    space_begin(pc->board.ports);
+    for (guint i = 0; i < pc->devices->len; i++)
+        device_reset(g_ptr_array_index(pc->devices, i));
+    device_reset(pci_bus_device(pc->bus));
+    space_commit(pc->board.ports);
+    space_commit(pc->board.memory);
+    pc->requests &= ~(1u << BOARD_RESET);
+    g_rec_mutex_unlock(&pc->lock);
+    vm_reset(pc->vm);
+    pc_set_a20(pc, true);
+    if (pc->direct_boot && !pc_enter_direct_boot(pc, error))
+        return false;
+    if (was_running)
+        pc_resume(pc);
+    return true;
+}
+
+void pc_power_button(Pc *pc)
+{
+    g_rec_mutex_lock(&pc->lock);
+    piix4_pm_power_button(pc->pm);
+    g_rec_mutex_unlock(&pc->lock);
+}

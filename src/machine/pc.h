@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The PC: an i440FX/PIIX3 board with CPUs, memory, disks and consoles, built from a PcConfig.
+ *
+ *     pc.c           life cycle: start, pause, reset, power-off
+ *     pc_devices.c   which devices there are and how they are wired
+ *     pc_firmware.c  what firmware or a directly booted kernel finds
+ *
+ * Threads: all functions run on the thread of the machine's main context, without the board lock
+ * unless said otherwise. Guests' requests (reset, power-off) are carried out there, too.
+ */
+#pragma once
+
+#include "block/disk.h"
+#include "char/char.h"
+#include "cpu/engine.h"
+#include "device/chipset/i440fx.h"
+#include "device/chipset/ioapic.h"
+#include "device/chipset/lapic.h"
+#include "device/chipset/pic.h"
+#include "device/chipset/piix3.h"
+#include "device/chipset/piix4_pm.h"
+#include "device/chipset/port92.h"
+#include "device/chipset/rtc.h"
+#include "device/input/i8042.h"
+#include "device/storage/fdc.h"
+#include "device/storage/ide.h"
+#include "device/video/vga.h"
+#include "display/input.h"
+#include "display/surface.h"
+#include "machine/direct_boot.h"
+#include "machine/fw_cfg.h"
+
+#define PC_MEMORY_MIN      MIB(1)
+#define PC_MEMORY_MAX      GIB(64)
+#define PC_SERIAL_MAX      4
+#define PC_DRIVE_MAX       6
+#define PC_DEBUG_EXIT_PORT 0xf4
+
+typedef enum PcDriveKind { PC_DRIVE_DISK, PC_DRIVE_CDROM, PC_DRIVE_FLOPPY } PcDriveKind;
+
+typedef struct PcDrive {
+    PcDriveKind kind;
+    const char *path;   /* NULL: an empty CD-ROM or floppy drive */
+    const char *format; /* NULL: probe */
+    bool read_only;
+    int index; /* place on the IDE (0 to 3) or floppy (0, 1) bus; -1: the first free one */
+} PcDrive;
+
+typedef struct PcConfig {
+    uint64_t memory_size; /* bytes, rounded up to whole MiB */
+    unsigned cpu_count;
+    const char *cpu_model; /* NULL: "host" */
+    const Engine *engine;  /* engine_find()'s choice */
+    PcDrive drives[PC_DRIVE_MAX];
+    unsigned drive_count;
+    const char *boot_order; /* letters a, c, d, n; NULL: "cdn" */
+    bool boot_menu;
+    const char *kernel, *initrd, *append; /* kernel NULL: firmware boots */
+    const char *serial[PC_SERIAL_MAX]; /* char_open() specifications; NULL: no port */
+    const char *parallel;              /* NULL: no port */
+    const char *debug_console;         /* port 0x402; NULL: no port */
+    uint32_t debug_exit_port;          /* 0: none; commonly PC_DEBUG_EXIT_PORT */
+    bool rtc_local_time;
+} PcConfig;
+
+typedef enum PcEvent {
+    PC_EVENT_POWEROFF, /* the guest turned itself off; the machine is paused */
+    PC_EVENT_EXIT,     /* isa-debug-exit; `value` is the status; paused */
+    PC_EVENT_RESET,    /* the machine was reset and goes on */
+    PC_EVENT_ERROR,    /* a vCPU cannot go on; `text` says why; paused */
+} PcEvent;
+typedef void (*PcEventFn)(void *obj, PcEvent event, int value, const char *text);
+
+typedef struct Pc {
+    Board board;
+    GRecMutex lock;
+    GMainContext *context;
+    const Engine *engine;
+    CpuModel *model;
+    Vm *vm;
+    bool running;
+    PcEventFn event;
+    void *event_obj;
+
+    uint64_t low_ram, high_ram; /* bytes below and above 4 GiB */
+    uint64_t pci_window;        /* first address for PCI memory */
+    Ram *ram, *bios;
+    Region low_region, high_region, bios_region;
+
+    GPtrArray *devices; /* of Device, in the order of creation and reset */
+    PciBus *bus;
+    I440fx *i440fx;
+    Piix3 *piix3;
+    Piix4Pm *pm;
+    IdeController *ide;
+    Vga *vga;
+    Pic *pic;
+    IoApic *ioapic;
+    LapicBus lapic_bus;
+    Lapic *bsp_lapic; /* NULL: the engine has its own */
+    Rtc *rtc;
+    I8042 *i8042;
+    Port92 *port92;
+    Fdc *fdc;
+    FwCfg *fw_cfg;
+    GPtrArray *disks; /* of Disk */
+    GPtrArray *chars; /* of CharBackend */
+    Display *display;
+    InputRouter *input;
+
+    DirectBoot *direct_boot; /* NULL: firmware */
+    GArray *e820;            /* of E820Entry */
+    GByteArray *acpi_tables, *acpi_rsdp, *smbios_tables, *smbios_anchor; /* direct boot only */
+
+    GSource *request_source; /* wakes the main loop; ready while requests are pending */
+    unsigned requests;       /* bits 1 << BoardRequest, under the lock */
+    int exit_value;
+    char *cpu_error;         /* under the lock */
+} Pc;
+
+/* Builds a machine, reset and paused. Fails with a message for the user. */
+Pc *pc_new(const PcConfig *config, GMainContext *context, GError **error);
+void pc_free(Pc *pc);
+void pc_set_event_handler(Pc *pc, PcEventFn event, void *obj);
+/* Start or go on; stop. Idempotent. Time stands still for the guest while paused. */
+void pc_resume(Pc *pc);
+void pc_pause(Pc *pc);
+/* Hard reset; a running machine goes on running. Fails when a kernel cannot be loaded again. */
+bool pc_reset(Pc *pc, GError **error);
+/* Presses the power button: asks the guest to shut down. */
+void pc_power_button(Pc *pc);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Pc, pc_free)
+
+/* ---- between the files of the machine --------------------------------------------------------- */
+
+/* Makes, wires and maps all devices. */
+bool pc_create_devices(Pc *pc, const PcConfig *config, GError **error);
+/* Firmware images, CMOS, fw_cfg, ACPI and SMBIOS. After pc_create_devices(). */
+bool pc_create_firmware(Pc *pc, const PcConfig *config, GError **error);
+/* After a reset, with the board lock: what firmware would have done, and the kernel in memory. */
+bool pc_prepare_direct_boot(Pc *pc, BootEntry *ret_entry, GError **error);

@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The PC's devices and wires. See pc.h.
+ *
+ *     ISA device ──┐
+ *     PCI INTx ────┼─ PIIX3 ── IRQ n ──┬─ 8259A pair ── LINT0 of the local APICs
+ *     SCI ─────────┘                   └─ I/O APIC input n (IRQ 0: input 2) ── messages
+ *     PIT, RTC ── HPET (legacy replacement) ── IRQ 0, IRQ 8
+ *
+ * Devices are reset in the order in which they are made here: controllers before their users.
+ */
+#include "base/bits.h"
+#include "device/chipset/debug_port.h"
+#include "device/chipset/dma8237.h"
+#include "device/chipset/hpet.h"
+#include "device/chipset/isa_debug_exit.h"
+#include "device/chipset/pit.h"
+#include "device/serial/parallel.h"
+#include "device/serial/uart16550.h"
+#include "machine/firmware.h"
+#include "machine/pc.h"
+
+#define PC_IOAPIC_BASE UINT64_C(0xfec00000)
+#define PC_HPET_BASE   UINT64_C(0xfed00000)
+#define PC_IDE_PLACES  (IDE_CHANNELS * IDE_UNITS)
+#define PC_FLOPPY_DMA  2
+
+enum { PC_SLOT_HOST = 0, PC_SLOT_PIIX = 1, PC_SLOT_VGA = 2 };
+enum { PIIX_ISA = 0, PIIX_IDE = 1, PIIX_PM = 3 };
+
+/* ---- making and mapping -------------------------------------------------------------------- */
+
+static void *pc_add(Pc *pc, const DeviceType *type, const char *id)
+{
+    Device *device = device_new(type, &pc->board, id);
+
+    g_ptr_array_add(pc->devices, device);
+    return device;
+}
+
+static void pc_map_part(Pc *pc, uint64_t port, Region *region, uint64_t offset, uint64_t size)
+{
+    space_map(pc->board.ports, port, region, offset, size, SPACE_PRIORITY_BOARD, false);
+}
+
+static void pc_map_ports(Pc *pc, uint64_t port, Region *region)
+{
+    pc_map_part(pc, port, region, 0, region->size);
+}
+
+static void pc_map_memory(Pc *pc, uint64_t address, Region *region)
+{
+    space_map(pc->board.memory, address, region, 0, region->size, SPACE_PRIORITY_BOARD, false);
+}
+
+static bool pc_add_pci(Pc *pc, PciDevice *device, unsigned slot, unsigned function, GError **error)
+{
+    return device_create(&device->device, error) &&
+           pci_bus_add(pc->bus, device, PCI_DEVFN(slot, function), error);
+}
+
+/* ---- interrupts ---------------------------------------------------------------------------- */
+
+/* What the PIIX3 drives: an ISA interrupt, seen by both controllers. */
+static void pc_set_irq(void *obj, unsigned n, bool level)
+{
+    Pc *pc = obj;
+
+    irq_set(pic_irq(pc->pic, n), level);
+    if (n != 2)
+        irq_set(ioapic_irq(pc->ioapic, n == 0 ? 2 : n), level);
+}
+
+static void pc_set_extint(void *obj, unsigned n, bool level)
+{
+    Pc *pc = obj;
+
+    pc->engine->set_extint(pc->vm, level);
+}
+
+static void pc_deliver(void *obj, uint64_t address, uint32_t data)
+{
+    Pc *pc = obj;
+
+    pc->board.send_msi(pc->board.obj, address, data);
+}
+
+static void pc_lapic_eoi(void *obj, uint8_t vector)
+{
+    ioapic_eoi(obj, vector);
+}
+
+static int pc_lapic_acknowledge(void *obj)
+{
+    return pic_acknowledge(obj);
+}
+
+static bool pc_create_lapics(Pc *pc, GError **error)
+{
+    lapic_bus_init(&pc->lapic_bus);
+    pc->lapic_bus.eoi = pc_lapic_eoi;
+    pc->lapic_bus.eoi_obj = pc->ioapic;
+    pc->lapic_bus.acknowledge_pic = pc_lapic_acknowledge;
+    pc->lapic_bus.pic_obj = pc->pic;
+    for (unsigned i = 0; i < pc->vm->vcpu_count; i++) {
+        g_autofree char *id = g_strdup_printf("lapic%u", i);
+        Lapic *lapic = pc_add(pc, &lapic_type, id);
+        lapic->apic_id = i;
+        lapic->bsp = i == 0;
+        lapic->phys_bits = pc->model->physical_address_bits;
+        lapic->x2apic = cpu_has(pc->model, CPU_X2APIC);
+        lapic->cpu_ops = &vcpu_intc_cpu_ops;
+        lapic->vcpu = pc->vm->vcpus[i];
+        if (!device_create(&lapic->device, error))
+            return false;
+        lapic_bus_attach(&pc->lapic_bus, lapic);
+        pc->vm->vcpus[i]->intc = &lapic_intc;
+        pc->vm->vcpus[i]->intc_obj = lapic;
+        if (i == 0)
+            pc->bsp_lapic = lapic;
+    }
+    pc->pic->intr = lapic_bus_lint(&pc->lapic_bus, 0);
+    return true;
+}
+
+static bool pc_create_interrupts(Pc *pc, GError **error)
+{
+    pc->pic = pc_add(pc, &pic_type, "pic");
+    pc->ioapic = pc_add(pc, &ioapic_type, "ioapic");
+    pc->ioapic->deliver = pc_deliver;
+    pc->ioapic->deliver_obj = pc;
+    if (!device_create(&pc->pic->device, error) || !device_create(&pc->ioapic->device, error))
+        return false;
+    pc_map_ports(pc, 0x20, &pc->pic->io[0]);
+    pc_map_ports(pc, 0xa0, &pc->pic->io[1]);
+    pc_map_ports(pc, 0x4d0, &pc->pic->elcr);
+    pc_map_memory(pc, PC_IOAPIC_BASE, &pc->ioapic->io);
+    if (!pc->engine->send_msi)
+        return pc_create_lapics(pc, error);
+    pc->pic->intr = (IrqLine){pc_set_extint, pc, 0};
+    return true;
+}
+
+/* ---- chipset ------------------------------------------------------------------------------- */
+
+static bool pc_create_bridges(Pc *pc, GError **error)
+{
+    pc->i440fx = pc_add(pc, &i440fx_type, "host");
+    pc->i440fx->ram = &pc->low_region;
+    pc->i440fx->bios = pc->bios ? &pc->bios_region : NULL;
+    pc->piix3 = pc_add(pc, &piix3_type, "isa");
+    for (unsigned n = 0; n < PIIX3_IRQS; n++)
+        pc->piix3->irq[n] = (IrqLine){pc_set_irq, pc, n};
+    pc->pm = pc_add(pc, &piix4_pm_type, "pm");
+    pc->pm->sci = piix3_sci(pc->piix3);
+    pc->bus = pci_bus_new(&pc->board, piix3_intx, pc->piix3);
+    pc_map_ports(pc, 0xcf8, pci_bus_config_ports(pc->bus));
+    if (!pc_add_pci(pc, &pc->i440fx->pci, PC_SLOT_HOST, 0, error) ||
+        !pc_add_pci(pc, &pc->piix3->pci, PC_SLOT_PIIX, PIIX_ISA, error) ||
+        !pc_add_pci(pc, &pc->pm->pci, PC_SLOT_PIIX, PIIX_PM, error))
+        return false;
+    pci_bus_set_reset_port(pc->bus, &pc->piix3->reset_control);
+    pc_map_ports(pc, PIIX4_APM_PORT, &pc->pm->apm);
+    return true;
+}
+
+static bool pc_create_timers(Pc *pc, const PcConfig *config, GError **error)
+{
+    Hpet *hpet = pc_add(pc, &hpet_type, "hpet");
+    Pit *pit = pc_add(pc, &pit_type, "pit");
+
+    pc->rtc = pc_add(pc, &rtc_type, "rtc");
+    for (unsigned n = 0; n < IOAPIC_PINS; n++)
+        hpet->irq[n] = ioapic_irq(pc->ioapic, n);
+    hpet->isa_irq[0] = piix3_isa_irq(pc->piix3, 0);
+    hpet->isa_irq[1] = piix3_isa_irq(pc->piix3, 8);
+    pit->irq = hpet_legacy_input(hpet, 0);
+    pc->rtc->irq = hpet_legacy_input(hpet, 1);
+    if (!device_set(&pc->rtc->device, "local-time", config->rtc_local_time ? "on" : "off", error) ||
+        !device_create(&hpet->device, error) || !device_create(&pit->device, error) ||
+        !device_create(&pc->rtc->device, error))
+        return false;
+    pc_map_memory(pc, PC_HPET_BASE, &hpet->io);
+    pc_map_ports(pc, 0x40, &pit->io);
+    pc_map_ports(pc, 0x61, &pit->port61);
+    pc_map_ports(pc, 0x70, &pc->rtc->io);
+    return true;
+}
+
+/* ---- input and small ports ----------------------------------------------------------------- */
+
+static void pc_a20_changed(void *obj, bool on)
+{
+    port92_a20_changed(obj, on);
+}
+
+static bool pc_create_input(Pc *pc, GError **error)
+{
+    pc->i8042 = pc_add(pc, &i8042_type, "i8042");
+    pc->port92 = pc_add(pc, &port92_type, "port92");
+    pc->i8042->irq_keyboard = piix3_isa_irq(pc->piix3, 1);
+    pc->i8042->irq_mouse = piix3_isa_irq(pc->piix3, 12);
+    pc->i8042->a20_changed = pc_a20_changed;
+    pc->i8042->a20_obj = pc->port92;
+    if (!device_create(&pc->i8042->device, error) || !device_create(&pc->port92->device, error))
+        return false;
+    i8042_connect(pc->i8042, pc->input);
+    pc_map_ports(pc, 0x60, &pc->i8042->data);
+    pc_map_ports(pc, 0x64, &pc->i8042->control);
+    pc_map_ports(pc, 0x92, &pc->port92->io);
+    return true;
+}
+
+/* Opens the backend of a port; the machine owns it. */
+static bool pc_open_char(Pc *pc, const char *spec, CharBackend **ret_chr, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+
+    *ret_chr = char_open(spec, pc->context, &pc->lock, &local);
+    if (local) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return false;
+    }
+    if (*ret_chr)
+        g_ptr_array_add(pc->chars, *ret_chr);
+    return true;
+}
+
+static bool pc_create_serial(Pc *pc, const PcConfig *config, GError **error)
+{
+    static const struct {
+        uint16_t port;
+        uint8_t irq;
+    } places[PC_SERIAL_MAX] = {{0x3f8, 4}, {0x2f8, 3}, {0x3e8, 4}, {0x2e8, 3}};
+
+    for (unsigned i = 0; i < PC_SERIAL_MAX; i++) {
+        if (!config->serial[i])
+            continue;
+        g_autofree char *id = g_strdup_printf("com%u", i + 1);
+        Uart16550 *uart = pc_add(pc, &uart16550_type, id);
+        uart->irq = piix3_isa_irq(pc->piix3, places[i].irq);
+        if (!pc_open_char(pc, config->serial[i], &uart->chr, error) ||
+            !device_create(&uart->device, error))
+            return false;
+        pc_map_ports(pc, places[i].port, &uart->io);
+    }
+    return true;
+}
+
+static bool pc_create_parallel(Pc *pc, const char *spec, GError **error)
+{
+    Parallel *parallel = pc_add(pc, &parallel_type, "lpt1");
+
+    parallel->irq = piix3_isa_irq(pc->piix3, 7);
+    if (!pc_open_char(pc, spec, &parallel->chr, error) || !device_create(&parallel->device, error))
+        return false;
+    pc_map_ports(pc, 0x378, &parallel->io);
+    return true;
+}
+
+static bool pc_create_debug_console(Pc *pc, const char *spec, GError **error)
+{
+    DebugPort *port = pc_add(pc, &debug_port_type, "debug-port");
+
+    if (!pc_open_char(pc, spec, &port->chr, error) || !device_create(&port->device, error))
+        return false;
+    pc_map_ports(pc, 0x402, &port->io);
+    return true;
+}
+
+static bool pc_create_debug_exit(Pc *pc, uint32_t port, GError **error)
+{
+    IsaDebugExit *exit = pc_add(pc, &isa_debug_exit_type, "debug-exit");
+    g_autofree char *text = g_strdup_printf("%u", port);
+
+    if (!device_set(&exit->device, "port", text, error) || !device_create(&exit->device, error))
+        return false;
+    pc_map_ports(pc, port, &exit->io);
+    return true;
+}
+
+static bool pc_create_consoles(Pc *pc, const PcConfig *config, GError **error)
+{
+    return pc_create_serial(pc, config, error) &&
+           (!config->parallel || pc_create_parallel(pc, config->parallel, error)) &&
+           (!config->debug_console || pc_create_debug_console(pc, config->debug_console, error)) &&
+           (!config->debug_exit_port || pc_create_debug_exit(pc, config->debug_exit_port, error));
+}
+
+/* ---- storage ------------------------------------------------------------------------------- */
+
+/* NULL without an error: an empty drive. */
+static bool pc_open_disk(Pc *pc, const PcDrive *drive, Disk **ret_disk, GError **error)
+{
+    DiskOptions options = {.format = drive->format,
+                           .read_only = drive->read_only || drive->kind == PC_DRIVE_CDROM};
+
+    *ret_disk = NULL;
+    if (!drive->path)
+        return true;
+    *ret_disk = disk_open(drive->path, &options, pc->context, &pc->lock, error);
+    if (*ret_disk)
+        g_ptr_array_add(pc->disks, *ret_disk);
+    return *ret_disk != NULL;
+}
+
+/* Disks take the first free place, CD-ROMs begin at the second channel. */
+static int pc_choose_ide_place(const PcDrive *drive, const bool *taken)
+{
+    static const int for_disk[PC_IDE_PLACES] = {0, 1, 2, 3};
+    static const int for_cdrom[PC_IDE_PLACES] = {2, 3, 1, 0};
+    const int *order = drive->kind == PC_DRIVE_CDROM ? for_cdrom : for_disk;
+
+    if (drive->index >= 0)
+        return drive->index < PC_IDE_PLACES && !taken[drive->index] ? drive->index : -1;
+    for (unsigned i = 0; i < PC_IDE_PLACES; i++) {
+        if (!taken[order[i]])
+            return order[i];
+    }
+    return -1;
+}
+
+static bool pc_attach_ide(Pc *pc, const PcDrive *drive, bool *taken, GError **error)
+{
+    int place = pc_choose_ide_place(drive, taken);
+    Disk *disk;
+
+    if (place < 0) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                    "no IDE place is free for %s; a PC has four (index 0 to 3), each for one drive",
+                    drive->path ? drive->path : "the empty CD-ROM drive");
+        return false;
+    }
+    taken[place] = true;
+    if (!pc_open_disk(pc, drive, &disk, error))
+        return false;
+    if (drive->kind == PC_DRIVE_CDROM)
+        ide_attach_cdrom(pc->ide, place / IDE_UNITS, place % IDE_UNITS, disk);
+    else
+        ide_attach_disk(pc->ide, place / IDE_UNITS, place % IDE_UNITS, disk);
+    return true;
+}
+
+static bool pc_create_ide(Pc *pc, const PcConfig *config, GError **error)
+{
+    static const uint16_t command[IDE_CHANNELS] = {0x1f0, 0x170};
+    static const uint16_t control[IDE_CHANNELS] = {0x3f6, 0x376};
+    bool taken[PC_IDE_PLACES] = {false};
+
+    pc->ide = pc_add(pc, &piix3_ide_type, "ide");
+    for (unsigned i = 0; i < IDE_CHANNELS; i++)
+        pc->ide->channels[i].irq = piix3_isa_irq(pc->piix3, 14 + i);
+    if (!pc_add_pci(pc, &pc->ide->pci, PC_SLOT_PIIX, PIIX_IDE, error))
+        return false;
+    for (unsigned i = 0; i < IDE_CHANNELS; i++) {
+        pc_map_ports(pc, command[i], &pc->ide->channels[i].command);
+        pc_map_ports(pc, control[i], &pc->ide->channels[i].control);
+    }
+    /* Those with a place of their own first. */
+    for (unsigned pass = 0; pass < 2; pass++) {
+        for (unsigned i = 0; i < config->drive_count; i++) {
+            const PcDrive *drive = &config->drives[i];
+            if (drive->kind != PC_DRIVE_FLOPPY && (drive->index < 0) == (pass == 1) &&
+                !pc_attach_ide(pc, drive, taken, error))
+                return false;
+        }
+    }
+    return true;
+}
+
+static size_t pc_floppy_dma(void *obj, uint8_t *data, size_t size, bool to_memory, bool *ret_tc)
+{
+    return to_memory ? dma_transfer_write(obj, PC_FLOPPY_DMA, data, size, ret_tc)
+                     : dma_transfer_read(obj, PC_FLOPPY_DMA, data, size, ret_tc);
+}
+
+static bool pc_attach_floppy(Pc *pc, const PcDrive *drive, unsigned *next, GError **error)
+{
+    unsigned place = drive->index >= 0 ? (unsigned)drive->index : *next;
+    Disk *disk;
+
+    if (place >= FDC_DRIVES || pc->fdc->drives[place].disk) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                    "no floppy drive is free for %s; a PC has two (index 0 and 1)",
+                    drive->path ? drive->path : "the empty floppy drive");
+        return false;
+    }
+    *next = place + 1;
+    return pc_open_disk(pc, drive, &disk, error) &&
+           (!disk || fdc_change_disk(pc->fdc, place, disk, error));
+}
+
+/* Only machines with a floppy have a controller: what is not asked for is not there to attack. */
+static bool pc_create_floppy(Pc *pc, const PcConfig *config, Dma *dma, GError **error)
+{
+    unsigned next = 0;
+
+    for (unsigned i = 0; i < config->drive_count; i++) {
+        const PcDrive *drive = &config->drives[i];
+        if (drive->kind != PC_DRIVE_FLOPPY)
+            continue;
+        if (!pc->fdc) {
+            pc->fdc = pc_add(pc, &fdc_type, "fdc");
+            pc->fdc->irq = piix3_isa_irq(pc->piix3, 6);
+            pc->fdc->dma = (FdcDma){pc_floppy_dma, dma};
+            if (!device_create(&pc->fdc->device, error))
+                return false;
+            pc_map_part(pc, 0x3f0, &pc->fdc->io, 0, 6);
+            pc_map_part(pc, 0x3f7, &pc->fdc->io, 7, 1);
+        }
+        if (!pc_attach_floppy(pc, drive, &next, error))
+            return false;
+    }
+    return true;
+}
+
+static bool pc_create_storage(Pc *pc, const PcConfig *config, GError **error)
+{
+    Dma *dma = pc_add(pc, &dma_type, "dma");
+
+    if (!device_create(&dma->device, error))
+        return false;
+    pc_map_ports(pc, 0x00, &dma->io[0]);
+    pc_map_ports(pc, 0xc0, &dma->io[1]);
+    pc_map_ports(pc, 0x80, &dma->pages);
+    return pc_create_ide(pc, config, error) && pc_create_floppy(pc, config, dma, error);
+}
+
+/* ---- all ----------------------------------------------------------------------------------- */
+
+static bool pc_create_vga(Pc *pc, GError **error)
+{
+    g_autofree char *rom = firmware_find(FIRMWARE_VGA_NAME, error);
+
+    pc->vga = pc_add(pc, &vga_type, "vga");
+    pc->vga->display = pc->display;
+    return rom && device_set(&pc->vga->pci.device, "rom", rom, error) &&
+           pc_add_pci(pc, &pc->vga->pci, PC_SLOT_VGA, 0, error);
+}
+
+static bool pc_create_bios(Pc *pc, GError **error)
+{
+    pc->bios = firmware_load_bios(error);
+    if (!pc->bios)
+        return false;
+    region_init_ram(&pc->bios_region, REGION_ROM, pc->bios, 0, pc->bios->size);
+    pc_map_memory(pc, GIB(4) - pc->bios->size, &pc->bios_region);
+    return true;
+}
+
+static bool pc_create_fw_cfg(Pc *pc, GError **error)
+{
+    pc->fw_cfg = pc_add(pc, &fw_cfg_type, "fw-cfg");
+    if (!device_create(&pc->fw_cfg->device, error))
+        return false;
+    pc_map_ports(pc, FW_CFG_PORT, &pc->fw_cfg->ports);
+    pc_map_ports(pc, FW_CFG_DMA_PORT, &pc->fw_cfg->dma);
+    return true;
+}
+
+bool pc_create_devices(Pc *pc, const PcConfig *config, GError **error)
+{
+    return pc_create_bios(pc, error) && pc_create_interrupts(pc, error) &&
+           pc_create_bridges(pc, error) && pc_create_timers(pc, config, error) &&
+           pc_create_input(pc, error) && pc_create_consoles(pc, config, error) &&
+           pc_create_storage(pc, config, error) && pc_create_vga(pc, error) &&
+           pc_create_fw_cfg(pc, error);
+}
