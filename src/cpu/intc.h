@@ -3,9 +3,10 @@
  * The seam between a CPU and its local interrupt controller.
  *
  * Intc is what a vCPU asks of its local APIC; IntcCpuOps is what the APIC asks of its CPU. Both are
- * called from any thread unless said otherwise. Intc is called without the board lock (take_interrupt and an EOI may take it).
- * IntcCpuOps may be called with it held (a device's MSI, a timer): they note the event, kick the vCPU and
- * never wait; tsc and tsc_hz are called with the APIC's own lock held and take none.
+ * called from any thread unless said otherwise. Intc is called without the board lock
+ * (take_interrupt and an EOI may take it). IntcCpuOps may be called with it held (a device's MSI, a
+ * timer): they note the event, kick the vCPU and never wait; tsc and tsc_hz are called with the
+ * APIC's own lock held and take none.
  */
 #pragma once
 
