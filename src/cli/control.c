@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * See control.h. A request is a line of words; the answer is "ok [VALUE]" or "error TEXT", after lines that begin with
- * "| " where there is text to show. Clients are served one after another; a line is at most LINE_MAX_BYTES long.
+ * See control.h. A request is a line of words; the answer is "ok [VALUE]" or "error TEXT", after
+ * lines that begin with
+ * "| " where there is text to show. Clients are served one after another; a line is at most
+ * LINE_MAX_BYTES long.
  */
 #include "cli/control.h"
 
@@ -13,7 +15,7 @@
 #include "base/bits.h"
 #include "cli/keys.h"
 
-#define LINE_MAX_BYTES    4096
+#define LINE_MAX_BYTES     4096
 #define TRANSFER_MAX_BYTES 1024
 
 struct Control {
@@ -46,7 +48,8 @@ static bool parse_number(const char *word, uint64_t max, uint64_t *ret, GError *
     char *end;
 
     *ret = g_ascii_strtoull(word, &end, 0);
-    return (end != word && !*end && *ret <= max) || bad(error, "a number was expected, or it is too large");
+    return (end != word && !*end && *ret <= max) ||
+           bad(error, "a number was expected, or it is too large");
 }
 
 /* ---- machine -------------------------------------------------------------------------------- */
@@ -154,8 +157,8 @@ static AddressSpace *named_space(Pc *pc, const char *name, GError **error)
     return NULL;
 }
 
-static bool parse_access(Pc *pc, char **words, AddressSpace **ret_space, uint64_t *ret_address, uint64_t *ret_size,
-                         GError **error)
+static bool parse_access(Pc *pc, char **words, AddressSpace **ret_space, uint64_t *ret_address,
+                         uint64_t *ret_size, GError **error)
 {
     *ret_space = named_space(pc, words[0], error);
     if (!*ret_space || !parse_number(words[1], UINT64_MAX, ret_address, error) ||
@@ -217,12 +220,14 @@ static bool run_write(Pc *pc, char **words, GString *answer, GError **error)
     if (length % 2 || length / 2 > sizeof(data))
         return bad(error, "the data are pairs of hex digits, at most 1024");
     for (size_t i = 0; i < length / 2; i++) {
-        int high = g_ascii_xdigit_value(words[1][2 * i]), low = g_ascii_xdigit_value(words[1][2 * i + 1]);
+        int high = g_ascii_xdigit_value(words[1][2 * i]),
+            low = g_ascii_xdigit_value(words[1][2 * i + 1]);
         if (high < 0 || low < 0)
             return bad(error, "the data are pairs of hex digits");
         data[i] = (uint8_t)(high << 4 | low);
     }
-    return space_write(pc->board.memory, address, data, length / 2) || bad(error, "that range is not all RAM");
+    return space_write(pc->board.memory, address, data, length / 2) ||
+           bad(error, "that range is not all RAM");
 }
 
 /* irq N: the level of an ISA interrupt at the interrupt controllers */
@@ -237,11 +242,20 @@ static bool run_irq(Pc *pc, char **words, GString *answer, GError **error)
 }
 
 static const Command commands[] = {
-    {"powerdown", 0, 0, run_powerdown}, {"reset", 0, 0, run_reset},   {"pause", 0, 0, run_pause},
-    {"resume", 0, 0, run_resume},       {"text", 0, 0, run_text},     {"screenshot", 1, 1, run_screenshot},
-    {"stats", 0, 0, run_stats},         {"type", 1, 1, run_type},     {"key", 1, 2, run_key},
-    {"load", 3, 3, run_load},           {"store", 4, 4, run_store},   {"read", 2, 2, run_read},
-    {"write", 2, 2, run_write},         {"irq", 1, 1, run_irq},
+    {"powerdown", 0, 0, run_powerdown},
+    {"reset", 0, 0, run_reset},
+    {"pause", 0, 0, run_pause},
+    {"resume", 0, 0, run_resume},
+    {"text", 0, 0, run_text},
+    {"screenshot", 1, 1, run_screenshot},
+    {"stats", 0, 0, run_stats},
+    {"type", 1, 1, run_type},
+    {"key", 1, 2, run_key},
+    {"load", 3, 3, run_load},
+    {"store", 4, 4, run_store},
+    {"read", 2, 2, run_read},
+    {"write", 2, 2, run_write},
+    {"irq", 1, 1, run_irq},
 };
 
 /* `line` is cut into words; the last one allowed keeps its spaces. */
@@ -296,15 +310,16 @@ static void client_answer(Client *client, const char *line)
         g_string_printf(client->answer, "%sok\n", text->str);
     else
         g_string_printf(client->answer, "ok %s\n", text->str);
-    g_output_stream_write_all_async(output, client->answer->str, client->answer->len, G_PRIORITY_DEFAULT, NULL, on_written,
-                                    client);
+    g_output_stream_write_all_async(output, client->answer->str, client->answer->len,
+                                    G_PRIORITY_DEFAULT, NULL, on_written, client);
 }
 
 static void on_line(GObject *stream, GAsyncResult *result, gpointer data)
 {
     Client *client = data;
     gsize length;
-    g_autofree char *line = g_data_input_stream_read_line_finish_utf8(client->input, result, &length, NULL);
+    g_autofree char *line =
+        g_data_input_stream_read_line_finish_utf8(client->input, result, &length, NULL);
 
     if (line && length <= LINE_MAX_BYTES)
         client_answer(client, line);
@@ -317,7 +332,8 @@ static void client_read(Client *client)
     g_data_input_stream_read_line_async(client->input, G_PRIORITY_DEFAULT, NULL, on_line, client);
 }
 
-static gboolean on_incoming(GSocketService *service, GSocketConnection *connection, GObject *source, gpointer data)
+static gboolean on_incoming(GSocketService *service, GSocketConnection *connection, GObject *source,
+                            gpointer data)
 {
     Client *client = g_new0(Client, 1);
 
@@ -335,7 +351,8 @@ Control *control_new(Pc *pc, const char *spec, GError **error)
     g_autoptr(GSocketAddress) address = NULL;
 
     if (!g_str_has_prefix(spec, "unix:")) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, "--control cannot be '%s'; use unix:PATH", spec);
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                    "--control cannot be '%s'; use unix:PATH", spec);
         return NULL;
     }
     control->pc = pc;
@@ -343,8 +360,9 @@ Control *control_new(Pc *pc, const char *spec, GError **error)
     unlink(control->path);
     control->service = g_socket_service_new();
     address = g_unix_socket_address_new(control->path);
-    if (!g_socket_listener_add_address(G_SOCKET_LISTENER(control->service), address, G_SOCKET_TYPE_STREAM,
-                                       G_SOCKET_PROTOCOL_DEFAULT, NULL, NULL, error)) {
+    if (!g_socket_listener_add_address(G_SOCKET_LISTENER(control->service), address,
+                                       G_SOCKET_TYPE_STREAM, G_SOCKET_PROTOCOL_DEFAULT, NULL, NULL,
+                                       error)) {
         g_prefix_error(error, "cannot listen at %s: ", control->path);
         g_clear_pointer(&control->path, g_free);
         return NULL;

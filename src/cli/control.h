@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The control socket of a running machine: one line in, one answer out (docs/control.md). For people with socat, for boot
- * tests, and for tests of the board alone. Only the owner of the socket's folder can reach it.
+ * The control socket of a running machine: one line in, one answer out (docs/control.md). For
+ * people with socat, for boot tests, and for tests of the board alone. Only the owner of the
+ * socket's folder can reach it.
  */
 #pragma once
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Keys by the name or by the character they make on a US keyboard, as Linux key codes; 0: there is none. */
+/* Keys by the name or by the character they make on a US keyboard, as Linux key codes; 0: there is
+ * none. */
 #pragma once
 
 #include <stdbool.h>

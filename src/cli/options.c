@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The options of `ospite run`, one table: long names, and the short habits of the field (-hda, -m, -smp …). An option
- * may begin with one or two dashes; its value follows as the next word or after "=".
+ * The options of `ospite run`, one table: long names, and the short habits of the field (-hda, -m,
+ * -smp …). An option may begin with one or two dashes; its value follows as the next word or after
+ * "=".
  */
 #include "cli/options.h"
 
@@ -18,9 +19,9 @@ struct Option {
     const char *names; /* separated by spaces; the first is shown */
     const char *value; /* what --help calls it; NULL: the option takes none */
     OptionFn set;
-    size_t offset;     /* of the field that a plain setter sets */
-    int argument;      /* for the setter */
-    const char *help;  /* NULL: another spelling, not listed */
+    size_t offset;    /* of the field that a plain setter sets */
+    int argument;     /* for the setter */
+    const char *help; /* NULL: another spelling, not listed */
 };
 
 static bool usage_error(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
@@ -64,8 +65,10 @@ static bool set_memory(RunOptions *o, const Option *option, const char *value, G
         return usage_error(error, "--memory cannot be '%s'; use a size such as 512M or 2G", value);
     if (*end) {
         suffix = strchr(suffixes, g_ascii_toupper(*end));
-        if (!suffix || (end[1] && g_ascii_strcasecmp(end + 1, "B") && g_ascii_strcasecmp(end + 1, "iB")))
-            return usage_error(error, "--memory cannot be '%s'; use a size such as 512M or 2G", value);
+        if (!suffix ||
+            (end[1] && g_ascii_strcasecmp(end + 1, "B") && g_ascii_strcasecmp(end + 1, "iB")))
+            return usage_error(error, "--memory cannot be '%s'; use a size such as 512M or 2G",
+                               value);
         unit = KIB(1) << 10 * (suffix - suffixes);
     }
     if (!g_uint64_checked_mul(&o->pc.memory_size, number, unit))
@@ -80,7 +83,8 @@ static bool set_cpus(RunOptions *o, const Option *option, const char *value, GEr
     if (g_str_has_prefix(value, "cpus="))
         value += strlen("cpus=");
     if (!g_ascii_string_to_unsigned(value, 10, 1, VM_MAX_VCPUS, &number, NULL))
-        return usage_error(error, "--cpus cannot be '%s'; use a number from 1 to %d", value, VM_MAX_VCPUS);
+        return usage_error(error, "--cpus cannot be '%s'; use a number from 1 to %d", value,
+                           VM_MAX_VCPUS);
     o->pc.cpu_count = (unsigned)number;
     return true;
 }
@@ -91,7 +95,8 @@ static const char *keep(RunOptions *o, char *text)
     return text;
 }
 
-static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option, char *property, GError **error)
+static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option, char *property,
+                               GError **error)
 {
     char *value = strchr(property, '=');
     guint64 number;
@@ -104,27 +109,31 @@ static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option
         drive->format = keep(o, g_strdup(value));
     } else if (!strcmp(property, "bus") && value) {
         if (strcmp(value, "ide"))
-            return usage_error(error, "%s: bus '%s' is not there; this version has ide", option, value);
+            return usage_error(error, "%s: bus '%s' is not there; this version has ide", option,
+                               value);
     } else if (!strcmp(property, "index") && value) {
         if (!g_ascii_string_to_unsigned(value, 10, 0, 3, &number, NULL))
             return usage_error(error, "%s: index '%s' must be from 0 to 3", option, value);
         drive->index = (int)number;
     } else {
-        return usage_error(error, "%s: unknown property '%s'; use bus=ide, format=NAME, readonly or index=N", option,
-                           property);
+        return usage_error(
+            error, "%s: unknown property '%s'; use bus=ide, format=NAME, readonly or index=N",
+            option, property);
     }
     return true;
 }
 
 /* FILE[,property…]; a comma in a file name is written twice. `index` -1: the first free place. */
-static bool add_drive(RunOptions *o, PcDriveKind kind, int index, const char *option, const char *value, GError **error)
+static bool add_drive(RunOptions *o, PcDriveKind kind, int index, const char *option,
+                      const char *value, GError **error)
 {
     PcDrive *drive = &o->pc.drives[o->pc.drive_count];
     g_autoptr(GString) path = g_string_new(NULL);
     g_auto(GStrv) properties = NULL;
 
     if (o->pc.drive_count == PC_DRIVE_MAX)
-        return usage_error(error, "%s %s: a machine has at most %d drives", option, value, PC_DRIVE_MAX);
+        return usage_error(error, "%s %s: a machine has at most %d drives", option, value,
+                           PC_DRIVE_MAX);
     for (; *value && (*value != ',' || value[1] == ','); value++) {
         g_string_append_c(path, *value);
         value += *value == ',';
@@ -169,7 +178,9 @@ static bool set_boot(RunOptions *o, const Option *option, const char *value, GEr
         }
         const char *order = g_str_has_prefix(*p, "order=") ? *p + strlen("order=") : *p;
         if (!*order || strspn(order, "acdn") != strlen(order))
-            return usage_error(error, "--boot cannot be '%s'; name devices in order: a floppy, c disk, d CD-ROM, n network",
+            return usage_error(error,
+                               "--boot cannot be '%s'; name devices in order: a floppy, c disk, d "
+                               "CD-ROM, n network",
                                *p);
         o->pc.boot_order = keep(o, g_strdup(order));
     }
@@ -184,14 +195,17 @@ static bool set_serial(RunOptions *o, const Option *option, const char *value, G
             return true;
         }
     }
-    return usage_error(error, "--serial %s: a machine has at most %d serial ports", value, PC_SERIAL_MAX);
+    return usage_error(error, "--serial %s: a machine has at most %d serial ports", value,
+                       PC_SERIAL_MAX);
 }
 
 static bool set_display(RunOptions *o, const Option *option, const char *value, GError **error)
 {
     if (!strcmp(value, "none"))
         return true;
-    return usage_error(error, "--display cannot be '%s'; this version has none (use --serial and --screenshot)", value);
+    return usage_error(
+        error, "--display cannot be '%s'; this version has none (use --serial and --screenshot)",
+        value);
 }
 
 static bool set_rtc(RunOptions *o, const Option *option, const char *value, GError **error)
@@ -214,7 +228,8 @@ static bool set_debug_exit(RunOptions *o, const Option *option, const char *valu
         return true;
     }
     if (end == value || *end || port == 0 || port > 0xfffc)
-        return usage_error(error, "--debug-exit cannot be '%s'; use a port such as 0xf4, or none", value);
+        return usage_error(error, "--debug-exit cannot be '%s'; use a port such as 0xf4, or none",
+                           value);
     o->pc.debug_exit_port = (uint32_t)port;
     return true;
 }
@@ -238,18 +253,25 @@ static const Option options_table[] = {
     {"fda", "FILE", set_floppy, 0, 0, NULL},
     {"fdb", "FILE", set_floppy, 0, 1, NULL},
     {"boot", "ORDER", set_boot, 0, 0, "order=cdn (a floppy, c disk, d CD-ROM, n network), menu=on"},
-    {"kernel", "FILE", set_text, AT(pc.kernel), 0, "boot this kernel: Linux, ELF with PVH, Multiboot"},
-    {"initrd", "FILE", set_text, AT(pc.initrd), 0, "initial RAM disk, or Multiboot modules separated by commas"},
+    {"kernel", "FILE", set_text, AT(pc.kernel), 0,
+     "boot this kernel: Linux, ELF with PVH, Multiboot"},
+    {"initrd", "FILE", set_text, AT(pc.initrd), 0,
+     "initial RAM disk, or Multiboot modules separated by commas"},
     {"append", "TEXT", set_text, AT(pc.append), 0, "the kernel's command line"},
-    {"serial", "WHERE", set_serial, 0, 0, "stdio, file:PATH, unix:PATH, pty or none; up to four (default stdio)"},
+    {"serial", "WHERE", set_serial, 0, 0,
+     "stdio, file:PATH, unix:PATH, pty or none; up to four (default stdio)"},
     {"parallel", "WHERE", set_text, AT(pc.parallel), 0, "the same for the parallel port"},
-    {"debugcon", "WHERE", set_text, AT(pc.debug_console), 0, "the same for the firmware's debug console, port 0x402"},
+    {"debugcon", "WHERE", set_text, AT(pc.debug_console), 0,
+     "the same for the firmware's debug console, port 0x402"},
     {"display", "none", set_display, 0, 0, "this version shows the screen by --screenshot alone"},
     {"nographic", NULL, set_flag, AT(help), false, NULL},
-    {"screenshot", "FILE", set_text, AT(screenshot), 0, "write the screen as PNG when the machine ends"},
+    {"screenshot", "FILE", set_text, AT(screenshot), 0,
+     "write the screen as PNG when the machine ends"},
     {"rtc", "BASE", set_rtc, 0, 0, "utc or local (default utc)"},
-    {"debug-exit", "PORT", set_debug_exit, 0, 0, "port that ends the machine (default 0xf4), or none"},
-    {"control", "unix:PATH", set_text, AT(control), 0, "socket for commands while it runs (docs/control.md)"},
+    {"debug-exit", "PORT", set_debug_exit, 0, 0,
+     "port that ends the machine (default 0xf4), or none"},
+    {"control", "unix:PATH", set_text, AT(control), 0,
+     "socket for commands while it runs (docs/control.md)"},
     {"no-reboot", NULL, set_flag, AT(no_reboot), true, "end instead of a reset"},
     {"help h", NULL, set_flag, AT(help), true, "this text"},
 };
@@ -276,13 +298,15 @@ static const Option *find_option(const char *word, size_t length)
 /* One option at argv[*at]; moves *at to the last word used. */
 static bool parse_one(RunOptions *o, int argc, char **argv, int *at, GError **error)
 {
-    const char *word = argv[*at], *name = word + (word[0] == '-') + (word[0] == '-' && word[1] == '-');
+    const char *word = argv[*at],
+               *name = word + (word[0] == '-') + (word[0] == '-' && word[1] == '-');
     size_t length = strcspn(name, "=");
     const Option *option = word[0] == '-' ? find_option(name, length) : NULL;
     const char *value = name[length] ? name + length + 1 : NULL;
 
     if (word[0] != '-')
-        return usage_error(error, "'%s' is no option; a disk image goes with --disk %s", word, word);
+        return usage_error(error, "'%s' is no option; a disk image goes with --disk %s", word,
+                           word);
     if (!option)
         return usage_error(error, "unknown option '%s'; see ospite run --help", word);
     if (!option->value && value)
@@ -307,7 +331,8 @@ bool run_options_parse(RunOptions *options, int argc, char **argv, GError **erro
             return false;
     }
     if ((options->pc.initrd || options->pc.append) && !options->pc.kernel)
-        return usage_error(error, "%s goes with --kernel", options->pc.initrd ? "--initrd" : "--append");
+        return usage_error(error, "%s goes with --kernel",
+                           options->pc.initrd ? "--initrd" : "--append");
     if (!options->pc.serial[0])
         options->pc.serial[0] = "stdio";
     return true;

@@ -5,16 +5,17 @@
 #include "machine/pc.h"
 
 typedef struct RunOptions {
-    PcConfig pc;          /* strings point into the command line or into `strings` */
-    const char *engine;   /* as given; "auto" by default */
+    PcConfig pc;            /* strings point into the command line or into `strings` */
+    const char *engine;     /* as given; "auto" by default */
     const char *screenshot; /* PNG written when the machine ends; NULL: none */
-    const char *control;  /* "unix:PATH"; NULL: none */
+    const char *control;    /* "unix:PATH"; NULL: none */
     bool no_reboot;
     bool help;
-    GPtrArray *strings;   /* owned pieces of options */
+    GPtrArray *strings; /* owned pieces of options */
 } RunOptions;
 
-/* Fails with a usage error that names the option and what it takes. `argv` must outlive the result. */
+/* Fails with a usage error that names the option and what it takes. `argv` must outlive the result.
+ */
 bool run_options_parse(RunOptions *options, int argc, char **argv, GError **error);
 void run_options_clear(RunOptions *options);
 /* The options, a line each, for --help. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * `ospite run`: one VM in the foreground, from its options to its exit status. Everything but the vCPUs runs on the main
- * thread's default context.
+ * `ospite run`: one VM in the foreground, from its options to its exit status. Everything but the
+ * vCPUs runs on the main thread's default context.
  */
 #include "cli/run.h"
 
@@ -84,7 +84,7 @@ static gboolean do_escape(gpointer obj)
             on_event(run, PC_EVENT_ERROR, 0, error->message);
         break;
     case 'b':
-        pc_serial_break(run->pc, 0);
+        pc_serial_break(run->pc);
         break;
     default:
         print_escapes();
@@ -162,7 +162,8 @@ int command_run(int argc, char **argv)
     if (!run_options_parse(&options, argc, argv, &error)) {
         g_printerr("ospite run: %s\n", error->message);
     } else if (options.help) {
-        printf("Usage: ospite run [OPTION]...\nBoots a virtual machine in this terminal. Ctrl-A x leaves it.\n\n");
+        printf("Usage: ospite run [OPTION]...\nBoots a virtual machine in this terminal. Ctrl-A x "
+               "leaves it.\n\n");
         run_options_print_help();
         status = 0;
     } else {

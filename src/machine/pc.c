@@ -2,8 +2,8 @@
 /*
  * The PC's life cycle. See pc.h.
  *
- * Requests come from vCPU threads with the board lock held; they are noted and an event source on the
- * main context carries them out. Pause order: vCPUs, clock, devices; resume in reverse.
+ * Requests come from vCPU threads with the board lock held; they are noted and an event source on
+ * the main context carries them out. Pause order: vCPUs, clock, devices; resume in reverse.
  */
 #include "machine/pc.h"
 
@@ -89,8 +89,13 @@ static void pc_set_a20(void *obj, bool on)
 {
     Pc *pc = obj;
 
-    for (unsigned i = 0; pc->vm && pc->engine->set_a20 && i < pc->vm->vcpu_count; i++)
-        pc->engine->set_a20(pc->vm->vcpus[i], on);
+    /* The gate is in every CPU's way to memory: all of them stand still while it moves. */
+    if (pc->vm && pc->engine->set_a20) {
+        vm_exclusive_begin(pc->vm, vcpu_current());
+        for (unsigned i = 0; i < pc->vm->vcpu_count; i++)
+            pc->engine->set_a20(pc->vm->vcpus[i], on);
+        vm_exclusive_end(pc->vm, vcpu_current());
+    }
     if (pc->port92)
         port92_a20_changed(pc->port92, on);
 }
@@ -159,7 +164,7 @@ static bool pc_create_memory(Pc *pc, uint64_t size, GError **error)
     pc->low_ram = size <= PC_LOW_RAM_MAX ? size : PC_LOW_RAM_BIG;
     pc->high_ram = size - pc->low_ram;
     /* As firmware places its window: at 2, 3 or 3.5 GiB, the first that leaves low RAM alone. */
-    pc->pci_window = pc->low_ram <= GIB(2)         ? GIB(2)
+    pc->pci_window = pc->low_ram <= GIB(2)           ? GIB(2)
                      : pc->low_ram <= PC_LOW_RAM_BIG ? PC_LOW_RAM_BIG
                                                      : PC_LOW_RAM_MAX;
     region_init_ram(&pc->low_region, REGION_RAM, pc->ram, 0, pc->low_ram);
@@ -182,8 +187,8 @@ static bool pc_create_cpus(Pc *pc, const PcConfig *config, GError **error)
                               config->cpu_count, NULL, error);
     if (!pc->model)
         return false;
-    pc->vm = vm_new(pc->engine, pc->board.memory, pc->board.ports, pc->model, config->cpu_count,
-                    error);
+    pc->vm =
+        vm_new(pc->engine, pc->board.memory, pc->board.ports, pc->model, config->cpu_count, error);
     if (!pc->vm)
         return false;
     pc->vm->on_exit = pc_vcpu_exit;
@@ -223,7 +228,8 @@ Pc *pc_new(const PcConfig *config, GMainContext *context, GError **error)
     if (!pc_check_config(config, error))
         return NULL;
     pc = g_new0(Pc, 1);
-    pc->context = context ? g_main_context_ref(context) : g_main_context_ref(g_main_context_default());
+    pc->context =
+        context ? g_main_context_ref(context) : g_main_context_ref(g_main_context_default());
     pc_create_board(pc);
     pc_create_source(pc);
     if (!pc_create_memory(pc, align_up(config->memory_size, MIB(1)), error) ||
@@ -392,4 +398,37 @@ void pc_power_button(Pc *pc)
     g_rec_mutex_lock(&pc->lock);
     piix4_pm_power_button(pc->pm);
     g_rec_mutex_unlock(&pc->lock);
+}
+
+void pc_serial_break(Pc *pc)
+{
+    g_rec_mutex_lock(&pc->lock);
+    if (pc->com1)
+        uart16550_receive_break(pc->com1);
+    g_rec_mutex_unlock(&pc->lock);
+}
+
+bool pc_screenshot(Pc *pc, const char *path, GError **error)
+{
+    g_rec_mutex_lock(&pc->lock);
+    display_refresh(pc->display);
+    bool ok = display_write_png(pc->display, path, error);
+    g_rec_mutex_unlock(&pc->lock);
+    return ok;
+}
+
+char *pc_screen_text(Pc *pc)
+{
+    g_rec_mutex_lock(&pc->lock);
+    char *text = display_text(pc->display);
+    g_rec_mutex_unlock(&pc->lock);
+    return text;
+}
+
+bool pc_irq_level(Pc *pc, unsigned irq)
+{
+    g_rec_mutex_lock(&pc->lock);
+    bool level = pc->pic->chip[irq / 8].lines >> irq % 8 & 1;
+    g_rec_mutex_unlock(&pc->lock);
+    return level;
 }

@@ -23,6 +23,7 @@
 #include "device/chipset/port92.h"
 #include "device/chipset/rtc.h"
 #include "device/input/i8042.h"
+#include "device/serial/uart16550.h"
 #include "device/storage/fdc.h"
 #include "device/storage/ide.h"
 #include "device/video/vga.h"
@@ -57,10 +58,10 @@ typedef struct PcConfig {
     const char *boot_order; /* letters a, c, d, n; NULL: "cdn" */
     bool boot_menu;
     const char *kernel, *initrd, *append; /* kernel NULL: firmware boots */
-    const char *serial[PC_SERIAL_MAX]; /* char_open() specifications; NULL: no port */
-    const char *parallel;              /* NULL: no port */
-    const char *debug_console;         /* port 0x402; NULL: no port */
-    uint32_t debug_exit_port;          /* 0: none; commonly PC_DEBUG_EXIT_PORT */
+    const char *serial[PC_SERIAL_MAX];    /* char_open() specifications; NULL: no port */
+    const char *parallel;                 /* NULL: no port */
+    const char *debug_console;            /* port 0x402; NULL: no port */
+    uint32_t debug_exit_port;             /* 0: none; commonly PC_DEBUG_EXIT_PORT */
     bool rtc_local_time;
 } PcConfig;
 
@@ -103,20 +104,21 @@ typedef struct Pc {
     I8042 *i8042;
     Port92 *port92;
     Fdc *fdc;
+    Uart16550 *com1; /* NULL: none */
     FwCfg *fw_cfg;
     GPtrArray *disks; /* of Disk */
     GPtrArray *chars; /* of CharBackend */
     Display *display;
     InputRouter *input;
 
-    DirectBoot *direct_boot; /* NULL: firmware */
-    GArray *e820;            /* of E820Entry */
+    DirectBoot *direct_boot;                                             /* NULL: firmware */
+    GArray *e820;                                                        /* of E820Entry */
     GByteArray *acpi_tables, *acpi_rsdp, *smbios_tables, *smbios_anchor; /* direct boot only */
 
     GSource *request_source; /* wakes the main loop; ready while requests are pending */
     unsigned requests;       /* bits 1 << BoardRequest, under the lock */
     int exit_value;
-    char *cpu_error;         /* under the lock */
+    char *cpu_error; /* under the lock */
 } Pc;
 
 /* Builds a machine, reset and paused. Fails with a message for the user. */
@@ -130,10 +132,18 @@ void pc_pause(Pc *pc);
 bool pc_reset(Pc *pc, GError **error);
 /* Presses the power button: asks the guest to shut down. */
 void pc_power_button(Pc *pc);
+/* Sends a break to the first serial port; nothing without one. */
+void pc_serial_break(Pc *pc);
+/* The screen as PNG; the characters on it in a text mode (new; NULL in a graphics mode). */
+bool pc_screenshot(Pc *pc, const char *path, GError **error);
+char *pc_screen_text(Pc *pc);
+/* The level of an ISA interrupt, 0 to 15, as the interrupt controllers see it. */
+bool pc_irq_level(Pc *pc, unsigned irq);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Pc, pc_free)
 
-/* ---- between the files of the machine --------------------------------------------------------- */
+/* ---- between the files of the machine ---------------------------------------------------------
+ */
 
 /* Makes, wires and maps all devices. */
 bool pc_create_devices(Pc *pc, const PcConfig *config, GError **error);

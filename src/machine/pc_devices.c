@@ -238,6 +238,8 @@ static bool pc_create_serial(Pc *pc, const PcConfig *config, GError **error)
             continue;
         g_autofree char *id = g_strdup_printf("com%u", i + 1);
         Uart16550 *uart = pc_add(pc, &uart16550_type, id);
+        if (i == 0)
+            pc->com1 = uart;
         uart->irq = piix3_isa_irq(pc->piix3, places[i].irq);
         if (!pc_open_char(pc, config->serial[i], &uart->chr, error) ||
             !device_create(&uart->device, error))

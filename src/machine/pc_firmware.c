@@ -5,7 +5,8 @@
  *
  * Without firmware, the tables lie at the top of low RAM and their anchors in the last segment:
  *
- *     0xf0000 RSDP   0xf0040 SMBIOS anchor   low RAM - n: ACPI tables, SMBIOS structures (E820: ACPI)
+ *     0xf0000 RSDP   0xf0040 SMBIOS anchor   low RAM - n: ACPI tables, SMBIOS structures (E820:
+ * ACPI)
  */
 #include "base/bits.h"
 #include "machine/acpi.h"
@@ -20,10 +21,19 @@
 #define PC_SMBIOS_RESERVED KIB(32)  /* … of which the last part is SMBIOS's */
 
 /* CMOS bytes that PC firmware reads (SeaBIOS src/hw/rtc.h). */
-enum { CMOS_FLOPPY = 0x10, CMOS_EQUIPMENT = 0x14, CMOS_BASE_LOW = 0x15, CMOS_EXTENDED_LOW = 0x17,
-       CMOS_EXTENDED2_LOW = 0x30, CMOS_ABOVE_16M_LOW = 0x34, CMOS_BOOT_FLAG1 = 0x38,
-       CMOS_DISK_TRANSLATION = 0x39, CMOS_BOOT_FLAG2 = 0x3d, CMOS_HIGH_RAM_LOW = 0x5b,
-       CMOS_CPU_COUNT = 0x5f };
+enum {
+    CMOS_FLOPPY = 0x10,
+    CMOS_EQUIPMENT = 0x14,
+    CMOS_BASE_LOW = 0x15,
+    CMOS_EXTENDED_LOW = 0x17,
+    CMOS_EXTENDED2_LOW = 0x30,
+    CMOS_ABOVE_16M_LOW = 0x34,
+    CMOS_BOOT_FLAG1 = 0x38,
+    CMOS_DISK_TRANSLATION = 0x39,
+    CMOS_BOOT_FLAG2 = 0x3d,
+    CMOS_HIGH_RAM_LOW = 0x5b,
+    CMOS_CPU_COUNT = 0x5f
+};
 #define PC_FLOPPY_1440 4
 /* Disks beyond what 1024 cylinders of 16 heads and 63 sectors hold need LBA translation. */
 #define PC_CHS_LIMIT (UINT64_C(1024) * 16 * 63 * 512)
@@ -102,8 +112,7 @@ static void pc_cmos_drives(Pc *pc)
     }
     rtc_set_cmos(pc->rtc, CMOS_FLOPPY, types);
     /* FPU, PS/2 mouse, and 80-column colour, as PCs with a VGA have it. */
-    rtc_set_cmos(pc->rtc, CMOS_EQUIPMENT,
-                 0x06 | (floppies ? 1 | (floppies - 1) << 6 : 0));
+    rtc_set_cmos(pc->rtc, CMOS_EQUIPMENT, 0x06 | (floppies ? 1 | (floppies - 1) << 6 : 0));
     rtc_set_cmos(pc->rtc, CMOS_DISK_TRANSLATION, translation);
 }
 
@@ -153,8 +162,10 @@ static void pc_publish_e820(Pc *pc)
 
 static bool pc_build_acpi(Pc *pc, const PcConfig *config, GError **error)
 {
-    AcpiConfig acpi = {.cpu_count = pc->vm->vcpu_count, .pci_window_start = pc->pci_window,
-                       .parallel = config->parallel != NULL, .floppy = pc->fdc != NULL,
+    AcpiConfig acpi = {.cpu_count = pc->vm->vcpu_count,
+                       .pci_window_start = pc->pci_window,
+                       .parallel = config->parallel != NULL,
+                       .floppy = pc->fdc != NULL,
                        .hpet = true};
     AcpiTables tables;
     bool ok = true;
@@ -177,13 +188,17 @@ static bool pc_build_acpi(Pc *pc, const PcConfig *config, GError **error)
 
 static void pc_build_smbios(Pc *pc)
 {
-    SmbiosConfig config = {.cpu_count = pc->vm->vcpu_count, .cpu_name = pc->model->brand,
-                           .low_ram = pc->low_ram, .high_ram = pc->high_ram};
+    SmbiosConfig config = {.cpu_count = pc->vm->vcpu_count,
+                           .cpu_name = pc->model->brand,
+                           .low_ram = pc->low_ram,
+                           .high_ram = pc->high_ram};
 
     pc->smbios_tables = smbios_build(&config, &pc->smbios_anchor);
     g_assert(pc->smbios_tables->len <= PC_SMBIOS_RESERVED);
-    fw_cfg_add_file(pc->fw_cfg, SMBIOS_TABLES_FILE, pc->smbios_tables->data, pc->smbios_tables->len);
-    fw_cfg_add_file(pc->fw_cfg, SMBIOS_ANCHOR_FILE, pc->smbios_anchor->data, pc->smbios_anchor->len);
+    fw_cfg_add_file(pc->fw_cfg, SMBIOS_TABLES_FILE, pc->smbios_tables->data,
+                    pc->smbios_tables->len);
+    fw_cfg_add_file(pc->fw_cfg, SMBIOS_ANCHOR_FILE, pc->smbios_anchor->data,
+                    pc->smbios_anchor->len);
     if (pc->direct_boot)
         smbios_set_address(pc->smbios_anchor, pc->low_ram - PC_SMBIOS_RESERVED);
 }
@@ -245,12 +260,18 @@ typedef struct BdaField {
 
 /* The BIOS data area, as far as operating systems look at it. */
 static const BdaField bda_fields[] = {
-    {0x400, 0x3f8, 2}, {0x402, 0x2f8, 2}, {0x408, 0x378, 2}, /* serial and parallel ports */
-    {0x40e, PC_BASE_RAM_END >> 4, 2},  /* extended BIOS data area */
-    {0x410, 0x0026, 2},                /* equipment: FPU, mouse, 80×25 colour */
+    {0x400, 0x3f8, 2},
+    {0x402, 0x2f8, 2},
+    {0x408, 0x378, 2},                  /* serial and parallel ports */
+    {0x40e, PC_BASE_RAM_END >> 4, 2},   /* extended BIOS data area */
+    {0x410, 0x0026, 2},                 /* equipment: FPU, mouse, 80×25 colour */
     {0x413, PC_BASE_RAM_END / 1024, 2}, /* KiB of base memory */
-    {0x449, 3, 1}, {0x44a, 80, 2}, {0x44c, 0x1000, 2}, /* video mode, columns, page size */
-    {0x463, 0x3d4, 2}, {0x484, 24, 1}, {0x485, 16, 2}, /* CRTC port, rows - 1, font height */
+    {0x449, 3, 1},
+    {0x44a, 80, 2},
+    {0x44c, 0x1000, 2}, /* video mode, columns, page size */
+    {0x463, 0x3d4, 2},
+    {0x484, 24, 1},
+    {0x485, 16, 2}, /* CRTC port, rows - 1, font height */
 };
 
 static void pc_write_bda(Pc *pc)
@@ -269,8 +290,9 @@ typedef struct PortWrite {
 
 /* 8259A at vectors 8 and 0x70, all masked; timer channel 0 at 18.2 Hz: as a PC BIOS leaves them. */
 static const PortWrite bios_port_writes[] = {
-    {0x20, 0x11}, {0x21, 0x08}, {0x21, 0x04}, {0x21, 0x01}, {0xa0, 0x11}, {0xa1, 0x70},
-    {0xa1, 0x02}, {0xa1, 0x01}, {0x21, 0xff}, {0xa1, 0xff}, {0x43, 0x34}, {0x40, 0x00}, {0x40, 0x00},
+    {0x20, 0x11}, {0x21, 0x08}, {0x21, 0x04}, {0x21, 0x01}, {0xa0, 0x11},
+    {0xa1, 0x70}, {0xa1, 0x02}, {0xa1, 0x01}, {0x21, 0xff}, {0xa1, 0xff},
+    {0x43, 0x34}, {0x40, 0x00}, {0x40, 0x00},
 };
 
 static void pc_setup_hardware(Pc *pc)
@@ -317,7 +339,8 @@ bool pc_prepare_direct_boot(Pc *pc, BootEntry *ret_entry, GError **error)
 {
     BootMachine machine = {.memory = pc->board.memory,
                            .e820 = (const E820Entry *)(void *)pc->e820->data,
-                           .e820_count = pc->e820->len, .rsdp = PC_RSDP_AT};
+                           .e820_count = pc->e820->len,
+                           .rsdp = PC_RSDP_AT};
 
     pc_setup_hardware(pc);
     return pc_write_tables(pc, error) &&

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The whole PC, driven through its ports and memory, with an engine whose CPUs never execute anything:
- * what firmware and systems expect to find, wires from end to end, requests, direct boot.
+ * The whole PC, driven through its ports and memory, with an engine whose CPUs never execute
+ * anything: what firmware and systems expect to find, wires from end to end, requests, direct boot.
  */
 #include <glib/gstdio.h>
 #include <string.h>
@@ -90,8 +90,11 @@ static void record_event(void *obj, PcEvent event, int value, const char *text)
 
 static PcConfig default_config(void)
 {
-    return (PcConfig){.memory_size = MIB(64), .cpu_count = 2, .cpu_model = "x86-64-v1",
-                      .engine = &idle_engine, .serial = {"none"},
+    return (PcConfig){.memory_size = MIB(64),
+                      .cpu_count = 2,
+                      .cpu_model = "x86-64-v1",
+                      .engine = &idle_engine,
+                      .serial = {"none"},
                       .debug_exit_port = PC_DEBUG_EXIT_PORT};
 }
 
@@ -136,7 +139,8 @@ static uint32_t config_in(Fixture *f, unsigned slot, unsigned function, unsigned
     return in(f, 0xcfc, 4);
 }
 
-static void config_out(Fixture *f, unsigned slot, unsigned function, unsigned offset, uint32_t value)
+static void config_out(Fixture *f, unsigned slot, unsigned function, unsigned offset,
+                       uint32_t value)
 {
     out(f, 0xcf8, 4, 0x80000000u | slot << 11 | function << 8 | offset);
     out(f, 0xcfc, 4, value);
@@ -169,7 +173,7 @@ static void test_memory_map(Fixture *f, gconstpointer data)
     space_store(f->pc->board.memory, MIB(64) - 4, 4, 0x12345678);
     g_assert_cmphex(mem(f, MIB(64) - 4, 4), ==, 0x12345678);
     g_assert_cmphex(mem(f, MIB(64), 4), ==, 0xffffffff);
-    g_assert_cmphex(mem(f, 0xfec00000, 4), !=, 0xffffffff); /* I/O APIC */
+    g_assert_cmphex(mem(f, 0xfec00000, 4), !=, 0xffffffff);   /* I/O APIC */
     g_assert_cmphex(mem(f, 0xfed00000, 4) >> 16, ==, 0x8086); /* HPET */
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Assigning PCI resources. See pci_setup.h. Largest BARs first, so that alignment wastes nothing. */
+/* Assigning PCI resources. See pci_setup.h. Largest BARs first, so that alignment wastes nothing.
+ */
 #include "machine/pci_setup.h"
 
 #include "base/bits.h"

@@ -8,6 +8,6 @@
 #include "device/bus/pci.h"
 #include "device/chipset/piix3.h"
 
-/* `memory_start` is where the 32-bit window begins; it ends below the I/O APIC. Devices whose BARs do
- * not fit keep them unassigned. */
+/* `memory_start` is where the 32-bit window begins; it ends below the I/O APIC. Devices whose BARs
+ * do not fit keep them unassigned. */
 void pci_assign_resources(PciBus *bus, Piix3 *piix3, uint64_t memory_start);
