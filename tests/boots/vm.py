@@ -94,7 +94,7 @@ class Machine:
     def shell(self, command, pattern, seconds=30):
         """Types a command at a prompt and waits for what it prints (not for its echo)."""
         self.send(command + "\n")
-        self.expect(re.escape(command) + r"\r?\n", seconds)
+        self.expect("[\r\n]*".join(re.escape(c) for c in command) + r"\r?\n", seconds)  # the terminal folds lines
         return self.expect(pattern, seconds)
 
     def wait_exit(self, status, seconds=30):
