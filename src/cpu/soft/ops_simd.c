@@ -110,6 +110,32 @@ static void __attribute__((noreturn, cold)) simd_fp_fault(SoftCpu *cpu, const In
     INSN_RAISE(cpu, insn, cpu->s.cr4 & CR4_OSXMMEXCPT ? EXC_XM : EXC_UD);
 }
 
+/*
+ * Whether VCVTPS2PH makes an exact denormal of an element: those show in no flag when masked, and MXCSR.FTZ does not work on it. They
+ * are multiples of 2^-24 below 2^-14.
+ */
+static bool has_tiny_half(const Insn *insn, const uint8_t *source)
+{
+    for (unsigned i = 0; i < (insn->rex & VEX_L ? 8 : 4); i++) {
+        uint32_t bits = load_le32(source + (i < 4 ? 0 : HIGH_OFFSET) + i % 4 * 4);
+        unsigned exponent = bits >> 23 & 0xff;
+        if (exponent >= 103 && exponent < 113 && !(bits & ((1u << (23 - (exponent - 103))) - 1)))
+            return true;
+    }
+    return false;
+}
+
+/* Unmasked, UE reports tiny results even when exact. Masked, only flushing to zero does. */
+static uint32_t find_underflow(SoftCpu *cpu, const Insn *insn, StubFn stub, void *dst, const void *a, const void *b,
+                               uint32_t control)
+{
+    if (insn->map == MAP_0F3A && insn->opcode == 0x1d)
+        return has_tiny_half(insn, a) ? MXCSR_UE : 0;
+    mxcsr_set(control | MXCSR_FTZ);
+    stub(cpu, dst, a, b, 0, 1);
+    return cpu->stub_mxcsr & MXCSR_UE;
+}
+
 /* Under the guest's own control bits and with exact flags. Runs masked; what the guest has unmasked is found in
  * the flags, and then nothing was stored. One difference to hardware is left: with an unmasked OE or UE, PE tells
  * whether the bounded result was inexact, not the one of unbounded exponent. */
@@ -122,10 +148,7 @@ static void __attribute__((noinline)) simd_fp_exact(SoftCpu *cpu, const Insn *in
     uint32_t host = mxcsr_get() & ~MXCSR_FLAGS;
     uint32_t tiny = 0;
     if (!(guest & MXCSR_UM)) {
-        /* Unmasked, UE reports tiny results even when exact. Masked, only flushing to zero does. */
-        mxcsr_set(control | MXCSR_FTZ);
-        stub(cpu, dst, a, b, 0, 1);
-        tiny = cpu->stub_mxcsr & MXCSR_UE;
+        tiny = find_underflow(cpu, insn, stub, dst, a, b, control);
         control &= ~MXCSR_FTZ;
     }
     mxcsr_set(control);
