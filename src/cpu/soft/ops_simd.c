@@ -4,7 +4,8 @@
  *
  * A selected Insn keeps in imm the offsets of its register slots from the SoftCpu:
  *   register form: dst | a << 16 | b << 32 | fourth << 48
- *   memory form:   dst (or, for stores, unused) | a << 16 | fourth << 32 | size << 48 | alignment mask << 56
+ *   memory form:   dst (or, for stores, unused) | a << 16 | fourth << 32 | size << 48 | alignment
+ * mask << 56
  */
 #include "cpu/soft/ops_simd.h"
 
@@ -17,17 +18,17 @@
 #include "cpu/soft/xsave.h"
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
-#define LIKELY(x) __builtin_expect(!!(x), 1)
-#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define LIKELY(x)     __builtin_expect(!!(x), 1)
+#define UNLIKELY(x)   __builtin_expect(!!(x), 0)
 
-#define MXCSR_DEFAULT 0x1f80u
-#define MXCSR_FLAGS 0x3fu
+#define MXCSR_DEFAULT     0x1f80u
+#define MXCSR_FLAGS       0x3fu
 #define MXCSR_PRECOMPUTED 0x07u /* IE, DE, ZE: found before computing */
-#define MXCSR_UE (1u << 4)
-#define MXCSR_UM (1u << 11)
-#define MXCSR_FTZ (1u << 15)
-#define FSW_ES 0x80
-#define FSW_TOP 0x3800
+#define MXCSR_UE          (1u << 4)
+#define MXCSR_UM          (1u << 11)
+#define MXCSR_FTZ         (1u << 15)
+#define FSW_ES            0x80
+#define FSW_TOP           0x3800
 
 #define HIGH_OFFSET (offsetof(FpuState, ymm_high) - offsetof(FpuState, xmm))
 
@@ -41,7 +42,8 @@ static ALWAYS_INLINE void *slot(SoftCpu *cpu, const Insn *insn, unsigned n)
 enum { SLOT_DST, SLOT_A, SLOT_B, SLOT_FOURTH };
 #define SLOT_FOURTH_MEMORY SLOT_B
 
-static ALWAYS_INLINE const void *load_operand(SoftCpu *cpu, const Insn *insn, unsigned size, unsigned align_mask)
+static ALWAYS_INLINE const void *load_operand(SoftCpu *cpu, const Insn *insn, unsigned size,
+                                              unsigned align_mask)
 {
     uint64_t linear = insn_linear(cpu, insn, size, MMU_READ);
     if (UNLIKELY(linear & align_mask))
@@ -55,8 +57,8 @@ static ALWAYS_INLINE const void *load_operand(SoftCpu *cpu, const Insn *insn, un
 }
 
 /* Where a store may write at once; NULL: into the bounce buffer, then store_bounce(). */
-static ALWAYS_INLINE void *store_operand(SoftCpu *cpu, const Insn *insn, unsigned size, unsigned align_mask,
-                                         uint64_t *ret_linear)
+static ALWAYS_INLINE void *store_operand(SoftCpu *cpu, const Insn *insn, unsigned size,
+                                         unsigned align_mask, uint64_t *ret_linear)
 {
     uint64_t linear = insn_linear(cpu, insn, size, MMU_WRITE);
     if (UNLIKELY(linear & align_mask))
@@ -68,8 +70,8 @@ static ALWAYS_INLINE void *store_operand(SoftCpu *cpu, const Insn *insn, unsigne
     return NULL;
 }
 
-static ALWAYS_INLINE void store_bytes(SoftCpu *cpu, const Insn *insn, const void *data, unsigned size,
-                                      unsigned align_mask)
+static ALWAYS_INLINE void store_bytes(SoftCpu *cpu, const Insn *insn, const void *data,
+                                      unsigned size, unsigned align_mask)
 {
     uint64_t linear;
     void *host = store_operand(cpu, insn, size, align_mask, &linear);
@@ -100,10 +102,11 @@ static void mxcsr_set(uint32_t mxcsr)
     __asm__ volatile("ldmxcsr %0" : : "m"(mxcsr));
 }
 
-static void __attribute__((noreturn, cold)) simd_fp_fault(SoftCpu *cpu, const Insn *insn, uint32_t flags,
-                                                          uint32_t unmasked)
+static void __attribute__((noreturn, cold))
+simd_fp_fault(SoftCpu *cpu, const Insn *insn, uint32_t flags, uint32_t unmasked)
 {
-    /* The operation is not even tried after an unmasked exception of its operands (SDM 1 11.5.2). */
+    /* The operation is not even tried after an unmasked exception of its operands (SDM 1 11.5.2).
+     */
     if (flags & unmasked & MXCSR_PRECOMPUTED)
         flags &= MXCSR_PRECOMPUTED;
     cpu->s.fpu.mxcsr |= flags;
@@ -111,8 +114,8 @@ static void __attribute__((noreturn, cold)) simd_fp_fault(SoftCpu *cpu, const In
 }
 
 /*
- * Whether VCVTPS2PH makes an exact denormal of an element: those show in no flag when masked, and MXCSR.FTZ does not work on it. They
- * are multiples of 2^-24 below 2^-14.
+ * Whether VCVTPS2PH makes an exact denormal of an element: those show in no flag when masked, and
+ * MXCSR.FTZ does not work on it. They are multiples of 2^-24 below 2^-14.
  */
 static bool has_tiny_half(const Insn *insn, const uint8_t *source)
 {
@@ -126,8 +129,8 @@ static bool has_tiny_half(const Insn *insn, const uint8_t *source)
 }
 
 /* Unmasked, UE reports tiny results even when exact. Masked, only flushing to zero does. */
-static uint32_t find_underflow(SoftCpu *cpu, const Insn *insn, StubFn stub, void *dst, const void *a, const void *b,
-                               uint32_t control)
+static uint32_t find_underflow(SoftCpu *cpu, const Insn *insn, StubFn stub, void *dst,
+                               const void *a, const void *b, uint32_t control)
 {
     if (insn->map == MAP_0F3A && insn->opcode == 0x1d)
         return has_tiny_half(insn, a) ? MXCSR_UE : 0;
@@ -136,11 +139,12 @@ static uint32_t find_underflow(SoftCpu *cpu, const Insn *insn, StubFn stub, void
     return cpu->stub_mxcsr & MXCSR_UE;
 }
 
-/* Under the guest's own control bits and with exact flags. Runs masked; what the guest has unmasked is found in
- * the flags, and then nothing was stored. One difference to hardware is left: with an unmasked OE or UE, PE tells
- * whether the bounded result was inexact, not the one of unbounded exponent. */
-static void __attribute__((noinline)) simd_fp_exact(SoftCpu *cpu, const Insn *insn, StubFn stub, void *dst,
-                                                    const void *a, const void *b)
+/* Under the guest's own control bits and with exact flags. Runs masked; what the guest has unmasked
+ * is found in the flags, and then nothing was stored. One difference to hardware is left: with an
+ * unmasked OE or UE, PE tells whether the bounded result was inexact, not the one of unbounded
+ * exponent. */
+static void __attribute__((noinline))
+simd_fp_exact(SoftCpu *cpu, const Insn *insn, StubFn stub, void *dst, const void *a, const void *b)
 {
     uint32_t guest = cpu->s.fpu.mxcsr;
     uint32_t unmasked = ~guest >> 7 & MXCSR_FLAGS;
@@ -161,12 +165,12 @@ static void __attribute__((noinline)) simd_fp_exact(SoftCpu *cpu, const Insn *in
 }
 
 /*
- * Loading MXCSR costs more than most operations. When the guest's control bits are the host's, the operation runs
- * as it is, and is good if it left no flag in the host's MXCSR that the guest has not yet got; flags left there
- * by others only send it the slow way, which clears them.
+ * Loading MXCSR costs more than most operations. When the guest's control bits are the host's, the
+ * operation runs as it is, and is good if it left no flag in the host's MXCSR that the guest has
+ * not yet got; flags left there by others only send it the slow way, which clears them.
  */
-static ALWAYS_INLINE void simd_fp(SoftCpu *cpu, const Insn *insn, StubFn stub, void *dst, const void *a,
-                                  const void *b)
+static ALWAYS_INLINE void simd_fp(SoftCpu *cpu, const Insn *insn, StubFn stub, void *dst,
+                                  const void *a, const void *b)
 {
     uint32_t mxcsr = cpu->s.fpu.mxcsr;
     if (LIKELY((mxcsr & ~MXCSR_FLAGS) == MXCSR_DEFAULT) &&
@@ -180,7 +184,8 @@ static ALWAYS_INLINE void simd_fp(SoftCpu *cpu, const Insn *insn, StubFn stub, v
 static ALWAYS_INLINE void run_register(SoftCpu *cpu, const Insn *insn, bool fp)
 {
     StubFn stub = (StubFn)insn->data;
-    void *dst = slot(cpu, insn, SLOT_DST), *a = slot(cpu, insn, SLOT_A), *b = slot(cpu, insn, SLOT_B);
+    void *dst = slot(cpu, insn, SLOT_DST), *a = slot(cpu, insn, SLOT_A),
+         *b = slot(cpu, insn, SLOT_B);
     if (fp)
         simd_fp(cpu, insn, stub, dst, a, b);
     else
@@ -253,19 +258,19 @@ static ALWAYS_INLINE void mmx_enter(SoftCpu *cpu)
     cpu->s.fpu.ftw_abridged = 0xff;
 }
 
-#define MMX_CHECK(cpu, insn)                                                                  \
-    do {                                                                                      \
-        if (UNLIKELY((cpu)->s.fpu.fsw & FSW_ES) && x87_error_waits(cpu, insn))                \
-            return;                                                                           \
+#define MMX_CHECK(cpu, insn)                                                   \
+    do {                                                                       \
+        if (UNLIKELY((cpu)->s.fpu.fsw & FSW_ES) && x87_error_waits(cpu, insn)) \
+            return;                                                            \
     } while (0)
 
-#define MMX_HANDLER(name, run, fp)                            \
-    static void name(SoftCpu *cpu, const Insn *insn)          \
-    {                                                         \
-        MMX_CHECK(cpu, insn);                                 \
-        run(cpu, insn, fp);                                   \
-        mmx_enter(cpu);                                       \
-        INSN_NEXT(cpu, insn);                                 \
+#define MMX_HANDLER(name, run, fp)                   \
+    static void name(SoftCpu *cpu, const Insn *insn) \
+    {                                                \
+        MMX_CHECK(cpu, insn);                        \
+        run(cpu, insn, fp);                          \
+        mmx_enter(cpu);                              \
+        INSN_NEXT(cpu, insn);                        \
     }
 MMX_HANDLER(mmx_register, run_register, false)
 MMX_HANDLER(mmx_load, run_load, false)
@@ -291,7 +296,7 @@ static void mmx_move(SoftCpu *cpu, const Insn *insn)
 static void mmx_from_gpr32(SoftCpu *cpu, const Insn *insn)
 {
     MMX_CHECK(cpu, insn);
-    mm_write(slot(cpu, insn, SLOT_DST), (uint32_t)*(uint64_t *)slot(cpu, insn, SLOT_B));
+    mm_write(slot(cpu, insn, SLOT_DST), (uint32_t) * (uint64_t *)slot(cpu, insn, SLOT_B));
     mmx_enter(cpu);
     INSN_NEXT(cpu, insn);
 }
@@ -312,21 +317,21 @@ static void mmx_to_gpr64(SoftCpu *cpu, const Insn *insn)
     INSN_NEXT(cpu, insn);
 }
 
-#define MMX_MEMORY(bits)                                                                         \
-    static void mmx_load##bits(SoftCpu *cpu, const Insn *insn)                                   \
-    {                                                                                            \
-        MMX_CHECK(cpu, insn);                                                                    \
-        uint64_t linear = insn_linear(cpu, insn, bits / 8, MMU_READ);                            \
-        mm_write(slot(cpu, insn, SLOT_DST), mem_read##bits(cpu, insn, linear));                  \
-        mmx_enter(cpu);                                                                          \
-        INSN_NEXT(cpu, insn);                                                                    \
-    }                                                                                            \
-    static void mmx_store##bits(SoftCpu *cpu, const Insn *insn)                                  \
-    {                                                                                            \
-        MMX_CHECK(cpu, insn);                                                                    \
-        store_bytes(cpu, insn, slot(cpu, insn, SLOT_A), bits / 8, 0);                            \
-        mmx_enter(cpu);                                                                          \
-        INSN_NEXT(cpu, insn);                                                                    \
+#define MMX_MEMORY(bits)                                                        \
+    static void mmx_load##bits(SoftCpu *cpu, const Insn *insn)                  \
+    {                                                                           \
+        MMX_CHECK(cpu, insn);                                                   \
+        uint64_t linear = insn_linear(cpu, insn, bits / 8, MMU_READ);           \
+        mm_write(slot(cpu, insn, SLOT_DST), mem_read##bits(cpu, insn, linear)); \
+        mmx_enter(cpu);                                                         \
+        INSN_NEXT(cpu, insn);                                                   \
+    }                                                                           \
+    static void mmx_store##bits(SoftCpu *cpu, const Insn *insn)                 \
+    {                                                                           \
+        MMX_CHECK(cpu, insn);                                                   \
+        store_bytes(cpu, insn, slot(cpu, insn, SLOT_A), bits / 8, 0);           \
+        mmx_enter(cpu);                                                         \
+        INSN_NEXT(cpu, insn);                                                   \
     }
 MMX_MEMORY(32)
 MMX_MEMORY(64)
@@ -342,10 +347,12 @@ static void mmx_empty(SoftCpu *cpu, const Insn *insn)
 /* ---- moves ---------------------------------------------------------------------------------- */
 
 /*
- * The low `size` bytes from `from`, the rest zero; `vex`: the upper half of YMM, too, from `high` if not NULL. Parts
- * are as wide as they were probably written, or the load could not be forwarded from the store.
+ * The low `size` bytes from `from`, the rest zero; `vex`: the upper half of YMM, too, from `high`
+ * if not NULL. Parts are as wide as they were probably written, or the load could not be forwarded
+ * from the store.
  */
-static ALWAYS_INLINE void move_put(uint8_t *to, const uint8_t *from, unsigned size, bool vex, const uint8_t *high)
+static ALWAYS_INLINE void move_put(uint8_t *to, const uint8_t *from, unsigned size, bool vex,
+                                   const uint8_t *high)
 {
     uint64_t low = 0;
     if (size >= 16) {
@@ -361,12 +368,12 @@ static ALWAYS_INLINE void move_put(uint8_t *to, const uint8_t *from, unsigned si
         zero_high(to);
 }
 
-#define MOVE_LOAD(name, size, align_mask, vex)                                                   \
-    static void name(SoftCpu *cpu, const Insn *insn)                                             \
-    {                                                                                            \
-        const uint8_t *from = load_operand(cpu, insn, size, align_mask);                         \
-        move_put(slot(cpu, insn, SLOT_DST), from, size, vex, size == 32 ? from + 16 : NULL);     \
-        INSN_NEXT(cpu, insn);                                                                    \
+#define MOVE_LOAD(name, size, align_mask, vex)                                               \
+    static void name(SoftCpu *cpu, const Insn *insn)                                         \
+    {                                                                                        \
+        const uint8_t *from = load_operand(cpu, insn, size, align_mask);                     \
+        move_put(slot(cpu, insn, SLOT_DST), from, size, vex, size == 32 ? from + 16 : NULL); \
+        INSN_NEXT(cpu, insn);                                                                \
     }
 MOVE_LOAD(move_load4, 4, 0, false)
 MOVE_LOAD(move_load4_vex, 4, 0, true)
@@ -379,17 +386,17 @@ MOVE_LOAD(move_load16_aligned_vex, 16, 15, true)
 MOVE_LOAD(move_load32_vex, 32, 0, true)
 MOVE_LOAD(move_load32_aligned_vex, 32, 31, true)
 
-#define MOVE_STORE(name, size, align_mask)                                                       \
-    static void name(SoftCpu *cpu, const Insn *insn)                                             \
-    {                                                                                            \
-        const uint8_t *from = slot(cpu, insn, SLOT_A);                                           \
-        if (size == 32) {                                                                        \
-            memcpy(cpu->bounce, from, 16);                                                       \
-            memcpy(cpu->bounce + 16, from + HIGH_OFFSET, 16);                                    \
-            from = cpu->bounce;                                                                  \
-        }                                                                                        \
-        store_bytes(cpu, insn, from, size, align_mask);                                          \
-        INSN_NEXT(cpu, insn);                                                                    \
+#define MOVE_STORE(name, size, align_mask)                    \
+    static void name(SoftCpu *cpu, const Insn *insn)          \
+    {                                                         \
+        const uint8_t *from = slot(cpu, insn, SLOT_A);        \
+        if (size == 32) {                                     \
+            memcpy(cpu->bounce, from, 16);                    \
+            memcpy(cpu->bounce + 16, from + HIGH_OFFSET, 16); \
+            from = cpu->bounce;                               \
+        }                                                     \
+        store_bytes(cpu, insn, from, size, align_mask);       \
+        INSN_NEXT(cpu, insn);                                 \
     }
 MOVE_STORE(move_store4, 4, 0)
 MOVE_STORE(move_store8, 8, 0)
@@ -399,12 +406,13 @@ MOVE_STORE(move_store32, 32, 0)
 MOVE_STORE(move_store32_aligned, 32, 31)
 
 /* Between registers: `size` bytes of b, the rest zero. */
-#define MOVE_REGISTER(name, size, vex)                                                           \
-    static void name(SoftCpu *cpu, const Insn *insn)                                             \
-    {                                                                                            \
-        const uint8_t *from = slot(cpu, insn, SLOT_B);                                           \
-        move_put(slot(cpu, insn, SLOT_DST), from, size, vex, size == 32 ? from + HIGH_OFFSET : NULL); \
-        INSN_NEXT(cpu, insn);                                                                    \
+#define MOVE_REGISTER(name, size, vex)                       \
+    static void name(SoftCpu *cpu, const Insn *insn)         \
+    {                                                        \
+        const uint8_t *from = slot(cpu, insn, SLOT_B);       \
+        move_put(slot(cpu, insn, SLOT_DST), from, size, vex, \
+                 size == 32 ? from + HIGH_OFFSET : NULL);    \
+        INSN_NEXT(cpu, insn);                                \
     }
 MOVE_REGISTER(move4, 4, false)
 MOVE_REGISTER(move4_vex, 4, true)
@@ -415,19 +423,19 @@ MOVE_REGISTER(move16_vex, 16, true)
 MOVE_REGISTER(move32_vex, 32, true)
 
 /* MOVSS, MOVSD between registers: the low part of b, the rest of a. */
-#define MOVE_MERGE(name, size, vex)                                                              \
-    static void name(SoftCpu *cpu, const Insn *insn)                                             \
-    {                                                                                            \
-        uint8_t *to = slot(cpu, insn, SLOT_DST);                                                 \
-        uint64_t low, high;                                                                      \
-        memcpy(&low, slot(cpu, insn, SLOT_A), 8);                                                \
-        memcpy(&high, (uint8_t *)slot(cpu, insn, SLOT_A) + 8, 8);                                \
-        memcpy(&low, slot(cpu, insn, SLOT_B), size);                                             \
-        memcpy(to, &low, 8);                                                                     \
-        memcpy(to + 8, &high, 8);                                                                \
-        if (vex)                                                                                 \
-            zero_high(to);                                                                       \
-        INSN_NEXT(cpu, insn);                                                                    \
+#define MOVE_MERGE(name, size, vex)                               \
+    static void name(SoftCpu *cpu, const Insn *insn)              \
+    {                                                             \
+        uint8_t *to = slot(cpu, insn, SLOT_DST);                  \
+        uint64_t low, high;                                       \
+        memcpy(&low, slot(cpu, insn, SLOT_A), 8);                 \
+        memcpy(&high, (uint8_t *)slot(cpu, insn, SLOT_A) + 8, 8); \
+        memcpy(&low, slot(cpu, insn, SLOT_B), size);              \
+        memcpy(to, &low, 8);                                      \
+        memcpy(to + 8, &high, 8);                                 \
+        if (vex)                                                  \
+            zero_high(to);                                        \
+        INSN_NEXT(cpu, insn);                                     \
     }
 MOVE_MERGE(move_merge4, 4, false)
 MOVE_MERGE(move_merge4_vex, 4, true)
@@ -480,7 +488,8 @@ static void vzeroall(SoftCpu *cpu, const Insn *insn)
     INSN_NEXT(cpu, insn);
 }
 
-/* ---- masked moves and gathers ----------------------------------------------------------------- */
+/* ---- masked moves and gathers -----------------------------------------------------------------
+ */
 
 typedef union Vector {
     uint8_t u8[32];
@@ -500,7 +509,8 @@ static void vector_put(SoftCpu *cpu, unsigned n, const Vector *vector)
     memcpy(cpu->s.fpu.ymm_high[n], vector->u8 + 16, 16);
 }
 
-static uint64_t element_linear(SoftCpu *cpu, const Insn *insn, uint64_t offset, unsigned size, MmuAccess access)
+static uint64_t element_linear(SoftCpu *cpu, const Insn *insn, uint64_t offset, unsigned size,
+                               MmuAccess access)
 {
     return linear_address(cpu, insn, insn->segment, offset & insn->addr_mask, size, access);
 }
@@ -532,9 +542,13 @@ static uint64_t element_load(SoftCpu *cpu, const Insn *insn, uint64_t offset, un
 static unsigned mask_element_size(const Insn *insn)
 {
     switch (insn->opcode) {
-    case 0x8c: case 0x8e: return insn->rex & REX_W ? 8 : 4; /* VPMASKMOVD/Q */
-    case 0xf7: return 1;
-    default: return insn->opcode & 1 ? 8 : 4; /* VMASKMOVPS/PD */
+    case 0x8c:
+    case 0x8e:
+        return insn->rex & REX_W ? 8 : 4; /* VPMASKMOVD/Q */
+    case 0xf7:
+        return 1;
+    default:
+        return insn->opcode & 1 ? 8 : 4; /* VMASKMOVPS/PD */
     }
 }
 
@@ -558,8 +572,8 @@ static void mask_store_elements(SoftCpu *cpu, const Insn *insn, uint64_t offset,
     cpu->insn = insn;
     for (unsigned i = 0; i < bytes / size; i++)
         if (element_selected(mask, i, size))
-            mmu_probe(cpu, element_linear(cpu, insn, offset + i * size, size, MMU_WRITE), size, MMU_WRITE,
-                      cpu->mmu_index);
+            mmu_probe(cpu, element_linear(cpu, insn, offset + i * size, size, MMU_WRITE), size,
+                      MMU_WRITE, cpu->mmu_index);
     for (unsigned i = 0; i < bytes / size; i++) {
         if (!element_selected(mask, i, size))
             continue;
@@ -611,7 +625,8 @@ static unsigned gather_index(const Insn *insn)
     return insn->index == GPR_NONE ? 4 : insn->index;
 }
 
-/* Elements go in order, and what was done before a fault stays done: the mask tells what is left (SDM 2 VGATHER). */
+/* Elements go in order, and what was done before a fault stays done: the mask tells what is left
+ * (SDM 2 VGATHER). */
 static void gather(SoftCpu *cpu, const Insn *insn)
 {
     unsigned data_size = insn->rex & REX_W ? 8 : 4, index_size = insn->opcode & 1 ? 8 : 4;
@@ -625,7 +640,8 @@ static void gather(SoftCpu *cpu, const Insn *insn)
         if (!element_selected(&mask, i, data_size))
             continue;
         int64_t index = index_size == 8 ? (int64_t)indices.u64[i] : (int32_t)indices.u32[i];
-        uint64_t offset = cpu->s.gpr[insn->base] + ((uint64_t)index << insn->scale) + (int64_t)insn->disp;
+        uint64_t offset =
+            cpu->s.gpr[insn->base] + ((uint64_t)index << insn->scale) + (int64_t)insn->disp;
         element_put(&data, i, data_size, element_load(cpu, insn, offset, data_size));
         element_put(&mask, i, data_size, 0);
         vector_put(cpu, insn->reg, &data);
@@ -692,8 +708,10 @@ static void bind_slots(const Choice *choice, Insn *insn)
     }
     if (choice->memory) {
         unsigned size = simd_memory_size(choice->row, choice->l, choice->w);
-        bool aligned = choice->vex ? (flags & SIMD_ALIGNED_VEX) != 0 : size == 16 && !(flags & SIMD_UNALIGNED);
-        insn->imm = dst | a << 16 | fourth << 32 | (uint64_t)size << 48 | (uint64_t)(aligned ? size - 1 : 0) << 56;
+        bool aligned =
+            choice->vex ? (flags & SIMD_ALIGNED_VEX) != 0 : size == 16 && !(flags & SIMD_UNALIGNED);
+        insn->imm = dst | a << 16 | fourth << 32 | (uint64_t)size << 48 |
+                    (uint64_t)(aligned ? size - 1 : 0) << 56;
     } else {
         insn->imm = dst | a << 16 | b << 32 | fourth << 48;
     }
@@ -707,7 +725,10 @@ static bool select_stub(const Choice *choice, Insn *insn)
     if (choice->memory && !(flags & SIMD_REG_MM))
         mm = false;
     StubKey key = {
-        .row = choice->row, .vex = choice->vex, .l = choice->l, .memory = choice->memory,
+        .row = choice->row,
+        .vex = choice->vex,
+        .l = choice->l,
+        .memory = choice->memory,
         .w = choice->w && (flags & (SIMD_W | SIMD_WVEX | SIMD_W1)),
         .imm = (flags & SIMD_IMM) && !(flags & SIMD_IS4) ? insn->imm : 0,
     };
@@ -716,7 +737,9 @@ static bool select_stub(const Choice *choice, Insn *insn)
     insn->data = stub_get(&key);
     bind_slots(choice, insn);
     if (!choice->memory)
-        insn->fn = mm ? (fp ? mmx_register_fp : mmx_register) : fp ? simd_register_fp : simd_register;
+        insn->fn = mm   ? (fp ? mmx_register_fp : mmx_register)
+                   : fp ? simd_register_fp
+                        : simd_register;
     else if (flags & SIMD_STORE)
         insn->fn = fp ? simd_store_fp : simd_store;
     else
@@ -727,30 +750,38 @@ static bool select_stub(const Choice *choice, Insn *insn)
 static bool is_clearing(const Choice *choice, const Insn *insn)
 {
     const SimdRow *row = choice->row;
-    bool xor = row->map == MAP_0F && (row->opcode == 0x57 || row->opcode == 0xef) && !(row->flags & SIMD_REG_MM);
-    return xor && !choice->memory && (choice->vex ? insn->vvvv : insn->reg) == insn->rm;
+    bool xor = row->map == MAP_0F && (row->opcode == 0x57 || row->opcode == 0xef) &&
+               !(row->flags & SIMD_REG_MM);
+    return xor&&!choice->memory && (choice->vex ? insn->vvvv : insn->reg) == insn->rm;
 }
 
 static InsnFn move_load_fn(unsigned size, bool vex, bool aligned)
 {
     switch (size) {
-    case 4: return vex ? move_load4_vex : move_load4;
-    case 8: return vex ? move_load8_vex : move_load8;
+    case 4:
+        return vex ? move_load4_vex : move_load4;
+    case 8:
+        return vex ? move_load8_vex : move_load8;
     case 16:
         if (aligned)
             return vex ? move_load16_aligned_vex : move_load16_aligned;
         return vex ? move_load16_vex : move_load16;
-    default: return aligned ? move_load32_aligned_vex : move_load32_vex;
+    default:
+        return aligned ? move_load32_aligned_vex : move_load32_vex;
     }
 }
 
 static InsnFn move_store_fn(unsigned size, bool aligned)
 {
     switch (size) {
-    case 4: return move_store4;
-    case 8: return move_store8;
-    case 16: return aligned ? move_store16_aligned : move_store16;
-    default: return aligned ? move_store32_aligned : move_store32;
+    case 4:
+        return move_store4;
+    case 8:
+        return move_store8;
+    case 16:
+        return aligned ? move_store16_aligned : move_store16;
+    default:
+        return aligned ? move_store32_aligned : move_store32;
     }
 }
 
@@ -764,7 +795,9 @@ static InsnFn move_register_fn(const Choice *choice, unsigned size)
         return size == 8 ? (vex ? move8_vex : move8) : vex ? move4_vex : move4;
     }
     if (flags & SIMD_NDS)
-        return size == 8 ? (vex ? move_merge8_vex : move_merge8) : vex ? move_merge4_vex : move_merge4;
+        return size == 8 ? (vex ? move_merge8_vex : move_merge8)
+               : vex     ? move_merge4_vex
+                         : move_merge4;
     if (size == 8)
         return vex ? move8_vex : move8;
     return size == 32 ? move32_vex : vex ? move16_vex : move16;
@@ -791,7 +824,8 @@ static bool select_move(const Choice *choice, Insn *insn)
     bind_slots(choice, insn);
     bool aligned = choice->memory && insn->imm >> 56;
     if (!choice->memory && (flags & SIMD_NDS)) /* where MOVSS and MOVSD take the rest from */
-        insn->imm = bits_set(insn->imm, 16, 16, choice->vex ? register_slot(0, 0, 0, insn->vvvv) : insn->imm & 0xffff);
+        insn->imm = bits_set(insn->imm, 16, 16,
+                             choice->vex ? register_slot(0, 0, 0, insn->vvvv) : insn->imm & 0xffff);
     if (flags & SIMD_REG_MM)
         insn->fn = mmx_move_fn(choice, size);
     else if (!choice->memory)
@@ -805,7 +839,8 @@ static bool select_gather(const Choice *choice, Insn *insn)
 {
     unsigned index = gather_index(insn);
     bool has_sib = (insn->modrm & 7) == 4;
-    if (!has_sib || insn->addr_size == 2 || insn->reg == index || insn->reg == insn->vvvv || index == insn->vvvv)
+    if (!has_sib || insn->addr_size == 2 || insn->reg == index || insn->reg == insn->vvvv ||
+        index == insn->vvvv)
         return false;
     insn->fn = gather;
     return true;
@@ -839,7 +874,8 @@ static bool select_row(const Choice *choice, Insn *insn)
     return false;
 }
 
-/* What stands in for the handler while the operating system has the unit switched off; NULL: nothing. */
+/* What stands in for the handler while the operating system has the unit switched off; NULL:
+ * nothing. */
 static InsnFn trap_for(uint32_t mode, bool vex, bool mmx_only)
 {
     if (vex)
@@ -910,9 +946,13 @@ bool simd_select(uint32_t mode, const CpuModel *model, Insn *insn)
         return select_empty(mode, model, insn);
 
     Choice choice = {
-        .vex = vex, .l = vex && (insn->rex & VEX_L), .w = insn->rex & REX_W, .memory = insn->flags & INSN_MEMORY,
+        .vex = vex,
+        .l = vex && (insn->rex & VEX_L),
+        .w = insn->rex & REX_W,
+        .memory = insn->flags & INSN_MEMORY,
     };
-    choice.row = simd_find_row(insn->map, insn->opcode, mandatory_prefix(insn), insn->modrm, vex, choice.l, choice.w);
+    choice.row = simd_find_row(insn->map, insn->opcode, mandatory_prefix(insn), insn->modrm, vex,
+                               choice.l, choice.w);
     if (!choice.row)
         return false;
     unsigned flags = choice.row->flags;
@@ -934,10 +974,12 @@ bool simd_select(uint32_t mode, const CpuModel *model, Insn *insn)
 
 void simd_features(bool *ret_features)
 {
-    static const CpuFeature done_in_c[] = {CPU_FPU, CPU_MMX, CPU_FXSR, CPU_XSAVE, CPU_XSAVEOPT, CPU_XSAVEC, CPU_XGETBV1};
-    static const CpuFeature legacy[] = {CPU_SSE, CPU_SSE2, CPU_SSE3, CPU_SSSE3, CPU_SSE41, CPU_SSE42, CPU_AES,
-                                        CPU_PCLMULQDQ, CPU_SHA, CPU_GFNI};
-    static const CpuFeature with_avx[] = {CPU_AVX, CPU_AVX2, CPU_FMA, CPU_F16C, CPU_VAES, CPU_VPCLMULQDQ};
+    static const CpuFeature done_in_c[] = {CPU_FPU,      CPU_MMX,    CPU_FXSR,   CPU_XSAVE,
+                                           CPU_XSAVEOPT, CPU_XSAVEC, CPU_XGETBV1};
+    static const CpuFeature legacy[] = {CPU_SSE,   CPU_SSE2, CPU_SSE3,      CPU_SSSE3, CPU_SSE41,
+                                        CPU_SSE42, CPU_AES,  CPU_PCLMULQDQ, CPU_SHA,   CPU_GFNI};
+    static const CpuFeature with_avx[] = {CPU_AVX,  CPU_AVX2, CPU_FMA,
+                                          CPU_F16C, CPU_VAES, CPU_VPCLMULQDQ};
     bool host[CPU_FEATURE_COUNT] = {false};
     cpu_host_features(host);
     if (!stub_available())

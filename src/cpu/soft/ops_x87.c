@@ -2,12 +2,14 @@
 /*
  * Handlers of x87 instructions.
  *
- * Two ways lead to the same result. The exact one loads the whole guest state into the host's x87, runs the instruction and takes the
- * state back: stack faults, unmasked exceptions and every flag come out as hardware makes them, because hardware makes them. The
- * fast one, for common instructions with all exceptions masked and no stack fault, loads the operands alone and
- * looks at FSW afterwards; a flag that the guest has not yet got sends it the exact way.
+ * Two ways lead to the same result. The exact one loads the whole guest state into the host's x87,
+ * runs the instruction and takes the state back: stack faults, unmasked exceptions and every flag
+ * come out as hardware makes them, because hardware makes them. The fast one, for common
+ * instructions with all exceptions masked and no stack fault, loads the operands alone and looks at
+ * FSW afterwards; a flag that the guest has not yet got sends it the exact way.
  *
- * The host's x87 is empty, masked and at extended precision between instructions; its sticky flags mean nothing.
+ * The host's x87 is empty, masked and at extended precision between instructions; its sticky flags
+ * mean nothing.
  */
 #include "cpu/soft/ops_x87.h"
 
@@ -16,12 +18,21 @@
 #include "cpu/soft/stub.h"
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
-#define LIKELY(x) __builtin_expect(!!(x), 1)
-#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define LIKELY(x)     __builtin_expect(!!(x), 1)
+#define UNLIKELY(x)   __builtin_expect(!!(x), 0)
 
 enum {
-    FSW_IE = 1 << 0, FSW_FLAGS = 0x3f, FSW_SF = 1 << 6, FSW_ES = 1 << 7, FSW_C0 = 1 << 8, FSW_C1 = 1 << 9,
-    FSW_C2 = 1 << 10, FSW_TOP_SHIFT = 11, FSW_TOP = 7 << 11, FSW_C3 = 1 << 14, FSW_B = 1 << 15,
+    FSW_IE = 1 << 0,
+    FSW_FLAGS = 0x3f,
+    FSW_SF = 1 << 6,
+    FSW_ES = 1 << 7,
+    FSW_C0 = 1 << 8,
+    FSW_C1 = 1 << 9,
+    FSW_C2 = 1 << 10,
+    FSW_TOP_SHIFT = 11,
+    FSW_TOP = 7 << 11,
+    FSW_C3 = 1 << 14,
+    FSW_B = 1 << 15,
     FSW_CONDITION = FSW_C0 | FSW_C1 | FSW_C2 | FSW_C3,
 };
 enum { FCW_MASKS = 0x3f, FCW_INIT = 0x37f, FCW_WRITABLE = 0x1f3f, FCW_FIXED = 0x40 };
@@ -110,22 +121,23 @@ bool x87_error_waits(SoftCpu *cpu, const Insn *insn)
 }
 
 /*
- * Handlers are made of bodies that return whether to go on to the next instruction: the body's locals are gone by then, so
- * that going on can be a tail call.
+ * Handlers are made of bodies that return whether to go on to the next instruction: the body's
+ * locals are gone by then, so that going on can be a tail call.
  */
-#define X87_WAIT(cpu, insn)                                                                   \
-    do {                                                                                      \
-        if (UNLIKELY((cpu)->s.fpu.fsw & FSW_ES) && x87_error_waits(cpu, insn))                \
-            return false;                                                                     \
+#define X87_WAIT(cpu, insn)                                                    \
+    do {                                                                       \
+        if (UNLIKELY((cpu)->s.fpu.fsw & FSW_ES) && x87_error_waits(cpu, insn)) \
+            return false;                                                      \
     } while (0)
-#define X87_HANDLER(name, body)                                                               \
-    static void name(SoftCpu *cpu, const Insn *insn)                                          \
-    {                                                                                         \
-        if (LIKELY(body))                                                                     \
-            INSN_NEXT(cpu, insn);                                                             \
+#define X87_HANDLER(name, body)                      \
+    static void name(SoftCpu *cpu, const Insn *insn) \
+    {                                                \
+        if (LIKELY(body))                            \
+            INSN_NEXT(cpu, insn);                    \
     }
 
-/* All but control instructions leave their address and opcode: offsets in the segments, linear in real and virtual-8086 mode. */
+/* All but control instructions leave their address and opcode: offsets in the segments, linear in
+ * real and virtual-8086 mode. */
 static ALWAYS_INLINE void set_pointers(SoftCpu *cpu, const Insn *insn)
 {
     bool linear = !(cpu->mode & MODE_PROTECTED);
@@ -135,7 +147,8 @@ static ALWAYS_INLINE void set_pointers(SoftCpu *cpu, const Insn *insn)
         cpu->s.fpu.fdp = insn_ea(cpu, insn) + (UNLIKELY(linear) ? cpu->seg_base[insn->segment] : 0);
 }
 
-/* ---- memory operands -------------------------------------------------------------------------- */
+/* ---- memory operands --------------------------------------------------------------------------
+ */
 
 static ALWAYS_INLINE void load_bytes(SoftCpu *cpu, const Insn *insn, void *data, unsigned size)
 {
@@ -149,7 +162,8 @@ static ALWAYS_INLINE void load_bytes(SoftCpu *cpu, const Insn *insn, void *data,
     mmu_load_bytes(cpu, linear, data, size, cpu->mmu_index);
 }
 
-static ALWAYS_INLINE void store_bytes(SoftCpu *cpu, const Insn *insn, const void *data, unsigned size)
+static ALWAYS_INLINE void store_bytes(SoftCpu *cpu, const Insn *insn, const void *data,
+                                      unsigned size)
 {
     uint64_t linear = insn_linear(cpu, insn, size, MMU_WRITE);
     TlbEntry *entry = tlb_entry(cpu->tlb, linear);
@@ -161,16 +175,12 @@ static ALWAYS_INLINE void store_bytes(SoftCpu *cpu, const Insn *insn, const void
     mmu_store_bytes(cpu, linear, data, size, cpu->mmu_index);
 }
 
-/* Memory forms: bytes read (positive) or written (negative) by [opcode - 0xd8][ModRM.reg]; 0: not here. */
+/* Memory forms: bytes read (positive) or written (negative) by [opcode - 0xd8][ModRM.reg]; 0: not
+ * here. */
 static const int8_t memory_sizes[8][8] = {
-    {4, 4, 4, 4, 4, 4, 4, 4},
-    {4, 0, -4, -4, 0, 0, 0, 0},
-    {4, 4, 4, 4, 4, 4, 4, 4},
-    {4, -4, -4, -4, 0, 10, 0, -10},
-    {8, 8, 8, 8, 8, 8, 8, 8},
-    {8, -8, -8, -8, 0, 0, 0, 0},
-    {2, 2, 2, 2, 2, 2, 2, 2},
-    {2, -2, -2, -2, 10, 8, -10, -8},
+    {4, 4, 4, 4, 4, 4, 4, 4},       {4, 0, -4, -4, 0, 0, 0, 0},      {4, 4, 4, 4, 4, 4, 4, 4},
+    {4, -4, -4, -4, 0, 10, 0, -10}, {8, 8, 8, 8, 8, 8, 8, 8},        {8, -8, -8, -8, 0, 0, 0, 0},
+    {2, 2, 2, 2, 2, 2, 2, 2},       {2, -2, -2, -2, 10, 8, -10, -8},
 };
 
 static int memory_size(const Insn *insn)
@@ -178,7 +188,8 @@ static int memory_size(const Insn *insn)
     return insn->flags & INSN_MEMORY ? memory_sizes[insn->opcode & 7][insn_modrm_reg(insn)] : 0;
 }
 
-/* ---- the exact way ---------------------------------------------------------------------------- */
+/* ---- the exact way ----------------------------------------------------------------------------
+ */
 
 /* What FNSAVE stores outside real mode with 32-bit operands (SDM 1 figure 8-9). */
 typedef struct __attribute__((packed)) SaveImage {
@@ -240,7 +251,8 @@ static void image_get(FpuState *fpu, const SaveImage *image)
 /* FCOMI and relatives. */
 static bool writes_flags(const Insn *insn)
 {
-    return !(insn->flags & INSN_MEMORY) && (insn->opcode == 0xdb || insn->opcode == 0xdf) && insn->modrm >= 0xe8;
+    return !(insn->flags & INSN_MEMORY) && (insn->opcode == 0xdb || insn->opcode == 0xdf) &&
+           insn->modrm >= 0xe8;
 }
 
 static void __attribute__((noinline)) run_exact(SoftCpu *cpu, const Insn *insn)
@@ -252,7 +264,8 @@ static void __attribute__((noinline)) run_exact(SoftCpu *cpu, const Insn *insn)
     if (size > 0)
         load_bytes(cpu, insn, operand, size);
     image_put(fpu, &image);
-    /* With FERR# ignored an old error may still wait: the host must not see it. Its flags come back below. */
+    /* With FERR# ignored an old error may still wait: the host must not see it. Its flags come back
+     * below. */
     uint16_t waiting = fpu->fsw & FSW_ES ? fpu->fsw & FSW_FLAGS & ~fpu->fcw : 0;
     image.fsw &= ~(waiting | FSW_ES | FSW_B);
     uint32_t flags = ((X87Fn)insn->data)(&image, operand, cpu->flags);
@@ -278,43 +291,57 @@ static ALWAYS_INLINE bool x87_exact_body(SoftCpu *cpu, const Insn *insn)
 }
 X87_HANDLER(x87_exact, x87_exact_body(cpu, insn))
 
-/* ---- the fast way ----------------------------------------------------------------------------- */
+/* ---- the fast way -----------------------------------------------------------------------------
+ */
 
 /*
- * One operation: a, b operands (80 bits in registers, or memory), result where it goes. Returns FSW, taken right after the operation.
- * The host's register stack is as before.
+ * One operation: a, b operands (80 bits in registers, or memory), result where it goes. Returns
+ * FSW, taken right after the operation. The host's register stack is as before.
  */
 typedef uint16_t (*FastFn)(const void *a, const void *b, void *result);
 
-#define FAST_DEFINE(name, code)                                                                  \
-    static uint16_t name(const void *a, const void *b, void *result)                             \
-    {                                                                                            \
-        uint16_t fsw;                                                                            \
-        __asm__ volatile(code : "=&a"(fsw)                                                       \
-                         : "d"(a), "c"(b), "D"(result)                                           \
-                         : "memory", "cc", "st", "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)", "st(7)"); \
-        return fsw;                                                                              \
+#define FAST_DEFINE(name, code)                                                               \
+    static uint16_t name(const void *a, const void *b, void *result)                          \
+    {                                                                                         \
+        uint16_t fsw;                                                                         \
+        __asm__ volatile(code                                                                 \
+                         : "=&a"(fsw)                                                         \
+                         : "d"(a), "c"(b), "D"(result)                                        \
+                         : "memory", "cc", "st", "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", \
+                           "st(6)", "st(7)");                                                 \
+        return fsw;                                                                           \
     }
 
 /* n: ModRM.reg of ADD MUL COM COMP SUB SUBR DIV DIVR; ST(0) is a, ST(1) is b */
-#define ARITH_ST0(n) FAST_DEFINE(arith_st0_##n, "fldt (%%rcx); fldt (%%rdx); .byte 0xd8, 0xc1 | " #n " << 3;" \
-                                                "fnstsw %%ax; fstpt (%%rdi); fstp %%st(0)")
-#define ARITH_STI(n) FAST_DEFINE(arith_sti_##n, "fldt (%%rcx); fldt (%%rdx); .byte 0xdc, 0xc1 | " #n " << 3;" \
-                                                "fnstsw %%ax; fstp %%st(0); fstpt (%%rdi)")
-#define ARITH_MEMORY(n, kind, opcode)                                                                        \
-    FAST_DEFINE(arith_##kind##_##n, "fldt (%%rdx); .byte " #opcode ", 0x01 | " #n " << 3; fnstsw %%ax; fstpt (%%rdi)")
-#define ARITH(n)                                                                                            \
-    ARITH_ST0(n) ARITH_STI(n) ARITH_MEMORY(n, m32, 0xd8) ARITH_MEMORY(n, m64, 0xdc)                          \
-    ARITH_MEMORY(n, i32, 0xda) ARITH_MEMORY(n, i16, 0xde)
-ARITH(0) ARITH(1) ARITH(2) ARITH(4) ARITH(5) ARITH(6) ARITH(7)
-/* COM does not write ST(0): the result is a again. COMP's pop is the handler's, so it is COM here. */
-#define ARITH_ROW(kind)                                                                                      \
-    {arith_##kind##_0, arith_##kind##_1, arith_##kind##_2, arith_##kind##_2, arith_##kind##_4,               \
-     arith_##kind##_5, arith_##kind##_6, arith_##kind##_7}
-static const FastFn arith_st0[8] = ARITH_ROW(st0), arith_sti[8] = ARITH_ROW(sti), arith_m32[8] = ARITH_ROW(m32),
-                    arith_m64[8] = ARITH_ROW(m64), arith_i32[8] = ARITH_ROW(i32), arith_i16[8] = ARITH_ROW(i16);
+#define ARITH_ST0(n)                                                                         \
+    FAST_DEFINE(arith_st0_##n, "fldt (%%rcx); fldt (%%rdx); .byte 0xd8, 0xc1 | " #n " << 3;" \
+                               "fnstsw %%ax; fstpt (%%rdi); fstp %%st(0)")
+#define ARITH_STI(n)                                                                         \
+    FAST_DEFINE(arith_sti_##n, "fldt (%%rcx); fldt (%%rdx); .byte 0xdc, 0xc1 | " #n " << 3;" \
+                               "fnstsw %%ax; fstp %%st(0); fstpt (%%rdi)")
+#define ARITH_MEMORY(n, kind, opcode) \
+    FAST_DEFINE(arith_##kind##_##n,   \
+                "fldt (%%rdx); .byte " #opcode ", 0x01 | " #n " << 3; fnstsw %%ax; fstpt (%%rdi)")
+#define ARITH(n)                                                                                  \
+    ARITH_ST0(n)                                                                                  \
+    ARITH_STI(n) ARITH_MEMORY(n, m32, 0xd8) ARITH_MEMORY(n, m64, 0xdc) ARITH_MEMORY(n, i32, 0xda) \
+        ARITH_MEMORY(n, i16, 0xde)
+ARITH(0)
+ARITH(1) ARITH(2) ARITH(4) ARITH(5) ARITH(6) ARITH(7)
+/* COM does not write ST(0): the result is a again. COMP's pop is the handler's, so it is COM here.
+ */
+#define ARITH_ROW(kind)                                                                           \
+    {                                                                                             \
+        arith_##kind##_0, arith_##kind##_1, arith_##kind##_2, arith_##kind##_2, arith_##kind##_4, \
+            arith_##kind##_5, arith_##kind##_6, arith_##kind##_7                                  \
+    }
+    static const FastFn arith_st0[8] = ARITH_ROW(st0),
+                        arith_sti[8] = ARITH_ROW(sti), arith_m32[8] = ARITH_ROW(m32),
+                        arith_m64[8] = ARITH_ROW(m64), arith_i32[8] = ARITH_ROW(i32),
+                        arith_i16[8] = ARITH_ROW(i16);
 
-FAST_DEFINE(compare_unordered, "fldt (%%rcx); fldt (%%rdx); fucom %%st(1); fnstsw %%ax; fstp %%st(0); fstp %%st(0)")
+FAST_DEFINE(compare_unordered,
+            "fldt (%%rcx); fldt (%%rdx); fucom %%st(1); fnstsw %%ax; fstp %%st(0); fstp %%st(0)")
 FAST_DEFINE(load_m32, "flds (%%rcx); fnstsw %%ax; fstpt (%%rdi)")
 FAST_DEFINE(load_m64, "fldl (%%rcx); fnstsw %%ax; fstpt (%%rdi)")
 FAST_DEFINE(load_i16, "filds (%%rcx); fnstsw %%ax; fstpt (%%rdi)")
@@ -337,8 +364,8 @@ static ALWAYS_INLINE void fcw_load(uint16_t fcw)
 }
 
 /* False: go the exact way. True: the result and FSW's condition codes are good. */
-static ALWAYS_INLINE bool run_fast(FpuState *fpu, FastFn fn, const void *a, const void *b, void *result,
-                                   uint16_t condition)
+static ALWAYS_INLINE bool run_fast(FpuState *fpu, FastFn fn, const void *a, const void *b,
+                                   void *result, uint16_t condition)
 {
     if (UNLIKELY((fpu->fcw & FCW_MASKS) != FCW_MASKS))
         return false;
@@ -392,7 +419,8 @@ static ALWAYS_INLINE bool arithmetic_memory_body(SoftCpu *cpu, const Insn *insn)
     X87_WAIT(cpu, insn);
     uint8_t operand[8], result[16];
     load_bytes(cpu, insn, operand, memory_size(insn));
-    if (UNLIKELY(!st_used(fpu, 0)) || !run_fast(fpu, FAST_FN(insn), st(fpu, 0), operand, result, FSW_C1))
+    if (UNLIKELY(!st_used(fpu, 0)) ||
+        !run_fast(fpu, FAST_FN(insn), st(fpu, 0), operand, result, FSW_C1))
         X87_EXACT(cpu, insn);
     memcpy(st(fpu, 0), result, 10);
     set_pointers(cpu, insn);
@@ -464,7 +492,8 @@ static ALWAYS_INLINE bool unary_body(SoftCpu *cpu, const Insn *insn)
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
     uint8_t result[16];
-    if (UNLIKELY(!st_used(fpu, 0)) || !run_fast(fpu, FAST_FN(insn), st(fpu, 0), NULL, result, FSW_C1))
+    if (UNLIKELY(!st_used(fpu, 0)) ||
+        !run_fast(fpu, FAST_FN(insn), st(fpu, 0), NULL, result, FSW_C1))
         X87_EXACT(cpu, insn);
     memcpy(st(fpu, 0), result, 10);
     set_pointers(cpu, insn);
@@ -514,7 +543,8 @@ static ALWAYS_INLINE bool load_sti_body(SoftCpu *cpu, const Insn *insn)
 }
 X87_HANDLER(load_sti, load_sti_body(cpu, insn))
 
-static ALWAYS_INLINE bool load_constant(SoftCpu *cpu, const Insn *insn, uint64_t mantissa, uint16_t exponent)
+static ALWAYS_INLINE bool load_constant(SoftCpu *cpu, const Insn *insn, uint64_t mantissa,
+                                        uint16_t exponent)
 {
     FpuState *fpu = &cpu->s.fpu;
     uint8_t value[10];
@@ -538,7 +568,8 @@ static ALWAYS_INLINE bool store(SoftCpu *cpu, const Insn *insn, bool pops)
     X87_WAIT(cpu, insn);
     uint16_t before = fpu->fsw;
     uint8_t result[16];
-    if (UNLIKELY(!st_used(fpu, 0)) || !run_fast(fpu, FAST_FN(insn), st(fpu, 0), NULL, result, FSW_C1))
+    if (UNLIKELY(!st_used(fpu, 0)) ||
+        !run_fast(fpu, FAST_FN(insn), st(fpu, 0), NULL, result, FSW_C1))
         X87_EXACT(cpu, insn);
     uint16_t after = fpu->fsw;
     fpu->fsw = before; /* the store may fault */
@@ -605,7 +636,8 @@ X87_HANDLER(exchange, exchange_body(cpu, insn))
 /* FCMOVcc: B E BE U by ModRM.reg, DB: the opposite. */
 static ALWAYS_INLINE bool move_if_body(SoftCpu *cpu, const Insn *insn)
 {
-    static const uint16_t conditions[4] = {FSW_C0, FSW_C3, FSW_C0 | FSW_C3, FSW_C2}; /* places of CF, ZF, PF in flags */
+    static const uint16_t conditions[4] = {FSW_C0, FSW_C3, FSW_C0 | FSW_C3,
+                                           FSW_C2}; /* places of CF, ZF, PF in flags */
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
     if (UNLIKELY(!st_used(fpu, 0) || !st_used(fpu, rm_sti(insn))))
@@ -705,10 +737,11 @@ X87_HANDLER(control_fwait, control_fwait_body(cpu, insn))
 /*
  * The environment in its four formats (SDM 1 figures 8-9 to 8-12); selectors are 0.
  *
- *   32 bits  0 FCW | 4 FSW | 8 FTW | 12 FIP | 16 FCS, 26:16 FOP           | 20 FDP | 24 FDS     high halves all ones
- *   real                         | 12 FIP 15:0 | 16 FOP, 27:12 FIP 31:16 | 20 FDP 15:0 | 24 27:12 FDP 31:16
- *   16 bits  0 FCW | 2 FSW | 4 FTW | 6 FIP | 8 FCS                        | 10 FDP | 12 FDS
- *   real                         | 6 FIP 15:0 | 8 FOP, 15:12 FIP 19:16   | 10 FDP 15:0 | 12 15:12 FDP 19:16
+ *   32 bits  0 FCW | 4 FSW | 8 FTW | 12 FIP | 16 FCS, 26:16 FOP           | 20 FDP | 24 FDS high
+ * halves all ones real                         | 12 FIP 15:0 | 16 FOP, 27:12 FIP 31:16 | 20 FDP
+ * 15:0 | 24 27:12 FDP 31:16 16 bits  0 FCW | 2 FSW | 4 FTW | 6 FIP | 8 FCS                        |
+ * 10 FDP | 12 FDS real                         | 6 FIP 15:0 | 8 FOP, 15:12 FIP 19:16   | 10 FDP
+ * 15:0 | 12 15:12 FDP 19:16
  */
 static bool is_real_format(const SoftCpu *cpu)
 {
@@ -762,7 +795,8 @@ static void environment_get(SoftCpu *cpu, const Insn *insn, const uint8_t *image
         fpu->fdp = load_le16(image + 10) | (real ? (uint32_t)(image[13] >> 4) << 16 : 0);
         fpu->fop = real ? load_le16(image + 8) & 0x7ff : 0;
     } else {
-        uint32_t fip_high = load_le32(image + 16) >> 12 & 0xffff, fdp_high = load_le32(image + 24) >> 12 & 0xffff;
+        uint32_t fip_high = load_le32(image + 16) >> 12 & 0xffff,
+                 fdp_high = load_le32(image + 24) >> 12 & 0xffff;
         fpu->fip = real ? load_le16(image + 12) | fip_high << 16 : load_le32(image + 12);
         fpu->fdp = real ? load_le16(image + 20) | fdp_high << 16 : load_le32(image + 20);
         fpu->fop = load_le16(image + (real ? 16 : 18)) & 0x7ff;
@@ -823,8 +857,9 @@ static void trap_nm(SoftCpu *cpu, const Insn *insn)
 
 /* ---- selection ------------------------------------------------------------------------------ */
 
-/* One opcode: `first` to `last` are ModRM bytes of register forms, or ModRM.reg of memory forms. The first row that matches counts;
- * fn NULL: #UD. `fast` is indexed by ModRM.reg when `fast_by_reg`. */
+/* One opcode: `first` to `last` are ModRM bytes of register forms, or ModRM.reg of memory forms.
+ * The first row that matches counts; fn NULL: #UD. `fast` is indexed by ModRM.reg when
+ * `fast_by_reg`. */
 typedef struct X87Row {
     uint8_t opcode, first, last;
     InsnFn fn;
@@ -942,7 +977,8 @@ static bool is_offered(const CpuModel *model, const Insn *insn)
     unsigned reg = insn_modrm_reg(insn);
     if (memory && reg == 1 && insn->opcode >= 0xdb && (insn->opcode & 1))
         return cpu_has(model, CPU_SSE3);
-    bool cmov = !memory && ((insn->opcode == 0xda && reg < 4) || (insn->opcode == 0xdb && (reg < 4 || reg == 5 || reg == 6)) ||
+    bool cmov = !memory && ((insn->opcode == 0xda && reg < 4) ||
+                            (insn->opcode == 0xdb && (reg < 4 || reg == 5 || reg == 6)) ||
                             (insn->opcode == 0xdf && (reg == 5 || reg == 6)));
     return !cmov || cpu_has(model, CPU_CMOV);
 }

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * SIMD and x87 handlers against the host's own CPU: each encoding runs natively and through its handler on the same random
- * registers and memory; everything architectural must be equal. Zydis says which encodings exist.
+ * SIMD and x87 handlers against the host's own CPU: each encoding runs natively and through its
+ * handler on the same random registers and memory; everything architectural must be equal. Zydis
+ * says which encodings exist.
  *
- * Guest linear addresses are host addresses here (TLB addend 0), so that both runs use the same operands.
+ * Guest linear addresses are host addresses here (TLB addend 0), so that both runs use the same
+ * operands.
  */
 #include <Zydis/Zydis.h>
 #include <inttypes.h>
@@ -23,7 +25,8 @@
 
 #define IMAGE_SIZE 832
 
-/* ---- what the rest of the CPU would do --------------------------------------------------------- */
+/* ---- what the rest of the CPU would do ---------------------------------------------------------
+ */
 
 static CpuModel model;
 static SoftCpu *cpu;
@@ -86,7 +89,8 @@ void *mmu_host_pointer(SoftCpu *c, uint64_t linear, unsigned size, MmuAccess acc
     return NULL;
 }
 
-uint64_t segment_linear_checked(SoftCpu *c, unsigned seg, uint64_t offset, unsigned size, MmuAccess access)
+uint64_t segment_linear_checked(SoftCpu *c, unsigned seg, uint64_t offset, unsigned size,
+                                MmuAccess access)
 {
     return offset;
 }
@@ -131,21 +135,42 @@ static unsigned random_below(unsigned n)
 static uint64_t random_lane(void)
 {
     static const uint64_t doubles[] = {
-        0, 0x8000000000000000, 0x3ff0000000000000, 0xbff0000000000000, 0x7ff0000000000000, 0xfff0000000000000,
-        0x7ff8000000000001, 0x7ff0000000000001, 1, 0x8000000000000003, 0x0010000000000000, 0x7fefffffffffffff,
-        0x43e0000000000000, 0x41dfffffffc00000, 0x4024000000000000, 0x36a0000000000000, 0x47efffffe0000000,
-        0x3810000000000000, 0x0000000100000001, 0xffffffffffffffff,
+        0,
+        0x8000000000000000,
+        0x3ff0000000000000,
+        0xbff0000000000000,
+        0x7ff0000000000000,
+        0xfff0000000000000,
+        0x7ff8000000000001,
+        0x7ff0000000000001,
+        1,
+        0x8000000000000003,
+        0x0010000000000000,
+        0x7fefffffffffffff,
+        0x43e0000000000000,
+        0x41dfffffffc00000,
+        0x4024000000000000,
+        0x36a0000000000000,
+        0x47efffffe0000000,
+        0x3810000000000000,
+        0x0000000100000001,
+        0xffffffffffffffff,
     };
     static const uint32_t floats[] = {
-        0, 0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000, 0x7fc00001, 0x7f800001, 1, 0x80000003,
-        0x00800000, 0x7f7fffff, 0x4f000000, 0x4effffff, 0x41200000, 0x477fe000, 0x38800000, 0x33000000,
+        0,          0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000,
+        0x7fc00001, 0x7f800001, 1,          0x80000003, 0x00800000, 0x7f7fffff,
+        0x4f000000, 0x4effffff, 0x41200000, 0x477fe000, 0x38800000, 0x33000000,
     };
     switch (random_below(4)) {
-    case 0: return random64();
-    case 1: return doubles[random_below(G_N_ELEMENTS(doubles))];
-    case 2: return floats[random_below(G_N_ELEMENTS(floats))] |
-                   (uint64_t)floats[random_below(G_N_ELEMENTS(floats))] << 32;
-    default: return random64() & UINT64_C(0x0000000f0000000f);
+    case 0:
+        return random64();
+    case 1:
+        return doubles[random_below(G_N_ELEMENTS(doubles))];
+    case 2:
+        return floats[random_below(G_N_ELEMENTS(floats))] |
+               (uint64_t)floats[random_below(G_N_ELEMENTS(floats))] << 32;
+    default:
+        return random64() & UINT64_C(0x0000000f0000000f);
     }
 }
 
@@ -159,9 +184,16 @@ static void random_bytes(void *data, unsigned size)
 
 static void random_extended(uint8_t *value)
 {
-    static const uint16_t exponents[] = {0, 1, 0x3fff, 0x3ffe, 0x4000, 0x401e, 0x403e, 0x7ffe, 0x7fff, 0x3f80, 0x407f, 0x3c00, 0x43ff};
-    static const uint64_t mantissas[] = {0, 1, 0x8000000000000000, 0xc000000000000000, 0xffffffffffffffff,
-                                         0x4000000000000000, 0xa000000000000001, 0x8000000000000400};
+    static const uint16_t exponents[] = {0,      1,      0x3fff, 0x3ffe, 0x4000, 0x401e, 0x403e,
+                                         0x7ffe, 0x7fff, 0x3f80, 0x407f, 0x3c00, 0x43ff};
+    static const uint64_t mantissas[] = {0,
+                                         1,
+                                         0x8000000000000000,
+                                         0xc000000000000000,
+                                         0xffffffffffffffff,
+                                         0x4000000000000000,
+                                         0xa000000000000001,
+                                         0x8000000000000400};
     uint64_t mantissa = random64() | UINT64_C(1) << 63;
     uint16_t exponent = 0x3fff - 70 + random_below(140);
     if (random_below(3) == 0)
@@ -190,8 +222,10 @@ static void on_signal(int number, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
     native_fault_mxcsr = uc->uc_mcontext.fpregs->mxcsr;
-    native_fault = number == SIGFPE ? EXC_XM : number == SIGILL ? EXC_UD :
-                   uc->uc_mcontext.gregs[REG_TRAPNO] == EXC_PF ? EXC_PF : EXC_GP;
+    native_fault = number == SIGFPE                              ? EXC_XM
+                   : number == SIGILL                            ? EXC_UD
+                   : uc->uc_mcontext.gregs[REG_TRAPNO] == EXC_PF ? EXC_PF
+                                                                 : EXC_GP;
     siglongjmp(native_jump, 1);
 }
 
@@ -228,7 +262,8 @@ static void put_xsave(uint8_t **at, unsigned reg, size_t offset)
 static bool run_native(Native *native, const uint8_t *bytes, unsigned size)
 {
     uint8_t *at = code;
-    PUT(&at, 0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57, 0x57); /* push rbx rbp r12-r15 rdi */
+    PUT(&at, 0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57,
+        0x57); /* push rbx rbp r12-r15 rdi */
     put_xsave(&at, 5, offsetof(Native, before));
     PUT(&at, 0xff, 0xb7); /* push [flags]; popfq */
     put_displacement(&at, offsetof(Native, flags));
@@ -305,7 +340,7 @@ typedef struct Encoding {
     bool vex, l, w, memory;
     uint8_t reg, rm, vvvv, imm;
     bool has_imm;
-    uint8_t disp;  /* memory operand: [rbx + disp] */
+    uint8_t disp; /* memory operand: [rbx + disp] */
     uint8_t bytes[16];
     unsigned size;
 } Encoding;
@@ -316,8 +351,8 @@ static void encode(Encoding *e)
     uint8_t *at = e->bytes;
     unsigned r = e->reg >> 3, b = e->memory ? 0 : e->rm >> 3;
     if (e->vex) {
-        PUT(&at, 0xc4, !r << 7 | 0x40 | !b << 5 | e->map, e->w << 7 | (~e->vvvv & 15) << 3 | e->l << 2 | e->prefix,
-            e->opcode);
+        PUT(&at, 0xc4, !r << 7 | 0x40 | !b << 5 | e->map,
+            e->w << 7 | (~e->vvvv & 15) << 3 | e->l << 2 | e->prefix, e->opcode);
     } else {
         if (e->prefix)
             PUT(&at, prefixes[e->prefix]);
@@ -342,14 +377,26 @@ static void decode(const Encoding *e, Insn *insn)
 {
     static const uint8_t prefixes[] = {0, PREFIX_OPSIZE, PREFIX_REPE, PREFIX_REPNE};
     *insn = (Insn){
-        .imm = e->has_imm ? e->imm : 0, .addr_mask = UINT64_MAX, .disp = e->memory ? (int8_t)e->disp : 0,
-        .base = e->memory ? GPR_RBX : GPR_NONE, .index = GPR_NONE, .segment = SEG_DS,
-        .reg = e->reg, .rm = e->rm, .vvvv = e->vvvv, .length = e->size, .opcode = e->opcode, .map = e->map,
+        .imm = e->has_imm ? e->imm : 0,
+        .addr_mask = UINT64_MAX,
+        .disp = e->memory ? (int8_t)e->disp : 0,
+        .base = e->memory ? GPR_RBX : GPR_NONE,
+        .index = GPR_NONE,
+        .segment = SEG_DS,
+        .reg = e->reg,
+        .rm = e->rm,
+        .vvvv = e->vvvv,
+        .length = e->size,
+        .opcode = e->opcode,
+        .map = e->map,
         .modrm = (e->memory ? 0x43 : 0xc0 | (e->rm & 7)) | (e->reg & 7) << 3,
         .prefixes = prefixes[e->prefix] | (e->vex ? PREFIX_VEX : 0),
         .rex = (e->w ? REX_W : 0) | (e->l ? VEX_L : 0) | (e->reg >> 3 ? REX_R : 0),
         .flags = e->memory ? INSN_MEMORY : 0,
-        .op_size = e->w ? 8 : e->prefix == SIMD_66 ? 2 : 4, .addr_size = 8,
+        .op_size = e->w                   ? 8
+                   : e->prefix == SIMD_66 ? 2
+                                          : 4,
+        .addr_size = 8,
     };
 }
 
@@ -386,8 +433,8 @@ static char *hex(const uint8_t *bytes, unsigned size)
     return g_string_free(text, FALSE);
 }
 
-static void expect_bytes(const Encoding *e, const char *what, unsigned n, const uint8_t *ours, const uint8_t *host,
-                         unsigned size)
+static void expect_bytes(const Encoding *e, const char *what, unsigned n, const uint8_t *ours,
+                         const uint8_t *host, unsigned size)
 {
     if (memcmp(ours, host, size) == 0)
         return;
@@ -403,8 +450,8 @@ static void compare_states(const Encoding *e, const Native *native, bool x87)
     x87_to_architectural(&fpu);
     for (unsigned i = 0; i < 16; i++)
         if (i != GPR_RSP && cpu->s.gpr[i] != native->gpr[i])
-            complain(e->bytes, e->size, "GPR %u is %016" PRIx64 ", the host has %016" PRIx64, i, cpu->s.gpr[i],
-                     native->gpr[i]);
+            complain(e->bytes, e->size, "GPR %u is %016" PRIx64 ", the host has %016" PRIx64, i,
+                     cpu->s.gpr[i], native->gpr[i]);
     if ((flags_get(cpu) ^ native->flags) & FLAGS_TESTED)
         complain(e->bytes, e->size, "flags are %x, the host has %x", (unsigned)flags_get(cpu),
                  (unsigned)native->flags);
@@ -417,7 +464,8 @@ static void compare_states(const Encoding *e, const Native *native, bool x87)
     }
     expect_bytes(e, "FCW", 0, (uint8_t *)&fpu.fcw, native->after, 2);
     bool fcomi = x87 && (e->bytes[0] == 0xdb || e->bytes[0] == 0xdf) && e->bytes[1] >= 0xe8;
-    uint16_t ours = fpu.fsw, host = load_le16(native->after + 2) & ~(fcomi ? 0x200 : 0); /* C1: AMD differs */
+    uint16_t ours = fpu.fsw,
+             host = load_le16(native->after + 2) & ~(fcomi ? 0x200 : 0); /* C1: AMD differs */
     expect_bytes(e, "FSW", 0, (uint8_t *)&ours, (uint8_t *)&host, 2);
     expect_bytes(e, "FTW", 0, &fpu.ftw_abridged, native->after + 4, 1);
     for (unsigned i = 0; i < 8; i++)
@@ -444,16 +492,20 @@ static void random_native(Native *native)
 static uint32_t random_mxcsr(void)
 {
     switch (random_below(4)) {
-    case 0: return 0x1f80;
-    case 1: return 0x1f80 | (random64() & 0x3f);
-    case 2: return 0x1f80 | (random64() & 0xe07f);
-    default: return random64() & 0xffff;
+    case 0:
+        return 0x1f80;
+    case 1:
+        return 0x1f80 | (random64() & 0x3f);
+    case 2:
+        return 0x1f80 | (random64() & 0xe07f);
+    default:
+        return random64() & 0xffff;
     }
 }
 
 /* Both runs of one encoding on one random state. `x87`: all of the x87 state is random. */
-static void check_encoding(Encoding *e, Insn *insns, unsigned memory_bytes, bool aligned, bool misalign,
-                           bool x87)
+static void check_encoding(Encoding *e, Insn *insns, unsigned memory_bytes, bool aligned,
+                           bool misalign, bool x87)
 {
     static Native native;
     static uint8_t initial[GUEST_PAGE_SIZE], native_memory[GUEST_PAGE_SIZE];
@@ -464,12 +516,14 @@ static void check_encoding(Encoding *e, Insn *insns, unsigned memory_bytes, bool
         if (random_below(3) == 0)
             fcw |= 0x3f;
         store_le16(native.before, fcw);
-        store_le16(native.before + 2, (random64() & 0x7f00) | (random_below(2) ? random64() & fcw & 0x3f : 0) |
+        store_le16(native.before + 2, (random64() & 0x7f00) |
+                                          (random_below(2) ? random64() & fcw & 0x3f : 0) |
                                           (random64() & 0x40));
         if (random_below(3))
             native.before[4] = random_below(2) ? 0xff : 0x7f << random_below(2);
     }
-    if (memory_bytes) { /* at the end of the page more often than not: the host tells the operand's size */
+    if (memory_bytes) { /* at the end of the page more often than not: the host tells the operand's
+                           size */
         uint64_t address = (uintptr_t)memory + GUEST_PAGE_SIZE - memory_bytes;
         if (random_below(3) == 0)
             address -= aligned ? align_up(memory_bytes, 64) : memory_bytes + random_below(32);
@@ -489,20 +543,21 @@ static void check_encoding(Encoding *e, Insn *insns, unsigned memory_bytes, bool
     memcpy(memory, initial, GUEST_PAGE_SIZE);
     bool ok = emulate(insns);
     if (ok != native_ok || (!ok && raised != native_fault)) {
-        complain(e->bytes, e->size, "raised %d, the host %d; mxcsr %x", ok ? -1 : raised, native_fault,
-                 load_le32(native.before + 24));
+        complain(e->bytes, e->size, "raised %d, the host %d; mxcsr %x", ok ? -1 : raised,
+                 native_fault, load_le32(native.before + 24));
         return;
     }
     if (memcmp(memory, native_memory, GUEST_PAGE_SIZE) != 0)
-        expect_bytes(e, "memory", 0, memory + GUEST_PAGE_SIZE - 64, native_memory + GUEST_PAGE_SIZE - 64, 64);
+        expect_bytes(e, "memory", 0, memory + GUEST_PAGE_SIZE - 64,
+                     native_memory + GUEST_PAGE_SIZE - 64, 64);
     if (ok) {
         compare_states(e, &native, x87);
     } else if (raised == EXC_XM) {
         /* PE is known to differ with an unmasked OE or UE; DPPS and DPPD are several operations. */
         bool dot = e->map == MAP_0F3A && (e->opcode == 0x40 || e->opcode == 0x41);
         if (!dot && ((cpu->s.fpu.mxcsr ^ native_fault_mxcsr) & ~0x20))
-            complain(e->bytes, e->size, "faulting MXCSR is %x, the host has %x, before %x", cpu->s.fpu.mxcsr,
-                     native_fault_mxcsr, load_le32(native.before + 24));
+            complain(e->bytes, e->size, "faulting MXCSR is %x, the host has %x, before %x",
+                     cpu->s.fpu.mxcsr, native_fault_mxcsr, load_le32(native.before + 24));
     }
 }
 
@@ -594,7 +649,8 @@ static void gather_encoding(Encoding *e, Insn *insn, unsigned index, unsigned sc
     insn->disp = 0;
     uint8_t *at = e->bytes;
     PUT(&at, 0xc4, !(e->reg >> 3) << 7 | !(index >> 3) << 6 | 0x20 | MAP_0F38,
-        e->w << 7 | (~e->vvvv & 15) << 3 | e->l << 2 | SIMD_66, e->opcode, insn->modrm, scale << 6 | (index & 7) << 3 | 3);
+        e->w << 7 | (~e->vvvv & 15) << 3 | e->l << 2 | SIMD_66, e->opcode, insn->modrm,
+        scale << 6 | (index & 7) << 3 | 3);
     e->size = at - e->bytes;
     insn->length = e->size;
 }
@@ -621,8 +677,14 @@ static void test_gathers(void)
     }
     random_bytes(memory, GUEST_PAGE_SIZE);
     for (unsigned i = 0; i < 800; i++) {
-        Encoding e = {.map = MAP_0F38, .opcode = 0x90 + random_below(4), .prefix = SIMD_66, .vex = true,
-                      .l = random_below(2), .w = random_below(2), .memory = true, .reg = random_below(16),
+        Encoding e = {.map = MAP_0F38,
+                      .opcode = 0x90 + random_below(4),
+                      .prefix = SIMD_66,
+                      .vex = true,
+                      .l = random_below(2),
+                      .w = random_below(2),
+                      .memory = true,
+                      .reg = random_below(16),
                       .vvvv = random_below(16)};
         unsigned index = random_below(16), scale = random_below(4);
         Insn insns[2] = {{0}};
@@ -646,7 +708,13 @@ static void test_gathers(void)
 static void test_gather_fault(void)
 {
     static Native native;
-    Encoding e = {.map = MAP_0F38, .opcode = 0x90, .prefix = SIMD_66, .vex = true, .memory = true, .reg = 1, .vvvv = 2};
+    Encoding e = {.map = MAP_0F38,
+                  .opcode = 0x90,
+                  .prefix = SIMD_66,
+                  .vex = true,
+                  .memory = true,
+                  .reg = 1,
+                  .vvvv = 2};
     Insn insns[2] = {{0}};
     if (!cpu_has(&model, CPU_AVX2)) {
         g_test_skip("the host has no AVX2");
@@ -682,16 +750,25 @@ static void x87_encoding(Encoding *e, Insn *insn, uint8_t opcode, uint8_t modrm)
         e->bytes[2] = e->disp = 0x10;
         e->size = 3;
     }
-    *insn = (Insn){.addr_mask = UINT64_MAX, .disp = e->disp, .base = e->memory ? GPR_RBX : GPR_NONE,
-                   .index = GPR_NONE, .segment = SEG_DS, .opcode = opcode, .modrm = e->bytes[1],
-                   .length = e->size, .flags = e->memory ? INSN_MEMORY : 0, .op_size = 4, .addr_size = 8};
+    *insn = (Insn){.addr_mask = UINT64_MAX,
+                   .disp = e->disp,
+                   .base = e->memory ? GPR_RBX : GPR_NONE,
+                   .index = GPR_NONE,
+                   .segment = SEG_DS,
+                   .opcode = opcode,
+                   .modrm = e->bytes[1],
+                   .length = e->size,
+                   .flags = e->memory ? INSN_MEMORY : 0,
+                   .op_size = 4,
+                   .addr_size = 8};
 }
 
 static unsigned x87_operand_size(uint8_t opcode, uint8_t modrm)
 {
     static const uint8_t sizes[8][8] = {
-        {4, 4, 4, 4, 4, 4, 4, 4}, {4, 0, 4, 4, 28, 2, 28, 2}, {4, 4, 4, 4, 4, 4, 4, 4}, {4, 4, 4, 4, 0, 10, 0, 10},
-        {8, 8, 8, 8, 8, 8, 8, 8}, {8, 8, 8, 8, 108, 0, 108, 2}, {2, 2, 2, 2, 2, 2, 2, 2}, {2, 2, 2, 2, 10, 8, 10, 8},
+        {4, 4, 4, 4, 4, 4, 4, 4},   {4, 0, 4, 4, 28, 2, 28, 2}, {4, 4, 4, 4, 4, 4, 4, 4},
+        {4, 4, 4, 4, 0, 10, 0, 10}, {8, 8, 8, 8, 8, 8, 8, 8},   {8, 8, 8, 8, 108, 0, 108, 2},
+        {2, 2, 2, 2, 2, 2, 2, 2},   {2, 2, 2, 2, 10, 8, 10, 8},
     };
     return modrm < 0xc0 ? sizes[opcode & 7][modrm >> 3 & 7] : 0;
 }
@@ -700,7 +777,8 @@ static unsigned x87_operand_size(uint8_t opcode, uint8_t modrm)
 static bool is_x87_image(uint8_t opcode, uint8_t modrm)
 {
     unsigned reg = modrm >> 3 & 7;
-    return modrm < 0xc0 && ((opcode == 0xd9 && (reg == 4 || reg == 6)) || (opcode == 0xdd && (reg == 4 || reg == 6)));
+    return modrm < 0xc0 && ((opcode == 0xd9 && (reg == 4 || reg == 6)) ||
+                            (opcode == 0xdd && (reg == 4 || reg == 6)));
 }
 
 static void check_undefined(const Encoding *e)
@@ -809,15 +887,27 @@ static void check_image(const ImageCase *c)
     Encoding e = {.memory = true, .size = c->size, .opcode = c->opcode};
     Insn insns[2] = {{0}};
     memcpy(e.bytes, c->bytes, c->size);
-    insns[0] = (Insn){.addr_mask = UINT64_MAX, .base = GPR_RBX, .index = GPR_NONE, .segment = SEG_DS, .map = c->x87 ? MAP_ONE_BYTE : MAP_0F,
-                      .opcode = c->opcode, .modrm = c->reg << 3 | 3, .length = c->size, .flags = INSN_MEMORY,
-                      .prefixes = c->prefixes, .rex = c->wide ? REX_W : 0, .op_size = c->prefixes ? 2 : 4, .addr_size = 8};
+    insns[0] = (Insn){.addr_mask = UINT64_MAX,
+                      .base = GPR_RBX,
+                      .index = GPR_NONE,
+                      .segment = SEG_DS,
+                      .map = c->x87 ? MAP_ONE_BYTE : MAP_0F,
+                      .opcode = c->opcode,
+                      .modrm = c->reg << 3 | 3,
+                      .length = c->size,
+                      .flags = INSN_MEMORY,
+                      .prefixes = c->prefixes,
+                      .rex = c->wide ? REX_W : 0,
+                      .op_size = c->prefixes ? 2 : 4,
+                      .addr_size = 8};
     g_assert_true((c->x87 ? x87_select : simd_select)(MODE_TEST, &model, insns));
     random_native(&native);
     store_le32(native.before + 24, random_mxcsr());
     native.gpr[GPR_RAX] = c->opcode == 0xc7 || c->reg == 6 ? 7 : random64() & 7;
     native.gpr[GPR_RDX] = 0;
-    native.gpr[GPR_RBX] = (uintptr_t)memory + GUEST_PAGE_SIZE - (c->bytes_used == 832 && !(native.gpr[GPR_RAX] & 4) ? 576 : c->bytes_used);
+    native.gpr[GPR_RBX] =
+        (uintptr_t)memory + GUEST_PAGE_SIZE -
+        (c->bytes_used == 832 && !(native.gpr[GPR_RAX] & 4) ? 576 : c->bytes_used);
     if (c->bytes_used > 108)
         native.gpr[GPR_RBX] &= ~UINT64_C(63);
     uint8_t *image = (uint8_t *)native.gpr[GPR_RBX];
@@ -857,7 +947,8 @@ static void test_images(void)
 
 /* ---- which encodings exist ------------------------------------------------------------------- */
 
-static bool zydis_decode(const Encoding *e, ZydisDecodedInstruction *insn, ZydisDecodedOperand *operands)
+static bool zydis_decode(const Encoding *e, ZydisDecodedInstruction *insn,
+                         ZydisDecodedOperand *operands)
 {
     ZydisDecoder decoder;
     ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
@@ -869,12 +960,29 @@ static bool zydis_decode(const Encoding *e, ZydisDecodedInstruction *insn, Zydis
 static bool is_simd_instruction(const ZydisDecodedInstruction *insn)
 {
     switch (insn->meta.isa_set) {
-    case ZYDIS_ISA_SET_AES: case ZYDIS_ISA_SET_AVX: case ZYDIS_ISA_SET_AVX2: case ZYDIS_ISA_SET_AVX2GATHER:
-    case ZYDIS_ISA_SET_AVXAES: case ZYDIS_ISA_SET_AVX_GFNI: case ZYDIS_ISA_SET_F16C: case ZYDIS_ISA_SET_FMA:
-    case ZYDIS_ISA_SET_GFNI: case ZYDIS_ISA_SET_PCLMULQDQ: case ZYDIS_ISA_SET_PENTIUMMMX: case ZYDIS_ISA_SET_SHA:
-    case ZYDIS_ISA_SET_SSE: case ZYDIS_ISA_SET_SSE2: case ZYDIS_ISA_SET_SSE2MMX: case ZYDIS_ISA_SET_SSE3:
-    case ZYDIS_ISA_SET_SSE4: case ZYDIS_ISA_SET_SSE42: case ZYDIS_ISA_SET_SSSE3: case ZYDIS_ISA_SET_SSSE3MMX:
-    case ZYDIS_ISA_SET_SSEMXCSR: case ZYDIS_ISA_SET_VAES: case ZYDIS_ISA_SET_VPCLMULQDQ:
+    case ZYDIS_ISA_SET_AES:
+    case ZYDIS_ISA_SET_AVX:
+    case ZYDIS_ISA_SET_AVX2:
+    case ZYDIS_ISA_SET_AVX2GATHER:
+    case ZYDIS_ISA_SET_AVXAES:
+    case ZYDIS_ISA_SET_AVX_GFNI:
+    case ZYDIS_ISA_SET_F16C:
+    case ZYDIS_ISA_SET_FMA:
+    case ZYDIS_ISA_SET_GFNI:
+    case ZYDIS_ISA_SET_PCLMULQDQ:
+    case ZYDIS_ISA_SET_PENTIUMMMX:
+    case ZYDIS_ISA_SET_SHA:
+    case ZYDIS_ISA_SET_SSE:
+    case ZYDIS_ISA_SET_SSE2:
+    case ZYDIS_ISA_SET_SSE2MMX:
+    case ZYDIS_ISA_SET_SSE3:
+    case ZYDIS_ISA_SET_SSE4:
+    case ZYDIS_ISA_SET_SSE42:
+    case ZYDIS_ISA_SET_SSSE3:
+    case ZYDIS_ISA_SET_SSSE3MMX:
+    case ZYDIS_ISA_SET_SSEMXCSR:
+    case ZYDIS_ISA_SET_VAES:
+    case ZYDIS_ISA_SET_VPCLMULQDQ:
         return insn->mnemonic != ZYDIS_MNEMONIC_CRC32 && insn->meta.isa_ext != ZYDIS_ISA_EXT_PAUSE;
     default:
         return false;
@@ -884,9 +992,11 @@ static bool is_simd_instruction(const ZydisDecodedInstruction *insn)
 static bool is_taken(const Encoding *e)
 {
     if (e->map == MAP_0F)
-        return (e->opcode >= 0x10 && e->opcode <= 0x17) || (e->opcode >= 0x28 && e->opcode <= 0x2f) ||
-               (e->opcode >= 0x50 && e->opcode <= 0x77) || (e->opcode >= 0x7c && e->opcode <= 0x7f) ||
-               e->opcode == 0xc2 || (e->opcode >= 0xc4 && e->opcode <= 0xc6) || (e->opcode >= 0xd0 && e->opcode != 0xff);
+        return (e->opcode >= 0x10 && e->opcode <= 0x17) ||
+               (e->opcode >= 0x28 && e->opcode <= 0x2f) ||
+               (e->opcode >= 0x50 && e->opcode <= 0x77) ||
+               (e->opcode >= 0x7c && e->opcode <= 0x7f) || e->opcode == 0xc2 ||
+               (e->opcode >= 0xc4 && e->opcode <= 0xc6) || (e->opcode >= 0xd0 && e->opcode != 0xff);
     if (e->map == MAP_0F38)
         return e->opcode < 0x80 || (e->opcode >= 0x8c && e->opcode < 0xf0);
     return e->opcode != 0xf0;
@@ -902,12 +1012,14 @@ static void check_existence(Encoding *e)
     bool exists = zydis_decode(e, &z, operands) && is_simd_instruction(&z);
     bool taken = simd_select(MODE_TEST, &model, &insn);
     if (exists != taken) {
-        complain(e->bytes, e->size, "is %s (W %d L %d)", taken ? "taken but should not" : "missing", e->w, e->l);
+        complain(e->bytes, e->size, "is %s (W %d L %d)", taken ? "taken but should not" : "missing",
+                 e->w, e->l);
         return;
     }
     if (!exists || !e->memory || (e->map == MAP_0F && e->opcode == 0x77))
         return;
-    const SimdRow *row = simd_find_row(e->map, e->opcode, e->prefix, insn.modrm, e->vex, e->l, e->w);
+    const SimdRow *row =
+        simd_find_row(e->map, e->opcode, e->prefix, insn.modrm, e->vex, e->l, e->w);
     for (unsigned i = 0; row->special != SPECIAL_GATHER && i < z.operand_count; i++)
         if (operands[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
             operands[i].size != 8 * simd_memory_size(row, e->l && !(row->flags & SIMD_LIG), e->w))
@@ -921,9 +1033,17 @@ static void test_existence(void)
     for (unsigned map = MAP_0F; map <= MAP_0F3A; map++)
         for (unsigned opcode = 0; opcode < 256; opcode++)
             for (unsigned bits = 0; bits < 4 * 2 * 2 * 2 * 2 * 8; bits++) {
-                Encoding e = {.map = map, .opcode = opcode, .prefix = bits & 3, .vex = bits >> 2 & 1,
-                              .l = bits >> 3 & 1, .w = bits >> 4 & 1, .memory = bits >> 5 & 1,
-                              .reg = bits >> 6, .rm = 3, .has_imm = true, .imm = 0x10};
+                Encoding e = {.map = map,
+                              .opcode = opcode,
+                              .prefix = bits & 3,
+                              .vex = bits >> 2 & 1,
+                              .l = bits >> 3 & 1,
+                              .w = bits >> 4 & 1,
+                              .memory = bits >> 5 & 1,
+                              .reg = bits >> 6,
+                              .rm = 3,
+                              .has_imm = true,
+                              .imm = 0x10};
                 if (!is_taken(&e) || (e.l && !e.vex))
                     continue;
                 bool gather = map == MAP_0F38 && opcode >= 0x90 && opcode <= 0x93;
@@ -947,7 +1067,13 @@ static void prepare_plain(Native *native)
 
 static void simd_insn(Insn *insns, uint8_t opcode, unsigned prefix, bool vex, bool memory_form)
 {
-    Encoding e = {.map = MAP_0F, .opcode = opcode, .prefix = prefix, .vex = vex, .memory = memory_form, .reg = 1, .rm = 2};
+    Encoding e = {.map = MAP_0F,
+                  .opcode = opcode,
+                  .prefix = prefix,
+                  .vex = vex,
+                  .memory = memory_form,
+                  .reg = 1,
+                  .rm = 2};
     encode(&e);
     decode(&e, insns);
 }
@@ -958,7 +1084,8 @@ static void x87_insn(Insn *insns, uint8_t opcode, uint8_t modrm)
     x87_encoding(&e, insns, opcode, modrm);
 }
 
-/* What one instruction raises (-1: nothing) with these control registers; -2: refused when decoded. */
+/* What one instruction raises (-1: nothing) with these control registers; -2: refused when decoded.
+ */
 static int outcome(Insn *insns, bool x87, uint64_t cr0, uint64_t cr4, uint64_t xcr0)
 {
     static Native native;
@@ -987,38 +1114,83 @@ static int outcome(Insn *insns, bool x87, uint64_t cr0, uint64_t cr4, uint64_t x
 /* SDM 3A tables 2-2 and 2-3, SDM 2 2.4; 1: FXSAVE and relatives by their own pages. */
 static void test_traps(void)
 {
-    enum { MMX_INSN, SSE_INSN, AVX_INSN, X87_INSN, FWAIT_INSN, EMMS_INSN, STMXCSR_INSN, FXSAVE_INSN, XSAVE_INSN, MOVNTI_INSN };
+    enum {
+        MMX_INSN,
+        SSE_INSN,
+        AVX_INSN,
+        X87_INSN,
+        FWAIT_INSN,
+        EMMS_INSN,
+        STMXCSR_INSN,
+        FXSAVE_INSN,
+        XSAVE_INSN,
+        MOVNTI_INSN
+    };
     const uint64_t all = CR4_OSFXSR | CR4_OSXSAVE;
     const struct {
         int insn;
         uint64_t cr0, cr4, xcr0;
         int vector;
     } cases[] = {
-        {MMX_INSN, 0, 0, 1, -1}, {MMX_INSN, CR0_TS, 0, 1, EXC_NM}, {MMX_INSN, CR0_EM | CR0_TS, all, 7, EXC_UD},
-        {SSE_INSN, 0, all, 7, -1}, {SSE_INSN, 0, 0, 1, EXC_UD}, {SSE_INSN, CR0_TS, all, 7, EXC_NM},
-        {SSE_INSN, CR0_EM | CR0_TS, all, 7, EXC_UD}, {SSE_INSN, CR0_TS, 0, 7, EXC_UD},
-        {AVX_INSN, 0, all, 7, -1}, {AVX_INSN, 0, CR4_OSFXSR, 7, EXC_UD}, {AVX_INSN, 0, all, 3, EXC_UD},
-        {AVX_INSN, CR0_TS, all, 7, EXC_NM}, {AVX_INSN, CR0_TS, all, 1, EXC_UD},
-        {X87_INSN, 0, 0, 1, -1}, {X87_INSN, CR0_TS, all, 7, EXC_NM}, {X87_INSN, CR0_EM, all, 7, EXC_NM},
-        {FWAIT_INSN, 0, 0, 1, -1}, {FWAIT_INSN, CR0_TS, all, 7, -1}, {FWAIT_INSN, CR0_TS | CR0_MP, all, 7, EXC_NM},
+        {MMX_INSN, 0, 0, 1, -1},
+        {MMX_INSN, CR0_TS, 0, 1, EXC_NM},
+        {MMX_INSN, CR0_EM | CR0_TS, all, 7, EXC_UD},
+        {SSE_INSN, 0, all, 7, -1},
+        {SSE_INSN, 0, 0, 1, EXC_UD},
+        {SSE_INSN, CR0_TS, all, 7, EXC_NM},
+        {SSE_INSN, CR0_EM | CR0_TS, all, 7, EXC_UD},
+        {SSE_INSN, CR0_TS, 0, 7, EXC_UD},
+        {AVX_INSN, 0, all, 7, -1},
+        {AVX_INSN, 0, CR4_OSFXSR, 7, EXC_UD},
+        {AVX_INSN, 0, all, 3, EXC_UD},
+        {AVX_INSN, CR0_TS, all, 7, EXC_NM},
+        {AVX_INSN, CR0_TS, all, 1, EXC_UD},
+        {X87_INSN, 0, 0, 1, -1},
+        {X87_INSN, CR0_TS, all, 7, EXC_NM},
+        {X87_INSN, CR0_EM, all, 7, EXC_NM},
+        {FWAIT_INSN, 0, 0, 1, -1},
+        {FWAIT_INSN, CR0_TS, all, 7, -1},
+        {FWAIT_INSN, CR0_TS | CR0_MP, all, 7, EXC_NM},
         {FWAIT_INSN, CR0_EM, all, 7, -1},
-        {EMMS_INSN, 0, 0, 1, -1}, {EMMS_INSN, CR0_TS, all, 7, EXC_NM}, {EMMS_INSN, CR0_EM, all, 7, EXC_UD},
-        {STMXCSR_INSN, 0, all, 7, -1}, {STMXCSR_INSN, 0, 0, 7, EXC_UD}, {STMXCSR_INSN, CR0_TS, all, 7, EXC_NM},
-        {FXSAVE_INSN, 0, 0, 1, -1}, {FXSAVE_INSN, CR0_TS, all, 7, EXC_NM}, {FXSAVE_INSN, CR0_EM, all, 7, EXC_NM},
-        {XSAVE_INSN, 0, all, 7, -1}, {XSAVE_INSN, 0, CR4_OSFXSR, 7, EXC_UD}, {XSAVE_INSN, CR0_TS, all, 7, EXC_NM},
+        {EMMS_INSN, 0, 0, 1, -1},
+        {EMMS_INSN, CR0_TS, all, 7, EXC_NM},
+        {EMMS_INSN, CR0_EM, all, 7, EXC_UD},
+        {STMXCSR_INSN, 0, all, 7, -1},
+        {STMXCSR_INSN, 0, 0, 7, EXC_UD},
+        {STMXCSR_INSN, CR0_TS, all, 7, EXC_NM},
+        {FXSAVE_INSN, 0, 0, 1, -1},
+        {FXSAVE_INSN, CR0_TS, all, 7, EXC_NM},
+        {FXSAVE_INSN, CR0_EM, all, 7, EXC_NM},
+        {XSAVE_INSN, 0, all, 7, -1},
+        {XSAVE_INSN, 0, CR4_OSFXSR, 7, EXC_UD},
+        {XSAVE_INSN, CR0_TS, all, 7, EXC_NM},
         {MOVNTI_INSN, CR0_TS | CR0_EM, 0, 1, -1},
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
         Insn insns[2] = {{0}};
         int insn = cases[i].insn;
         switch (insn) {
-        case MMX_INSN: simd_insn(insns, 0xfc, SIMD_NP, false, false); break;
-        case SSE_INSN: simd_insn(insns, 0x58, SIMD_NP, false, false); break;
-        case AVX_INSN: simd_insn(insns, 0x58, SIMD_NP, true, false); break;
-        case X87_INSN: x87_insn(insns, 0xd9, 0xe8); break;
-        case FWAIT_INSN: x87_insn(insns, 0x9b, 0xc0); break;
-        case EMMS_INSN: simd_insn(insns, 0x77, SIMD_NP, false, false); break;
-        case MOVNTI_INSN: simd_insn(insns, 0xc3, SIMD_NP, false, true); break;
+        case MMX_INSN:
+            simd_insn(insns, 0xfc, SIMD_NP, false, false);
+            break;
+        case SSE_INSN:
+            simd_insn(insns, 0x58, SIMD_NP, false, false);
+            break;
+        case AVX_INSN:
+            simd_insn(insns, 0x58, SIMD_NP, true, false);
+            break;
+        case X87_INSN:
+            x87_insn(insns, 0xd9, 0xe8);
+            break;
+        case FWAIT_INSN:
+            x87_insn(insns, 0x9b, 0xc0);
+            break;
+        case EMMS_INSN:
+            simd_insn(insns, 0x77, SIMD_NP, false, false);
+            break;
+        case MOVNTI_INSN:
+            simd_insn(insns, 0xc3, SIMD_NP, false, true);
+            break;
         default:
             simd_insn(insns, 0xae, SIMD_NP, false, true);
             insns[0].modrm = (insn == STMXCSR_INSN ? 3 : insn == FXSAVE_INSN ? 0 : 4) << 3 | 3;
@@ -1026,8 +1198,9 @@ static void test_traps(void)
         if ((insn == AVX_INSN || insn == XSAVE_INSN) && !cpu_has(&model, CPU_AVX))
             continue;
         g_test_message("case %u", i);
-        g_assert_cmpint(outcome(insns, insn == X87_INSN || insn == FWAIT_INSN, cases[i].cr0, cases[i].cr4, cases[i].xcr0), ==,
-                        cases[i].vector);
+        g_assert_cmpint(outcome(insns, insn == X87_INSN || insn == FWAIT_INSN, cases[i].cr0,
+                                cases[i].cr4, cases[i].xcr0),
+                        ==, cases[i].vector);
     }
 }
 
@@ -1147,8 +1320,9 @@ static void test_environment_formats(void)
         g_assert_true(emulate(save));
         const uint8_t *image = memory + 0x10;
         for (unsigned w = 0; w < 4; w++)
-            g_assert_cmphex(cases[i].op_size == 4 ? load_le32(image + 12 + w * 4) : load_le16(image + 6 + w * 2), ==,
-                            cases[i].words[w]);
+            g_assert_cmphex(cases[i].op_size == 4 ? load_le32(image + 12 + w * 4)
+                                                  : load_le16(image + 6 + w * 2),
+                            ==, cases[i].words[w]);
         g_assert_cmphex(image[cases[i].size], ==, 0x77);
         cpu->s.fpu.fip = cpu->s.fpu.fdp = cpu->s.fpu.fop = 0;
         g_assert_true(emulate(load));
@@ -1187,7 +1361,8 @@ static void test_models_and_modes(void)
     simd_insn(&insn, 0x58, SIMD_NP, true, false);
     g_assert_true(simd_select(MODE_CODE32 | MODE_PROTECTED, &model, &insn));
     g_assert_false(simd_select(MODE_CODE16, &model, &insn));
-    simd_insn(&insn, 0x51, SIMD_NP, true, false); /* VSQRTPS has no vvvv; its top bit counts in 64-bit mode only */
+    simd_insn(&insn, 0x51, SIMD_NP, true,
+              false); /* VSQRTPS has no vvvv; its top bit counts in 64-bit mode only */
     insn.vvvv = 8;
     g_assert_false(simd_select(MODE_TEST, &model, &insn));
     g_assert_true(simd_select(MODE_CODE32 | MODE_PROTECTED, &model, &insn));
@@ -1197,7 +1372,8 @@ static void test_features(void)
 {
     bool features[CPU_FEATURE_COUNT] = {false};
     simd_features(features);
-    g_assert_true(features[CPU_FPU] && features[CPU_MMX] && features[CPU_SSE2] && features[CPU_XSAVE]);
+    g_assert_true(features[CPU_FPU] && features[CPU_MMX] && features[CPU_SSE2] &&
+                  features[CPU_XSAVE]);
     g_assert_cmpint(features[CPU_AVX], ==, __builtin_cpu_supports("avx") != 0);
     g_assert_false(features[CPU_POPCNT]);
 }
@@ -1224,7 +1400,13 @@ static void test_without_memfd(void)
     g_assert_true(stub_available());
     g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &old), ==, 0);
     for (unsigned imm = 0; imm < 256; imm++) {
-        Encoding e = {.map = MAP_0F, .opcode = 0x70, .prefix = SIMD_66, .reg = 1, .rm = 2, .has_imm = true, .imm = imm};
+        Encoding e = {.map = MAP_0F,
+                      .opcode = 0x70,
+                      .prefix = SIMD_66,
+                      .reg = 1,
+                      .rm = 2,
+                      .has_imm = true,
+                      .imm = imm};
         Insn insns[2] = {{0}};
         encode(&e);
         decode(&e, insns);
@@ -1244,9 +1426,11 @@ int main(int argc, char **argv)
     if (seed)
         random_state ^= g_ascii_strtoull(seed, NULL, 0) * UINT64_C(0x9e3779b97f4a7c15);
     cpu_host_features(model.features);
-    memory = mmap(NULL, 2 * GUEST_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memory =
+        mmap(NULL, 2 * GUEST_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     mprotect(memory + GUEST_PAGE_SIZE, GUEST_PAGE_SIZE, PROT_NONE);
-    code = mmap(NULL, GUEST_PAGE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    code = mmap(NULL, GUEST_PAGE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC,
+                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (posix_memalign((void **)&cpu, 64, sizeof(*cpu)) != 0)
         return 1;
     memset(cpu, 0, sizeof(*cpu));

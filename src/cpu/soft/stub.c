@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Writes stubs (stub.h) and keeps them in a code area shared by the whole process: they are pure functions of the
- * host's instruction set and hold nothing of any VM.
+ * Writes stubs (stub.h) and keeps them in a code area shared by the whole process: they are pure
+ * functions of the host's instruction set and hold nothing of any VM.
  *
  * Host registers inside a stub:
  *   rdi cpu | rsi dst | rdx a | rcx b | r8, r9 MXCSR mask and expectation | r10, r11 free
- *   ModRM.reg → xmm1/mm1/eax | ModRM.rm → xmm2/mm2/ecx (eax when it is the result) | vvvv → xmm3 | is4 → xmm4 | xmm5 zero
+ *   ModRM.reg → xmm1/mm1/eax | ModRM.rm → xmm2/mm2/ecx (eax when it is the result) | vvvv → xmm3 |
+ * is4 → xmm4 | xmm5 zero
  */
 #include "cpu/soft/stub.h"
 
@@ -15,9 +16,9 @@
 #include "base/bits.h"
 #include "cpu/soft/cpu.h"
 
-#define STUB_MAX 128
+#define STUB_MAX       128
 #define STUB_ALIGNMENT 16
-#define AREA_SIZE MIB(8)
+#define AREA_SIZE      MIB(8)
 
 #define RSI 6
 #define RDX 2
@@ -42,7 +43,8 @@ typedef struct Code {
     unsigned size;
 } Code;
 
-#define EMIT(code, ...) emit(code, (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
+#define EMIT(code, ...) \
+    emit(code, (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
 
 static void emit(Code *code, const uint8_t *bytes, unsigned size)
 {
@@ -68,7 +70,8 @@ static void emit_move_xmm(Code *code, const StubKey *key, unsigned reg, unsigned
     if (!key->vex || (!key->l && !store))
         return;
     if (key->l) { /* VINSERTF128 reg, reg, [base + HIGH], 1; VEXTRACTF128 [base + HIGH], reg, 1 */
-        EMIT(code, 0xc4, 0xe3, store ? 0x7d : (~reg & 15) << 3 | 5, 0x18 + store, 0x80 | reg << 3 | base);
+        EMIT(code, 0xc4, 0xe3, store ? 0x7d : (~reg & 15) << 3 | 5, 0x18 + store,
+             0x80 | reg << 3 | base);
         emit32(code, HIGH_OFFSET);
         EMIT(code, 1);
     } else { /* VPXOR xmm5, xmm5, xmm5; VMOVUPS [base + HIGH], xmm5 */
@@ -160,8 +163,8 @@ static void emit_store_result(Code *code, const StubKey *key)
     if (flags & (store ? SIMD_RM_GPR : SIMD_REG_GPR))
         EMIT(code, 0x48, 0x89, 0x06);
     else if (flags & SIMD_NDD)
-        flags & SIMD_RM_MM ? emit_store_mm(code, HOST_RM, RSI)
-                           : emit_move_xmm(code, key, key->vex ? HOST_VVVV : HOST_RM, RSI, true);
+        flags &SIMD_RM_MM ? emit_store_mm(code, HOST_RM, RSI)
+                          : emit_move_xmm(code, key, key->vex ? HOST_VVVV : HOST_RM, RSI, true);
     else if (flags & (store ? SIMD_RM_MM : SIMD_REG_MM))
         emit_store_mm(code, store ? HOST_RM : HOST_REG, RSI);
     else
@@ -206,7 +209,8 @@ static void stub_write(Code *code, const StubKey *key)
         emit32(code, offsetof(SoftCpu, stub_mxcsr));
         EMIT(code, 0x44, 0x8b, 0x97); /* mov r10d, [rdi + stub_mxcsr] */
         emit32(code, offsetof(SoftCpu, stub_mxcsr));
-        EMIT(code, 0x45, 0x21, 0xc2, 0x45, 0x31, 0xca, 0x75, 0); /* and r10d, r8d; xor r10d, r9d; jne skip */
+        EMIT(code, 0x45, 0x21, 0xc2, 0x45, 0x31, 0xca, 0x75,
+             0); /* and r10d, r8d; xor r10d, r9d; jne skip */
         jump = code->size;
     }
     emit_store_result(code, key);
@@ -232,7 +236,7 @@ static void x87_write(Code *code, uint8_t opcode, uint8_t modrm)
     EMIT(code, 0x89, 0xd0, 0x04, 0x7f, 0x9e); /* mov eax, edx; add al, 0x7f (OF); sahf */
     EMIT(code, opcode, modrm);
     EMIT(code, 0x9f, 0x0f, 0x90, 0xc0, 0x0f, 0xb7, 0xc0); /* lahf; seto al; movzx eax, ax */
-    EMIT(code, 0xdd, 0x37, 0xc3);             /* fnsave [rdi]; ret */
+    EMIT(code, 0xdd, 0x37, 0xc3);                         /* fnsave [rdi]; ret */
 }
 
 /* ---- the area ------------------------------------------------------------------------------- */
@@ -263,7 +267,8 @@ static bool area_map_twice(void)
 /* Without executable memfds: pages are prepared elsewhere, made executable and moved into place. */
 static bool area_map_once(void)
 {
-    void *executable = mmap(NULL, AREA_SIZE, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *executable = mmap(NULL, AREA_SIZE, PROT_READ | PROT_EXEC,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (executable == MAP_FAILED)
         return false;
     area.run = executable;
@@ -285,13 +290,15 @@ static bool area_map(void)
 static bool area_replace_page(size_t offset, const Code *code)
 {
     size_t page_size = sysconf(_SC_PAGESIZE), page = align_down(offset, page_size);
-    uint8_t *copy = mmap(NULL, page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *copy =
+        mmap(NULL, page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (copy == MAP_FAILED)
         return false;
     memcpy(copy, area.run + page, page_size);
     memcpy(copy + offset - page, code->bytes, code->size);
     if (mprotect(copy, page_size, PROT_READ | PROT_EXEC) == 0 &&
-        mremap(copy, page_size, page_size, MREMAP_MAYMOVE | MREMAP_FIXED, area.run + page) != MAP_FAILED)
+        mremap(copy, page_size, page_size, MREMAP_MAYMOVE | MREMAP_FIXED, area.run + page) !=
+            MAP_FAILED)
         return true;
     munmap(copy, page_size);
     return false;
@@ -299,8 +306,8 @@ static bool area_replace_page(size_t offset, const Code *code)
 
 static void *key_pack(const StubKey *key)
 {
-    uintptr_t bits = (uintptr_t)(key->row - simd_rows) << 12 | key->imm << 4 | key->vex << 3 | key->l << 2 |
-                     key->w << 1 | key->memory;
+    uintptr_t bits = (uintptr_t)(key->row - simd_rows) << 12 | key->imm << 4 | key->vex << 3 |
+                     key->l << 2 | key->w << 1 | key->memory;
     return (void *)(bits + 1);
 }
 
@@ -374,7 +381,8 @@ size_t stub_capacity_needed(void)
             StubKey key = {row, form & 1, form & 2, form & 4, form & 8, 0};
             bool exists = key.vex ? (key.l ? row->vex256 : row->vex128) != SIMD_NO
                                   : row->legacy != SIMD_NO && !key.l;
-            if (!exists || row->special || (key.w && !(row->flags & (SIMD_W | SIMD_WVEX | SIMD_W1))) ||
+            if (!exists || row->special ||
+                (key.w && !(row->flags & (SIMD_W | SIMD_WVEX | SIMD_W1))) ||
                 (key.memory && row->memory == MEM_NONE) || (key.l && (row->flags & SIMD_LIG)))
                 continue;
             Code code;

@@ -15,16 +15,25 @@
 #include "cpu/soft/ops_x87.h"
 
 enum {
-    IMAGE_FIP = 8, IMAGE_FDP = 16, IMAGE_MXCSR = 24, IMAGE_ST = 32, IMAGE_XMM = 160, IMAGE_LEGACY_USED = 416,
-    IMAGE_LEGACY = 512, IMAGE_HEADER = 64, IMAGE_YMM = 576, IMAGE_MAX = 832,
+    IMAGE_FIP = 8,
+    IMAGE_FDP = 16,
+    IMAGE_MXCSR = 24,
+    IMAGE_ST = 32,
+    IMAGE_XMM = 160,
+    IMAGE_LEGACY_USED = 416,
+    IMAGE_LEGACY = 512,
+    IMAGE_HEADER = 64,
+    IMAGE_YMM = 576,
+    IMAGE_MAX = 832,
 };
 /* Bodies with locals are inlined, so that their handlers can go on by tail calls. */
-#define ALWAYS_INLINE inline __attribute__((always_inline))
+#define ALWAYS_INLINE   inline __attribute__((always_inline))
 #define XCOMP_COMPACTED (UINT64_C(1) << 63)
-#define MXCSR_INIT 0x1f80u
-#define FCW_INIT 0x37f
+#define MXCSR_INIT      0x1f80u
+#define FCW_INIT        0x37f
 
-/* ---- state ↔ image ---------------------------------------------------------------------------- */
+/* ---- state ↔ image ----------------------------------------------------------------------------
+ */
 
 static unsigned register_bytes(const SoftCpu *cpu)
 {
@@ -89,15 +98,17 @@ static bool is_zero(const void *data, size_t size)
 uint64_t xsave_in_use(const SoftCpu *cpu)
 {
     const FpuState *fpu = &cpu->s.fpu;
-    bool x87_initial = fpu->fcw == FCW_INIT && fpu->fsw == 0 && fpu->ftw_abridged == 0 && fpu->fop == 0 &&
-                       fpu->fip == 0 && fpu->fdp == 0 && is_zero(fpu->st, sizeof(fpu->st));
+    bool x87_initial = fpu->fcw == FCW_INIT && fpu->fsw == 0 && fpu->ftw_abridged == 0 &&
+                       fpu->fop == 0 && fpu->fip == 0 && fpu->fdp == 0 &&
+                       is_zero(fpu->st, sizeof(fpu->st));
     return (x87_initial ? 0 : XCR0_X87) | (is_zero(fpu->xmm, register_bytes(cpu)) ? 0 : XCR0_SSE) |
            (is_zero(fpu->ymm_high, register_bytes(cpu)) ? 0 : XCR0_AVX);
 }
 
 /* ---- memory --------------------------------------------------------------------------------- */
 
-static uint64_t image_linear(SoftCpu *cpu, const Insn *insn, unsigned size, unsigned alignment, MmuAccess access)
+static uint64_t image_linear(SoftCpu *cpu, const Insn *insn, unsigned size, unsigned alignment,
+                             MmuAccess access)
 {
     uint64_t linear = insn_linear(cpu, insn, size, access);
     if (linear & (alignment - 1))
@@ -168,7 +179,8 @@ static uint64_t requested_components(SoftCpu *cpu, const Insn *insn)
 }
 
 /* Stores the components in `saved`; MXCSR, too, if `mxcsr`. */
-static void save_components(SoftCpu *cpu, const Insn *insn, uint64_t linear, uint64_t saved, bool mxcsr)
+static void save_components(SoftCpu *cpu, const Insn *insn, uint64_t linear, uint64_t saved,
+                            bool mxcsr)
 {
     uint8_t image[IMAGE_XMM];
     if (saved & XCR0_X87) {
@@ -181,9 +193,11 @@ static void save_components(SoftCpu *cpu, const Insn *insn, uint64_t linear, uin
         mmu_store_bytes(cpu, linear + IMAGE_MXCSR, image + IMAGE_MXCSR, 8, cpu->mmu_index);
     }
     if (saved & XCR0_SSE)
-        mmu_store_bytes(cpu, linear + IMAGE_XMM, cpu->s.fpu.xmm, register_bytes(cpu), cpu->mmu_index);
+        mmu_store_bytes(cpu, linear + IMAGE_XMM, cpu->s.fpu.xmm, register_bytes(cpu),
+                        cpu->mmu_index);
     if (saved & XCR0_AVX)
-        mmu_store_bytes(cpu, linear + IMAGE_YMM, cpu->s.fpu.ymm_high, register_bytes(cpu), cpu->mmu_index);
+        mmu_store_bytes(cpu, linear + IMAGE_YMM, cpu->s.fpu.ymm_high, register_bytes(cpu),
+                        cpu->mmu_index);
 }
 
 static uint64_t xsave_area(SoftCpu *cpu, const Insn *insn, uint64_t requested)
@@ -201,7 +215,8 @@ static void xsave_standard(SoftCpu *cpu, const Insn *insn, bool optimized)
     uint64_t header = mmu_load(cpu, linear + IMAGE_LEGACY, 8, cpu->mmu_index);
     save_components(cpu, insn, linear, optimized ? requested & in_use : requested,
                     requested & (XCR0_SSE | XCR0_AVX));
-    mmu_store(cpu, linear + IMAGE_LEGACY, 8, (header & ~requested) | (requested & in_use), cpu->mmu_index);
+    mmu_store(cpu, linear + IMAGE_LEGACY, 8, (header & ~requested) | (requested & in_use),
+              cpu->mmu_index);
 }
 
 static void xsave(SoftCpu *cpu, const Insn *insn)
@@ -241,13 +256,14 @@ static bool header_is_valid(const SoftCpu *cpu, const uint8_t *header)
     uint64_t present = load_le64(header), layout = load_le64(header + 8);
     if (layout & XCOMP_COMPACTED) {
         layout &= ~XCOMP_COMPACTED;
-        return cpu_has(cpu->model, CPU_XSAVEC) && !(layout & ~cpu->s.xcr0) && !(present & ~layout) &&
-               is_zero(header + 16, 48);
+        return cpu_has(cpu->model, CPU_XSAVEC) && !(layout & ~cpu->s.xcr0) &&
+               !(present & ~layout) && is_zero(header + 16, 48);
     }
     return !(present & ~cpu->s.xcr0) && is_zero(header + 8, 16);
 }
 
-static void restore_components(SoftCpu *cpu, const uint8_t *image, uint64_t requested, uint64_t present, bool wide)
+static void restore_components(SoftCpu *cpu, const uint8_t *image, uint64_t requested,
+                               uint64_t present, bool wide)
 {
     FpuState *fpu = &cpu->s.fpu;
     if (requested & present & XCR0_X87)
@@ -275,8 +291,9 @@ static ALWAYS_INLINE void xrstor_body(SoftCpu *cpu, const Insn *insn)
     uint64_t present = load_le64(image + IMAGE_LEGACY);
     bool compacted = load_le64(image + IMAGE_LEGACY + 8) & XCOMP_COMPACTED;
     if (requested & present & XCR0_AVX)
-        mmu_load_bytes(cpu, insn_linear(cpu, insn, IMAGE_YMM + register_bytes(cpu), MMU_READ) + IMAGE_YMM,
-                       image + IMAGE_YMM, register_bytes(cpu), cpu->mmu_index);
+        mmu_load_bytes(
+            cpu, insn_linear(cpu, insn, IMAGE_YMM + register_bytes(cpu), MMU_READ) + IMAGE_YMM,
+            image + IMAGE_YMM, register_bytes(cpu), cpu->mmu_index);
     uint32_t mxcsr = cpu->s.fpu.mxcsr;
     if (compacted ? requested & present & XCR0_SSE : requested & (XCR0_SSE | XCR0_AVX))
         mxcsr = load_le32(image + IMAGE_MXCSR);
@@ -331,23 +348,20 @@ bool xsave_select(uint32_t mode, const CpuModel *model, Insn *insn)
         bool vex;
         InsnFn fn;
     } rows[] = {
-        {0xae, 0, CPU_FXSR, false, fxsave},
-        {0xae, 1, CPU_FXSR, false, fxrstor},
-        {0xae, 2, CPU_SSE, false, load_mxcsr},
-        {0xae, 3, CPU_SSE, false, store_mxcsr},
-        {0xae, 4, CPU_XSAVE, false, xsave},
-        {0xae, 5, CPU_XSAVE, false, xrstor},
-        {0xae, 6, CPU_XSAVEOPT, false, xsaveopt},
-        {0xc7, 4, CPU_XSAVEC, false, xsavec},
-        {0xae, 2, CPU_AVX, true, load_mxcsr},
-        {0xae, 3, CPU_AVX, true, store_mxcsr},
+        {0xae, 0, CPU_FXSR, false, fxsave},       {0xae, 1, CPU_FXSR, false, fxrstor},
+        {0xae, 2, CPU_SSE, false, load_mxcsr},    {0xae, 3, CPU_SSE, false, store_mxcsr},
+        {0xae, 4, CPU_XSAVE, false, xsave},       {0xae, 5, CPU_XSAVE, false, xrstor},
+        {0xae, 6, CPU_XSAVEOPT, false, xsaveopt}, {0xc7, 4, CPU_XSAVEC, false, xsavec},
+        {0xae, 2, CPU_AVX, true, load_mxcsr},     {0xae, 3, CPU_AVX, true, store_mxcsr},
     };
     bool vex = insn->prefixes & PREFIX_VEX;
-    if (!(insn->flags & INSN_MEMORY) || (insn->prefixes & (PREFIX_OPSIZE | PREFIX_REPE | PREFIX_REPNE)) ||
+    if (!(insn->flags & INSN_MEMORY) ||
+        (insn->prefixes & (PREFIX_OPSIZE | PREFIX_REPE | PREFIX_REPNE)) ||
         (vex && (insn->vvvv || (insn->rex & VEX_L))))
         return false;
     for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
-        if (rows[i].opcode != insn->opcode || rows[i].reg != insn_modrm_reg(insn) || rows[i].vex != vex)
+        if (rows[i].opcode != insn->opcode || rows[i].reg != insn_modrm_reg(insn) ||
+            rows[i].vex != vex)
             continue;
         insn->fn = rows[i].fn;
         return cpu_has(model, rows[i].feature);

@@ -11,5 +11,6 @@
 
 /* 0F AE /0-/6 and 0F C7 /4, memory forms. As simd_select(). */
 bool xsave_select(uint32_t mode, const CpuModel *model, Insn *insn);
-/* Components that are not in their initial configuration: XINUSE, what XGETBV with ECX=1 returns and-ed with XCR0. */
+/* Components that are not in their initial configuration: XINUSE, what XGETBV with ECX=1 returns
+ * and-ed with XCR0. */
 uint64_t xsave_in_use(const SoftCpu *cpu);
