@@ -8,6 +8,7 @@
  * operands.
  */
 #include <Zydis/Zydis.h>
+#include <cpuid.h>
 #include <inttypes.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -110,8 +111,10 @@ void cpu_host_features(bool *ret_features)
     ret_features[CPU_PCLMULQDQ] = __builtin_cpu_supports("pclmul");
     ret_features[CPU_GFNI] = __builtin_cpu_supports("gfni");
     ret_features[CPU_VPCLMULQDQ] = __builtin_cpu_supports("vpclmulqdq");
-    ret_features[CPU_VAES] = __builtin_cpu_supports("avx512vbmi2"); /* came together */
-    ret_features[CPU_SHA] = __builtin_cpu_supports("gfni");
+    unsigned eax, ebx = 0, ecx = 0, edx;
+    __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx);
+    ret_features[CPU_SHA] = ebx >> 29 & 1;
+    ret_features[CPU_VAES] = ecx >> 9 & 1;
 }
 
 /* ---- random state --------------------------------------------------------------------------- */
