@@ -13,128 +13,8 @@
  */
 #include "cpu/soft/ops_x87.h"
 
-#include "base/bits.h"
-#include "cpu/soft/access.h"
 #include "cpu/soft/stub.h"
-
-#define ALWAYS_INLINE inline __attribute__((always_inline))
-#define LIKELY(x)     __builtin_expect(!!(x), 1)
-#define UNLIKELY(x)   __builtin_expect(!!(x), 0)
-
-enum {
-    FSW_IE = 1 << 0,
-    FSW_FLAGS = 0x3f,
-    FSW_SF = 1 << 6,
-    FSW_ES = 1 << 7,
-    FSW_C0 = 1 << 8,
-    FSW_C1 = 1 << 9,
-    FSW_C2 = 1 << 10,
-    FSW_TOP_SHIFT = 11,
-    FSW_TOP = 7 << 11,
-    FSW_C3 = 1 << 14,
-    FSW_B = 1 << 15,
-    FSW_CONDITION = FSW_C0 | FSW_C1 | FSW_C2 | FSW_C3,
-};
-enum { FCW_MASKS = 0x3f, FCW_INIT = 0x37f, FCW_WRITABLE = 0x1f3f, FCW_FIXED = 0x40 };
-enum { TAG_VALID, TAG_ZERO, TAG_SPECIAL, TAG_EMPTY };
-
-/* ---- state ---------------------------------------------------------------------------------- */
-
-static ALWAYS_INLINE unsigned x87_top(const FpuState *fpu)
-{
-    return fpu->fsw >> FSW_TOP_SHIFT & 7;
-}
-
-static ALWAYS_INLINE unsigned physical(const FpuState *fpu, unsigned i)
-{
-    return (x87_top(fpu) + i) & 7;
-}
-
-static ALWAYS_INLINE void *st(FpuState *fpu, unsigned i)
-{
-    return fpu->st[physical(fpu, i)];
-}
-
-static ALWAYS_INLINE bool st_used(const FpuState *fpu, unsigned i)
-{
-    return fpu->ftw_abridged >> physical(fpu, i) & 1;
-}
-
-static ALWAYS_INLINE void set_top(FpuState *fpu, unsigned top)
-{
-    fpu->fsw = (fpu->fsw & ~FSW_TOP) | (top & 7) << FSW_TOP_SHIFT;
-}
-
-static ALWAYS_INLINE void pop(FpuState *fpu)
-{
-    fpu->ftw_abridged &= ~(1 << x87_top(fpu));
-    set_top(fpu, x87_top(fpu) + 1);
-}
-
-static ALWAYS_INLINE void push(FpuState *fpu, const void *value)
-{
-    set_top(fpu, x87_top(fpu) - 1);
-    fpu->ftw_abridged |= 1 << x87_top(fpu);
-    memcpy(st(fpu, 0), value, 10);
-}
-
-static void rotate(FpuState *fpu, unsigned by)
-{
-    uint8_t old[8][16];
-    memcpy(old, fpu->st, sizeof(old));
-    for (unsigned i = 0; i < 8; i++)
-        memcpy(fpu->st[i], old[(i + by) & 7], 16);
-}
-
-void x87_to_architectural(FpuState *fpu)
-{
-    rotate(fpu, x87_top(fpu));
-}
-
-void x87_from_architectural(FpuState *fpu)
-{
-    rotate(fpu, 8 - x87_top(fpu));
-}
-
-static void update_summary(FpuState *fpu)
-{
-    fpu->fsw &= ~(FSW_ES | FSW_B);
-    if (fpu->fsw & ~fpu->fcw & FSW_FLAGS)
-        fpu->fsw |= FSW_ES | FSW_B;
-}
-
-void x87_set_control(SoftCpu *cpu, uint16_t fcw)
-{
-    cpu->s.fpu.fcw = (fcw & FCW_WRITABLE) | FCW_FIXED;
-    update_summary(&cpu->s.fpu);
-}
-
-bool x87_error_waits(SoftCpu *cpu, const Insn *insn)
-{
-    if ((cpu->s.cr0 & CR0_NE) || !cpu->x87_error)
-        INSN_RAISE(cpu, insn, EXC_MF);
-    if (!cpu->x87_error(cpu))
-        return false;
-    cpu->insn = insn;
-    cpu->s.rip = INSN_RIP(cpu, insn);
-    return true;
-}
-
-/*
- * Handlers are made of bodies that return whether to go on to the next instruction: the body's
- * locals are gone by then, so that going on can be a tail call.
- */
-#define X87_WAIT(cpu, insn)                                                    \
-    do {                                                                       \
-        if (UNLIKELY((cpu)->s.fpu.fsw & FSW_ES) && x87_error_waits(cpu, insn)) \
-            return false;                                                      \
-    } while (0)
-#define X87_HANDLER(name, body)                      \
-    static void name(SoftCpu *cpu, const Insn *insn) \
-    {                                                \
-        if (LIKELY(body))                            \
-            INSN_NEXT(cpu, insn);                    \
-    }
+#include "cpu/soft/x87_internal.h"
 
 /* All but control instructions leave their address and opcode: offsets in the segments, linear in
  * real and virtual-8086 mode. */
@@ -149,31 +29,6 @@ static ALWAYS_INLINE void set_pointers(SoftCpu *cpu, const Insn *insn)
 
 /* ---- memory operands --------------------------------------------------------------------------
  */
-
-static ALWAYS_INLINE void load_bytes(SoftCpu *cpu, const Insn *insn, void *data, unsigned size)
-{
-    uint64_t linear = insn_linear(cpu, insn, size, MMU_READ);
-    TlbEntry *entry = tlb_entry(cpu->tlb, linear);
-    if (LIKELY((linear ^ entry->tag_read) <= GUEST_PAGE_SIZE - size)) {
-        memcpy(data, (const void *)(linear + entry->addend), size);
-        return;
-    }
-    cpu->insn = insn;
-    mmu_load_bytes(cpu, linear, data, size, cpu->mmu_index);
-}
-
-static ALWAYS_INLINE void store_bytes(SoftCpu *cpu, const Insn *insn, const void *data,
-                                      unsigned size)
-{
-    uint64_t linear = insn_linear(cpu, insn, size, MMU_WRITE);
-    TlbEntry *entry = tlb_entry(cpu->tlb, linear);
-    if (LIKELY((linear ^ entry->tag_write) <= GUEST_PAGE_SIZE - size)) {
-        memcpy((void *)(linear + entry->addend), data, size);
-        return;
-    }
-    cpu->insn = insn;
-    mmu_store_bytes(cpu, linear, data, size, cpu->mmu_index);
-}
 
 /* Memory forms: bytes read (positive) or written (negative) by [opcode - 0xd8][ModRM.reg]; 0: not
  * here. */
@@ -202,39 +57,12 @@ typedef struct __attribute__((packed)) SaveImage {
 } SaveImage;
 _Static_assert(sizeof(SaveImage) == 108, "FNSAVE image");
 
-static unsigned register_tag(const FpuState *fpu, unsigned n)
-{
-    uint64_t mantissa = load_le64(fpu->st[n]);
-    unsigned exponent = load_le16(fpu->st[n] + 8) & 0x7fff;
-    if (!(fpu->ftw_abridged >> n & 1))
-        return TAG_EMPTY;
-    if (exponent == 0 && mantissa == 0)
-        return TAG_ZERO;
-    return exponent == 0 || exponent == 0x7fff || !(mantissa >> 63) ? TAG_SPECIAL : TAG_VALID;
-}
-
-static uint16_t full_tags(const FpuState *fpu)
-{
-    uint16_t tags = 0;
-    for (unsigned n = 0; n < 8; n++)
-        tags |= register_tag(fpu, n) << n * 2;
-    return tags;
-}
-
-static uint8_t abridged_tags(uint16_t tags)
-{
-    uint8_t used = 0;
-    for (unsigned n = 0; n < 8; n++)
-        used |= ((tags >> n * 2 & 3) != TAG_EMPTY) << n;
-    return used;
-}
-
 static void image_put(FpuState *fpu, SaveImage *image)
 {
     memset(image, 0, sizeof(*image));
     image->fcw = fpu->fcw;
     image->fsw = fpu->fsw;
-    image->ftw = full_tags(fpu);
+    image->ftw = x87_full_tags(fpu);
     for (unsigned i = 0; i < 8; i++)
         memcpy(image->st[i], st(fpu, i), 10);
 }
@@ -243,7 +71,7 @@ static void image_get(FpuState *fpu, const SaveImage *image)
 {
     fpu->fcw = image->fcw;
     fpu->fsw = image->fsw;
-    fpu->ftw_abridged = abridged_tags(image->ftw);
+    fpu->ftw_abridged = x87_abridged_tags(image->ftw);
     for (unsigned i = 0; i < 8; i++)
         memcpy(st(fpu, i), image->st[i], 10);
 }
@@ -275,7 +103,7 @@ static void __attribute__((noinline)) run_exact(SoftCpu *cpu, const Insn *insn)
         store_bytes(cpu, insn, operand, -size);
     image_get(fpu, &image);
     fpu->fsw |= waiting;
-    update_summary(fpu);
+    x87_update_summary(fpu);
     if (writes_flags(insn)) {
         cpu->flags = flags;
         fpu->fsw &= ~FSW_C1; /* AMD's CPUs leave it as it was */
@@ -289,16 +117,17 @@ static ALWAYS_INLINE bool x87_exact_body(SoftCpu *cpu, const Insn *insn)
     run_exact(cpu, insn);
     return true;
 }
-X87_HANDLER(x87_exact, x87_exact_body(cpu, insn))
+static X87_HANDLER(x87_exact, x87_exact_body(cpu, insn))
 
-/* ---- the fast way -----------------------------------------------------------------------------
- */
+    /* ---- the fast way
+     * -----------------------------------------------------------------------------
+     */
 
-/*
- * One operation: a, b operands (80 bits in registers, or memory), result where it goes. Returns
- * FSW, taken right after the operation. The host's register stack is as before.
- */
-typedef uint16_t (*FastFn)(const void *a, const void *b, void *result);
+    /*
+     * One operation: a, b operands (80 bits in registers, or memory), result where it goes. Returns
+     * FSW, taken right after the operation. The host's register stack is as before.
+     */
+    typedef uint16_t (*FastFn)(const void *a, const void *b, void *result);
 
 #define FAST_DEFINE(name, code)                                                               \
     static uint16_t name(const void *a, const void *b, void *result)                          \
@@ -322,12 +151,14 @@ typedef uint16_t (*FastFn)(const void *a, const void *b, void *result);
 #define ARITH_MEMORY(n, kind, opcode) \
     FAST_DEFINE(arith_##kind##_##n,   \
                 "fldt (%%rdx); .byte " #opcode ", 0x01 | " #n " << 3; fnstsw %%ax; fstpt (%%rdi)")
-#define ARITH(n)                                                                                  \
-    ARITH_ST0(n)                                                                                  \
-    ARITH_STI(n) ARITH_MEMORY(n, m32, 0xd8) ARITH_MEMORY(n, m64, 0xdc) ARITH_MEMORY(n, i32, 0xda) \
+#define ARITH(n)                                                                     \
+    ARITH_ST0(n)                                                                     \
+    ARITH_STI(n)                                                                     \
+    ARITH_MEMORY(n, m32, 0xd8) ARITH_MEMORY(n, m64, 0xdc) ARITH_MEMORY(n, i32, 0xda) \
         ARITH_MEMORY(n, i16, 0xde)
 ARITH(0)
-ARITH(1) ARITH(2) ARITH(4) ARITH(5) ARITH(6) ARITH(7)
+ARITH(1)
+ARITH(2) ARITH(4) ARITH(5) ARITH(6) ARITH(7)
 /* COM does not write ST(0): the result is a again. COMP's pop is the handler's, so it is COM here.
  */
 #define ARITH_ROW(kind)                                                                           \
@@ -409,11 +240,12 @@ static ALWAYS_INLINE bool arithmetic(SoftCpu *cpu, const Insn *insn, bool dst_st
     return true;
 }
 
-X87_HANDLER(arithmetic_st0, arithmetic(cpu, insn, false, 0))
-X87_HANDLER(arithmetic_sti, arithmetic(cpu, insn, true, 0))
-X87_HANDLER(arithmetic_pop, arithmetic(cpu, insn, true, 1))
+static X87_HANDLER(arithmetic_st0, arithmetic(cpu, insn, false, 0)) static X87_HANDLER(
+    arithmetic_sti,
+    arithmetic(cpu, insn, true, 0)) static X87_HANDLER(arithmetic_pop,
+                                                       arithmetic(cpu, insn, true, 1))
 
-static ALWAYS_INLINE bool arithmetic_memory_body(SoftCpu *cpu, const Insn *insn)
+    static ALWAYS_INLINE bool arithmetic_memory_body(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -426,9 +258,9 @@ static ALWAYS_INLINE bool arithmetic_memory_body(SoftCpu *cpu, const Insn *insn)
     set_pointers(cpu, insn);
     return true;
 }
-X87_HANDLER(arithmetic_memory, arithmetic_memory_body(cpu, insn))
+static X87_HANDLER(arithmetic_memory, arithmetic_memory_body(cpu, insn))
 
-static ALWAYS_INLINE bool compare(SoftCpu *cpu, const Insn *insn, unsigned pops)
+    static ALWAYS_INLINE bool compare(SoftCpu *cpu, const Insn *insn, unsigned pops)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -443,12 +275,11 @@ static ALWAYS_INLINE bool compare(SoftCpu *cpu, const Insn *insn, unsigned pops)
     return true;
 }
 
-X87_HANDLER(compare_keep, compare(cpu, insn, 0))
-X87_HANDLER(compare_pop, compare(cpu, insn, 1))
-X87_HANDLER(compare_pop2, compare(cpu, insn, 2))
+static X87_HANDLER(compare_keep, compare(cpu, insn, 0)) static X87_HANDLER(
+    compare_pop, compare(cpu, insn, 1)) static X87_HANDLER(compare_pop2, compare(cpu, insn, 2))
 
-/* FCOMI's answer in EFLAGS follows from FCOM's in C3, C2, C0: ZF, PF, CF. */
-static ALWAYS_INLINE bool compare_eflags(SoftCpu *cpu, const Insn *insn, bool pops)
+    /* FCOMI's answer in EFLAGS follows from FCOM's in C3, C2, C0: ZF, PF, CF. */
+    static ALWAYS_INLINE bool compare_eflags(SoftCpu *cpu, const Insn *insn, bool pops)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -466,10 +297,10 @@ static ALWAYS_INLINE bool compare_eflags(SoftCpu *cpu, const Insn *insn, bool po
     return true;
 }
 
-X87_HANDLER(compare_eflags_keep, compare_eflags(cpu, insn, false))
-X87_HANDLER(compare_eflags_pop, compare_eflags(cpu, insn, true))
+static X87_HANDLER(compare_eflags_keep, compare_eflags(cpu, insn, false)) static X87_HANDLER(
+    compare_eflags_pop, compare_eflags(cpu, insn, true))
 
-static ALWAYS_INLINE bool compare_memory(SoftCpu *cpu, const Insn *insn, bool pops)
+    static ALWAYS_INLINE bool compare_memory(SoftCpu *cpu, const Insn *insn, bool pops)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -484,10 +315,10 @@ static ALWAYS_INLINE bool compare_memory(SoftCpu *cpu, const Insn *insn, bool po
     return true;
 }
 
-X87_HANDLER(compare_memory_keep, compare_memory(cpu, insn, false))
-X87_HANDLER(compare_memory_pop, compare_memory(cpu, insn, true))
+static X87_HANDLER(compare_memory_keep, compare_memory(cpu, insn, false)) static X87_HANDLER(
+    compare_memory_pop, compare_memory(cpu, insn, true))
 
-static ALWAYS_INLINE bool unary_body(SoftCpu *cpu, const Insn *insn)
+    static ALWAYS_INLINE bool unary_body(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -499,9 +330,9 @@ static ALWAYS_INLINE bool unary_body(SoftCpu *cpu, const Insn *insn)
     set_pointers(cpu, insn);
     return true;
 }
-X87_HANDLER(unary, unary_body(cpu, insn))
+static X87_HANDLER(unary, unary_body(cpu, insn))
 
-static ALWAYS_INLINE bool load_body(SoftCpu *cpu, const Insn *insn)
+    static ALWAYS_INLINE bool load_body(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -513,9 +344,9 @@ static ALWAYS_INLINE bool load_body(SoftCpu *cpu, const Insn *insn)
     set_pointers(cpu, insn);
     return true;
 }
-X87_HANDLER(load, load_body(cpu, insn))
+static X87_HANDLER(load, load_body(cpu, insn))
 
-static ALWAYS_INLINE bool load_m80_body(SoftCpu *cpu, const Insn *insn)
+    static ALWAYS_INLINE bool load_m80_body(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -528,9 +359,9 @@ static ALWAYS_INLINE bool load_m80_body(SoftCpu *cpu, const Insn *insn)
     set_pointers(cpu, insn);
     return true;
 }
-X87_HANDLER(load_m80, load_m80_body(cpu, insn))
+static X87_HANDLER(load_m80, load_m80_body(cpu, insn))
 
-static ALWAYS_INLINE bool load_sti_body(SoftCpu *cpu, const Insn *insn)
+    static ALWAYS_INLINE bool load_sti_body(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -541,10 +372,10 @@ static ALWAYS_INLINE bool load_sti_body(SoftCpu *cpu, const Insn *insn)
     set_pointers(cpu, insn);
     return true;
 }
-X87_HANDLER(load_sti, load_sti_body(cpu, insn))
+static X87_HANDLER(load_sti, load_sti_body(cpu, insn))
 
-static ALWAYS_INLINE bool load_constant(SoftCpu *cpu, const Insn *insn, uint64_t mantissa,
-                                        uint16_t exponent)
+    static ALWAYS_INLINE
+    bool load_constant(SoftCpu *cpu, const Insn *insn, uint64_t mantissa, uint16_t exponent)
 {
     FpuState *fpu = &cpu->s.fpu;
     uint8_t value[10];
@@ -559,10 +390,12 @@ static ALWAYS_INLINE bool load_constant(SoftCpu *cpu, const Insn *insn, uint64_t
     return true;
 }
 
-X87_HANDLER(load_one, load_constant(cpu, insn, UINT64_C(1) << 63, 0x3fff))
-X87_HANDLER(load_zero, load_constant(cpu, insn, 0, 0))
+static X87_HANDLER(load_one,
+                   load_constant(cpu, insn, UINT64_C(1) << 63,
+                                 0x3fff)) static X87_HANDLER(load_zero,
+                                                             load_constant(cpu, insn, 0, 0))
 
-static ALWAYS_INLINE bool store(SoftCpu *cpu, const Insn *insn, bool pops)
+    static ALWAYS_INLINE bool store(SoftCpu *cpu, const Insn *insn, bool pops)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -581,10 +414,10 @@ static ALWAYS_INLINE bool store(SoftCpu *cpu, const Insn *insn, bool pops)
     return true;
 }
 
-X87_HANDLER(store_keep, store(cpu, insn, false))
-X87_HANDLER(store_pop, store(cpu, insn, true))
+static X87_HANDLER(store_keep, store(cpu, insn, false)) static X87_HANDLER(store_pop,
+                                                                           store(cpu, insn, true))
 
-static ALWAYS_INLINE bool store_pop_m80_body(SoftCpu *cpu, const Insn *insn)
+    static ALWAYS_INLINE bool store_pop_m80_body(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -596,9 +429,9 @@ static ALWAYS_INLINE bool store_pop_m80_body(SoftCpu *cpu, const Insn *insn)
     set_pointers(cpu, insn);
     return true;
 }
-X87_HANDLER(store_pop_m80, store_pop_m80_body(cpu, insn))
+static X87_HANDLER(store_pop_m80, store_pop_m80_body(cpu, insn))
 
-static ALWAYS_INLINE bool store_sti(SoftCpu *cpu, const Insn *insn, bool pops)
+    static ALWAYS_INLINE bool store_sti(SoftCpu *cpu, const Insn *insn, bool pops)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -614,10 +447,11 @@ static ALWAYS_INLINE bool store_sti(SoftCpu *cpu, const Insn *insn, bool pops)
     return true;
 }
 
-X87_HANDLER(store_sti_keep, store_sti(cpu, insn, false))
-X87_HANDLER(store_sti_pop, store_sti(cpu, insn, true))
+static X87_HANDLER(store_sti_keep,
+                   store_sti(cpu, insn, false)) static X87_HANDLER(store_sti_pop,
+                                                                   store_sti(cpu, insn, true))
 
-static ALWAYS_INLINE bool exchange_body(SoftCpu *cpu, const Insn *insn)
+    static ALWAYS_INLINE bool exchange_body(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -631,10 +465,10 @@ static ALWAYS_INLINE bool exchange_body(SoftCpu *cpu, const Insn *insn)
     set_pointers(cpu, insn);
     return true;
 }
-X87_HANDLER(exchange, exchange_body(cpu, insn))
+static X87_HANDLER(exchange, exchange_body(cpu, insn))
 
-/* FCMOVcc: B E BE U by ModRM.reg, DB: the opposite. */
-static ALWAYS_INLINE bool move_if_body(SoftCpu *cpu, const Insn *insn)
+    /* FCMOVcc: B E BE U by ModRM.reg, DB: the opposite. */
+    static ALWAYS_INLINE bool move_if_body(SoftCpu *cpu, const Insn *insn)
 {
     static const uint16_t conditions[4] = {FSW_C0, FSW_C3, FSW_C0 | FSW_C3,
                                            FSW_C2}; /* places of CF, ZF, PF in flags */
@@ -648,10 +482,10 @@ static ALWAYS_INLINE bool move_if_body(SoftCpu *cpu, const Insn *insn)
     set_pointers(cpu, insn);
     return true;
 }
-X87_HANDLER(move_if, move_if_body(cpu, insn))
+static X87_HANDLER(move_if, move_if_body(cpu, insn))
 
-/* FCHS, FABS */
-static ALWAYS_INLINE bool change_sign_body(SoftCpu *cpu, const Insn *insn)
+    /* FCHS, FABS */
+    static ALWAYS_INLINE bool change_sign_body(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -663,194 +497,9 @@ static ALWAYS_INLINE bool change_sign_body(SoftCpu *cpu, const Insn *insn)
     set_pointers(cpu, insn);
     return true;
 }
-X87_HANDLER(change_sign, change_sign_body(cpu, insn))
+static X87_HANDLER(change_sign, change_sign_body(cpu, insn))
 
-/* ---- control -------------------------------------------------------------------------------- */
-
-static ALWAYS_INLINE bool control_fldcw_body(SoftCpu *cpu, const Insn *insn)
-{
-    X87_WAIT(cpu, insn);
-    x87_set_control(cpu, mem_read16(cpu, insn, insn_linear(cpu, insn, 2, MMU_READ)));
-    return true;
-}
-X87_HANDLER(control_fldcw, control_fldcw_body(cpu, insn))
-
-static ALWAYS_INLINE bool control_fnstcw_body(SoftCpu *cpu, const Insn *insn)
-{
-    mem_write16(cpu, insn, insn_linear(cpu, insn, 2, MMU_WRITE), cpu->s.fpu.fcw);
-    return true;
-}
-X87_HANDLER(control_fnstcw, control_fnstcw_body(cpu, insn))
-
-static ALWAYS_INLINE bool control_fnstsw_body(SoftCpu *cpu, const Insn *insn)
-{
-    mem_write16(cpu, insn, insn_linear(cpu, insn, 2, MMU_WRITE), cpu->s.fpu.fsw);
-    return true;
-}
-X87_HANDLER(control_fnstsw, control_fnstsw_body(cpu, insn))
-
-static ALWAYS_INLINE bool control_fnstsw_ax_body(SoftCpu *cpu, const Insn *insn)
-{
-    cpu->s.gpr[GPR_RAX] = (cpu->s.gpr[GPR_RAX] & ~UINT64_C(0xffff)) | cpu->s.fpu.fsw;
-    return true;
-}
-X87_HANDLER(control_fnstsw_ax, control_fnstsw_ax_body(cpu, insn))
-
-static ALWAYS_INLINE bool control_fnclex_body(SoftCpu *cpu, const Insn *insn)
-{
-    cpu->s.fpu.fsw &= FSW_CONDITION | FSW_TOP;
-    return true;
-}
-X87_HANDLER(control_fnclex, control_fnclex_body(cpu, insn))
-
-static void initialize(FpuState *fpu)
-{
-    fpu->fcw = FCW_INIT;
-    fpu->fsw = 0;
-    fpu->ftw_abridged = 0;
-    fpu->fop = 0;
-    fpu->fip = fpu->fdp = 0;
-}
-
-static ALWAYS_INLINE bool control_fninit_body(SoftCpu *cpu, const Insn *insn)
-{
-    initialize(&cpu->s.fpu);
-    return true;
-}
-X87_HANDLER(control_fninit, control_fninit_body(cpu, insn))
-
-/* FENI, FDISI, FSETPM of older coprocessors. */
-static void control_nothing(SoftCpu *cpu, const Insn *insn)
-{
-    INSN_NEXT(cpu, insn);
-}
-
-static ALWAYS_INLINE bool control_fwait_body(SoftCpu *cpu, const Insn *insn)
-{
-    if ((cpu->s.cr0 & (CR0_MP | CR0_TS)) == (CR0_MP | CR0_TS))
-        INSN_RAISE(cpu, insn, EXC_NM);
-    X87_WAIT(cpu, insn);
-    return true;
-}
-X87_HANDLER(control_fwait, control_fwait_body(cpu, insn))
-
-/*
- * The environment in its four formats (SDM 1 figures 8-9 to 8-12); selectors are 0.
- *
- *   32 bits  0 FCW | 4 FSW | 8 FTW | 12 FIP | 16 FCS, 26:16 FOP           | 20 FDP | 24 FDS high
- * halves all ones real                         | 12 FIP 15:0 | 16 FOP, 27:12 FIP 31:16 | 20 FDP
- * 15:0 | 24 27:12 FDP 31:16 16 bits  0 FCW | 2 FSW | 4 FTW | 6 FIP | 8 FCS                        |
- * 10 FDP | 12 FDS real                         | 6 FIP 15:0 | 8 FOP, 15:12 FIP 19:16   | 10 FDP
- * 15:0 | 12 15:12 FDP 19:16
- */
-static bool is_real_format(const SoftCpu *cpu)
-{
-    return cpu_is_real_mode(cpu) || cpu_is_vm86(cpu);
-}
-
-static unsigned environment_size(const Insn *insn)
-{
-    return insn->op_size == 2 ? 14 : 28;
-}
-
-static void environment_put32(const FpuState *fpu, uint8_t *image, bool real)
-{
-    uint32_t fip = fpu->fip, fdp = fpu->fdp;
-    store_le32(image, fpu->fcw | 0xffff0000);
-    store_le32(image + 4, fpu->fsw | 0xffff0000);
-    store_le32(image + 8, full_tags(fpu) | 0xffff0000);
-    store_le32(image + 12, real ? (fip & 0xffff) | 0xffff0000 : fip);
-    store_le32(image + 16, real ? fpu->fop | fip >> 16 << 12 : (uint32_t)fpu->fop << 16);
-    store_le32(image + 20, real ? (fdp & 0xffff) | 0xffff0000 : fdp);
-    store_le32(image + 24, real ? fdp >> 16 << 12 : 0xffff0000);
-}
-
-static void environment_put16(const FpuState *fpu, uint8_t *image, bool real)
-{
-    store_le16(image, fpu->fcw);
-    store_le16(image + 2, fpu->fsw);
-    store_le16(image + 4, full_tags(fpu));
-    store_le16(image + 6, fpu->fip);
-    store_le16(image + 8, real ? fpu->fop | (fpu->fip >> 16 & 15) << 12 : 0);
-    store_le16(image + 10, fpu->fdp);
-    store_le16(image + 12, real ? (fpu->fdp >> 16 & 15) << 12 : 0);
-}
-
-static void environment_put(const SoftCpu *cpu, const Insn *insn, uint8_t *image)
-{
-    if (insn->op_size == 2)
-        environment_put16(&cpu->s.fpu, image, is_real_format(cpu));
-    else
-        environment_put32(&cpu->s.fpu, image, is_real_format(cpu));
-}
-
-static void environment_get(SoftCpu *cpu, const Insn *insn, const uint8_t *image)
-{
-    FpuState *fpu = &cpu->s.fpu;
-    bool narrow = insn->op_size == 2, real = is_real_format(cpu);
-    fpu->fsw = load_le16(image + (narrow ? 2 : 4));
-    fpu->ftw_abridged = abridged_tags(load_le16(image + (narrow ? 4 : 8)));
-    if (narrow) {
-        fpu->fip = load_le16(image + 6) | (real ? (uint32_t)(image[9] >> 4) << 16 : 0);
-        fpu->fdp = load_le16(image + 10) | (real ? (uint32_t)(image[13] >> 4) << 16 : 0);
-        fpu->fop = real ? load_le16(image + 8) & 0x7ff : 0;
-    } else {
-        uint32_t fip_high = load_le32(image + 16) >> 12 & 0xffff,
-                 fdp_high = load_le32(image + 24) >> 12 & 0xffff;
-        fpu->fip = real ? load_le16(image + 12) | fip_high << 16 : load_le32(image + 12);
-        fpu->fdp = real ? load_le16(image + 20) | fdp_high << 16 : load_le32(image + 20);
-        fpu->fop = load_le16(image + (real ? 16 : 18)) & 0x7ff;
-    }
-    x87_set_control(cpu, load_le16(image));
-}
-
-static ALWAYS_INLINE bool control_fnstenv_body(SoftCpu *cpu, const Insn *insn)
-{
-    uint8_t image[28];
-    environment_put(cpu, insn, image);
-    store_bytes(cpu, insn, image, environment_size(insn));
-    x87_set_control(cpu, cpu->s.fpu.fcw | FCW_MASKS);
-    return true;
-}
-X87_HANDLER(control_fnstenv, control_fnstenv_body(cpu, insn))
-
-static ALWAYS_INLINE bool control_fldenv_body(SoftCpu *cpu, const Insn *insn)
-{
-    uint8_t image[28];
-    X87_WAIT(cpu, insn);
-    load_bytes(cpu, insn, image, environment_size(insn));
-    environment_get(cpu, insn, image);
-    return true;
-}
-X87_HANDLER(control_fldenv, control_fldenv_body(cpu, insn))
-
-static ALWAYS_INLINE bool control_fnsave_body(SoftCpu *cpu, const Insn *insn)
-{
-    uint8_t image[108];
-    unsigned head = environment_size(insn);
-    environment_put(cpu, insn, image);
-    for (unsigned i = 0; i < 8; i++)
-        memcpy(image + head + i * 10, st(&cpu->s.fpu, i), 10);
-    store_bytes(cpu, insn, image, head + 80);
-    initialize(&cpu->s.fpu);
-    return true;
-}
-X87_HANDLER(control_fnsave, control_fnsave_body(cpu, insn))
-
-static ALWAYS_INLINE bool control_frstor_body(SoftCpu *cpu, const Insn *insn)
-{
-    uint8_t image[108];
-    unsigned head = environment_size(insn);
-    X87_WAIT(cpu, insn);
-    load_bytes(cpu, insn, image, head + 80);
-    environment_get(cpu, insn, image);
-    for (unsigned i = 0; i < 8; i++)
-        memcpy(st(&cpu->s.fpu, i), image + head + i * 10, 10);
-    return true;
-}
-X87_HANDLER(control_frstor, control_frstor_body(cpu, insn))
-
-static void trap_nm(SoftCpu *cpu, const Insn *insn)
+    static void trap_nm(SoftCpu *cpu, const Insn *insn)
 {
     INSN_RAISE(cpu, insn, EXC_NM);
 }
@@ -888,10 +537,10 @@ static const X87Row register_rows[] = {
     {0xda, 0xc0, 0xdf, move_if},
     {0xda, 0xe9, 0xe9, compare_pop2, compare_unordered},
     {0xdb, 0xc0, 0xdf, move_if},
-    {0xdb, 0xe0, 0xe1, control_nothing},
-    {0xdb, 0xe2, 0xe2, control_fnclex},
-    {0xdb, 0xe3, 0xe3, control_fninit},
-    {0xdb, 0xe4, 0xe4, control_nothing},
+    {0xdb, 0xe0, 0xe1, x87_nothing},
+    {0xdb, 0xe2, 0xe2, x87_fnclex},
+    {0xdb, 0xe3, 0xe3, x87_fninit},
+    {0xdb, 0xe4, 0xe4, x87_nothing},
     {0xdb, 0xe8, 0xef, compare_eflags_keep, compare_unordered},
     {0xdb, 0xf0, 0xf7, compare_eflags_keep, arith_st0_2},
     {0xdc, 0xd0, 0xd7, compare_keep, arith_st0_2}, /* FCOM again */
@@ -910,7 +559,7 @@ static const X87Row register_rows[] = {
     {0xdf, 0xc0, 0xc7, x87_exact}, /* FFREEP */
     {0xdf, 0xc8, 0xcf, exchange},  /* again */
     {0xdf, 0xd0, 0xdf, store_sti_pop},
-    {0xdf, 0xe0, 0xe0, control_fnstsw_ax},
+    {0xdf, 0xe0, 0xe0, x87_fnstsw_ax},
     {0xdf, 0xe8, 0xef, compare_eflags_pop, compare_unordered},
     {0xdf, 0xf0, 0xf7, compare_eflags_pop, arith_st0_2},
 };
@@ -922,10 +571,10 @@ static const X87Row memory_rows[] = {
     {0xd9, 0, 0, load, load_m32},
     {0xd9, 2, 2, store_keep, store_m32},
     {0xd9, 3, 3, store_pop, store_m32},
-    {0xd9, 4, 4, control_fldenv},
-    {0xd9, 5, 5, control_fldcw},
-    {0xd9, 6, 6, control_fnstenv},
-    {0xd9, 7, 7, control_fnstcw},
+    {0xd9, 4, 4, x87_fldenv},
+    {0xd9, 5, 5, x87_fldcw},
+    {0xd9, 6, 6, x87_fnstenv},
+    {0xd9, 7, 7, x87_fnstcw},
     {0xda, 2, 2, compare_memory_keep, NULL, arith_i32},
     {0xda, 3, 3, compare_memory_pop, NULL, arith_i32},
     {0xda, 0, 7, arithmetic_memory, NULL, arith_i32},
@@ -942,9 +591,9 @@ static const X87Row memory_rows[] = {
     {0xdd, 1, 1, store_pop, truncate_i64},
     {0xdd, 2, 2, store_keep, store_m64},
     {0xdd, 3, 3, store_pop, store_m64},
-    {0xdd, 4, 4, control_frstor},
-    {0xdd, 6, 6, control_fnsave},
-    {0xdd, 7, 7, control_fnstsw},
+    {0xdd, 4, 4, x87_frstor},
+    {0xdd, 6, 6, x87_fnsave},
+    {0xdd, 7, 7, x87_fnstsw},
     {0xde, 2, 2, compare_memory_keep, NULL, arith_i16},
     {0xde, 3, 3, compare_memory_pop, NULL, arith_i16},
     {0xde, 0, 7, arithmetic_memory, NULL, arith_i16},
@@ -988,7 +637,7 @@ bool x87_select(uint32_t mode, const CpuModel *model, Insn *insn)
     if (insn->prefixes & PREFIX_LOCK)
         return false;
     if (insn->opcode == 0x9b) {
-        insn->fn = control_fwait;
+        insn->fn = x87_fwait;
         return true;
     }
     const X87Row *row = find_row(insn);
