@@ -309,8 +309,8 @@ static Block *decode_crossing(SoftCpu *cpu, const uint8_t *page, Ram *ram, uint6
         memcpy(copy + first, second, INSN_MAX_BYTES - first);
         if (!decode_run(cpu, block, copy, INSN_MAX_BYTES, 1) || block->bytes <= first)
             return NULL;
-        while (soft_vm_mark_code(cpu, ram, offset, first) |
-               soft_vm_mark_code(cpu, second_ram, block->second_offset, block->bytes - first))
+        while ((int)soft_vm_mark_code(cpu, ram, offset, first) |
+               (int)soft_vm_mark_code(cpu, second_ram, block->second_offset, block->bytes - first))
             continue;
     } while (memcmp(copy, page + in_page, first) || memcmp(copy + first, second, block->bytes - first));
     block_insert(cpu->blocks, block);

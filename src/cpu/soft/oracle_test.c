@@ -229,6 +229,13 @@ static uint64_t random_value(GRand *rand)
     }
 }
 
+/* A register offset reaches far from the operand: kept small, or it would find the test's own memory. */
+static bool is_bit_string(const Insn *insn)
+{
+    return insn->map == MAP_0F && insn->flags & INSN_MEMORY &&
+           (insn->opcode == 0xa3 || insn->opcode == 0xab || insn->opcode == 0xb3 || insn->opcode == 0xbb);
+}
+
 /* Registers that no memory operand of the instruction uses are random, the others point into the window. */
 static void random_state(GRand *rand, const Insn *insn, CpuState *state)
 {
@@ -257,6 +264,8 @@ static void random_state(GRand *rand, const Insn *insn, CpuState *state)
         if (insn->base < 16)
             state->gpr[insn->base] = at - insn->disp - index;
     }
+    if (is_bit_string(insn))
+        state->gpr[insn->reg] = (int64_t)g_rand_int_range(rand, -8000, 8000);
     state->rflags = 0x202 | (g_rand_int(rand) & (FLAGS_ARITHMETIC | FLAG_DF));
 }
 
@@ -274,7 +283,8 @@ static bool is_comparable(const Insn *insn)
                                                      insn->addr_size != 8 || insn->segment >= SEG_FS);
     bool random = insn->map == MAP_0F && insn->opcode == 0xc7 && !(insn->flags & INSN_MEMORY);
     bool wide = insn->map == MAP_0F && insn->opcode == 0xc7 && (insn->modrm >> 3 & 7) != 1;
-    return !unreachable && !random && !wide && !uses(insn, GPR_RSP) &&
+    bool tangled = is_bit_string(insn) && (insn->reg == insn->base || insn->reg == insn->index);
+    return !unreachable && !tangled && !random && !wide && !uses(insn, GPR_RSP) &&
            !(insn->map == MAP_0F38 && insn->opcode < 0xf0);
 }
 
