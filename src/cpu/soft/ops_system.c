@@ -9,6 +9,9 @@
 #include "base/bits.h"
 #include "cpu/soft/system.h"
 
+/* A handler whose locals have their address taken can't go on to the next by a tail call: such work stands in a function of its own. */
+#define OUT_OF_LINE static __attribute__((noinline)) void
+
 /* ---- operands and checks ---------------------------------------------------------------------- */
 
 static void set_reg(SoftCpu *cpu, unsigned reg, unsigned size, uint64_t value)
@@ -857,7 +860,7 @@ static uint16_t vme_flags(const SoftCpu *cpu)
     return (flags & ~(uint64_t)FLAG_IF) | FLAG_IOPL | (flags & FLAG_VIF ? FLAG_IF : 0);
 }
 
-void op_pushf(SoftCpu *cpu, const Insn *insn)
+OUT_OF_LINE push_flags(SoftCpu *cpu, const Insn *insn)
 {
     uint64_t flags;
     Stack stack;
@@ -867,6 +870,11 @@ void op_pushf(SoftCpu *cpu, const Insn *insn)
     stack = stack_current(cpu);
     stack_push(cpu, &stack, insn->op_size, flags);
     stack_commit(cpu, &stack);
+}
+
+void op_pushf(SoftCpu *cpu, const Insn *insn)
+{
+    push_flags(cpu, insn);
     INSN_NEXT(cpu, insn);
 }
 
@@ -881,9 +889,8 @@ static uint64_t popf_mask(const SoftCpu *cpu, unsigned op_size)
     return op_size == 2 ? mask & 0xffff : mask;
 }
 
-void op_popf(SoftCpu *cpu, const Insn *insn)
+OUT_OF_LINE pop_flags(SoftCpu *cpu, const Insn *insn)
 {
-    uint32_t mode = cpu->mode;
     uint64_t flags, mask;
     Stack stack;
     bool virtual;
@@ -900,6 +907,13 @@ void op_popf(SoftCpu *cpu, const Insn *insn)
     }
     stack_commit(cpu, &stack);
     flags_load(cpu, flags & ~(uint64_t)FLAG_RF, mask | FLAG_RF);
+}
+
+void op_popf(SoftCpu *cpu, const Insn *insn)
+{
+    uint32_t mode = cpu->mode;
+
+    pop_flags(cpu, insn);
     if (cpu->mode != mode || cpu->exit_request)
         INSN_END(cpu);
     INSN_NEXT(cpu, insn);
@@ -1184,7 +1198,7 @@ void op_mov_to_seg(SoftCpu *cpu, const Insn *insn)
 }
 
 /* With 32-bit operands only the selector is written (SDM 2B PUSH, recent processors). */
-void op_push_seg(SoftCpu *cpu, const Insn *insn)
+OUT_OF_LINE push_segment(SoftCpu *cpu, const Insn *insn)
 {
     uint16_t selector = cpu->s.seg[insn->reg].selector;
     Stack stack;
@@ -1198,6 +1212,11 @@ void op_push_seg(SoftCpu *cpu, const Insn *insn)
         stack_push(cpu, &stack, insn->op_size, selector);
     }
     stack_commit(cpu, &stack);
+}
+
+void op_push_seg(SoftCpu *cpu, const Insn *insn)
+{
+    push_segment(cpu, insn);
     INSN_NEXT(cpu, insn);
 }
 
@@ -1237,7 +1256,7 @@ void op_load_far_pointer(SoftCpu *cpu, const Insn *insn)
 
 /* ---- the rest ----------------------------------------------------------------------------------- */
 
-void op_enter(SoftCpu *cpu, const Insn *insn)
+OUT_OF_LINE enter_frame(SoftCpu *cpu, const Insn *insn)
 {
     unsigned size = insn->op_size, level = insn->imm >> 16 & 31;
     uint64_t frame, rbp = cpu->s.gpr[GPR_RBP];
@@ -1261,6 +1280,11 @@ void op_enter(SoftCpu *cpu, const Insn *insn)
     /* The frame pointer is as wide as the stack; a 16-bit operand replaces the low half alone. */
     set_reg(cpu, GPR_RBP, size == 2 || stack.mask == 0xffff ? 2 : cpu->stack_size, frame);
     stack_commit(cpu, &stack);
+}
+
+void op_enter(SoftCpu *cpu, const Insn *insn)
+{
+    enter_frame(cpu, insn);
     INSN_NEXT(cpu, insn);
 }
 

@@ -391,6 +391,7 @@ static uint64_t iret_flags_mask(const SoftCpu *cpu, unsigned op_size)
     return mask;
 }
 
+/* IRET unblocks NMIs even when it faults (SDM 3A 6.7.1). */
 static void unblock_nmi(SoftCpu *cpu)
 {
     if (!cpu->s.nmi_blocked)
@@ -504,6 +505,7 @@ static void return_protected(SoftCpu *cpu, unsigned op_size)
 
 void interrupt_return(SoftCpu *cpu, unsigned op_size)
 {
+    unblock_nmi(cpu);
     if (cpu_is_real_mode(cpu)) {
         return_paragraph(cpu, op_size);
     } else if (cpu_is_vm86(cpu)) {
@@ -520,5 +522,4 @@ void interrupt_return(SoftCpu *cpu, unsigned op_size)
     } else {
         return_protected(cpu, op_size);
     }
-    unblock_nmi(cpu);
 }
