@@ -4,8 +4,7 @@
  *
  * A selected Insn keeps in imm the offsets of its register slots from the SoftCpu:
  *   register form: dst | a << 16 | b << 32 | fourth << 48
- *   memory form:   dst (or, for stores, unused) | a << 16 | fourth << 32 | size << 48 | alignment
- * mask << 56
+ *   memory form:   dst | a << 16 | fourth << 32 | size << 48 | alignment mask << 56
  */
 #include "cpu/soft/ops_simd.h"
 
@@ -55,7 +54,7 @@ static ALWAYS_INLINE const void *load_operand(SoftCpu *cpu, const Insn *insn, un
     return cpu->bounce;
 }
 
-/* Where a store may write at once; NULL: into the bounce buffer, then store_bounce(). */
+/* Where a store may write at once; NULL: by mmu_store_bytes(). */
 static ALWAYS_INLINE void *store_operand(SoftCpu *cpu, const Insn *insn, unsigned size,
                                          unsigned align_mask, uint64_t *ret_linear)
 {

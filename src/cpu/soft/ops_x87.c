@@ -27,8 +27,7 @@ static ALWAYS_INLINE void set_pointers(SoftCpu *cpu, const Insn *insn)
         cpu->s.fpu.fdp = insn_ea(cpu, insn) + (UNLIKELY(linear) ? cpu->seg_base[insn->segment] : 0);
 }
 
-/* ---- memory operands --------------------------------------------------------------------------
- */
+/* ---- the exact way -------------------------------------------------------------------------- */
 
 /* Memory forms: bytes read (positive) or written (negative) by [opcode - 0xd8][ModRM.reg]; 0: not
  * here. */
@@ -42,9 +41,6 @@ static int memory_size(const Insn *insn)
 {
     return insn->flags & INSN_MEMORY ? memory_sizes[insn->opcode & 7][insn_modrm_reg(insn)] : 0;
 }
-
-/* ---- the exact way ----------------------------------------------------------------------------
- */
 
 /* What FNSAVE stores outside real mode with 32-bit operands (SDM 1 figure 8-9). */
 typedef struct __attribute__((packed)) SaveImage {
@@ -117,17 +113,15 @@ static ALWAYS_INLINE bool x87_exact_body(SoftCpu *cpu, const Insn *insn)
     run_exact(cpu, insn);
     return true;
 }
-static X87_HANDLER(x87_exact, x87_exact_body(cpu, insn))
+X87_HANDLER(x87_exact, x87_exact_body(cpu, insn))
 
-    /* ---- the fast way
-     * -----------------------------------------------------------------------------
-     */
+/* ---- the fast way --------------------------------------------------------------------------- */
 
-    /*
-     * One operation: a, b operands (80 bits in registers, or memory), result where it goes. Returns
-     * FSW, taken right after the operation. The host's register stack is as before.
-     */
-    typedef uint16_t (*FastFn)(const void *a, const void *b, void *result);
+/*
+ * One operation: a, b operands (80 bits in registers, or memory), result where it goes. Returns
+ * FSW, taken right after the operation. The host's register stack is as before.
+ */
+typedef uint16_t (*FastFn)(const void *a, const void *b, void *result);
 
 #define FAST_DEFINE(name, code)                                                               \
     static uint16_t name(const void *a, const void *b, void *result)                          \
@@ -151,14 +145,16 @@ static X87_HANDLER(x87_exact, x87_exact_body(cpu, insn))
 #define ARITH_MEMORY(n, kind, opcode) \
     FAST_DEFINE(arith_##kind##_##n,   \
                 "fldt (%%rdx); .byte " #opcode ", 0x01 | " #n " << 3; fnstsw %%ax; fstpt (%%rdi)")
-#define ARITH(n)                                                                     \
-    ARITH_ST0(n)                                                                     \
-    ARITH_STI(n)                                                                     \
-    ARITH_MEMORY(n, m32, 0xd8) ARITH_MEMORY(n, m64, 0xdc) ARITH_MEMORY(n, i32, 0xda) \
-        ARITH_MEMORY(n, i16, 0xde)
+#define ARITH(n)               \
+    ARITH_ST0(n)               \
+    ARITH_STI(n)               \
+    ARITH_MEMORY(n, m32, 0xd8) \
+    ARITH_MEMORY(n, m64, 0xdc) ARITH_MEMORY(n, i32, 0xda) ARITH_MEMORY(n, i16, 0xde)
 ARITH(0)
 ARITH(1)
-ARITH(2) ARITH(4) ARITH(5) ARITH(6) ARITH(7)
+ARITH(2)
+ARITH(4)
+ARITH(5) ARITH(6) ARITH(7)
 /* COM does not write ST(0): the result is a again. COMP's pop is the handler's, so it is COM here.
  */
 #define ARITH_ROW(kind)                                                                           \
@@ -239,13 +235,11 @@ static ALWAYS_INLINE bool arithmetic(SoftCpu *cpu, const Insn *insn, bool dst_st
     set_pointers(cpu, insn);
     return true;
 }
+X87_HANDLER(arithmetic_st0, arithmetic(cpu, insn, false, 0))
+X87_HANDLER(arithmetic_sti, arithmetic(cpu, insn, true, 0))
+X87_HANDLER(arithmetic_pop, arithmetic(cpu, insn, true, 1))
 
-static X87_HANDLER(arithmetic_st0, arithmetic(cpu, insn, false, 0)) static X87_HANDLER(
-    arithmetic_sti,
-    arithmetic(cpu, insn, true, 0)) static X87_HANDLER(arithmetic_pop,
-                                                       arithmetic(cpu, insn, true, 1))
-
-    static ALWAYS_INLINE bool arithmetic_memory_body(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool arithmetic_memory_body(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -258,9 +252,9 @@ static X87_HANDLER(arithmetic_st0, arithmetic(cpu, insn, false, 0)) static X87_H
     set_pointers(cpu, insn);
     return true;
 }
-static X87_HANDLER(arithmetic_memory, arithmetic_memory_body(cpu, insn))
+X87_HANDLER(arithmetic_memory, arithmetic_memory_body(cpu, insn))
 
-    static ALWAYS_INLINE bool compare(SoftCpu *cpu, const Insn *insn, unsigned pops)
+static ALWAYS_INLINE bool compare(SoftCpu *cpu, const Insn *insn, unsigned pops)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -274,12 +268,12 @@ static X87_HANDLER(arithmetic_memory, arithmetic_memory_body(cpu, insn))
     set_pointers(cpu, insn);
     return true;
 }
+X87_HANDLER(compare_keep, compare(cpu, insn, 0))
+X87_HANDLER(compare_pop, compare(cpu, insn, 1))
+X87_HANDLER(compare_pop2, compare(cpu, insn, 2))
 
-static X87_HANDLER(compare_keep, compare(cpu, insn, 0)) static X87_HANDLER(
-    compare_pop, compare(cpu, insn, 1)) static X87_HANDLER(compare_pop2, compare(cpu, insn, 2))
-
-    /* FCOMI's answer in EFLAGS follows from FCOM's in C3, C2, C0: ZF, PF, CF. */
-    static ALWAYS_INLINE bool compare_eflags(SoftCpu *cpu, const Insn *insn, bool pops)
+/* FCOMI's answer in EFLAGS follows from FCOM's in C3, C2, C0: ZF, PF, CF. */
+static ALWAYS_INLINE bool compare_eflags(SoftCpu *cpu, const Insn *insn, bool pops)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -296,11 +290,10 @@ static X87_HANDLER(compare_keep, compare(cpu, insn, 0)) static X87_HANDLER(
     set_pointers(cpu, insn);
     return true;
 }
+X87_HANDLER(compare_eflags_keep, compare_eflags(cpu, insn, false))
+X87_HANDLER(compare_eflags_pop, compare_eflags(cpu, insn, true))
 
-static X87_HANDLER(compare_eflags_keep, compare_eflags(cpu, insn, false)) static X87_HANDLER(
-    compare_eflags_pop, compare_eflags(cpu, insn, true))
-
-    static ALWAYS_INLINE bool compare_memory(SoftCpu *cpu, const Insn *insn, bool pops)
+static ALWAYS_INLINE bool compare_memory(SoftCpu *cpu, const Insn *insn, bool pops)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -314,11 +307,10 @@ static X87_HANDLER(compare_eflags_keep, compare_eflags(cpu, insn, false)) static
     set_pointers(cpu, insn);
     return true;
 }
+X87_HANDLER(compare_memory_keep, compare_memory(cpu, insn, false))
+X87_HANDLER(compare_memory_pop, compare_memory(cpu, insn, true))
 
-static X87_HANDLER(compare_memory_keep, compare_memory(cpu, insn, false)) static X87_HANDLER(
-    compare_memory_pop, compare_memory(cpu, insn, true))
-
-    static ALWAYS_INLINE bool unary_body(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool unary_body(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -330,9 +322,9 @@ static X87_HANDLER(compare_memory_keep, compare_memory(cpu, insn, false)) static
     set_pointers(cpu, insn);
     return true;
 }
-static X87_HANDLER(unary, unary_body(cpu, insn))
+X87_HANDLER(unary, unary_body(cpu, insn))
 
-    static ALWAYS_INLINE bool load_body(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool load_body(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -344,9 +336,9 @@ static X87_HANDLER(unary, unary_body(cpu, insn))
     set_pointers(cpu, insn);
     return true;
 }
-static X87_HANDLER(load, load_body(cpu, insn))
+X87_HANDLER(load, load_body(cpu, insn))
 
-    static ALWAYS_INLINE bool load_m80_body(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool load_m80_body(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -359,9 +351,9 @@ static X87_HANDLER(load, load_body(cpu, insn))
     set_pointers(cpu, insn);
     return true;
 }
-static X87_HANDLER(load_m80, load_m80_body(cpu, insn))
+X87_HANDLER(load_m80, load_m80_body(cpu, insn))
 
-    static ALWAYS_INLINE bool load_sti_body(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool load_sti_body(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -372,10 +364,10 @@ static X87_HANDLER(load_m80, load_m80_body(cpu, insn))
     set_pointers(cpu, insn);
     return true;
 }
-static X87_HANDLER(load_sti, load_sti_body(cpu, insn))
+X87_HANDLER(load_sti, load_sti_body(cpu, insn))
 
-    static ALWAYS_INLINE
-    bool load_constant(SoftCpu *cpu, const Insn *insn, uint64_t mantissa, uint16_t exponent)
+static ALWAYS_INLINE bool load_constant(SoftCpu *cpu, const Insn *insn, uint64_t mantissa,
+                                        uint16_t exponent)
 {
     FpuState *fpu = &cpu->s.fpu;
     uint8_t value[10];
@@ -389,13 +381,10 @@ static X87_HANDLER(load_sti, load_sti_body(cpu, insn))
     set_pointers(cpu, insn);
     return true;
 }
+X87_HANDLER(load_one, load_constant(cpu, insn, UINT64_C(1) << 63, 0x3fff))
+X87_HANDLER(load_zero, load_constant(cpu, insn, 0, 0))
 
-static X87_HANDLER(load_one,
-                   load_constant(cpu, insn, UINT64_C(1) << 63,
-                                 0x3fff)) static X87_HANDLER(load_zero,
-                                                             load_constant(cpu, insn, 0, 0))
-
-    static ALWAYS_INLINE bool store(SoftCpu *cpu, const Insn *insn, bool pops)
+static ALWAYS_INLINE bool store(SoftCpu *cpu, const Insn *insn, bool pops)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -413,11 +402,10 @@ static X87_HANDLER(load_one,
     set_pointers(cpu, insn);
     return true;
 }
+X87_HANDLER(store_keep, store(cpu, insn, false))
+X87_HANDLER(store_pop, store(cpu, insn, true))
 
-static X87_HANDLER(store_keep, store(cpu, insn, false)) static X87_HANDLER(store_pop,
-                                                                           store(cpu, insn, true))
-
-    static ALWAYS_INLINE bool store_pop_m80_body(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool store_pop_m80_body(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -429,9 +417,9 @@ static X87_HANDLER(store_keep, store(cpu, insn, false)) static X87_HANDLER(store
     set_pointers(cpu, insn);
     return true;
 }
-static X87_HANDLER(store_pop_m80, store_pop_m80_body(cpu, insn))
+X87_HANDLER(store_pop_m80, store_pop_m80_body(cpu, insn))
 
-    static ALWAYS_INLINE bool store_sti(SoftCpu *cpu, const Insn *insn, bool pops)
+static ALWAYS_INLINE bool store_sti(SoftCpu *cpu, const Insn *insn, bool pops)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -446,12 +434,10 @@ static X87_HANDLER(store_pop_m80, store_pop_m80_body(cpu, insn))
     set_pointers(cpu, insn);
     return true;
 }
+X87_HANDLER(store_sti_keep, store_sti(cpu, insn, false))
+X87_HANDLER(store_sti_pop, store_sti(cpu, insn, true))
 
-static X87_HANDLER(store_sti_keep,
-                   store_sti(cpu, insn, false)) static X87_HANDLER(store_sti_pop,
-                                                                   store_sti(cpu, insn, true))
-
-    static ALWAYS_INLINE bool exchange_body(SoftCpu *cpu, const Insn *insn)
+static ALWAYS_INLINE bool exchange_body(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -465,10 +451,10 @@ static X87_HANDLER(store_sti_keep,
     set_pointers(cpu, insn);
     return true;
 }
-static X87_HANDLER(exchange, exchange_body(cpu, insn))
+X87_HANDLER(exchange, exchange_body(cpu, insn))
 
-    /* FCMOVcc: B E BE U by ModRM.reg, DB: the opposite. */
-    static ALWAYS_INLINE bool move_if_body(SoftCpu *cpu, const Insn *insn)
+/* FCMOVcc: B E BE U by ModRM.reg, DB: the opposite. */
+static ALWAYS_INLINE bool move_if_body(SoftCpu *cpu, const Insn *insn)
 {
     static const uint16_t conditions[4] = {FSW_C0, FSW_C3, FSW_C0 | FSW_C3,
                                            FSW_C2}; /* places of CF, ZF, PF in flags */
@@ -482,10 +468,10 @@ static X87_HANDLER(exchange, exchange_body(cpu, insn))
     set_pointers(cpu, insn);
     return true;
 }
-static X87_HANDLER(move_if, move_if_body(cpu, insn))
+X87_HANDLER(move_if, move_if_body(cpu, insn))
 
-    /* FCHS, FABS */
-    static ALWAYS_INLINE bool change_sign_body(SoftCpu *cpu, const Insn *insn)
+/* FCHS, FABS */
+static ALWAYS_INLINE bool change_sign_body(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
@@ -497,9 +483,9 @@ static X87_HANDLER(move_if, move_if_body(cpu, insn))
     set_pointers(cpu, insn);
     return true;
 }
-static X87_HANDLER(change_sign, change_sign_body(cpu, insn))
+X87_HANDLER(change_sign, change_sign_body(cpu, insn))
 
-    static void trap_nm(SoftCpu *cpu, const Insn *insn)
+static void trap_nm(SoftCpu *cpu, const Insn *insn)
 {
     INSN_RAISE(cpu, insn, EXC_NM);
 }

@@ -26,8 +26,7 @@
 
 #define IMAGE_SIZE 832
 
-/* ---- what the rest of the CPU would do ---------------------------------------------------------
- */
+/* ---- what the rest of the CPU would do ------------------------------------------------------- */
 
 static CpuModel model;
 static SoftCpu *cpu;

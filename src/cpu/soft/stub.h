@@ -18,12 +18,14 @@
 #include "cpu/soft/simd_tables.h"
 
 /*
- * dst    where the result goes: a register's slot in FpuState or gpr[], or memory; also the old
- * value of a destination that is read (for rows with SIMD_NO_DEST only that) a      first source
- * (VEX.vvvv; with SIMD_STORE: ModRM.reg) b      last source: slot or memory With SIMD_FP the result
- * is stored when (host MXCSR after the operation & mxcsr_mask) == mxcsr_expected; 0 is returned
- * then. cpu->stub_mxcsr keeps the MXCSR. With SIMD_IS4, mxcsr_mask is the slot of the fourth
- * operand.
+ * dst: where the result goes, a register's slot in FpuState or gpr[], or memory; also the old value
+ * of a destination that is read (for rows with SIMD_NO_DEST only that).
+ * a: first source (VEX.vvvv; with SIMD_STORE: ModRM.reg).
+ * b: last source, slot or memory.
+ *
+ * With SIMD_FP the result is stored when (the host's MXCSR after the operation & mxcsr_mask) is
+ * mxcsr_expected; 0 is returned then. cpu->stub_mxcsr keeps the MXCSR. With SIMD_IS4, mxcsr_mask is
+ * the slot of the fourth operand.
  */
 typedef uint32_t (*StubFn)(SoftCpu *cpu, void *dst, const void *a, const void *b,
                            uint64_t mxcsr_mask, uint64_t mxcsr_expected);

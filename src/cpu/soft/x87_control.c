@@ -83,35 +83,35 @@ static ALWAYS_INLINE bool fldcw_body(SoftCpu *cpu, const Insn *insn)
     x87_set_control(cpu, mem_read16(cpu, insn, insn_linear(cpu, insn, 2, MMU_READ)));
     return true;
 }
-X87_HANDLER(x87_fldcw, fldcw_body(cpu, insn))
+X87_EXPORTED_HANDLER(x87_fldcw, fldcw_body(cpu, insn))
 
 static ALWAYS_INLINE bool fnstcw_body(SoftCpu *cpu, const Insn *insn)
 {
     mem_write16(cpu, insn, insn_linear(cpu, insn, 2, MMU_WRITE), cpu->s.fpu.fcw);
     return true;
 }
-X87_HANDLER(x87_fnstcw, fnstcw_body(cpu, insn))
+X87_EXPORTED_HANDLER(x87_fnstcw, fnstcw_body(cpu, insn))
 
 static ALWAYS_INLINE bool fnstsw_body(SoftCpu *cpu, const Insn *insn)
 {
     mem_write16(cpu, insn, insn_linear(cpu, insn, 2, MMU_WRITE), cpu->s.fpu.fsw);
     return true;
 }
-X87_HANDLER(x87_fnstsw, fnstsw_body(cpu, insn))
+X87_EXPORTED_HANDLER(x87_fnstsw, fnstsw_body(cpu, insn))
 
 static ALWAYS_INLINE bool fnstsw_ax_body(SoftCpu *cpu, const Insn *insn)
 {
     cpu->s.gpr[GPR_RAX] = (cpu->s.gpr[GPR_RAX] & ~UINT64_C(0xffff)) | cpu->s.fpu.fsw;
     return true;
 }
-X87_HANDLER(x87_fnstsw_ax, fnstsw_ax_body(cpu, insn))
+X87_EXPORTED_HANDLER(x87_fnstsw_ax, fnstsw_ax_body(cpu, insn))
 
 static ALWAYS_INLINE bool fnclex_body(SoftCpu *cpu, const Insn *insn)
 {
     cpu->s.fpu.fsw &= FSW_CONDITION | FSW_TOP;
     return true;
 }
-X87_HANDLER(x87_fnclex, fnclex_body(cpu, insn))
+X87_EXPORTED_HANDLER(x87_fnclex, fnclex_body(cpu, insn))
 
 static void initialize(FpuState *fpu)
 {
@@ -127,7 +127,7 @@ static ALWAYS_INLINE bool fninit_body(SoftCpu *cpu, const Insn *insn)
     initialize(&cpu->s.fpu);
     return true;
 }
-X87_HANDLER(x87_fninit, fninit_body(cpu, insn))
+X87_EXPORTED_HANDLER(x87_fninit, fninit_body(cpu, insn))
 
 /* FENI, FDISI, FSETPM of older coprocessors. */
 void x87_nothing(SoftCpu *cpu, const Insn *insn)
@@ -142,7 +142,7 @@ static ALWAYS_INLINE bool fwait_body(SoftCpu *cpu, const Insn *insn)
     X87_WAIT(cpu, insn);
     return true;
 }
-X87_HANDLER(x87_fwait, fwait_body(cpu, insn))
+X87_EXPORTED_HANDLER(x87_fwait, fwait_body(cpu, insn))
 
 /* clang-format off */
 /*
@@ -226,7 +226,7 @@ static ALWAYS_INLINE bool fnstenv_body(SoftCpu *cpu, const Insn *insn)
     x87_set_control(cpu, cpu->s.fpu.fcw | FCW_MASKS);
     return true;
 }
-X87_HANDLER(x87_fnstenv, fnstenv_body(cpu, insn))
+X87_EXPORTED_HANDLER(x87_fnstenv, fnstenv_body(cpu, insn))
 
 static ALWAYS_INLINE bool fldenv_body(SoftCpu *cpu, const Insn *insn)
 {
@@ -236,7 +236,7 @@ static ALWAYS_INLINE bool fldenv_body(SoftCpu *cpu, const Insn *insn)
     environment_get(cpu, insn, image);
     return true;
 }
-X87_HANDLER(x87_fldenv, fldenv_body(cpu, insn))
+X87_EXPORTED_HANDLER(x87_fldenv, fldenv_body(cpu, insn))
 
 static ALWAYS_INLINE bool fnsave_body(SoftCpu *cpu, const Insn *insn)
 {
@@ -249,7 +249,7 @@ static ALWAYS_INLINE bool fnsave_body(SoftCpu *cpu, const Insn *insn)
     initialize(&cpu->s.fpu);
     return true;
 }
-X87_HANDLER(x87_fnsave, fnsave_body(cpu, insn))
+X87_EXPORTED_HANDLER(x87_fnsave, fnsave_body(cpu, insn))
 
 static ALWAYS_INLINE bool frstor_body(SoftCpu *cpu, const Insn *insn)
 {
@@ -262,4 +262,4 @@ static ALWAYS_INLINE bool frstor_body(SoftCpu *cpu, const Insn *insn)
         memcpy(st(&cpu->s.fpu, i), image + head + i * 10, 10);
     return true;
 }
-X87_HANDLER(x87_frstor, frstor_body(cpu, insn))
+X87_EXPORTED_HANDLER(x87_frstor, frstor_body(cpu, insn))

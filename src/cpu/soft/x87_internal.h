@@ -78,12 +78,13 @@ static ALWAYS_INLINE void push(FpuState *fpu, const void *value)
         if (UNLIKELY((cpu)->s.fpu.fsw & FSW_ES) && x87_error_waits(cpu, insn)) \
             return false;                                                      \
     } while (0)
-#define X87_HANDLER(name, body)               \
+#define X87_EXPORTED_HANDLER(name, body)      \
     void name(SoftCpu *cpu, const Insn *insn) \
     {                                         \
         if (LIKELY(body))                     \
             INSN_NEXT(cpu, insn);             \
     }
+#define X87_HANDLER(name, body) static X87_EXPORTED_HANDLER(name, body)
 
 static ALWAYS_INLINE void load_bytes(SoftCpu *cpu, const Insn *insn, void *data, unsigned size)
 {

@@ -32,8 +32,7 @@ enum {
 #define MXCSR_INIT      0x1f80u
 #define FCW_INIT        0x37f
 
-/* ---- state ↔ image ----------------------------------------------------------------------------
- */
+/* ---- state ↔ image --------------------------------------------------------------------------- */
 
 static unsigned register_bytes(const SoftCpu *cpu)
 {
