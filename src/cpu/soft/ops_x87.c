@@ -154,7 +154,9 @@ ARITH(0)
 ARITH(1)
 ARITH(2)
 ARITH(4)
-ARITH(5) ARITH(6) ARITH(7)
+ARITH(5)
+ARITH(6)
+ARITH(7)
 /* COM does not write ST(0): the result is a again. COMP's pop is the handler's, so it is COM here.
  */
 #define ARITH_ROW(kind)                                                                           \
@@ -162,10 +164,9 @@ ARITH(5) ARITH(6) ARITH(7)
         arith_##kind##_0, arith_##kind##_1, arith_##kind##_2, arith_##kind##_2, arith_##kind##_4, \
             arith_##kind##_5, arith_##kind##_6, arith_##kind##_7                                  \
     }
-    static const FastFn arith_st0[8] = ARITH_ROW(st0),
-                        arith_sti[8] = ARITH_ROW(sti), arith_m32[8] = ARITH_ROW(m32),
-                        arith_m64[8] = ARITH_ROW(m64), arith_i32[8] = ARITH_ROW(i32),
-                        arith_i16[8] = ARITH_ROW(i16);
+static const FastFn arith_st0[8] = ARITH_ROW(st0), arith_sti[8] = ARITH_ROW(sti),
+                    arith_m32[8] = ARITH_ROW(m32), arith_m64[8] = ARITH_ROW(m64),
+                    arith_i32[8] = ARITH_ROW(i32), arith_i16[8] = ARITH_ROW(i16);
 
 FAST_DEFINE(compare_unordered,
             "fldt (%%rcx); fldt (%%rdx); fucom %%st(1); fnstsw %%ax; fstp %%st(0); fstp %%st(0)")
