@@ -464,10 +464,17 @@ static void test_foreign_formats(Fixture *f, gconstpointer p)
         size_t offset, length;
         const char *bytes, *name;
     } images[] = {
-        {0, 8, "QFI\xfb\0\0\0\3", "a qcow2 image"},       {0, 8, "QFI\xfb\0\0\0\1", "a qcow image"},
-        {64, 4, "\x7f\x10\xda\xbe", "a VDI image"},       {0, 4, "KDMV", "a VMDK image"},
-        {0, 21, "# Disk DescriptorFile", "a VMDK image"}, {0, 8, "vhdxfile", "a VHDX image"},
-        {65536 - 512, 8, "conectix", "a VHD image"},
+        /* Damaged images of formats with a driver are no raw disks either. */
+        {0, 8, "QFI\xfb\0\0\0\3", "cluster_bits"},
+        {0, 8, "QFI\xfb\0\0\0\1", ""},
+        {0, 8, "QFI\xfb\0\0\0\7", "a qcow2 image"},
+        {64, 4, "\x7f\x10\xda\xbe", ""},
+        {0, 4, "KDMV", ""},
+        {0, 21, "# Disk DescriptorFile", ""},
+        {0, 8, "vhdxfile", ""},
+        {65536 - 512, 8, "conectix", ""},
+        {0, 4, "QED\0", "a QED image"},
+        {65536 - 512, 4, "koly", "Apple DMG"},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(images); i++) {
         write_mark(f->path, images[i].offset, images[i].bytes, images[i].length);

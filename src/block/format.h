@@ -81,8 +81,9 @@ typedef struct Allocation {
 
 typedef struct OpenParameters {
     bool read_only;
-    bool trust_names; /* names inside the image may lead anywhere */
-    bool only_look;   /* open no other file than this one (`info`) */
+    bool trust_names;   /* names inside the image may lead anywhere */
+    bool ignore_damage; /* for `check`: open what is marked as damaged, too */
+    bool only_look;     /* open no other file than this one (`info`) */
     HostIoHook *io_hook;
 } OpenParameters;
 
@@ -217,4 +218,4 @@ void snapshot_info_free(SnapshotInfo *info);
 /* Clears what every ImageMap owns. */
 void image_map_clear(ImageMap *map);
 
-extern const FormatDriver raw_format;
+extern const FormatDriver raw_format, qcow2_format;

@@ -148,6 +148,7 @@ static Image *open_chain(const char *path, const ImageOptions *options, int dept
         return NULL;
     OpenParameters parameters = {.read_only = options->read_only,
                                  .trust_names = options->trust_names,
+                                 .ignore_damage = options->ignore_damage,
                                  .only_look = options->no_parents && options->read_only,
                                  .io_hook = options->io_hook};
     image->map = driver->open(image->file, &parameters, error);
