@@ -50,6 +50,10 @@ static const Case cases[] = {
     {"vdi-fixed", "vdi", "vdi", {"static=on"}, NULL, true},
     {"vdi-over-qcow2", "vdi", NULL, {NULL}, "qcow2"},
     {"vdi-over-vdi", "vdi", NULL, {NULL}, "vdi"},
+    {"vhd", "vhd", "vpc", {NULL}, NULL, false, 1},
+    {"vhd-fixed", "vhd", "vpc", {"subformat=fixed"}, NULL, false, 1},
+    {"vhd-over-raw", "vhd", NULL, {NULL}, "raw"},
+    {"vhd-over-vhd", "vhd", NULL, {NULL}, "vhd"},
     {"qcow2-4k-over-qcow2", "qcow2", "qcow2", {"cluster_size=4k"}, "qcow2", true},
 };
 

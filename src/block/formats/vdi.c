@@ -136,7 +136,8 @@ static bool survey(Vdi *v, bool read_only, GError **error)
             g_array_append_val(v->free, n);
     }
     if (twice && !read_only)
-        return format_fail(error, v->map.file->path, "two of its blocks share one place; open it "
+        return format_fail(error, v->map.file->path,
+                           "two of its blocks share one place; open it "
                            "read-only and copy it");
     return true;
 }
@@ -183,7 +184,8 @@ static bool find_parent(Vdi *v, const OpenParameters *p, GError **error)
     return v->map.parent_name || p->only_look ||
            format_fail(error, v->map.file->path,
                        "its parent, the VDI {%s}, is not in its folder; put it there, or name it "
-                       "with 'ospite disk rebase -u'", text);
+                       "with 'ospite disk rebase -u'",
+                       text);
 }
 
 static void vdi_close(ImageMap *map)
@@ -232,7 +234,9 @@ static int vdi_lookup(ImageMap *map, uint64_t offset, bool cached, Extent *exten
     Vdi *v = (Vdi *)map;
     uint64_t block = offset / v->block_size, inside = offset % v->block_size;
     uint32_t n = entry(v, block);
-    *extent = (Extent){.kind = n == ABSENT ? EXTENT_ABSENT : n == ZERO ? EXTENT_ZERO : EXTENT_DATA,
+    *extent = (Extent){.kind = n == ABSENT ? EXTENT_ABSENT
+                               : n == ZERO ? EXTENT_ZERO
+                                           : EXTENT_DATA,
                        .length = v->block_size - inside};
     if (extent->kind == EXTENT_DATA) {
         extent->writable = true;
@@ -571,8 +575,8 @@ static bool vdi_create(HostFile *file, const CreateOptions *o, GError **error)
     bool fixed = format_option_is_on(o, "static");
     uint64_t blocks = (o->size + MIB(1) - 1) / MIB(1);
     if (blocks > MAX_BLOCKS || (fixed && o->parent))
-        return format_fail(error, file->path, "a VDI can't be %s", fixed && o->parent
-                           ? "fixed and have a parent" : "that large");
+        return format_fail(error, file->path, "a VDI can't be %s",
+                           fixed && o->parent ? "fixed and have a parent" : "that large");
     g_autofree uint8_t *head = g_malloc0(512 + blocks * 4);
     fill_header(head, o, (uint32_t)blocks, fixed);
     if (o->parent && !link_parent(head, o->parent, o->parent_format, o->parent_path, error))
@@ -606,8 +610,8 @@ static bool vdi_check(ImageMap *map, bool repair, CheckResult *r, GError **error
         bool outside = place(v, n) > map->file->size;
         if (outside || (used[n / 8] >> (n % 8) & 1)) {
             r->corruptions++;
-            check_result_add(r, "ERROR block %u is %s", i, outside ? "outside of the file"
-                                                                   : "used twice");
+            check_result_add(r, "ERROR block %u is %s", i,
+                             outside ? "outside of the file" : "used twice");
         }
         used[n / 8] |= (uint8_t)(1 << (n % 8));
     }
