@@ -45,6 +45,7 @@ typedef struct ImageMap {
     uint32_t unit_size;   /* bytes: the cluster, grain or block; 0: there are none */
     HostFile *file;       /* the image's; not owned */
     bool dirty;           /* the map in memory is ahead of the file: a flush needs `commit` */
+    bool packs_only;      /* new data are always stored packed, by whole units */
     bool many_files;      /* data lie in other files, too: a flush needs `commit` */
     bool needs_repair;    /* left open by a crash: `check` with repair comes before writing */
     char *parent_name;    /* as the image says; NULL: it has no parent. Owned */
@@ -167,10 +168,12 @@ typedef struct FormatDriver {
     /* Unpacks a unit of unit_size bytes from stored_size bytes. */
     int (*decompress)(ImageMap *map, const Extent *extent, const uint8_t *stored, uint8_t *unit);
     /*
-     * Packs a unit of unit_size bytes into `stored` (unit_size bytes); its size, or 0 when it does
-     * not shrink. Any thread. NULL: compressed writing is not supported.
+     * Packs a unit of unit_size bytes into `stored` (2 * unit_size bytes); its size, or 0 when it
+     * does not shrink. Any thread. NULL: compressed writing is not supported.
      */
     size_t (*compress)(const ImageMap *map, const uint8_t *unit, uint8_t *stored);
+    /* Notes in the packed unit where it belongs. NULL: it need not know. */
+    void (*mark_packed)(const ImageMap *map, uint64_t offset, uint8_t *stored);
     int (*allocate_compressed)(ImageMap *map, uint64_t offset, uint32_t stored_size,
                                Allocation *ret_allocation);
     bool (*resize)(ImageMap *map, uint64_t size, GError **error);
@@ -218,4 +221,4 @@ void snapshot_info_free(SnapshotInfo *info);
 /* Clears what every ImageMap owns. */
 void image_map_clear(ImageMap *map);
 
-extern const FormatDriver raw_format, qcow2_format, vdi_format, vhd_format;
+extern const FormatDriver raw_format, qcow2_format, vdi_format, vhd_format, vmdk_format;

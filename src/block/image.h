@@ -69,7 +69,7 @@ int image_discard(Image *image, uint64_t offset, uint64_t size);
 /* Everything written is on stable storage afterwards. */
 int image_flush(Image *image);
 /* One packed unit at a unit's start; -ENOTSUP where the format has none. */
-int image_write_compressed(Image *image, uint64_t offset, const uint8_t *stored, uint32_t size);
+int image_write_compressed(Image *image, uint64_t offset, uint8_t *stored, uint32_t size);
 
 /* How bytes are kept, for `map`, `convert` and `compare`. */
 typedef struct ImageStatus {

@@ -181,10 +181,31 @@ static int fill_allocation(Image *image, const Allocation *a, uint64_t offset, u
     return result;
 }
 
+/* Where all is packed, a unit is read, changed and packed anew. */
+static int write_packed(Image *image, uint64_t offset, uint64_t size, IovCursor *from,
+                        uint64_t *ret_done)
+{
+    uint32_t unit_size = image->map->unit_size;
+    uint64_t start = offset - offset % unit_size;
+    uint64_t inside = MIN(unit_size, image->map->size - start);
+    g_autofree uint8_t *unit = g_malloc0(unit_size);
+    g_autofree uint8_t *stored = g_malloc(2 * (size_t)unit_size);
+    size = MIN(size, start + unit_size - offset);
+    int result = size < inside ? image_read(image, start, unit, inside) : 0;
+    if (result)
+        return result;
+    iov_cursor_copy(from, unit + (offset - start), size);
+    *ret_done = size;
+    size_t packed = image->driver->compress(image->map, unit, stored);
+    return packed ? image_write_compressed(image, start, stored, (uint32_t)packed) : -EIO;
+}
+
 static int write_new(Image *image, uint64_t offset, uint64_t size, IovCursor *from,
                      uint64_t *ret_done)
 {
     Allocation a = {0};
+    if (image->map->packs_only)
+        return write_packed(image, offset, size, from, ret_done);
     if (!image->driver->allocate)
         return -EIO;
     int result = image->driver->allocate(image->map, offset, size, &a);
@@ -247,7 +268,7 @@ int image_write(Image *image, uint64_t offset, const void *data, size_t size)
     return image_writev(image, offset, size, &cursor);
 }
 
-int image_write_compressed(Image *image, uint64_t offset, const uint8_t *stored, uint32_t size)
+int image_write_compressed(Image *image, uint64_t offset, uint8_t *stored, uint32_t size)
 {
     Allocation a = {0};
     if (!image->driver->allocate_compressed)
@@ -258,6 +279,8 @@ int image_write_compressed(Image *image, uint64_t offset, const uint8_t *stored,
     if (result)
         return result;
     image->unit_file = NULL;
+    if (image->driver->mark_packed)
+        image->driver->mark_packed(image->map, offset, stored);
     result = host_file_write(a.file, a.host_offset, stored, size);
     if (!result)
         result = image->driver->link(image->map, &a);
@@ -286,6 +309,13 @@ static bool parent_reaches(const Image *image, uint64_t offset)
     return image->parent && offset < image->parent->map->size;
 }
 
+/* The rest of the unit that `offset` is in, where there are units. */
+static uint64_t rest_of_unit(const Image *image, uint64_t offset, uint64_t size)
+{
+    uint32_t unit = image->map->unit_size;
+    return unit ? MIN(size, unit - offset % unit) : size;
+}
+
 /* Zeroes what one lookup answers for; whole units by the map, else by the host, else by writing. */
 static int zero_part(Image *image, uint64_t offset, uint64_t *size)
 {
@@ -306,10 +336,8 @@ static int zero_part(Image *image, uint64_t offset, uint64_t *size)
         if (!result)
             part = done;
     }
-    if (result == -ENOTSUP && image->map->unit_size) {
-        uint64_t in_unit = image->map->unit_size - offset % image->map->unit_size;
-        part = MIN(part, in_unit);
-    }
+    if (result == -ENOTSUP)
+        part = rest_of_unit(image, offset, part);
     *size = part;
     if (result != -ENOTSUP)
         return result;
@@ -334,24 +362,23 @@ static int discard_part(Image *image, uint64_t offset, uint64_t *size)
 {
     Extent extent;
     int result = image->driver->lookup(image->map, offset, false, &extent);
+    uint64_t part = MIN(extent.length, *size), done = *size;
     if (result)
         return result;
-    uint64_t part = MIN(extent.length, *size);
-    result = 0;
-    if (image->driver->zero && extent.kind != EXTENT_ZERO && extent.kind != EXTENT_ABSENT) {
-        uint64_t done = *size;
-        result = image->driver->zero(image->map, offset, *size, true, &done);
-        if (result == 0)
-            part = done;
-        else if (result == -ENOTSUP) {
-            result = 0;
-            part = MIN(part, image->map->unit_size - offset % image->map->unit_size);
-        }
-    } else if (extent.kind == EXTENT_DATA && extent.writable) {
-        result = host_file_discard(extent.file, extent.host_offset, part);
+    if (extent.kind != EXTENT_DATA && extent.kind != EXTENT_COMPRESSED) {
+        *size = part;
+        return 0;
     }
-    *size = part;
-    return result;
+    result = -ENOTSUP;
+    if (image->driver->zero)
+        result = image->driver->zero(image->map, offset, *size, true, &done);
+    if (result != -ENOTSUP) {
+        *size = done;
+        return result;
+    }
+    *size = image->driver->zero ? rest_of_unit(image, offset, part) : part;
+    bool ours = extent.kind == EXTENT_DATA && extent.writable;
+    return ours ? host_file_discard(extent.file, extent.host_offset, *size) : 0;
 }
 
 int image_discard(Image *image, uint64_t offset, uint64_t size)

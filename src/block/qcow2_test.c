@@ -111,7 +111,7 @@ static void test_their_snapshots(Fixture *f, gconstpointer p)
 static void test_packed(Fixture *f, gconstpointer p)
 {
     uint32_t unit = f->image->map->unit_size;
-    g_autofree uint8_t *stored = g_malloc(unit);
+    g_autofree uint8_t *stored = g_malloc(2 * unit);
     for (uint64_t at = 0; at < SIZE; at += unit) {
         for (uint32_t i = 0; i < unit; i++)
             f->disk[at + i] = (uint8_t)(i * (at / unit + 1) / 37);
