@@ -335,7 +335,7 @@ uint64_t host_file_next_data(HostFile *file, uint64_t offset)
     off_t at = lseek(file->fd, (off_t)offset, SEEK_DATA);
     if (at >= 0)
         return at;
-    return errno == ENXIO ? MAX(file->size, offset) : offset;
+    return errno == ENXIO ? UINT64_MAX : offset;
 }
 
 uint64_t host_file_next_hole(HostFile *file, uint64_t offset)

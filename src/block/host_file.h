@@ -49,7 +49,7 @@ int host_file_discard(HostFile *file, uint64_t offset, uint64_t size);
 int host_file_truncate(HostFile *file, uint64_t size);
 /* Everything written is on stable storage afterwards; sticky when it fails. */
 int host_file_sync(HostFile *file);
-/* Where data begin again at or after `offset`, or the end of the file; holes may be hidden. */
+/* Where data begin at or after `offset`; UINT64_MAX: nowhere. Holes may be hidden. */
 uint64_t host_file_next_data(HostFile *file, uint64_t offset);
 /* Where the data that `offset` is in end. */
 uint64_t host_file_next_hole(HostFile *file, uint64_t offset);

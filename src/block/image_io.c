@@ -429,7 +429,7 @@ int image_find(Image *image, uint64_t offset, bool for_write, Extent *ret_extent
     return 0;
 }
 
-static void status_of_data(const Extent *extent, bool look_in_files, ImageStatus *s)
+static void status_of_data(const Extent *extent, bool is_flat, bool look_in_files, ImageStatus *s)
 {
     s->data = s->present = true;
     s->file = extent->file;
@@ -439,7 +439,7 @@ static void status_of_data(const Extent *extent, bool look_in_files, ImageStatus
     uint64_t next = host_file_next_data(extent->file, extent->host_offset);
     if (next > extent->host_offset) {
         s->zero = true;
-        s->data = false;
+        s->data = !is_flat; /* in a map's unit it is allocated all the same */
         s->length = MIN(s->length, next - extent->host_offset);
     } else {
         next = host_file_next_hole(extent->file, extent->host_offset);
@@ -459,7 +459,7 @@ int image_status(Image *image, uint64_t offset, uint64_t size, bool look_in_file
             return result;
         s.length = MIN(s.length, extent.length);
         if (extent.kind == EXTENT_DATA)
-            status_of_data(&extent, look_in_files, &s);
+            status_of_data(&extent, !image->map->unit_size, look_in_files, &s);
         else if (extent.kind == EXTENT_COMPRESSED)
             s.data = s.present = s.compressed = true;
         else if (extent.kind == EXTENT_ZERO)

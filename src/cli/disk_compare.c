@@ -156,11 +156,11 @@ int disk_command_map(DiskArgs *a, GError **error)
         return -1;
     ImageStatus run = {0}, next;
     uint64_t start = 0;
-    bool first = true, raw = !image->map->unit_size;
+    bool first = true;
     if (!a->json)
         printf("%-16s %-16s %-16s %s\n", "Offset", "Length", "Mapped to", "File");
     for (uint64_t at = 0; at < image->map->size; at += next.length) {
-        int result = image_status(image, at, image->map->size - at, raw, &next);
+        int result = image_status(image, at, image->map->size - at, true, &next);
         if (result)
             return disk_fail(error, "map", a->rest[0], result);
         if (at && joins(&run, &next)) {
