@@ -25,8 +25,8 @@ typedef struct HostOp {
 typedef struct GuestOp {
     guint begin;
     uint64_t offset, size;
-    uint8_t *data; /* NULL: zeros */
-    bool any;      /* discard */
+    uint8_t *data;    /* NULL: zeros */
+    bool any;         /* discard */
     uint8_t *flushed; /* a flush that returned: the whole disk */
 } GuestOp;
 
@@ -137,8 +137,8 @@ static void apply_torn(File *f, const HostOp *op, GRand *rand)
     }
 }
 
-static void rebuild(const Recorder *r, const char *first, gsize first_size, guint cut,
-                    bool reorder, GRand *rand)
+static void rebuild(const Recorder *r, const char *first, gsize first_size, guint cut, bool reorder,
+                    GRand *rand)
 {
     File f = {0};
     guint synced = 0;
@@ -304,7 +304,6 @@ static void test_cuts(gconstpointer data)
     }
     kit_leave_folder();
 }
-
 
 /* Each host call in turn fails: the map stays whole. */
 typedef struct Failer {

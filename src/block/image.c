@@ -85,7 +85,7 @@ static Image *open_chain(const char *path, const ImageOptions *options, int dept
 static bool open_parent(Image *image, const ImageOptions *options, int depth, GError **error)
 {
     const ImageMap *map = image->map;
-    if (!map->parent_name || options->no_parents)
+    if (!map->parent_name || options->no_parents || options->only_look)
         return true;
     if (depth >= CHAIN_MAX)
         return format_fail(error, image->path,
@@ -149,7 +149,7 @@ static Image *open_chain(const char *path, const ImageOptions *options, int dept
     OpenParameters parameters = {.read_only = options->read_only,
                                  .trust_names = options->trust_names,
                                  .ignore_damage = options->ignore_damage,
-                                 .only_look = options->no_parents && options->read_only,
+                                 .only_look = options->only_look,
                                  .io_hook = options->io_hook};
     image->map = driver->open(image->file, &parameters, error);
     if (!image->map)

@@ -145,7 +145,7 @@ static void print_info(const Image *image)
 bool disk_info_print(const DiskArgs *a, const char *path, const char *format, GError **error)
 {
     /* Opens nothing else than this file (SAFETY §2). */
-    ImageOptions options = {.format = format, .read_only = true, .no_parents = true};
+    ImageOptions options = {.format = format, .read_only = true, .only_look = true};
     g_autoptr(Image) image = image_open(path, &options, error);
     if (!image)
         return false;

@@ -197,6 +197,8 @@ int vmdk_extent_lookup(VmdkExtent *e, uint64_t offset, bool cached, Extent *exte
 {
     *extent = (Extent){.kind = EXTENT_DATA, .file = e->file, .length = e->size - offset};
     int result = 0;
+    if (!e->is_zero && !e->file)
+        return -EIO; /* opened to look at the descriptor only */
     if (e->is_zero) {
         extent->kind = EXTENT_ZERO;
     } else if (e->is_sparse) {
