@@ -241,6 +241,7 @@ static const Case cases[] = {
     {"qcow2-512", "qcow2", "cluster_size=512", "qcow2"},
     {"qcow2-extended", "qcow2", "extended_l2=on", "qcow2"},
     {"qcow2-v2", "qcow2", "compat=0.10", "qcow2"},
+    {"qcow", "qcow", NULL, NULL},
     {"vdi", "vdi", NULL, "vdi"},
     {"vhd", "vhd", NULL, NULL},
     {"vmdk", "vmdk", NULL, "vmdk"},

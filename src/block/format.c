@@ -12,8 +12,8 @@
 
 #include "base/bits.h"
 
-static const FormatDriver *const drivers[] = {&raw_format, &qcow2_format, &vdi_format,
-                                              &vhd_format, &vmdk_format,  NULL};
+static const FormatDriver *const drivers[] = {&raw_format, &qcow_format, &qcow2_format, &vdi_format,
+                                              &vhd_format, &vmdk_format, NULL};
 
 static const struct {
     const char *alias, *name;

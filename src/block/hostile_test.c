@@ -10,6 +10,7 @@ static const struct {
     {"qcow2", "qcow2", "cluster_size=4k"},
     {"qcow2-v2", "qcow2", "compat=0.10"},
     {"qcow2-extended", "qcow2", "extended_l2=on"},
+    {"qcow", "qcow", NULL},
     {"vdi", "vdi", NULL},
     {"vhd", "vhd", NULL},
     {"vmdk", "vmdk", NULL},
