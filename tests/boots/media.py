@@ -63,7 +63,7 @@ def ipxe():
 def invaders():
     """grub-invaders starts by Multiboot."""
     with Machine("--kernel", "/boot/invaders.exec", "--serial", "none") as vm:
-        vm.expect_screen(r"\S", 30)
+        vm.expect_screen(r"-\*-.*-\*-", 30)
 
 
 def xen():
