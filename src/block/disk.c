@@ -82,7 +82,8 @@ static bool fail_open(GError **error, const char *path, int code, const char *ad
 static const char *open_advice(int code, bool read_only)
 {
     if (code == ENOENT)
-        return "; check the name, or create it with 'truncate -s 10G FILE'";
+        return read_only ? "; check the name"
+                         : "; check the name, or create an empty disk with 'truncate -s SIZE FILE'";
     if ((code == EACCES || code == EROFS || code == EPERM) && !read_only)
         return "; change its permissions, or open it read-only";
     if (code == EACCES || code == EPERM)
@@ -131,7 +132,7 @@ static bool measure_file(int fd, const char *path, uint64_t *ret_size, GError **
     if (size == 0) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
                     "cannot open disk '%s': the file is empty; give it a size with "
-                    "'truncate -s 10G %s'",
+                    "'truncate -s SIZE %s'",
                     path, path);
         return false;
     }

@@ -7,18 +7,20 @@
  */
 #include "cli/control.h"
 
-#include <gio/gunixsocketaddress.h>
 #include <linux/input-event-codes.h>
 #include <string.h>
-#include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/bits.h"
+#include "base/fd.h"
+#include "char/unix_socket.h"
 #include "cli/keys.h"
 
-#define LINE_MAX_BYTES     4096
-#define TRANSFER_MAX_BYTES 1024
-#define TYPE_INTERVAL_MS   5
-#define TYPE_PATIENCE      2000 /* intervals that a guest may leave a key untaken */
+#define LINE_MAX_BYTES      4096
+#define TRANSFER_MAX_BYTES  1024
+#define CLIENTS_WAITING_MAX 8
+#define TYPE_INTERVAL_MS    5
+#define TYPE_PATIENCE       2000 /* intervals that a guest may leave a key untaken */
 
 struct Control {
     Pc *pc;
@@ -376,28 +378,31 @@ static gboolean on_incoming(GSocketService *service, GSocketConnection *connecti
     return TRUE;
 }
 
-Control *control_new(Pc *pc, const char *spec, GError **error)
+/* The service owns the socket from here; `fd` is closed on failure, too. */
+static bool add_listener(GSocketService *service, int fd, GError **error)
 {
-    g_autoptr(Control) control = g_new0(Control, 1);
-    g_autoptr(GSocketAddress) address = NULL;
+    auto_fd owned = fd;
+    g_autoptr(GSocket) socket = g_socket_new_from_fd(owned, error);
 
-    if (!g_str_has_prefix(spec, "unix:")) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "--control cannot be '%s'; use unix:PATH", spec);
+    if (!socket)
+        return false;
+    fd_steal(&owned);
+    return g_socket_listener_add_socket(G_SOCKET_LISTENER(service), socket, NULL, error);
+}
+
+Control *control_new(Pc *pc, const char *path, GError **error)
+{
+    int fd = unix_socket_listen(path, CLIENTS_WAITING_MAX, error);
+    g_autoptr(Control) control = NULL;
+
+    if (fd < 0)
         return NULL;
-    }
+    control = g_new0(Control, 1);
     control->pc = pc;
-    control->path = g_strdup(spec + strlen("unix:"));
-    unlink(control->path);
+    control->path = g_strdup(path);
     control->service = g_socket_service_new();
-    address = g_unix_socket_address_new(control->path);
-    if (!g_socket_listener_add_address(G_SOCKET_LISTENER(control->service), address,
-                                       G_SOCKET_TYPE_STREAM, G_SOCKET_PROTOCOL_DEFAULT, NULL, NULL,
-                                       error)) {
-        g_prefix_error(error, "cannot listen at %s: ", control->path);
-        g_clear_pointer(&control->path, g_free);
+    if (!add_listener(control->service, fd, error))
         return NULL;
-    }
     g_signal_connect(control->service, "incoming", G_CALLBACK(on_incoming), control);
     return g_steal_pointer(&control);
 }
@@ -408,8 +413,7 @@ void control_free(Control *control)
         return;
     g_socket_service_stop(control->service);
     g_object_unref(control->service);
-    if (control->path)
-        unlink(control->path);
+    unlink(control->path);
     g_free(control->path);
     g_free(control);
 }

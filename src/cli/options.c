@@ -234,6 +234,14 @@ static bool set_debug_exit(RunOptions *o, const Option *option, const char *valu
     return true;
 }
 
+static bool set_control(RunOptions *o, const Option *option, const char *value, GError **error)
+{
+    if (!g_str_has_prefix(value, "unix:") || !value[strlen("unix:")])
+        return usage_error(error, "--control cannot be '%s'; use unix:PATH", value);
+    o->control = value + strlen("unix:");
+    return true;
+}
+
 /* ---- the table ------------------------------------------------------------------------------ */
 
 #define AT(member) offsetof(RunOptions, member)
@@ -270,7 +278,7 @@ static const Option options_table[] = {
     {"rtc", "BASE", set_rtc, 0, 0, "utc or local (default utc)"},
     {"debug-exit", "PORT", set_debug_exit, 0, 0,
      "port that ends the machine (default 0xf4), or none"},
-    {"control", "unix:PATH", set_text, AT(control), 0,
+    {"control", "unix:PATH", set_control, 0, 0,
      "socket for commands while it runs (docs/control.md)"},
     {"no-reboot", NULL, set_flag, AT(no_reboot), true, "end instead of a reset"},
     {"help h", NULL, set_flag, AT(help), true, "this text"},

@@ -160,14 +160,14 @@ static bool pc_check_config(const PcConfig *config, GError **error)
 {
     if (config->memory_size < PC_MEMORY_MIN || config->memory_size > PC_MEMORY_MAX) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "memory of %" G_GUINT64_FORMAT " MiB: choose between %" G_GUINT64_FORMAT
-                    " MiB and %" G_GUINT64_FORMAT " MiB (--memory)",
+                    "a VM cannot have %" G_GUINT64_FORMAT " MiB of memory; choose from %" G_GUINT64_FORMAT
+                    " to %" G_GUINT64_FORMAT " MiB (--memory)",
                     config->memory_size / MIB(1), PC_MEMORY_MIN / MIB(1), PC_MEMORY_MAX / MIB(1));
         return false;
     }
     if (config->cpu_count < 1 || config->cpu_count > MIN(VM_MAX_VCPUS, LAPIC_MAX)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "%u CPUs: choose between 1 and %d (--cpus)", config->cpu_count,
+                    "a VM cannot have %u CPUs; choose from 1 to %d (--cpus)", config->cpu_count,
                     MIN(VM_MAX_VCPUS, LAPIC_MAX));
         return false;
     }

@@ -24,6 +24,7 @@
 #define PC_HPET_BASE   UINT64_C(0xfed00000)
 #define PC_IDE_PLACES  (IDE_CHANNELS * IDE_UNITS)
 #define PC_FLOPPY_DMA  2
+#define PC_CD_SECTOR   2048
 
 enum { PC_SLOT_HOST = 0, PC_SLOT_PIIX = 1, PC_SLOT_VGA = 2 };
 enum { PIIX_ISA = 0, PIIX_IDE = 1, PIIX_PM = 3 };
@@ -291,6 +292,19 @@ static bool pc_create_consoles(Pc *pc, const PcConfig *config, GError **error)
 
 /* ---- storage ------------------------------------------------------------------------------- */
 
+static bool pc_check_disc(const Disk *disk, GError **error)
+{
+    const DiskInfo *info = disk_info(disk);
+
+    if (info->size >= PC_CD_SECTOR)
+        return true;
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
+                "cannot use CD-ROM '%s': %" G_GUINT64_FORMAT
+                " bytes are too short for a disc; the smallest is one sector of %d bytes",
+                info->path, info->size, PC_CD_SECTOR);
+    return false;
+}
+
 /* NULL without an error: an empty drive. */
 static bool pc_open_disk(Pc *pc, const PcDrive *drive, Disk **ret_disk, GError **error)
 {
@@ -301,9 +315,10 @@ static bool pc_open_disk(Pc *pc, const PcDrive *drive, Disk **ret_disk, GError *
     if (!drive->path)
         return true;
     *ret_disk = disk_open(drive->path, &options, pc->context, &pc->lock, error);
-    if (*ret_disk)
-        g_ptr_array_add(pc->disks, *ret_disk);
-    return *ret_disk != NULL;
+    if (!*ret_disk)
+        return false;
+    g_ptr_array_add(pc->disks, *ret_disk);
+    return drive->kind != PC_DRIVE_CDROM || pc_check_disc(*ret_disk, error);
 }
 
 /* Disks take the first free place, CD-ROMs begin at the second channel. */

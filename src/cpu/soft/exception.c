@@ -398,7 +398,9 @@ static bool take_interrupt(SoftCpu *cpu)
     if (!(cpu->s.rflags & FLAG_IF) || !cpu->vcpu->intc ||
         !cpu->vcpu->intc->has_interrupt(cpu->vcpu->intc_obj))
         return false;
+    vcpu_leave(cpu->vcpu); /* the 8259A pair answers under the board lock */
     vector = cpu->vcpu->intc->take_interrupt(cpu->vcpu->intc_obj);
+    vcpu_enter(cpu->vcpu);
     if (vector < 0)
         return false;
     cpu->s.activity = CPU_ACTIVE;

@@ -73,8 +73,12 @@ static uint8_t *table_host(SoftCpu *cpu, uint64_t physical)
 
 static uint64_t table_load(SoftCpu *cpu, uint64_t physical, uint8_t *host, unsigned size)
 {
-    if (G_UNLIKELY(!host))
-        return space_load(cpu->vcpu->vm->memory, physical, size);
+    if (G_UNLIKELY(!host)) {
+        vcpu_leave(cpu->vcpu);
+        uint64_t entry = space_load(cpu->vcpu->vm->memory, physical, size);
+        vcpu_enter(cpu->vcpu);
+        return entry;
+    }
     if (size == 4)
         return atomic_load_explicit((_Atomic uint32_t *)host, memory_order_relaxed);
     return atomic_load_explicit((_Atomic uint64_t *)host, memory_order_relaxed);
@@ -549,13 +553,13 @@ static uint64_t dispatch_load(SoftCpu *cpu, const TlbPage *page, uint64_t offset
 
 static void dispatch_store(SoftCpu *cpu, const TlbPage *page, uint64_t offset, unsigned size, uint64_t value)
 {
+    uint64_t address = page->physical + offset;
     cpu->stat_mmio++;
-    if (page->local_apic) {
+    vcpu_leave(cpu->vcpu); /* the end of a level-triggered interrupt takes the board lock, too */
+    if (page->local_apic)
         cpu->vcpu->intc->mmio_write(cpu->vcpu->intc_obj, offset, size, value);
-        return;
-    }
-    vcpu_leave(cpu->vcpu);
-    space_store(cpu->vcpu->vm->memory, page->physical + offset, size, value);
+    else
+        space_store(cpu->vcpu->vm->memory, address, size, value);
     vcpu_enter(cpu->vcpu);
 }
 

@@ -290,7 +290,14 @@ bool msr_read(SoftCpu *cpu, uint32_t msr, uint64_t *ret_value)
 
 static bool write_intc(SoftCpu *cpu, uint32_t msr, uint64_t value)
 {
-    if (!cpu->vcpu->intc || !cpu->vcpu->intc->write_msr(cpu->vcpu->intc_obj, msr, value))
+    Vcpu *vcpu = cpu->vcpu;
+
+    if (!vcpu->intc)
+        return false;
+    vcpu_leave(vcpu); /* an EOI may take the board lock */
+    bool good = vcpu->intc->write_msr(vcpu->intc_obj, msr, value);
+    vcpu_enter(vcpu);
+    if (!good)
         return false;
     if (msr == MSR_APIC_BASE) {
         cpu->s.apic_base = value;

@@ -6,6 +6,12 @@
 
 /* ---- a local APIC that says what it is told ------------------------------------------------------ */
 
+/* These may take the board lock (intc.h), so the vCPU must stand at a safe point. */
+static void note_safe_point(SoftFixture *f)
+{
+    f->apic_in_guest |= atomic_load(&f->vcpu.sync->in_guest);
+}
+
 static bool intc_has_interrupt(void *obj)
 {
     SoftFixture *f = obj;
@@ -18,6 +24,7 @@ static int intc_take_interrupt(void *obj)
     SoftFixture *f = obj;
     int vector = f->interrupt;
 
+    note_safe_point(f);
     f->interrupt = -1;
     return vector;
 }
@@ -48,6 +55,7 @@ static bool intc_write_msr(void *obj, uint32_t msr, uint64_t value)
 {
     SoftFixture *f = obj;
 
+    note_safe_point(f);
     f->apic_base = value;
     return msr == 0x1b;
 }
@@ -64,6 +72,7 @@ static void intc_mmio_write(void *obj, uint64_t offset, unsigned size, uint64_t 
 {
     SoftFixture *f = obj;
 
+    note_safe_point(f);
     f->apic_offset = offset;
     f->apic_value = value;
 }

@@ -614,6 +614,27 @@ static void test_interrupt_shadow(void)
 
 /* ---- control registers, MSRs, fast calls -------------------------------------------------------------- */
 
+/* Else a device that holds the board lock and wants an exclusive section waits for ever. */
+static void test_apic_at_safe_points(void)
+{
+    SoftFixture *f = soft_fixture_new("x86-64-v3");
+    SoftCpu *cpu = f->cpu;
+
+    soft_fixture_protected(f, 0);
+    fixture_set_gate(f, 0x30, FIXTURE_CODE0, HANDLER, 0x8e, 0);
+    vcpu_enter(&f->vcpu);
+    cpu->s.rflags |= FLAG_IF;
+    f->interrupt = 0x30;
+    take_events(cpu);
+    g_assert_cmpint(f->interrupt, ==, -1);
+    g_assert_true(msr_write(cpu, 0x1b, 0xfee00900));
+    mmu_store(cpu, 0xfee000b0, 4, 0, MMU_KERNEL); /* EOI */
+    g_assert_cmphex(f->apic_offset, ==, 0xb0);
+    g_assert_false(f->apic_in_guest);
+    vcpu_leave(&f->vcpu);
+    soft_fixture_free(f);
+}
+
 static void test_control_registers(void)
 {
     SoftFixture *f = soft_fixture_new("x86-64-v3");
@@ -820,6 +841,7 @@ int main(int argc, char **argv)
     g_test_add_func("/system/single-step", test_single_step);
     g_test_add_func("/system/breakpoints", test_breakpoints);
     g_test_add_func("/system/interrupt-shadow", test_interrupt_shadow);
+    g_test_add_func("/system/apic-at-safe-points", test_apic_at_safe_points);
     g_test_add_func("/system/control-registers", test_control_registers);
     g_test_add_func("/system/msrs", test_msrs);
     g_test_add_func("/system/syscall", test_syscall);
