@@ -70,7 +70,7 @@ static const uint8_t zeros[ZERO_CHUNK];
 
 static void task_step(DiskTask *task);
 
-/* ---- opening ------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static bool fail_open(GError **error, const char *path, int code, const char *advice)
 {
@@ -205,7 +205,7 @@ const DiskInfo *disk_info(const Disk *disk)
     return &disk->info;
 }
 
-/* ---- working requests off ------------------------------------------------------------------ */
+/* ---- working requests off -------------------------------------------------------------------- */
 
 static void task_finish(DiskTask *task, int error)
 {
@@ -354,7 +354,7 @@ static void task_step(DiskTask *task)
     host_io_submit(disk->io, &task->io);
 }
 
-/* ---- results that are known at once -------------------------------------------------------- */
+/* ---- results that are known at once ---------------------------------------------------------- */
 
 static void known_done(HostIoRequest *io, int64_t result)
 {
@@ -369,7 +369,7 @@ static void task_finish_later(DiskTask *task, int error)
     host_io_submit(task->disk->io, &task->io);
 }
 
-/* ---- flush --------------------------------------------------------------------------------- */
+/* ---- flush ----------------------------------------------------------------------------------- */
 
 static void sync_done(HostIoRequest *io, int64_t result)
 {
@@ -396,7 +396,7 @@ static void task_flush(DiskTask *task)
     host_io_submit(disk->io, &task->io);
 }
 
-/* ---- the interface ------------------------------------------------------------------------- */
+/* ---- the interface --------------------------------------------------------------------------- */
 
 static bool iov_fits(const DiskRequest *request)
 {

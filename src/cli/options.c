@@ -37,7 +37,7 @@ static bool usage_error(GError **error, const char *format, ...)
     return false;
 }
 
-/* ---- setters -------------------------------------------------------------------------------- */
+/* ---- setters --------------------------------------------------------------------------------- */
 
 static bool set_text(RunOptions *o, const Option *option, const char *value, GError **error)
 {
@@ -234,7 +234,7 @@ static bool set_debug_exit(RunOptions *o, const Option *option, const char *valu
     return true;
 }
 
-/* ---- the table ------------------------------------------------------------------------------ */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 #define AT(member) offsetof(RunOptions, member)
 

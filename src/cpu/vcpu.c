@@ -17,7 +17,7 @@ Vcpu *vcpu_current(void)
     return current_vcpu;
 }
 
-/* ---- requests ------------------------------------------------------------------------------- */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 void vcpu_request(Vcpu *vcpu, uint32_t requests)
 {
@@ -57,7 +57,7 @@ bool vcpu_has_work(Vcpu *vcpu)
     return atomic_load(&vcpu->requests) & others || has_event(vcpu);
 }
 
-/* ---- work ----------------------------------------------------------------------------------- */
+/* ---- work ------------------------------------------------------------------------------------ */
 
 static VcpuWork *take_work(Vcpu *vcpu)
 {
@@ -116,7 +116,7 @@ void vcpu_run_on(Vcpu *vcpu, void (*fn)(Vcpu *vcpu, void *data), void *data)
         vcpu_enter(self);
 }
 
-/* ---- state ---------------------------------------------------------------------------------- */
+/* ---- state ----------------------------------------------------------------------------------- */
 
 static void get_state_work(Vcpu *vcpu, void *data)
 {
@@ -184,7 +184,7 @@ static void start_up(Vcpu *vcpu)
     set_state_work(vcpu, &state);
 }
 
-/* ---- the thread ----------------------------------------------------------------------------- */
+/* ---- the thread ------------------------------------------------------------------------------ */
 
 static void service_requests(Vcpu *vcpu)
 {
@@ -282,8 +282,7 @@ void *vcpu_thread(void *obj)
     }
 }
 
-/* ---- what the local APIC asks ---------------------------------------------------------------
- */
+/* ---- what the local APIC asks ---------------------------------------------------------------- */
 
 static void op_interrupt_pending(void *vcpu)
 {

@@ -196,8 +196,7 @@ static void wait_until(_Atomic unsigned *value, unsigned wanted)
     }
 }
 
-/* ---- exclusive sections ------------------------------------------------------------------------
- */
+/* ---- exclusive sections ---------------------------------------------------------------------- */
 
 static void check_all_stopped(Fake *fake, const Vcpu *self)
 {
@@ -298,8 +297,7 @@ static void test_free_running(void)
     }
 }
 
-/* ---- halting -----------------------------------------------------------------------------------
- */
+/* ---- halting --------------------------------------------------------------------------------- */
 
 static VcpuExit halting_guest(Vcpu *vcpu, FakeCpu *cpu)
 {
@@ -403,8 +401,7 @@ static void test_halt_masked(void)
     fake_free(fake);
 }
 
-/* ---- work, INIT and SIPI, exits
- * ------------------------------------------------------------------ */
+/* ---- work, INIT and SIPI, exits -------------------------------------------------------------- */
 
 static void add_one(Vcpu *vcpu, void *data)
 {

@@ -2,7 +2,8 @@
 /*
  * ELF executables for x86 (segments and the PVH note), and booting them by PVH.
  *
- * Source: System V ABI chapter 4/5 (ELF), Xen docs/misc/pvh.pandoc and public/arch-x86/hvm/start_info.h.
+ * Source: System V ABI chapter 4/5 (ELF), Xen docs/misc/pvh.pandoc and
+ * public/arch-x86/hvm/start_info.h.
  */
 #include <elf.h>
 #include <string.h>
@@ -132,7 +133,7 @@ bool boot_elf_parse(const uint8_t *data, size_t size, BootElf *ret_elf, const ch
     return !*ret_problem;
 }
 
-/* ---- PVH ----------------------------------------------------------------------------------- */
+/* ---- PVH ------------------------------------------------------------------------------------- */
 
 static bool pvh_parse(DirectBoot *boot, BootElf *ret_elf, GError **error)
 {

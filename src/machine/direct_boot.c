@@ -2,8 +2,8 @@
 /*
  * Booting without firmware: files, kinds, placing. See direct_boot.h and boot_loader.h.
  *
- * Invariant: whatever a file says, bytes are written only to what E820 calls RAM, and never over the
- * boot area.
+ * Invariant: whatever a file says, bytes are written only to what E820 calls RAM, and never over
+ * the boot area.
  */
 #include "machine/direct_boot.h"
 
@@ -33,7 +33,7 @@ bool boot_fail(const DirectBoot *boot, GError **error, const char *format, ...)
     return false;
 }
 
-/* ---- placing ------------------------------------------------------------------------------- */
+/* ---- placing --------------------------------------------------------------------------------- */
 
 bool boot_is_ram(const DirectBoot *boot, uint64_t start, uint64_t size)
 {
@@ -87,7 +87,8 @@ bool boot_place(DirectBoot *boot, const char *what, uint64_t address, const void
 {
     if (memory_size > UINT64_MAX - address || !boot_is_ram(boot, address, memory_size))
         return boot_fail(boot, error,
-                         "the %s needs guest memory at %#" G_GINT64_MODIFIER "x to %#" G_GINT64_MODIFIER
+                         "the %s needs guest memory at %#" G_GINT64_MODIFIER
+                         "x to %#" G_GINT64_MODIFIER
                          "x, which is no RAM; give the VM more memory (--memory)",
                          what, address, address + memory_size);
     if (address < BOOT_AREA_END && address + memory_size > BOOT_AREA_START)
@@ -145,7 +146,7 @@ bool boot_put_gdt(DirectBoot *boot, BootEntry *entry, GError **error)
     return entry->gdt_base || boot_fail(boot, error, "the boot parameters do not fit");
 }
 
-/* ---- files --------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static void boot_file_clear(BootFile *file)
 {

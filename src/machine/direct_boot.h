@@ -41,13 +41,13 @@ typedef struct BootMachine {
     AddressSpace *memory;
     const E820Entry *e820;
     size_t e820_count;
-    uint64_t rsdp;  /* address of the ACPI root pointer */
+    uint64_t rsdp; /* address of the ACPI root pointer */
 } BootMachine;
 
 typedef struct DirectBoot DirectBoot;
 
-/* `initrd` (Multiboot: "FILE ARGUMENTS,FILE ARGUMENTS,…") and `append` may be NULL. Fails naming the file when
- * it cannot be read or is no kernel of a kind known here. */
+/* `initrd` (Multiboot: "FILE ARGUMENTS,FILE ARGUMENTS,…") and `append` may be NULL. Fails naming
+ * the file when it cannot be read or is no kernel of a kind known here. */
 DirectBoot *direct_boot_open(const char *kernel, const char *initrd, const char *append,
                              GError **error);
 /* From memory, for tests and fuzzing; `initrd` may be NULL. */

@@ -13,7 +13,7 @@
 #define PC_LOW_RAM_MAX  UINT64_C(0xe0000000)
 #define PC_LOW_RAM_BIG  UINT64_C(0xc0000000) /* low RAM of machines that have more than fits */
 
-/* ---- requests ------------------------------------------------------------------------------ */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 static void pc_emit(Pc *pc, PcEvent event, int value, const char *text)
 {
@@ -136,7 +136,7 @@ static void pc_eoi(void *obj, uint8_t vector)
     ioapic_eoi(((Pc *)obj)->ioapic, vector);
 }
 
-/* ---- memory and CPUs ----------------------------------------------------------------------- */
+/* ---- memory and CPUs ------------------------------------------------------------------------- */
 
 static bool pc_check_config(const PcConfig *config, GError **error)
 {
@@ -219,7 +219,7 @@ static void pc_create_board(Pc *pc)
     pc->e820 = g_array_new(false, false, sizeof(E820Entry));
 }
 
-/* ---- life cycle ---------------------------------------------------------------------------- */
+/* ---- life cycle ------------------------------------------------------------------------------ */
 
 Pc *pc_new(const PcConfig *config, GMainContext *context, GError **error)
 {

@@ -9,7 +9,7 @@
 #include "base/bits.h"
 #include "machine/pc.h"
 
-/* ---- an engine without instructions -------------------------------------------------------- */
+/* ---- an engine without instructions ---------------------------------------------------------- */
 
 static bool idle_vm_init(Vm *vm, GError **error)
 {
@@ -69,7 +69,7 @@ static const Engine idle_engine = {
     .set_state = idle_set_state,
 };
 
-/* ---- fixture ------------------------------------------------------------------------------- */
+/* ---- fixture --------------------------------------------------------------------------------- */
 
 typedef struct Fixture {
     Pc *pc;
@@ -163,7 +163,7 @@ static void run_until_event(Fixture *f)
     g_assert_cmpuint(f->events, ==, before + 1);
 }
 
-/* ---- tests --------------------------------------------------------------------------------- */
+/* ---- tests ----------------------------------------------------------------------------------- */
 
 static void test_memory_map(Fixture *f, gconstpointer data)
 {

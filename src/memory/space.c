@@ -260,8 +260,7 @@ SpaceRange space_lookup(AddressSpace *space, uint64_t address)
     return range;
 }
 
-/* ---- register access --------------------------------------------------------------------------
- */
+/* ---- register access ------------------------------------------------------------------------- */
 
 static uint64_t ones(unsigned size)
 {
@@ -411,8 +410,7 @@ void space_store(AddressSpace *space, uint64_t address, unsigned size, uint64_t 
         space_store(space, address + i, 1, value >> 8 * i & 0xff);
 }
 
-/* ---- DMA --------------------------------------------------------------------------------------
- */
+/* ---- DMA ------------------------------------------------------------------------------------- */
 
 static bool range_allows(const SpaceRange *range, bool write)
 {

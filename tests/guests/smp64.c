@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Local APIC timer, IPIs, PIT through the IOAPIC and PIC, processor startup, locked operations across processors. */
+/* Local APIC timer, IPIs, PIT through the IOAPIC and PIC, processor startup, locked operations
+ * across processors. */
 #include "lib.h"
 
 extern char ap_trampoline[], ap_trampoline_end[];
@@ -8,13 +9,39 @@ static volatile uint32_t go, counter_locked, shootdowns[32];
 static volatile uint64_t big[2] __attribute__((aligned(16)));
 static volatile uint32_t split_area[32] __attribute__((aligned(64)));
 
-static void eoi(void) { apic_write(0xb0, 0); }
-static void on_timer(struct frame *f) { timer_ticks++; eoi(); }
-static void on_ipi(struct frame *f) { ipis++; eoi(); }
-static void on_pit(struct frame *f) { pit_ticks++; eoi(); }
-static void on_pic(struct frame *f) { pit_ticks++; outb(0x20, 0x20); }
-static void on_nmi(struct frame *f) { nmis++; }
-static void on_shootdown(struct frame *f) { shootdowns[apic_read(0x20) >> 24 & 31]++; eoi(); }
+static void eoi(void)
+{
+    apic_write(0xb0, 0);
+}
+static void on_timer(struct frame *f)
+{
+    timer_ticks++;
+    eoi();
+}
+static void on_ipi(struct frame *f)
+{
+    ipis++;
+    eoi();
+}
+static void on_pit(struct frame *f)
+{
+    pit_ticks++;
+    eoi();
+}
+static void on_pic(struct frame *f)
+{
+    pit_ticks++;
+    outb(0x20, 0x20);
+}
+static void on_nmi(struct frame *f)
+{
+    nmis++;
+}
+static void on_shootdown(struct frame *f)
+{
+    shootdowns[apic_read(0x20) >> 24 & 31]++;
+    eoi();
+}
 
 static void work(void)
 {
@@ -24,7 +51,10 @@ static void work(void)
             uint64_t low = big[0], high = big[1];
             bool done_;
             do
-                asm volatile("lock cmpxchg16b %1; sete %0" : "=q"(done_), "+m"(big), "+a"(low), "+d"(high) : "b"(low + 1), "c"(high + 2) : "cc", "memory");
+                asm volatile("lock cmpxchg16b %1; sete %0"
+                             : "=q"(done_), "+m"(big), "+a"(low), "+d"(high)
+                             : "b"(low + 1), "c"(high + 2)
+                             : "cc", "memory");
             while (!done_);
             asm volatile("lock incl %0" : "+m"(*(volatile uint32_t *)((char *)split_area + 62)));
         }
@@ -149,7 +179,8 @@ static void test_smp(void)
     ok(wait_for(&ap_finished, others), "all processors finish");
     ok(counter_locked == 100000 * (others + 1), "LOCK INC loses nothing");
     ok(big[0] == 1563 * (others + 1) && big[1] == 2 * big[0], "LOCK CMPXCHG16B loses nothing");
-    ok(*(volatile uint32_t *)((char *)split_area + 62) == 1563 * (others + 1), "split LOCK loses nothing");
+    ok(*(volatile uint32_t *)((char *)split_area + 62) == 1563 * (others + 1),
+       "split LOCK loses nothing");
     set_vector(35, on_shootdown);
     apic_write(0x300, 0xc0000 | 35);
     uint32_t got = 0;
