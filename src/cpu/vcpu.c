@@ -17,6 +17,11 @@ Vcpu *vcpu_current(void)
     return current_vcpu;
 }
 
+void vcpu_adopt_thread(Vcpu *vcpu)
+{
+    current_vcpu = vcpu;
+}
+
 /* ---- requests -------------------------------------------------------------------------------- */
 
 void vcpu_request(Vcpu *vcpu, uint32_t requests)
@@ -269,7 +274,7 @@ static void run(Vcpu *vcpu)
 void *vcpu_thread(void *obj)
 {
     Vcpu *vcpu = obj;
-    current_vcpu = vcpu;
+    vcpu_adopt_thread(vcpu);
     for (;;) {
         service_requests(vcpu);
         if (atomic_load(&vcpu->requests) & VCPU_REQUEST_QUIT)

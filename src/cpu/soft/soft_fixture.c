@@ -114,11 +114,13 @@ SoftFixture *soft_fixture_new(const char *model)
     f->vcpu.sync = g_new0(struct VcpuSync, 1);
     f->soft_vm = soft_vm_new(&f->vm);
     f->cpu = soft_cpu_new(&f->vcpu, f->soft_vm);
+    vcpu_adopt_thread(&f->vcpu);
     return f;
 }
 
 void soft_fixture_free(SoftFixture *f)
 {
+    vcpu_adopt_thread(NULL);
     soft_cpu_free(f->cpu);
     soft_vm_free(f->soft_vm);
     g_free(f->vcpu.sync);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * For tests: one software CPU with 16 MiB of RAM at 0 and no threads. Tests set cpu->s and guest
+ * For tests: one software CPU with 16 MiB of RAM at 0 and no thread but the
+ * test's, which is the vCPU's meanwhile. Tests set cpu->s and guest
  * memory, call soft_fixture_apply(), and then what they test.
  */
 #pragma once

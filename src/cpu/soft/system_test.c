@@ -15,13 +15,12 @@
         memcpy((f)->ram->host + (address), bytes_, sizeof(bytes_)); \
     } while (0)
 /* Puts code at RIP's page start and executes one instruction; the vector it raised or -1. */
-#define STEP(f, ...)                                                             \
-    ({                                                                           \
-        PUT(f, CODE, __VA_ARGS__);                                               \
-        vcpu_leave(&(f)->vcpu); /* a port access entered; now at a safe point */ \
-        ram_written((f)->ram, CODE, 32);                                         \
-        (f)->cpu->s.rip = CODE;                                                  \
-        soft_cpu_step((f)->cpu, 1);                                              \
+#define STEP(f, ...)                     \
+    ({                                   \
+        PUT(f, CODE, __VA_ARGS__);       \
+        ram_written((f)->ram, CODE, 32); \
+        (f)->cpu->s.rip = CODE;          \
+        soft_cpu_step((f)->cpu, 1);      \
     })
 
 /* What the loop does with a pending event: deliver it, and what comes of that. */
@@ -470,13 +469,12 @@ static SoftFixture *new_vm86(unsigned iopl, uint64_t cr4)
     return f;
 }
 
-#define STEP_VM86(f, ...)                                                        \
-    ({                                                                           \
-        PUT(f, CODE, __VA_ARGS__);                                               \
-        vcpu_leave(&(f)->vcpu); /* a port access entered; now at a safe point */ \
-        ram_written((f)->ram, CODE, 32);                                         \
-        (f)->cpu->s.rip = 0;                                                     \
-        soft_cpu_step((f)->cpu, 1);                                              \
+#define STEP_VM86(f, ...)                \
+    ({                                   \
+        PUT(f, CODE, __VA_ARGS__);       \
+        ram_written((f)->ram, CODE, 32); \
+        (f)->cpu->s.rip = 0;             \
+        soft_cpu_step((f)->cpu, 1);      \
     })
 
 static void test_vm86(void)
