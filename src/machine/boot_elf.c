@@ -205,7 +205,7 @@ static uint64_t pvh_put_info(DirectBoot *boot, const uint64_t *addresses)
 static bool pvh_load(DirectBoot *boot, BootEntry *entry, GError **error)
 {
     uint64_t addresses[BOOT_MODULE_MAX];
-    BootElf elf;
+    BootElf elf = {0};
 
     if (!pvh_parse(boot, &elf, error) ||
         !boot_place_segments(boot, elf.segments, elf.segment_count, error) ||

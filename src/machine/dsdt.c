@@ -272,8 +272,10 @@ static void dsdt_soft_off(Aml *aml)
 {
     aml_name(aml, "\\_S5");
     aml_open_package(aml, 4);
-    for (unsigned i = 0; i < 4; i++)
-        aml_integer(aml, i < 2 ? PIIX4_S5_SLEEP_TYPE : 0);
+    aml_integer(aml, PIIX4_S5_SLEEP_TYPE);
+    aml_integer(aml, PIIX4_S5_SLEEP_TYPE);
+    aml_integer(aml, 0); /* reserved */
+    aml_integer(aml, 0);
     aml_close(aml);
 }
 

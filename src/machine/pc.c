@@ -147,10 +147,10 @@ static bool pc_check_config(const PcConfig *config, GError **error)
                     config->memory_size / MIB(1), PC_MEMORY_MIN / MIB(1), PC_MEMORY_MAX / MIB(1));
         return false;
     }
-    if (config->cpu_count < 1 || config->cpu_count > MIN(VM_MAX_VCPUS, LAPIC_MAX)) {
+    G_STATIC_ASSERT(VM_MAX_VCPUS <= LAPIC_MAX);
+    if (config->cpu_count < 1 || config->cpu_count > VM_MAX_VCPUS) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "%u CPUs: choose between 1 and %d (--cpus)", config->cpu_count,
-                    MIN(VM_MAX_VCPUS, LAPIC_MAX));
+                    "%u CPUs: choose between 1 and %d (--cpus)", config->cpu_count, VM_MAX_VCPUS);
         return false;
     }
     return true;

@@ -170,7 +170,8 @@ static bool pc_build_acpi(Pc *pc, const PcConfig *config, GError **error)
     AcpiTables tables;
     bool ok = true;
 
-    for (unsigned i = 0; i < MIN(PC_SERIAL_MAX, ACPI_SERIAL_MAX); i++)
+    G_STATIC_ASSERT(PC_SERIAL_MAX == ACPI_SERIAL_MAX);
+    for (unsigned i = 0; i < PC_SERIAL_MAX; i++)
         acpi.serial[i] = config->serial[i] != NULL;
     acpi_build(&acpi, &tables);
     fw_cfg_add_file(pc->fw_cfg, ACPI_TABLES_FILE, tables.tables->data, tables.tables->len);

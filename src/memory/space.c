@@ -295,6 +295,7 @@ static uint64_t io_read(Region *region, uint64_t offset, unsigned size)
     unsigned use = access_size(region->ops, offset, size);
     uint64_t value = 0;
 
+    g_assert(size <= sizeof(value));
     if (use > size || (region->ops->min_access > 1 && (offset & (use - 1)))) {
         /* Cut each wanted byte out of the register that holds it. */
         for (unsigned i = 0; i < size; i++) {

@@ -359,7 +359,7 @@ static void encode(Encoding *e)
         if (e->prefix)
             PUT(&at, prefixes[e->prefix]);
         if (e->w || r || b)
-            PUT(&at, 0x40 | e->w << 3 | r << 2 | b);
+            PUT(&at, 0x40 | (e->w ? 8 : 0) | r << 2 | b);
         PUT(&at, 0x0f);
         if (e->map != MAP_0F)
             PUT(&at, e->map == MAP_0F38 ? 0x38 : 0x3a);
