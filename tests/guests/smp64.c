@@ -160,7 +160,7 @@ static void delay(uint64_t ticks)
 
 static void test_smp(void)
 {
-    uint32_t others;
+    uint32_t others, expected = cpuid(0, 0).a >= 11 ? cpuid(11, 1).b & 0xffff : 0;
 
     for (char *from = ap_trampoline, *to = (char *)0x8000; from < ap_trampoline_end;)
         *to++ = *from++;
@@ -170,6 +170,8 @@ static void test_smp(void)
     delay(100000000);
     apic_write(0x300, 0xc4608);
     delay(100000000);
+    /* All that CPUID tells of; without that, until no more come. */
+    wait_for(&ap_started, expected ? expected - 1 : 0);
     for (uint32_t before = ~0u; before != ap_started; delay(200000000))
         before = ap_started;
     others = ap_started;
