@@ -199,10 +199,15 @@ static void service_requests(Vcpu *vcpu)
         do_work_locked(vcpu);
         pthread_mutex_unlock(&vcpu->vm->sync->lock);
     }
+    /* An exclusive section of another vCPU may touch this one's translations, too. */
+    if (requests & (VCPU_REQUEST_INIT | VCPU_REQUEST_SIPI))
+        vcpu_enter(vcpu);
     if (requests & VCPU_REQUEST_INIT)
         vcpu_reset_state(vcpu, true);
     if (requests & VCPU_REQUEST_SIPI && vcpu->activity == CPU_WAIT_SIPI)
         start_up(vcpu);
+    if (requests & (VCPU_REQUEST_INIT | VCPU_REQUEST_SIPI))
+        vcpu_leave(vcpu);
 }
 
 /* Which requests end the wait that the vCPU's activity asks for; 0: no wait. Engines with local
