@@ -23,6 +23,7 @@ typedef struct BootFile {
 
 typedef struct BootKind {
     const char *name;
+    bool wants_firmware; /* a BIOS must have run, and still answer */
     /* Whether the file says it is of this kind; touches nothing else. */
     bool (*probe)(const uint8_t *data, size_t size);
     /* Checks all that does not depend on the machine. */

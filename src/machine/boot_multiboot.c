@@ -215,4 +215,9 @@ static bool mb_load(DirectBoot *boot, BootEntry *entry, GError **error)
 }
 
 const BootKind boot_multiboot = {
-    .name = "Multiboot", .probe = mb_probe, .check = mb_check, .load = mb_load};
+    .name = "Multiboot",
+    .wants_firmware = true,
+    .probe = mb_probe,
+    .check = mb_check,
+    .load = mb_load,
+};

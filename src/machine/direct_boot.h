@@ -55,6 +55,9 @@ DirectBoot *direct_boot_new(GBytes *kernel, GBytes *initrd, const char *append, 
 void direct_boot_free(DirectBoot *boot);
 /* "Linux", "Multiboot" or "PVH". */
 const char *direct_boot_protocol(const DirectBoot *boot);
+/* Whether the protocol promises a BIOS that still runs: then load only after firmware has
+ * (boot_door.h). */
+bool direct_boot_wants_firmware(const DirectBoot *boot);
 /* Board lock held, vCPUs stopped. Fails when memory is too small for the files. */
 bool direct_boot_load(DirectBoot *boot, const BootMachine *machine, BootEntry *ret_entry,
                       GError **error);
