@@ -220,14 +220,16 @@ static bool run_write(Pc *pc, char **words, GString *answer, GError **error)
            bad(error, "that range is not all RAM");
 }
 
-/* irq N: the level of an ISA interrupt at the interrupt controllers */
+/* irq N: the level of an ISA interrupt at the interrupt controllers, and how often it rose */
 static bool run_irq(Pc *pc, char **words, GString *answer, GError **error)
 {
+    unsigned rises;
     uint64_t n;
 
     if (!parse_number(words[0], 15, &n, error))
         return false;
-    g_string_append_printf(answer, "%d", pc_irq_level(pc, (unsigned)n));
+    bool level = pc_irq_level(pc, (unsigned)n, &rises);
+    g_string_append_printf(answer, "%d %u", level, rises);
     return true;
 }
 

@@ -13,7 +13,6 @@
 
 #include "base/bits.h"
 #include "device/registry.h"
-#include "machine/idle_engine.h"
 #include "machine/pc.h"
 
 #define EDIT_SIZE 12
@@ -256,7 +255,7 @@ static void make_machine(void)
         .memory_size = MIB(16),
         .cpu_count = 2,
         .cpu_model = "x86-64-v1",
-        .engine = &idle_engine,
+        .engine = &engine_none,
         .drives = {{.path = disk, .format = "raw", .index = -1},
                    {.kind = PC_DRIVE_CDROM, .path = cd, .format = "raw", .index = -1},
                    {.kind = PC_DRIVE_FLOPPY, .path = floppy, .format = "raw", .index = -1}},

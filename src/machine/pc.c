@@ -160,8 +160,9 @@ static bool pc_check_config(const PcConfig *config, GError **error)
 {
     if (config->memory_size < PC_MEMORY_MIN || config->memory_size > PC_MEMORY_MAX) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "a VM cannot have %" G_GUINT64_FORMAT " MiB of memory; choose from %" G_GUINT64_FORMAT
-                    " to %" G_GUINT64_FORMAT " MiB (--memory)",
+                    "a VM cannot have %" G_GUINT64_FORMAT
+                    " MiB of memory; choose from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT
+                    " MiB (--memory)",
                     config->memory_size / MIB(1), PC_MEMORY_MIN / MIB(1), PC_MEMORY_MAX / MIB(1));
         return false;
     }
@@ -445,10 +446,11 @@ char *pc_screen_text(Pc *pc)
     return text;
 }
 
-bool pc_irq_level(Pc *pc, unsigned irq)
+bool pc_irq_level(Pc *pc, unsigned irq, unsigned *ret_rises)
 {
     g_rec_mutex_lock(&pc->lock);
-    bool level = pc->pic->chip[irq / 8].lines >> irq % 8 & 1;
+    bool level = pc->irq_levels >> irq & 1;
+    *ret_rises = pc->irq_rises[irq];
     g_rec_mutex_unlock(&pc->lock);
     return level;
 }

@@ -98,6 +98,8 @@ typedef struct Pc {
     Vga *vga;
     Pic *pic;
     IoApic *ioapic;
+    uint16_t irq_levels;    /* what reaches the controllers, a bit for each ISA interrupt … */
+    unsigned irq_rises[16]; /* … and how often; for the control socket */
     LapicBus lapic_bus;
     Lapic *bsp_lapic; /* NULL: the engine has its own */
     Rtc *rtc;
@@ -139,8 +141,9 @@ void pc_serial_break(Pc *pc);
 /* The screen as PNG; the characters on it in a text mode (new; NULL in a graphics mode). */
 bool pc_screenshot(Pc *pc, const char *path, GError **error);
 char *pc_screen_text(Pc *pc);
-/* The level of an ISA interrupt, 0 to 15, as the interrupt controllers see it. */
-bool pc_irq_level(Pc *pc, unsigned irq);
+/* The level of an ISA interrupt, 0 to 15, as it reaches the interrupt controllers, and how often it
+ * rose. */
+bool pc_irq_level(Pc *pc, unsigned irq, unsigned *ret_rises);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Pc, pc_free)
 

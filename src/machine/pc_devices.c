@@ -67,6 +67,8 @@ static void pc_set_irq(void *obj, unsigned n, bool level)
 {
     Pc *pc = obj;
 
+    pc->irq_rises[n] += level && !(pc->irq_levels >> n & 1);
+    pc->irq_levels = (uint16_t)bits_set(pc->irq_levels, n, 1, level);
     irq_set(pic_irq(pc->pic, n), level);
     if (n != 2)
         irq_set(ioapic_irq(pc->ioapic, n == 0 ? 2 : n), level);

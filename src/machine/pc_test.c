@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/bits.h"
-#include "machine/idle_engine.h"
 #include "machine/pc.h"
 
 /* ---- fixture --------------------------------------------------------------------------------- */
@@ -34,7 +33,7 @@ static PcConfig default_config(void)
     return (PcConfig){.memory_size = MIB(64),
                       .cpu_count = 2,
                       .cpu_model = "x86-64-v1",
-                      .engine = &idle_engine,
+                      .engine = &engine_none,
                       .serial = {"none"},
                       .debug_exit_port = PC_DEBUG_EXIT_PORT};
 }
