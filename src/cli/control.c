@@ -19,6 +19,8 @@
 #define LINE_MAX_BYTES      4096
 #define TRANSFER_MAX_BYTES  1024
 #define CLIENTS_WAITING_MAX 8
+#define TYPE_INTERVAL_MS    5
+#define TYPE_PATIENCE       2000 /* intervals that a guest may leave a key untaken */
 
 struct Control {
     Pc *pc;
@@ -31,6 +33,8 @@ typedef struct Client {
     GSocketConnection *connection;
     GDataInputStream *input;
     GString *answer;
+    char *typing;           /* text being typed; NULL: none */
+    unsigned typed, waited; /* characters done; intervals since the last one */
 } Client;
 
 typedef struct Command {
@@ -115,22 +119,6 @@ static void press(Pc *pc, unsigned key, bool shift)
     input_key(pc->input, key, false);
     if (shift)
         input_key(pc->input, KEY_LEFTSHIFT, false);
-}
-
-/* "\n" and "\\" are escapes. */
-static bool run_type(Pc *pc, char **words, GString *answer, GError **error)
-{
-    g_autofree char *text = g_strcompress(words[0]);
-    g_autoptr(GRecMutexLocker) locker G_GNUC_UNUSED = g_rec_mutex_locker_new(&pc->lock);
-
-    for (const char *c = text; *c; c++) {
-        bool shift;
-        unsigned key = key_for_character(*c, &shift);
-        if (!key)
-            return bad(error, "there is no key for a character of the text");
-        press(pc, key, shift);
-    }
-    return true;
 }
 
 static bool run_key(Pc *pc, char **words, GString *answer, GError **error)
@@ -251,7 +239,6 @@ static const Command commands[] = {
     {"text", 0, 0, run_text},
     {"screenshot", 1, 1, run_screenshot},
     {"stats", 0, 0, run_stats},
-    {"type", 1, 1, run_type},
     {"key", 1, 2, run_key},
     {"load", 3, 3, run_load},
     {"store", 4, 4, run_store},
@@ -300,11 +287,17 @@ static void on_written(GObject *stream, GAsyncResult *result, gpointer data)
         client_free(client);
 }
 
+static void client_send(Client *client)
+{
+    g_output_stream_write_all_async(g_io_stream_get_output_stream(G_IO_STREAM(client->connection)),
+                                    client->answer->str, client->answer->len, G_PRIORITY_DEFAULT,
+                                    NULL, on_written, client);
+}
+
 static void client_answer(Client *client, const char *line)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(GString) text = g_string_new(NULL);
-    GOutputStream *output = g_io_stream_get_output_stream(G_IO_STREAM(client->connection));
 
     if (!run_line(client->control->pc, line, text, &error))
         g_string_printf(client->answer, "error %s\n", error->message);
@@ -312,8 +305,44 @@ static void client_answer(Client *client, const char *line)
         g_string_printf(client->answer, "%sok\n", text->str);
     else
         g_string_printf(client->answer, "ok %s\n", text->str);
-    g_output_stream_write_all_async(output, client->answer->str, client->answer->len,
-                                    G_PRIORITY_DEFAULT, NULL, on_written, client);
+    client_send(client);
+}
+
+/* Types one character when the guest has taken the one before; answers after the last. */
+static gboolean type_next(gpointer data)
+{
+    Client *client = data;
+    Pc *pc = client->control->pc;
+    g_autoptr(GRecMutexLocker) locker G_GNUC_UNUSED = g_rec_mutex_locker_new(&pc->lock);
+    char character = client->typing[client->typed];
+    bool shift;
+    unsigned key = key_for_character(character, &shift);
+
+    if (!i8042_keyboard_idle(pc->i8042) && ++client->waited < TYPE_PATIENCE)
+        return G_SOURCE_CONTINUE;
+    if (key && client->waited < TYPE_PATIENCE) {
+        press(pc, key, shift);
+        client->typed++;
+        client->waited = 0;
+        return G_SOURCE_CONTINUE;
+    }
+    if (!character)
+        g_string_assign(client->answer, "ok\n");
+    else if (!key)
+        g_string_assign(client->answer, "error there is no key for a character of the text\n");
+    else
+        g_string_assign(client->answer, "error the guest takes no keys\n");
+    g_clear_pointer(&client->typing, g_free);
+    client_send(client);
+    return G_SOURCE_REMOVE;
+}
+
+/* type TEXT, where "\n" and "\\" are escapes */
+static void client_type(Client *client, const char *text)
+{
+    client->typing = g_strcompress(text);
+    client->typed = client->waited = 0;
+    g_timeout_add(TYPE_INTERVAL_MS, type_next, client);
 }
 
 static void on_line(GObject *stream, GAsyncResult *result, gpointer data)
@@ -323,7 +352,9 @@ static void on_line(GObject *stream, GAsyncResult *result, gpointer data)
     g_autofree char *line =
         g_data_input_stream_read_line_finish_utf8(client->input, result, &length, NULL);
 
-    if (line && length <= LINE_MAX_BYTES)
+    if (line && length <= LINE_MAX_BYTES && g_str_has_prefix(line, "type "))
+        client_type(client, line + strlen("type "));
+    else if (line && length <= LINE_MAX_BYTES)
         client_answer(client, line);
     else
         client_free(client);

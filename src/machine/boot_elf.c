@@ -2,7 +2,8 @@
 /*
  * ELF executables for x86 (segments and the PVH note), and booting them by PVH.
  *
- * Source: System V ABI chapter 4/5 (ELF), Xen docs/misc/pvh.pandoc and public/arch-x86/hvm/start_info.h.
+ * Source: System V ABI chapter 4/5 (ELF), Xen docs/misc/pvh.pandoc and
+ * public/arch-x86/hvm/start_info.h.
  */
 #include <elf.h>
 #include <string.h>

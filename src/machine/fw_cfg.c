@@ -21,7 +21,7 @@ enum { DMA_ERROR = 1, DMA_READ = 2, DMA_SKIP = 4, DMA_SELECT = 8, DMA_WRITE = 16
 
 typedef struct FwCfgItem {
     uint16_t key;
-    char *name;     /* NULL: an item without a file name */
+    char *name; /* NULL: an item without a file name */
     uint8_t *data;
     uint8_t *owned; /* `data`, or NULL when the buffer is somebody else's */
     size_t size;
@@ -196,10 +196,8 @@ static void fw_cfg_ports_write(void *obj, uint64_t offset, unsigned size, uint64
         fw_cfg_select(obj, value);
 }
 
-static const RegionOps fw_cfg_ports_ops = {.name = "fw-cfg",
-                                           .read = fw_cfg_ports_read,
-                                           .write = fw_cfg_ports_write,
-                                           .max_access = 2};
+static const RegionOps fw_cfg_ports_ops = {
+    .name = "fw-cfg", .read = fw_cfg_ports_read, .write = fw_cfg_ports_write, .max_access = 2};
 
 /* ---- DMA ----------------------------------------------------------------------------------- */
 
@@ -261,8 +259,8 @@ static void fw_cfg_dma_run(FwCfg *fw, uint64_t at)
         guest_log("fw-cfg", "DMA descriptor outside RAM at %#llx", (unsigned long long)at);
         return;
     }
-    FwCfgDma dma = {.control = load_be32(raw), .length = load_be32(raw + 4),
-                    .address = load_be64(raw + 8)};
+    FwCfgDma dma = {
+        .control = load_be32(raw), .length = load_be32(raw + 4), .address = load_be64(raw + 8)};
     bool ok = fw_cfg_dma_transfer(fw, &dma);
     store_be32(result, ok ? 0 : DMA_ERROR);
     space_write(memory, at, result, sizeof(result));

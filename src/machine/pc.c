@@ -31,6 +31,20 @@ static void pc_request(void *obj, BoardRequest request, int value)
     g_source_set_ready_time(pc->request_source, 0);
 }
 
+static bool pc_enter_direct_boot(Pc *pc, GError **error);
+
+/* Firmware is ready for the kernel (boot_door.h). */
+static void pc_walk_through_door(Pc *pc)
+{
+    g_autoptr(GError) error = NULL;
+
+    pc_pause(pc);
+    if (pc_enter_direct_boot(pc, &error))
+        pc_resume(pc);
+    else
+        pc_emit(pc, PC_EVENT_ERROR, 0, error->message);
+}
+
 static void pc_reset_or_stop(Pc *pc)
 {
     g_autoptr(GError) error = NULL;
@@ -52,7 +66,9 @@ static gboolean pc_serve_requests(gpointer obj)
     g_rec_mutex_lock(&pc->lock);
     unsigned requests = pc->requests;
     g_autofree char *cpu_error = g_steal_pointer(&pc->cpu_error);
+    bool door_open = pc->door_open;
     pc->requests = 0;
+    pc->door_open = false;
     g_rec_mutex_unlock(&pc->lock);
 
     if (cpu_error) {
@@ -66,6 +82,8 @@ static gboolean pc_serve_requests(gpointer obj)
         pc_emit(pc, PC_EVENT_POWEROFF, 0, NULL);
     } else if (requests & 1u << BOARD_RESET) {
         pc_reset_or_stop(pc);
+    } else if (door_open) {
+        pc_walk_through_door(pc);
     }
     return G_SOURCE_CONTINUE;
 }
@@ -386,7 +404,8 @@ bool pc_reset(Pc *pc, GError **error)
     g_rec_mutex_unlock(&pc->lock);
     vm_reset(pc->vm);
     pc_set_a20(pc, true);
-    if (pc->direct_boot && !pc_enter_direct_boot(pc, error))
+    if (pc->direct_boot && !direct_boot_wants_firmware(pc->direct_boot) &&
+        !pc_enter_direct_boot(pc, error))
         return false;
     if (was_running)
         pc_resume(pc);

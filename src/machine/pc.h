@@ -111,8 +111,10 @@ typedef struct Pc {
     Display *display;
     InputRouter *input;
 
-    DirectBoot *direct_boot;                                             /* NULL: firmware */
-    GArray *e820;                                                        /* of E820Entry */
+    DirectBoot *direct_boot; /* NULL: firmware */
+    Region door;             /* boot_door.h, when the kernel wants firmware first */
+    bool door_open;          /* firmware asks for the kernel; under the lock */
+    GArray *e820;            /* of E820Entry */
     GByteArray *acpi_tables, *acpi_rsdp, *smbios_tables, *smbios_anchor; /* direct boot only */
 
     GSource *request_source; /* wakes the main loop; ready while requests are pending */
@@ -149,5 +151,6 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Pc, pc_free)
 bool pc_create_devices(Pc *pc, const PcConfig *config, GError **error);
 /* Firmware images, CMOS, fw_cfg, ACPI and SMBIOS. After pc_create_devices(). */
 bool pc_create_firmware(Pc *pc, const PcConfig *config, GError **error);
-/* After a reset, with the board lock: what firmware would have done, and the kernel in memory. */
+/* With the board lock: the kernel in memory, and, if no firmware has run, what that would have
+ * done. */
 bool pc_prepare_direct_boot(Pc *pc, BootEntry *ret_entry, GError **error);

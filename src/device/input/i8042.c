@@ -366,6 +366,11 @@ static const InputSink input_sink = {
     .wheel = on_wheel,
 };
 
+bool i8042_keyboard_idle(const I8042 *c)
+{
+    return !(c->status & STATUS_OBF) && !ps2_port_pending(&c->keyboard.port);
+}
+
 void i8042_connect(I8042 *c, InputRouter *router)
 {
     input_add_sink(router, &input_sink, c);
