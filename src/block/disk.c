@@ -70,7 +70,7 @@ static const uint8_t zeros[ZERO_CHUNK];
 
 static void task_step(DiskTask *task);
 
-/* ---- opening ------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static bool fail_open(GError **error, const char *path, int code, const char *advice)
 {
@@ -206,7 +206,7 @@ const DiskInfo *disk_info(const Disk *disk)
     return &disk->info;
 }
 
-/* ---- working requests off ------------------------------------------------------------------ */
+/* ---- working requests off -------------------------------------------------------------------- */
 
 static void task_finish(DiskTask *task, int error)
 {
@@ -355,7 +355,7 @@ static void task_step(DiskTask *task)
     host_io_submit(disk->io, &task->io);
 }
 
-/* ---- results that are known at once -------------------------------------------------------- */
+/* ---- results that are known at once ---------------------------------------------------------- */
 
 static void known_done(HostIoRequest *io, int64_t result)
 {
@@ -370,7 +370,7 @@ static void task_finish_later(DiskTask *task, int error)
     host_io_submit(task->disk->io, &task->io);
 }
 
-/* ---- flush --------------------------------------------------------------------------------- */
+/* ---- flush ----------------------------------------------------------------------------------- */
 
 static void sync_done(HostIoRequest *io, int64_t result)
 {
@@ -397,7 +397,7 @@ static void task_flush(DiskTask *task)
     host_io_submit(disk->io, &task->io);
 }
 
-/* ---- the interface ------------------------------------------------------------------------- */
+/* ---- the interface --------------------------------------------------------------------------- */
 
 static bool iov_fits(const DiskRequest *request)
 {

@@ -58,7 +58,7 @@ static bool parse_number(const char *word, uint64_t max, uint64_t *ret, GError *
            bad(error, "a number was expected, or it is too large");
 }
 
-/* ---- machine -------------------------------------------------------------------------------- */
+/* ---- machine --------------------------------------------------------------------------------- */
 
 static bool run_powerdown(Pc *pc, char **words, GString *answer, GError **error)
 {
@@ -109,7 +109,7 @@ static bool run_stats(Pc *pc, char **words, GString *answer, GError **error)
     return true;
 }
 
-/* ---- keys ----------------------------------------------------------------------------------- */
+/* ---- keys ------------------------------------------------------------------------------------ */
 
 static void press(Pc *pc, unsigned key, bool shift)
 {
@@ -265,7 +265,7 @@ static bool run_line(Pc *pc, const char *line, GString *answer, GError **error)
     return bad(error, "unknown command");
 }
 
-/* ---- clients -------------------------------------------------------------------------------- */
+/* ---- clients --------------------------------------------------------------------------------- */
 
 static void client_read(Client *client);
 

@@ -37,7 +37,7 @@ static bool usage_error(GError **error, const char *format, ...)
     return false;
 }
 
-/* ---- setters -------------------------------------------------------------------------------- */
+/* ---- setters --------------------------------------------------------------------------------- */
 
 static bool set_text(RunOptions *o, const Option *option, const char *value, GError **error)
 {

@@ -30,7 +30,7 @@ void vm_notify(Vm *vm)
     vm_unlock(vm);
 }
 
-/* ---- making and freeing --------------------------------------------------------------------- */
+/* ---- making and freeing ---------------------------------------------------------------------- */
 
 static bool vcpu_add(Vm *vm, GError **error)
 {
@@ -112,7 +112,7 @@ void vm_free(Vm *vm)
     g_free(vm);
 }
 
-/* ---- pausing and resetting ------------------------------------------------------------------ */
+/* ---- pausing and resetting ------------------------------------------------------------------- */
 
 static void request_all(Vm *vm, uint32_t requests)
 {
@@ -157,7 +157,7 @@ void vm_reset(Vm *vm)
         vcpu_run_on(vm->vcpus[i], reset_work, NULL);
 }
 
-/* ---- exclusive sections --------------------------------------------------------------------- */
+/* ---- exclusive sections ---------------------------------------------------------------------- */
 
 static bool others_in_guest(Vm *vm, const Vcpu *self)
 {

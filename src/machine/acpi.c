@@ -36,7 +36,7 @@ enum {
     FADT_RESET_REG = 1 << 10
 };
 
-/* ---- tables in a blob ---------------------------------------------------------------------- */
+/* ---- tables in a blob ------------------------------------------------------------------------ */
 
 static void acpi_append(GByteArray *blob, uint64_t value, unsigned size)
 {
@@ -89,7 +89,7 @@ static void acpi_put_gas(uint8_t *at, uint8_t space, uint8_t bits, uint8_t acces
     store_le64(at + 4, address);
 }
 
-/* ---- the tables ---------------------------------------------------------------------------- */
+/* ---- the tables ------------------------------------------------------------------------------ */
 
 static guint acpi_build_facs(AcpiTables *t)
 {

@@ -111,7 +111,7 @@ static void test_malformed_script(void)
         uint32_t command, at60, at64, at68;
     } cases[] = {{3, 8, 0, 8}, {3, 0, 4, 5}, {3, 0, 0xffffffff, 8}, {9, 0, 0, 0}, {2, 0, 0, 0}};
 
-    strcpy((char *)script + 4, "file");
+    memcpy(script + 4, "file", sizeof("file"));
     for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autoptr(GError) error = NULL;
         store_le32(script, cases[i].command);

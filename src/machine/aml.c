@@ -60,7 +60,7 @@ static void aml_number(Aml *aml, uint64_t value, unsigned size)
     aml_raw(aml, bytes, size);
 }
 
-/* ---- lengths ------------------------------------------------------------------------------- */
+/* ---- lengths --------------------------------------------------------------------------------- */
 
 /* PkgLength (§20.2.4) of a term with `body` bytes after it: it counts itself. */
 static unsigned aml_package_length(uint8_t ret_bytes[4], size_t body)
@@ -101,7 +101,7 @@ void aml_close(Aml *aml)
     aml_insert(aml, at, length, aml_package_length(length, aml->bytes->len - at));
 }
 
-/* ---- names and data ------------------------------------------------------------------------ */
+/* ---- names and data -------------------------------------------------------------------------- */
 
 void aml_name_string(Aml *aml, const char *name)
 {
@@ -164,7 +164,7 @@ void aml_eisa_id(Aml *aml, const char *id)
     aml_raw(aml, bytes, sizeof(bytes));
 }
 
-/* ---- terms --------------------------------------------------------------------------------- */
+/* ---- terms ----------------------------------------------------------------------------------- */
 
 void aml_open_scope(Aml *aml, const char *name)
 {
@@ -295,7 +295,7 @@ void aml_field(Aml *aml, const char *region, const AmlField *fields, size_t coun
     aml_close(aml);
 }
 
-/* ---- resources ----------------------------------------------------------------------------- */
+/* ---- resources ------------------------------------------------------------------------------- */
 
 void aml_io(Aml *aml, uint16_t base, uint8_t length)
 {

@@ -133,7 +133,7 @@ bool boot_elf_parse(const uint8_t *data, size_t size, BootElf *ret_elf, const ch
     return !*ret_problem;
 }
 
-/* ---- PVH ----------------------------------------------------------------------------------- */
+/* ---- PVH ------------------------------------------------------------------------------------- */
 
 static bool pvh_parse(DirectBoot *boot, BootElf *ret_elf, GError **error)
 {
@@ -205,7 +205,7 @@ static uint64_t pvh_put_info(DirectBoot *boot, const uint64_t *addresses)
 static bool pvh_load(DirectBoot *boot, BootEntry *entry, GError **error)
 {
     uint64_t addresses[BOOT_MODULE_MAX];
-    BootElf elf;
+    BootElf elf = {0};
 
     if (!pvh_parse(boot, &elf, error) ||
         !boot_place_segments(boot, elf.segments, elf.segment_count, error) ||

@@ -240,7 +240,7 @@ static bool linux_load(DirectBoot *boot, BootEntry *entry, GError **error)
 {
     const uint8_t *data = g_bytes_get_data(boot->kernel.bytes, NULL);
     uint8_t zero_page[LINUX_ZERO_PAGE_SIZE] = {0};
-    LinuxImage image;
+    LinuxImage image = {0};
 
     if (!linux_parse(boot, &image, error))
         return false;

@@ -33,7 +33,7 @@ bool boot_fail(const DirectBoot *boot, GError **error, const char *format, ...)
     return false;
 }
 
-/* ---- placing ------------------------------------------------------------------------------- */
+/* ---- placing --------------------------------------------------------------------------------- */
 
 bool boot_is_ram(const DirectBoot *boot, uint64_t start, uint64_t size)
 {
@@ -146,7 +146,7 @@ bool boot_put_gdt(DirectBoot *boot, BootEntry *entry, GError **error)
     return entry->gdt_base || boot_fail(boot, error, "the boot parameters do not fit");
 }
 
-/* ---- files --------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static void boot_file_clear(BootFile *file)
 {

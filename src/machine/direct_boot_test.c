@@ -64,7 +64,7 @@ static void assert_gdt(Fixture *f, uint32_t code_high)
     g_assert_cmphex(load_le32(at(f, f->entry.gdt_base + 0x1c)), ==, 0x00cf9300);
 }
 
-/* ---- Linux --------------------------------------------------------------------------------- */
+/* ---- Linux ----------------------------------------------------------------------------------- */
 
 #define LINUX_SIZE (5 * 512 + 4096)
 
@@ -168,7 +168,7 @@ static void test_linux_refused(Fixture *f, gconstpointer data)
     g_assert_nonnull(strstr(f->error->message, "initrd"));
 }
 
-/* ---- ELF and PVH --------------------------------------------------------------------------- */
+/* ---- ELF and PVH ----------------------------------------------------------------------------- */
 
 #define ELF_SIZE 0x400
 
@@ -262,7 +262,7 @@ static void test_elf_refused(Fixture *f, gconstpointer data)
     assert_refused(f, e, 3, "no kernel known");
 }
 
-/* ---- Multiboot ----------------------------------------------------------------------------- */
+/* ---- Multiboot ------------------------------------------------------------------------------- */
 
 static void put_multiboot(uint8_t *at, uint32_t flags)
 {

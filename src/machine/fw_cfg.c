@@ -43,7 +43,7 @@ static void fw_cfg_item_free(void *data)
     g_free(item);
 }
 
-/* ---- items --------------------------------------------------------------------------------- */
+/* ---- items ----------------------------------------------------------------------------------- */
 
 static FwCfgItem *fw_cfg_put(FwCfg *fw, uint16_t key, uint8_t *data, size_t size)
 {
@@ -152,7 +152,7 @@ const void *fw_cfg_find_file(FwCfg *fw, const char *name, size_t *ret_size)
     return item->data;
 }
 
-/* ---- ports --------------------------------------------------------------------------------- */
+/* ---- ports ----------------------------------------------------------------------------------- */
 
 static FwCfgItem *fw_cfg_selected(FwCfg *fw)
 {
@@ -199,7 +199,7 @@ static void fw_cfg_ports_write(void *obj, uint64_t offset, unsigned size, uint64
 static const RegionOps fw_cfg_ports_ops = {
     .name = "fw-cfg", .read = fw_cfg_ports_read, .write = fw_cfg_ports_write, .max_access = 2};
 
-/* ---- DMA ----------------------------------------------------------------------------------- */
+/* ---- DMA ------------------------------------------------------------------------------------- */
 
 static bool fw_cfg_dma_read(FwCfg *fw, const FwCfgItem *item, const FwCfgDma *dma)
 {
@@ -302,7 +302,7 @@ static const RegionOps fw_cfg_dma_ops = {.name = "fw-cfg-dma",
                                          .write = fw_cfg_dma_port_write,
                                          .max_access = 8};
 
-/* ---- device -------------------------------------------------------------------------------- */
+/* ---- device ---------------------------------------------------------------------------------- */
 
 static bool fw_cfg_create(Device *device, GError **error)
 {

@@ -13,7 +13,7 @@
 #define PC_LOW_RAM_MAX  UINT64_C(0xe0000000)
 #define PC_LOW_RAM_BIG  UINT64_C(0xc0000000) /* low RAM of machines that have more than fits */
 
-/* ---- requests ------------------------------------------------------------------------------ */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 static void pc_emit(Pc *pc, PcEvent event, int value, const char *text)
 {
@@ -154,7 +154,7 @@ static void pc_eoi(void *obj, uint8_t vector)
     ioapic_eoi(((Pc *)obj)->ioapic, vector);
 }
 
-/* ---- memory and CPUs ----------------------------------------------------------------------- */
+/* ---- memory and CPUs ------------------------------------------------------------------------- */
 
 static bool pc_check_config(const PcConfig *config, GError **error)
 {
@@ -165,10 +165,11 @@ static bool pc_check_config(const PcConfig *config, GError **error)
                     config->memory_size / MIB(1), PC_MEMORY_MIN / MIB(1), PC_MEMORY_MAX / MIB(1));
         return false;
     }
-    if (config->cpu_count < 1 || config->cpu_count > MIN(VM_MAX_VCPUS, LAPIC_MAX)) {
+    G_STATIC_ASSERT(VM_MAX_VCPUS <= LAPIC_MAX);
+    if (config->cpu_count < 1 || config->cpu_count > VM_MAX_VCPUS) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
                     "a VM cannot have %u CPUs; choose from 1 to %d (--cpus)", config->cpu_count,
-                    MIN(VM_MAX_VCPUS, LAPIC_MAX));
+                    VM_MAX_VCPUS);
         return false;
     }
     return true;
@@ -237,7 +238,7 @@ static void pc_create_board(Pc *pc)
     pc->e820 = g_array_new(false, false, sizeof(E820Entry));
 }
 
-/* ---- life cycle ---------------------------------------------------------------------------- */
+/* ---- life cycle ------------------------------------------------------------------------------ */
 
 Pc *pc_new(const PcConfig *config, GMainContext *context, GError **error)
 {

@@ -144,8 +144,7 @@ bool pc_irq_level(Pc *pc, unsigned irq);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Pc, pc_free)
 
-/* ---- between the files of the machine ---------------------------------------------------------
- */
+/* ---- between the files of the machine -------------------------------------------------------- */
 
 /* Makes, wires and maps all devices. */
 bool pc_create_devices(Pc *pc, const PcConfig *config, GError **error);

@@ -29,7 +29,7 @@
 enum { PC_SLOT_HOST = 0, PC_SLOT_PIIX = 1, PC_SLOT_VGA = 2 };
 enum { PIIX_ISA = 0, PIIX_IDE = 1, PIIX_PM = 3 };
 
-/* ---- making and mapping -------------------------------------------------------------------- */
+/* ---- making and mapping ---------------------------------------------------------------------- */
 
 static void *pc_add(Pc *pc, const DeviceType *type, const char *id)
 {
@@ -60,7 +60,7 @@ static bool pc_add_pci(Pc *pc, PciDevice *device, unsigned slot, unsigned functi
            pci_bus_add(pc->bus, device, PCI_DEVFN(slot, function), error);
 }
 
-/* ---- interrupts ---------------------------------------------------------------------------- */
+/* ---- interrupts ------------------------------------------------------------------------------ */
 
 /* What the PIIX3 drives: an ISA interrupt, seen by both controllers. */
 static void pc_set_irq(void *obj, unsigned n, bool level)
@@ -142,7 +142,7 @@ static bool pc_create_interrupts(Pc *pc, GError **error)
     return true;
 }
 
-/* ---- chipset ------------------------------------------------------------------------------- */
+/* ---- chipset --------------------------------------------------------------------------------- */
 
 static bool pc_create_bridges(Pc *pc, GError **error)
 {
@@ -188,7 +188,7 @@ static bool pc_create_timers(Pc *pc, const PcConfig *config, GError **error)
     return true;
 }
 
-/* ---- input and small ports ----------------------------------------------------------------- */
+/* ---- input and small ports ------------------------------------------------------------------- */
 
 static void pc_a20_changed(void *obj, bool on)
 {
@@ -290,7 +290,7 @@ static bool pc_create_consoles(Pc *pc, const PcConfig *config, GError **error)
            (!config->debug_exit_port || pc_create_debug_exit(pc, config->debug_exit_port, error));
 }
 
-/* ---- storage ------------------------------------------------------------------------------- */
+/* ---- storage --------------------------------------------------------------------------------- */
 
 static bool pc_check_disc(const Disk *disk, GError **error)
 {
@@ -443,7 +443,7 @@ static bool pc_create_storage(Pc *pc, const PcConfig *config, GError **error)
     return pc_create_ide(pc, config, error) && pc_create_floppy(pc, config, dma, error);
 }
 
-/* ---- all ----------------------------------------------------------------------------------- */
+/* ---- all ------------------------------------------------------------------------------------- */
 
 static bool pc_create_vga(Pc *pc, GError **error)
 {

@@ -39,7 +39,7 @@ enum {
 /* Disks beyond what 1024 cylinders of 16 heads and 63 sectors hold need LBA translation. */
 #define PC_CHS_LIMIT (UINT64_C(1024) * 16 * 63 * 512)
 
-/* ---- CMOS ---------------------------------------------------------------------------------- */
+/* ---- CMOS ------------------------------------------------------------------------------------ */
 
 static void pc_cmos_put16(Pc *pc, uint8_t index, uint64_t value)
 {
@@ -117,7 +117,7 @@ static void pc_cmos_drives(Pc *pc)
     rtc_set_cmos(pc->rtc, CMOS_DISK_TRANSLATION, translation);
 }
 
-/* ---- memory map ---------------------------------------------------------------------------- */
+/* ---- memory map ------------------------------------------------------------------------------ */
 
 static void pc_add_e820(Pc *pc, uint64_t start, uint64_t end, uint32_t type)
 {
@@ -159,7 +159,7 @@ static void pc_publish_e820(Pc *pc)
     fw_cfg_add_file(pc->fw_cfg, "etc/e820", table->data, table->len);
 }
 
-/* ---- tables -------------------------------------------------------------------------------- */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 static bool pc_build_acpi(Pc *pc, const PcConfig *config, GError **error)
 {
@@ -171,7 +171,8 @@ static bool pc_build_acpi(Pc *pc, const PcConfig *config, GError **error)
     AcpiTables tables;
     bool ok = true;
 
-    for (unsigned i = 0; i < MIN(PC_SERIAL_MAX, ACPI_SERIAL_MAX); i++)
+    G_STATIC_ASSERT(PC_SERIAL_MAX == ACPI_SERIAL_MAX);
+    for (unsigned i = 0; i < PC_SERIAL_MAX; i++)
         acpi.serial[i] = config->serial[i] != NULL;
     acpi_build(&acpi, &tables);
     fw_cfg_add_file(pc->fw_cfg, ACPI_TABLES_FILE, tables.tables->data, tables.tables->len);
@@ -204,7 +205,7 @@ static void pc_build_smbios(Pc *pc)
         smbios_set_address(pc->smbios_anchor, pc->low_ram - PC_SMBIOS_RESERVED);
 }
 
-/* ---- fw_cfg -------------------------------------------------------------------------------- */
+/* ---- fw_cfg ---------------------------------------------------------------------------------- */
 
 static void pc_publish_config(Pc *pc, const PcConfig *config)
 {
@@ -278,7 +279,7 @@ bool pc_create_firmware(Pc *pc, const PcConfig *config, GError **error)
     return pc_build_acpi(pc, config, error);
 }
 
-/* ---- without firmware ---------------------------------------------------------------------- */
+/* ---- without firmware ------------------------------------------------------------------------ */
 
 typedef struct BdaField {
     uint16_t address, value;

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Linear to physical to host: page walks, the TLB's second half, and every access that the inline path in access.h
- * can't finish (faults, page crossing, devices, code pages, watched pages).
+ * Linear to physical to host: page walks, the TLB's second half, and every access that the inline
+ * path in access.h can't finish (faults, page crossing, devices, code pages, watched pages).
  *
  *   access.h: TlbEntry hit → host
  *   here:     TlbPage hit → host or device;  miss → walk() → fill()
  *
- * Invariants: tag_read and tag_write of an entry belong to the page of its TlbPage and imply the right in it.
- * tag_write implies that D is set and that no flag of the RAM page asks to know. Watched pages have no tags.
- * A slot whose page is not global is in tlb_filled.
+ * Invariants: tag_read and tag_write of an entry belong to the page of its TlbPage and imply the
+ * right in it. tag_write implies that D is set and that no flag of the RAM page asks to know.
+ * Watched pages have no tags. A slot whose page is not global is in tlb_filled.
  *
  * Threads: the vCPU's own; mmu_space_changed() from any (it holds an exclusive section).
  */
@@ -20,14 +20,23 @@
 #include "cpu/soft/soft_vm.h"
 
 enum { /* page-fault error code, SDM 3A 4.7 */
-    FAULT_PRESENT = 1, FAULT_WRITE = 2, FAULT_USER = 4, FAULT_RESERVED = 8, FAULT_FETCH = 16,
+       FAULT_PRESENT = 1,
+       FAULT_WRITE = 2,
+       FAULT_USER = 4,
+       FAULT_RESERVED = 8,
+       FAULT_FETCH = 16,
 };
 
 enum { /* paging-structure entries */
-    ENTRY_P = 1 << 0, ENTRY_W = 1 << 1, ENTRY_U = 1 << 2, ENTRY_A = 1 << 5, ENTRY_D = 1 << 6, ENTRY_PS = 1 << 7,
-    ENTRY_G = 1 << 8,
+       ENTRY_P = 1 << 0,
+       ENTRY_W = 1 << 1,
+       ENTRY_U = 1 << 2,
+       ENTRY_A = 1 << 5,
+       ENTRY_D = 1 << 6,
+       ENTRY_PS = 1 << 7,
+       ENTRY_G = 1 << 8,
 };
-#define ENTRY_NX (UINT64_C(1) << 63)
+#define ENTRY_NX      (UINT64_C(1) << 63)
 #define ENTRY_ADDRESS UINT64_C(0x000ffffffffff000)
 #define RIGHT(access) (1u << (access))
 
@@ -49,7 +58,7 @@ typedef struct Walk {
     bool global;
 } Walk;
 
-/* ---- paging structures in guest memory -------------------------------------------------------- */
+/* ---- paging structures in guest memory ------------------------------------------------------- */
 
 /* Host address of a paging-structure entry in RAM; NULL when something else answers there. */
 static uint8_t *table_host(SoftCpu *cpu, uint64_t physical)
@@ -105,7 +114,8 @@ static bool table_set(SoftCpu *cpu, uint8_t *host, uint64_t old, uint64_t bits, 
         return true;
     if (size == 4) {
         uint32_t expected = old;
-        if (!atomic_compare_exchange_strong((_Atomic uint32_t *)host, &expected, (uint32_t)(old | bits)))
+        if (!atomic_compare_exchange_strong((_Atomic uint32_t *)host, &expected,
+                                            (uint32_t)(old | bits)))
             return false;
     } else {
         uint64_t expected = old;
@@ -135,7 +145,8 @@ static const Paging *paging_mode(const SoftCpu *cpu)
     return cpu->s.cr4 & CR4_PAE ? &paging_pae : &paging_32;
 }
 
-/* Bits that must be 0 in a present entry that translates (`leaf`) or points at the next level (SDM 3A 4.3-4.5). */
+/* Bits that must be 0 in a present entry that translates (`leaf`) or points at the next level (SDM
+ * 3A 4.3-4.5). */
 static uint64_t reserved_bits(const SoftCpu *cpu, const Paging *paging, unsigned shift, bool leaf)
 {
     uint64_t mask;
@@ -159,7 +170,8 @@ static uint64_t reserved_bits(const SoftCpu *cpu, const Paging *paging, unsigned
     return mask;
 }
 
-static uint64_t leaf_address(const SoftCpu *cpu, const Paging *paging, uint64_t entry, unsigned shift)
+static uint64_t leaf_address(const SoftCpu *cpu, const Paging *paging, uint64_t entry,
+                             unsigned shift)
 {
     uint64_t address = entry & ENTRY_ADDRESS & ~((UINT64_C(1) << shift) - 1);
 
@@ -168,7 +180,8 @@ static uint64_t leaf_address(const SoftCpu *cpu, const Paging *paging, uint64_t 
     return address & cpu->phys_mask;
 }
 
-/* Rights of a page by what its entries allow, SDM 3A 4.6. `allow`: ENTRY_W, ENTRY_U and ENTRY_NX combined. */
+/* Rights of a page by what its entries allow, SDM 3A 4.6. `allow`: ENTRY_W, ENTRY_U and ENTRY_NX
+ * combined. */
 static unsigned page_rights(const SoftCpu *cpu, uint64_t allow, MmuIndex index)
 {
     unsigned rights = RIGHT(MMU_READ) | RIGHT(MMU_WRITE) | RIGHT(MMU_EXEC);
@@ -206,11 +219,11 @@ static uint32_t fault_code(const SoftCpu *cpu, MmuAccess access, MmuIndex index,
 }
 
 /*
- * Walks the paging structures. A and D bits are set only when the access is allowed and `mark`. False: page fault with
- * *ret_error.
+ * Walks the paging structures. A and D bits are set only when the access is allowed and `mark`.
+ * False: page fault with *ret_error.
  */
-static bool walk_tables(SoftCpu *cpu, uint64_t linear, MmuAccess access, MmuIndex index, bool mark, Walk *walk,
-                        uint32_t *ret_error)
+static bool walk_tables(SoftCpu *cpu, uint64_t linear, MmuAccess access, MmuIndex index, bool mark,
+                        Walk *walk, uint32_t *ret_error)
 {
     const Paging *paging = paging_mode(cpu);
     unsigned size = paging->entry_bytes, level, shift;
@@ -303,7 +316,7 @@ bool mmu_load_pdptes(SoftCpu *cpu, uint64_t cr3)
     return true;
 }
 
-/* ---- the TLB ---------------------------------------------------------------------------------- */
+/* ---- the TLB --------------------------------------------------------------------------------- */
 
 static void entry_clear(TlbEntry *entry)
 {
@@ -521,7 +534,7 @@ void mmu_space_changed(Vm *vm)
     soft_vm_exclusive_end(vm);
 }
 
-/* ---- accesses --------------------------------------------------------------------------------- */
+/* ---- accesses -------------------------------------------------------------------------------- */
 
 /* Notes data breakpoints that an access hits; they trap after the instruction (SDM 3B 17.2). */
 static void watch(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access)
@@ -529,7 +542,8 @@ static void watch(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access
     static const uint8_t lengths[] = {1, 2, 8, 4};
 
     for (unsigned i = 0; i < 4; i++) {
-        unsigned type = cpu->s.dr7 >> (16 + 4 * i) & 3, length = lengths[cpu->s.dr7 >> (18 + 4 * i) & 3];
+        unsigned type = cpu->s.dr7 >> (16 + 4 * i) & 3,
+                 length = lengths[cpu->s.dr7 >> (18 + 4 * i) & 3];
         uint64_t start = align_down(cpu->s.dr[i], length);
         if (!(cpu->s.dr7 >> (2 * i) & 3) || !(type == 3 || (type == 1 && access == MMU_WRITE)))
             continue;
@@ -551,7 +565,8 @@ static uint64_t dispatch_load(SoftCpu *cpu, const TlbPage *page, uint64_t offset
     return value;
 }
 
-static void dispatch_store(SoftCpu *cpu, const TlbPage *page, uint64_t offset, unsigned size, uint64_t value)
+static void dispatch_store(SoftCpu *cpu, const TlbPage *page, uint64_t offset, unsigned size,
+                           uint64_t value)
 {
     uint64_t address = page->physical + offset;
     cpu->stat_mmio++;
@@ -572,11 +587,20 @@ static unsigned dispatch_size(unsigned size)
 static void copy_sized(void *to, const void *from, unsigned size)
 {
     switch (size) { /* one access of the host for one of the guest */
-    case 1: *(volatile uint8_t *)to = *(const uint8_t *)from; break;
-    case 2: *(volatile uint16_t *)to = *(const uint16_t *)from; break;
-    case 4: *(volatile uint32_t *)to = *(const uint32_t *)from; break;
-    case 8: *(volatile uint64_t *)to = *(const uint64_t *)from; break;
-    default: memcpy(to, from, size);
+    case 1:
+        *(volatile uint8_t *)to = *(const uint8_t *)from;
+        break;
+    case 2:
+        *(volatile uint16_t *)to = *(const uint16_t *)from;
+        break;
+    case 4:
+        *(volatile uint32_t *)to = *(const uint32_t *)from;
+        break;
+    case 8:
+        *(volatile uint64_t *)to = *(const uint64_t *)from;
+        break;
+    default:
+        memcpy(to, from, size);
     }
 }
 
@@ -601,7 +625,8 @@ static void page_load(SoftCpu *cpu, const TlbPage *page, uint64_t linear, void *
     }
 }
 
-static void page_store(SoftCpu *cpu, const TlbPage *page, uint64_t linear, const void *data, unsigned size)
+static void page_store(SoftCpu *cpu, const TlbPage *page, uint64_t linear, const void *data,
+                       unsigned size)
 {
     uint64_t offset = linear & ~GUEST_PAGE_MASK;
 
@@ -725,7 +750,8 @@ void mmu_probe(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access, M
         translate(cpu, next_page(cpu, linear), access, index);
 }
 
-void *mmu_host_pointer(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access, MmuIndex index)
+void *mmu_host_pointer(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access,
+                       MmuIndex index)
 {
     TlbPage *page;
     uint64_t offset;

@@ -4,7 +4,7 @@
  */
 #include "cpu/soft/x87_internal.h"
 
-/* ---- state ---------------------------------------------------------------------------------- */
+/* ---- state ----------------------------------------------------------------------------------- */
 
 static unsigned register_tag(const FpuState *fpu, unsigned n)
 {
@@ -75,7 +75,7 @@ bool x87_error_waits(SoftCpu *cpu, const Insn *insn)
     return true;
 }
 
-/* ---- control -------------------------------------------------------------------------------- */
+/* ---- control --------------------------------------------------------------------------------- */
 
 static ALWAYS_INLINE bool fldcw_body(SoftCpu *cpu, const Insn *insn)
 {
