@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The manual pages and the programs' own help name the same options and commands, as TAP."""
+"""The manual pages name what the programs' own help names, and docs/dependencies.md what tools/install-deps installs; as TAP."""
 import os
 import pathlib
 import re
@@ -21,9 +21,9 @@ def said(*words):
 
 def same(number, title, program, manual):
     for name in sorted(program - manual):
-        print(f"# {name} is not in the manual page")
+        print(f"# {name} is not in the page")
     for name in sorted(manual - program):
-        print(f"# {name} is in the manual page, but the program does not list it")
+        print(f"# {name} is in the page, but the program does not list it")
     good = program == manual and bool(program)
     print(("" if good else "not ") + f"ok {number} - {title}")
     return good
@@ -41,12 +41,20 @@ def accepted():
     return good
 
 
-print("1..3")
+def packages():
+    """What tools/install-deps installs, by its quoted lists."""
+    text = (TOP / "tools" / "install-deps").read_text(encoding="utf-8")
+    return set(" ".join(re.findall(r"^(?:build|run|guest|test)='([^']*)'", text, re.M)).split())
+
+
+print("1..4")
 results = [
     same(1, "options of ospite run", set(re.findall(r"^  --([a-z-]+)", said("run", "--help"), re.M)),
          set(re.findall(r"^\.It Fl Fl ([a-z-]+)", page("ospite-run.1"), re.M))),
     same(2, "commands of ospite", set(re.findall(r"^  ([a-z]+) ", said("help"), re.M)),
          set(re.findall(r"^\.It Cm ([a-z]+)", page("ospite.1"), re.M))),
     accepted(),
+    same(4, "packages of tools/install-deps", packages(),
+         set(re.findall(r"^\| `([a-z0-9.+-]+)` \|", (TOP / "docs" / "dependencies.md").read_text(encoding="utf-8"), re.M))),
 ]
 sys.exit(0 if all(results) else 1)
