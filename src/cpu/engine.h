@@ -146,8 +146,8 @@ Vm *vm_new(const Engine *engine, AddressSpace *memory, AddressSpace *ports, cons
 void vm_free(Vm *vm);
 /* Main loop thread. Start or go on; idempotent. */
 void vm_resume(Vm *vm);
-/* Returns when every vCPU stands at a safe point outside run(). Must be called without the board
- * lock. */
+/* Returns when every vCPU stands at a safe point outside run() and has taken the INITs and startup
+ * IPIs sent to it. Must be called without the board lock. */
 void vm_pause(Vm *vm);
 /* Paused VMs only. */
 void vm_reset(Vm *vm);

@@ -194,11 +194,6 @@ static void start_up(Vcpu *vcpu)
 static void service_requests(Vcpu *vcpu)
 {
     uint32_t requests = atomic_fetch_and(&vcpu->requests, VCPU_REQUEST_NMI | VCPU_REQUEST_QUIT);
-    if (requests & VCPU_REQUEST_WORK) {
-        pthread_mutex_lock(&vcpu->vm->sync->lock);
-        do_work_locked(vcpu);
-        pthread_mutex_unlock(&vcpu->vm->sync->lock);
-    }
     /* An exclusive section of another vCPU may touch this one's translations, too. */
     if (requests & (VCPU_REQUEST_INIT | VCPU_REQUEST_SIPI))
         vcpu_enter(vcpu);
@@ -208,6 +203,12 @@ static void service_requests(Vcpu *vcpu)
         start_up(vcpu);
     if (requests & (VCPU_REQUEST_INIT | VCPU_REQUEST_SIPI))
         vcpu_leave(vcpu);
+    /* Last: whoever sees his work done knows that what was asked before is done, too. */
+    if (requests & VCPU_REQUEST_WORK) {
+        pthread_mutex_lock(&vcpu->vm->sync->lock);
+        do_work_locked(vcpu);
+        pthread_mutex_unlock(&vcpu->vm->sync->lock);
+    }
 }
 
 /* Which requests end the wait that the vCPU's activity asks for; 0: no wait. Engines with local

@@ -128,6 +128,10 @@ static bool any_in_run(Vm *vm)
     return false;
 }
 
+static void no_work(Vcpu *vcpu, void *data)
+{
+}
+
 void vm_pause(Vm *vm)
 {
     g_assert(!vcpu_current());
@@ -137,6 +141,10 @@ void vm_pause(Vm *vm)
     while (any_in_run(vm))
         vm_wait(vm);
     vm_unlock(vm);
+    /* An INIT or startup IPI may still be under way. */
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        if (vm->vcpus[i]->thread)
+            vcpu_run_on(vm->vcpus[i], no_work, NULL);
 }
 
 void vm_resume(Vm *vm)

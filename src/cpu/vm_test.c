@@ -316,6 +316,21 @@ static void test_exclusive_init(void)
     fake_free(fake);
 }
 
+/* A paused CPU has taken what was sent to it before: its state can be saved. */
+static void test_pause_init(void)
+{
+    Fake *fake = fake_new(2, busy_guest);
+    Vcpu *ap = fake->vm->vcpus[1];
+    for (unsigned i = 0; i < ROUNDS / 4; i++) {
+        vm_resume(fake->vm);
+        vcpu_intc_cpu_ops.init(ap);
+        vm_pause(fake->vm);
+        g_assert_cmphex(atomic_load(&ap->requests) & VCPU_REQUEST_INIT, ==, 0);
+        g_assert_cmpuint(fake->cpus[1].sets_begun, ==, fake->cpus[1].sets_ended);
+    }
+    fake_free(fake);
+}
+
 /* Freeing a running VM must not hang. */
 static void test_free_running(void)
 {
@@ -520,6 +535,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/cpu/vm/exclusive", test_exclusive);
     g_test_add_func("/cpu/vm/exclusive-init", test_exclusive_init);
+    g_test_add_func("/cpu/vm/pause-init", test_pause_init);
     g_test_add_func("/cpu/vm/free-running", test_free_running);
     g_test_add_func("/cpu/vm/halt", test_halt);
     g_test_add_func("/cpu/vm/ring", test_ring);

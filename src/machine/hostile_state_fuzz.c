@@ -400,5 +400,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     g_rec_mutex_lock(&pc->lock);
     device_pause(device);
     g_rec_mutex_unlock(&pc->lock);
+    vm_pause(pc->vm); /* the APICs may have sent INITs */
     return 0;
 }
