@@ -47,8 +47,6 @@ static bool vcpu_add(Vm *vm, GError **error)
 
 static void vcpu_free(Vcpu *vcpu)
 {
-    if (vcpu->thread)
-        g_thread_join(vcpu->thread);
     vcpu->vm->engine->vcpu_clear(vcpu);
     pthread_cond_destroy(&vcpu->sync->wake);
     pthread_mutex_destroy(&vcpu->sync->lock);
@@ -100,9 +98,14 @@ void vm_free(Vm *vm)
 {
     if (!vm)
         return;
-    vm_pause(vm);
+    if (!atomic_load(&vm->sync->paused))
+        vm_pause(vm);
+    /* A thread looks at the other CPUs until it ends: all end before the first is freed. */
     for (unsigned i = 0; i < vm->vcpu_count; i++)
         vcpu_request(vm->vcpus[i], VCPU_REQUEST_QUIT);
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        if (vm->vcpus[i]->thread)
+            g_thread_join(vm->vcpus[i]->thread);
     for (unsigned i = 0; i < vm->vcpu_count; i++)
         vcpu_free(vm->vcpus[i]);
     vm->engine->vm_clear(vm);
