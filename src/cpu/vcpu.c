@@ -159,7 +159,7 @@ void vcpu_reset_state(Vcpu *vcpu, bool init)
         get_state_work(vcpu, &state);
     else
         atomic_fetch_and(&vcpu->requests, ~(VCPU_REQUEST_INIT | VCPU_REQUEST_SIPI));
-    cpu_state_reset(&state, vcpu->index == 0, init);
+    cpu_state_reset(&state, cpu_model_signature(vcpu->vm->model), vcpu->index == 0, init);
     state.nmi_pending = false;
     if (engine->reset_apic) {
         engine->reset_apic(vcpu);
@@ -292,6 +292,7 @@ static void op_interrupt_pending(void *vcpu)
 
 static void op_nmi(void *vcpu)
 {
+    atomic_fetch_add(&((Vcpu *)vcpu)->nmis, 1);
     vcpu_request(vcpu, VCPU_REQUEST_NMI);
 }
 

@@ -13,7 +13,7 @@
 static inline uint64_t insn_ea(const SoftCpu *cpu, const Insn *insn)
 {
     return (cpu->s.gpr[insn->base] + (cpu->s.gpr[insn->index] << insn->scale) +
-            (int64_t)insn->disp) &
+            insn->disp) &
            insn->addr_mask;
 }
 

@@ -613,29 +613,6 @@ void op_invpcid(SoftCpu *cpu, const Insn *insn)
     INSN_END(cpu);
 }
 
-/* MONITOR checks its address; MWAIT may end at any time, so it never waits (SDM 2B MWAIT). */
-void op_monitor(SoftCpu *cpu, const Insn *insn)
-{
-    uint64_t offset = cpu->s.gpr[GPR_RAX] & insn->addr_mask;
-
-    INSN_PRECISE(cpu, insn);
-    require_feature(cpu, CPU_MONITOR);
-    require(cpu, cpu->cpl == 0, EXC_UD);
-    require(cpu, (uint32_t)cpu->s.gpr[GPR_RCX] == 0, EXC_GP);
-    mmu_probe(cpu, segment_linear_checked(cpu, insn->segment < SEG_COUNT ? insn->segment : SEG_DS, offset, 1,
-                                          MMU_READ), 1, MMU_READ, cpu->mmu_index);
-    INSN_NEXT(cpu, insn);
-}
-
-void op_mwait(SoftCpu *cpu, const Insn *insn)
-{
-    INSN_LEAVE(cpu, insn);
-    require_feature(cpu, CPU_MONITOR);
-    require(cpu, cpu->cpl == 0, EXC_UD);
-    require(cpu, (uint32_t)cpu->s.gpr[GPR_RCX] <= 1, EXC_GP);
-    INSN_END(cpu);
-}
-
 /* ---- bases of FS and GS ------------------------------------------------------------------------ */
 
 void op_swapgs(SoftCpu *cpu, const Insn *insn)
@@ -702,6 +679,14 @@ static void set_flat(SoftCpu *cpu, uint16_t cs, uint16_t ss, unsigned cpl, bool 
     cpu_update_mode(cpu);
 }
 
+/* Single-stepping goes by TF at the end of SYSCALL and SYSRET (APM 3 SYSCALL). */
+static void step_by_new_flags(SoftCpu *cpu)
+{
+    cpu->pending_db &= ~(uint32_t)DR6_BS;
+    if (cpu->s.rflags & FLAG_TF)
+        cpu->pending_db |= DR6_BS;
+}
+
 void op_syscall(SoftCpu *cpu, const Insn *insn)
 {
     CpuState *s = &cpu->s;
@@ -721,6 +706,7 @@ void op_syscall(SoftCpu *cpu, const Insn *insn)
         s->rflags &= ~(uint64_t)(FLAG_IF | FLAG_VM | FLAG_RF);
         set_flat(cpu, cs & 0xfffc, (cs & 0xfffc) + 8, 0, false);
     }
+    step_by_new_flags(cpu);
     INSN_END(cpu);
 }
 
@@ -742,6 +728,7 @@ void op_sysret(SoftCpu *cpu, const Insn *insn)
     else
         s->rflags |= FLAG_IF;
     set_flat(cpu, wide ? selector + 16 : selector, selector + 8, 3, wide);
+    step_by_new_flags(cpu);
     interrupts_maybe_enabled(cpu);
     INSN_END(cpu);
 }
