@@ -37,12 +37,13 @@ static void on_other(struct frame *f)
 static void on_timer(struct frame *f) { other_count++; apic_write(0xb0, 0); }
 
 /* Runs `text` single-stepped; trap n must come at `start` + offsets[n] with dr6[n] (0: BS alone). */
-#define STEP(text)                                                                                          \
+#define STEP(text) STEP_AFTER("", text)
+#define STEP_AFTER(before, text)                                                                                       \
     ({                                                                                                      \
         word start_;                                                                                        \
         db_count = 0;                                                                                       \
         WRITE_DR(6, DR6_INIT);                                                                              \
-        asm volatile("mov %%ss, %%ecx; lea 881f(%%rip), %0\n pushf; orl $0x100, (%%rsp); popf\n 881: " text \
+        asm volatile(before "mov %%ss, %%ecx; lea 881f(%%rip), %0\n pushf; orl $0x100, (%%rsp); popf\n 881: " text \
                      "\n pushf; andl $~0x100, (%%rsp); popf\n"                                             \
                      : "=&r"(start_)::"rax", "rbx", "rcx", "rdx", "rsi", "memory", "cc");                  \
         start_;                                                                                             \
@@ -79,8 +80,7 @@ static void test_steps(void)
     check_steps(start, (const char[]){3, END(3)}, 0, "MOV SS holds one trap back");
     start = STEP("mov %%ecx, %%ss; .byte 0xf1; .byte 0xf1; nop");
     check_steps(start, (const char[]){3, 4, 5, END(5)}, (const word[]){0, 0, BS, BS, BS, BS}, "INT1 behind MOV SS is no step");
-    WRITE_DR(7, 0x400 | 1 << 13);
-    start = STEP("mov %%ecx, %%ss; mov %%rbx, %%dr6");
+    start = STEP_AFTER("mov $0x2400, %%edx; mov %%rdx, %%dr7\n", "mov %%ecx, %%ss; mov %%rbx, %%dr6");
     check_steps(start, (const char[]){2, 5, END(5)}, (const word[]){BD, BS, BS, BS, BS}, "general detect behind MOV SS faults at once");
     WRITE_DR(7, 0x400);
     set_vector(32, on_timer);

@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 
 #include "base/bits.h"
+#include "cpu/soft/block.h"
 #include "cpu/soft/soft_vm.h"
 
 enum { /* page-fault error code, SDM 3A 4.7 */
@@ -547,16 +548,19 @@ static uint64_t dispatch_load(SoftCpu *cpu, const TlbPage *page, uint64_t offset
     return value;
 }
 
+/* An interrupt that the store raises comes before the next instruction: guests switch interrupts off right behind it. */
 static void dispatch_store(SoftCpu *cpu, const TlbPage *page, uint64_t offset, unsigned size, uint64_t value)
 {
     cpu->stat_mmio++;
     if (page->local_apic) {
         cpu->vcpu->intc->mmio_write(cpu->vcpu->intc_obj, offset, size, value);
-        return;
+    } else {
+        vcpu_leave(cpu->vcpu);
+        space_store(cpu->vcpu->vm->memory, page->physical + offset, size, value);
+        vcpu_enter(cpu->vcpu);
     }
-    vcpu_leave(cpu->vcpu);
-    space_store(cpu->vcpu->vm->memory, page->physical + offset, size, value);
-    vcpu_enter(cpu->vcpu);
+    if (cpu->insn && atomic_load_explicit(&cpu->exit_request, memory_order_relaxed))
+        block_stop_behind(cpu, cpu->insn);
 }
 
 /* The largest access the address space takes that fits. */
