@@ -1184,7 +1184,7 @@ void op_mov_to_seg(SoftCpu *cpu, const Insn *insn)
     INSN_END(cpu);
 }
 
-/* With 32-bit operands only the selector is written (SDM 2B PUSH, recent processors). */
+/* With 32-bit operands Intel's processors write the selector alone (SDM 2B PUSH), AMD's extend it with zeros. */
 OUT_OF_LINE push_segment(SoftCpu *cpu, const Insn *insn)
 {
     uint16_t selector = cpu->s.seg[insn->reg].selector;
@@ -1192,7 +1192,7 @@ OUT_OF_LINE push_segment(SoftCpu *cpu, const Insn *insn)
 
     INSN_PRECISE(cpu, insn);
     stack = stack_current(cpu);
-    if (insn->op_size == 4) {
+    if (insn->op_size == 4 && !model_is_amd(cpu->model)) {
         stack.sp = (stack.sp & ~stack.mask) | ((stack.sp - 2) & stack.mask);
         stack_push(cpu, &stack, 2, selector);
     } else {
@@ -1264,8 +1264,8 @@ OUT_OF_LINE enter_frame(SoftCpu *cpu, const Insn *insn)
     stack.sp = (stack.sp & ~stack.mask) | ((stack.sp - (insn->imm & 0xffff)) & stack.mask);
     mmu_probe(cpu, segment_access(cpu, stack.segment, stack.sp & stack.mask, size, MMU_WRITE, stack.long_mode,
                                   EXC_SS, 0), size, MMU_WRITE, stack.index);
-    /* The frame pointer is as wide as the stack; a 16-bit operand replaces the low half alone. */
-    set_reg(cpu, GPR_RBP, size == 2 || stack.mask == 0xffff ? 2 : cpu->stack_size, frame);
+    /* With 32-bit operands on a 16-bit stack processors take the upper half from ESP. */
+    set_reg(cpu, GPR_RBP, size, frame);
     stack_commit(cpu, &stack);
 }
 

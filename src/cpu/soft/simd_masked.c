@@ -29,7 +29,13 @@ static void vector_put(SoftCpu *cpu, unsigned n, const Vector *vector)
 static uint64_t element_linear(SoftCpu *cpu, const Insn *insn, uint64_t offset, unsigned size,
                                MmuAccess access)
 {
-    return linear_address(cpu, insn, insn->segment, offset & insn->addr_mask, size, access);
+    offset &= insn->addr_mask;
+    /* Decoding doesn't see the operand of MASKMOVQ and MASKMOVDQU. */
+    if (!(insn->flags & INSN_MEMORY) && !cpu_is_64bit(cpu)) {
+        cpu->insn = insn;
+        return segment_linear_checked(cpu, insn->segment, offset, size, access);
+    }
+    return linear_address(cpu, insn, insn->segment, offset, size, access);
 }
 
 static uint64_t element_get(const Vector *vector, unsigned i, unsigned size)
@@ -115,7 +121,6 @@ void simd_mask_store(SoftCpu *cpu, const Insn *insn)
     INSN_NEXT(cpu, insn);
 }
 
-/* MASKMOVDQU: to DS:rDI or as overridden. */
 void simd_mask_move(SoftCpu *cpu, const Insn *insn)
 {
     Vector mask, data;
