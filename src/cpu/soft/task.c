@@ -132,6 +132,9 @@ static void commit(SoftCpu *cpu, const NewTask *task, bool nested)
 {
     CpuState *s = &cpu->s;
 
+    /* First, while there is a stack for #GP of a PDPTE. */
+    if (task->layout->cr3 && s->cr0 & CR0_PG)
+        control_load_cr3(cpu, task->cr3);
     s->tr = task->tr;
     s->tr.attributes |= 2;
     s->cr0 |= CR0_TS;
@@ -146,8 +149,6 @@ static void commit(SoftCpu *cpu, const NewTask *task, bool nested)
     if (s->dr7 & 0x155)
         control_write_dr(cpu, 7, s->dr7 & ~UINT64_C(0x155));
     cpu_update_mode(cpu);
-    if (task->layout->cr3 && s->cr0 & CR0_PG)
-        control_load_cr3(cpu, task->cr3);
 }
 
 /* ---- the new task's half ---------------------------------------------------------------------- */
