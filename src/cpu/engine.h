@@ -127,7 +127,7 @@ struct Vcpu {
     const Intc *intc; /* local APIC, set before the first run */
     void *intc_obj;
     _Atomic uint32_t requests;
-    _Atomic uint32_t nmis; /* that VCPU_REQUEST_NMI stands for; 0: one */
+    _Atomic uint32_t nmis; /* how many VCPU_REQUEST_NMI stands for; 0: they were taken already */
     uint8_t sipi_vector;
     /* What vcpu.c needs to know without asking the engine; the engine keeps them right at safe
      * points. */

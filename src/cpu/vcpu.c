@@ -135,6 +135,7 @@ static void set_state_work(Vcpu *vcpu, void *data)
     vcpu->activity = state->activity;
     vcpu->nmi_blocked = state->nmi_blocked;
     vcpu->interrupts_enabled = state->rflags & FLAG_IF && !state->interrupt_shadow;
+    atomic_store(&vcpu->nmis, state->nmi_pending);
     if (state->nmi_pending)
         atomic_fetch_or(&vcpu->requests, VCPU_REQUEST_NMI);
     else

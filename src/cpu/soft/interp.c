@@ -31,7 +31,7 @@ static bool must_look(const SoftCpu *cpu)
 static void queue_nmis(SoftCpu *cpu)
 {
     unsigned count = atomic_exchange(&cpu->vcpu->nmis, 0);
-    unsigned waiting = cpu->s.nmi_pending + CLAMP(count, 1, 2);
+    unsigned waiting = cpu->s.nmi_pending + MIN(count, 2);
     cpu->s.nmi_pending = MIN(waiting, cpu->s.nmi_blocked ? 1 : 2);
 }
 
@@ -45,7 +45,8 @@ static bool look_around(SoftCpu *cpu, VcpuExit *ret_exit)
     if (requests & ~(VCPU_REQUEST_INTERRUPT | VCPU_REQUEST_NMI))
         return false;
     if (requests) {
-        atomic_fetch_and(&vcpu->requests, ~(uint32_t)(VCPU_REQUEST_INTERRUPT | VCPU_REQUEST_NMI));
+        /* What came since the load is in the answer of this. */
+        requests = atomic_fetch_and(&vcpu->requests, ~(uint32_t)(VCPU_REQUEST_INTERRUPT | VCPU_REQUEST_NMI));
         if (requests & VCPU_REQUEST_NMI)
             queue_nmis(cpu);
     }

@@ -796,6 +796,7 @@ static void test_reset(void)
     g_assert_cmphex(s.lstar, ==, 0);
     g_assert_cmphex(s.seg[SEG_CS].base + s.rip, ==, 0xfffffff0);
     g_assert_cmphex(s.apic_base, ==, 0xfee00900);
+    g_assert_cmphex(s.gpr[GPR_RDX], ==, 0x663);
 }
 
 int main(int argc, char **argv)
