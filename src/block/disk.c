@@ -70,7 +70,7 @@ static const uint8_t zeros[ZERO_CHUNK];
 
 static void task_step(DiskTask *task);
 
-/* ---- opening ------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static bool fail_open(GError **error, const char *path, int code, const char *advice)
 {
@@ -82,7 +82,8 @@ static bool fail_open(GError **error, const char *path, int code, const char *ad
 static const char *open_advice(int code, bool read_only)
 {
     if (code == ENOENT)
-        return "; check the name, or create it with 'truncate -s 10G FILE'";
+        return read_only ? "; check the name"
+                         : "; check the name, or create an empty disk with 'truncate -s SIZE FILE'";
     if ((code == EACCES || code == EROFS || code == EPERM) && !read_only)
         return "; change its permissions, or open it read-only";
     if (code == EACCES || code == EPERM)
@@ -131,7 +132,7 @@ static bool measure_file(int fd, const char *path, uint64_t *ret_size, GError **
     if (size == 0) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
                     "cannot open disk '%s': the file is empty; give it a size with "
-                    "'truncate -s 10G %s'",
+                    "'truncate -s SIZE %s'",
                     path, path);
         return false;
     }
@@ -205,7 +206,7 @@ const DiskInfo *disk_info(const Disk *disk)
     return &disk->info;
 }
 
-/* ---- working requests off ------------------------------------------------------------------ */
+/* ---- working requests off -------------------------------------------------------------------- */
 
 static void task_finish(DiskTask *task, int error)
 {
@@ -354,7 +355,7 @@ static void task_step(DiskTask *task)
     host_io_submit(disk->io, &task->io);
 }
 
-/* ---- results that are known at once -------------------------------------------------------- */
+/* ---- results that are known at once ---------------------------------------------------------- */
 
 static void known_done(HostIoRequest *io, int64_t result)
 {
@@ -369,7 +370,7 @@ static void task_finish_later(DiskTask *task, int error)
     host_io_submit(task->disk->io, &task->io);
 }
 
-/* ---- flush --------------------------------------------------------------------------------- */
+/* ---- flush ----------------------------------------------------------------------------------- */
 
 static void sync_done(HostIoRequest *io, int64_t result)
 {
@@ -396,7 +397,7 @@ static void task_flush(DiskTask *task)
     host_io_submit(disk->io, &task->io);
 }
 
-/* ---- the interface ------------------------------------------------------------------------- */
+/* ---- the interface --------------------------------------------------------------------------- */
 
 static bool iov_fits(const DiskRequest *request)
 {

@@ -73,8 +73,7 @@ static CpuidValue with_features(const Query *q, CpuidValue value)
     return value;
 }
 
-/* ---- basic leaves
- * --------------------------------------------------------------------------------- */
+/* ---- basic leaves ---------------------------------------------------------------------------- */
 
 static CpuidValue vendor_leaf(const Query *q, uint32_t max)
 {
@@ -260,8 +259,7 @@ static CpuidValue leaf_16(const Query *q)
     return (CpuidValue){mhz, mhz, 100, 0};
 }
 
-/* ---- hypervisor leaves
- * ------------------------------------------------------------------------------ */
+/* ---- hypervisor leaves ----------------------------------------------------------------------- */
 
 static CpuidValue hypervisor_leaf(const Query *q)
 {
@@ -278,8 +276,7 @@ static CpuidValue hypervisor_leaf(const Query *q)
     return v;
 }
 
-/* ---- extended leaves
- * --------------------------------------------------------------------------------- */
+/* ---- extended leaves ------------------------------------------------------------------------- */
 
 static CpuidValue leaf_80000000(const Query *q)
 {
@@ -347,8 +344,7 @@ static CpuidValue leaf_8000001e(const Query *q)
     return (CpuidValue){q->index, q->index & 0xff, 0, 0};
 }
 
-/* ---- the instruction
- * ------------------------------------------------------------------------------------ */
+/* ---- the instruction ------------------------------------------------------------------------- */
 
 static const struct {
     uint32_t leaf;

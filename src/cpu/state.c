@@ -18,9 +18,11 @@ static void reset_core(CpuState *s)
     s->rip = 0xfff0;
     s->rflags = 2;
     for (unsigned i = 0; i < SEG_COUNT; i++)
-        s->seg[i] = reset_segment(0, 0, SEGMENT_P | SEGMENT_S | SEGMENT_WRITABLE | SEGMENT_ACCESSED);
-    s->seg[SEG_CS] = reset_segment(0xf000, 0xffff0000, SEGMENT_P | SEGMENT_S | SEGMENT_CODE |
-                                                           SEGMENT_READABLE | SEGMENT_ACCESSED);
+        s->seg[i] =
+            reset_segment(0, 0, SEGMENT_P | SEGMENT_S | SEGMENT_WRITABLE | SEGMENT_ACCESSED);
+    s->seg[SEG_CS] =
+        reset_segment(0xf000, 0xffff0000,
+                      SEGMENT_P | SEGMENT_S | SEGMENT_CODE | SEGMENT_READABLE | SEGMENT_ACCESSED);
     s->ldtr = reset_segment(0, 0, SEGMENT_P | 2);
     s->tr = reset_segment(0, 0, SEGMENT_P | 11);
     s->gdtr = s->idtr = (DescriptorTable){.limit = 0xffff};

@@ -170,11 +170,11 @@ typedef struct CpuState {
     CpuActivity activity;
     bool interrupt_shadow; /* STI or MOV SS just executed */
     bool nmi_blocked;
-    uint8_t nmi_pending;   /* NMIs that wait: at most one while they are blocked, else two */
-    bool a20_masked; /* address bit 20 reads as 0 */
+    uint8_t nmi_pending; /* NMIs that wait: at most one while they are blocked, else two */
+    bool a20_masked;     /* address bit 20 reads as 0 */
 } CpuState;
 
 /* The state after power-on or RESET (`init` false) or INIT (true: caches, FPU, most MSRs and TSC
- * keep their values). SDM 3A table 9-1. The BSP starts at f000:fff0, others wait for SIPI. EDX holds the
- * processor's `signature` (CPUID.1:EAX). */
+ * keep their values). SDM 3A table 9-1. The BSP starts at f000:fff0, others wait for SIPI. EDX
+ * holds the processor's `signature` (CPUID.1:EAX). */
 void cpu_state_reset(CpuState *state, uint32_t signature, bool bootstrap_processor, bool init);

@@ -30,7 +30,7 @@ void vm_notify(Vm *vm)
     vm_unlock(vm);
 }
 
-/* ---- making and freeing --------------------------------------------------------------------- */
+/* ---- making and freeing ---------------------------------------------------------------------- */
 
 static bool vcpu_add(Vm *vm, GError **error)
 {
@@ -112,7 +112,7 @@ void vm_free(Vm *vm)
     g_free(vm);
 }
 
-/* ---- pausing and resetting ------------------------------------------------------------------ */
+/* ---- pausing and resetting ------------------------------------------------------------------- */
 
 static void request_all(Vm *vm, uint32_t requests)
 {
@@ -128,6 +128,10 @@ static bool any_in_run(Vm *vm)
     return false;
 }
 
+static void no_work(Vcpu *vcpu, void *data)
+{
+}
+
 void vm_pause(Vm *vm)
 {
     g_assert(!vcpu_current());
@@ -137,6 +141,10 @@ void vm_pause(Vm *vm)
     while (any_in_run(vm))
         vm_wait(vm);
     vm_unlock(vm);
+    /* An INIT or startup IPI may still be under way. */
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        if (vm->vcpus[i]->thread)
+            vcpu_run_on(vm->vcpus[i], no_work, NULL);
 }
 
 void vm_resume(Vm *vm)
@@ -157,7 +165,7 @@ void vm_reset(Vm *vm)
         vcpu_run_on(vm->vcpus[i], reset_work, NULL);
 }
 
-/* ---- exclusive sections --------------------------------------------------------------------- */
+/* ---- exclusive sections ---------------------------------------------------------------------- */
 
 static bool others_in_guest(Vm *vm, const Vcpu *self)
 {

@@ -26,11 +26,12 @@
 #define PC_HPET_BASE   UINT64_C(0xfed00000)
 #define PC_IDE_PLACES  (IDE_CHANNELS * IDE_UNITS)
 #define PC_FLOPPY_DMA  2
+#define PC_CD_SECTOR   2048
 
 enum { PC_SLOT_HOST = 0, PC_SLOT_PIIX = 1, PC_SLOT_VGA = 2 };
 enum { PIIX_ISA = 0, PIIX_IDE = 1, PIIX_PM = 3 };
 
-/* ---- making and mapping -------------------------------------------------------------------- */
+/* ---- making and mapping ---------------------------------------------------------------------- */
 
 static void *pc_add(Pc *pc, const DeviceType *type, const char *id)
 {
@@ -61,13 +62,15 @@ static bool pc_add_pci(Pc *pc, PciDevice *device, unsigned slot, unsigned functi
            pci_bus_add(pc->bus, device, PCI_DEVFN(slot, function), error);
 }
 
-/* ---- interrupts ---------------------------------------------------------------------------- */
+/* ---- interrupts ------------------------------------------------------------------------------ */
 
 /* What the PIIX3 drives: an ISA interrupt, seen by both controllers. */
 static void pc_set_irq(void *obj, unsigned n, bool level)
 {
     Pc *pc = obj;
 
+    pc->irq_rises[n] += level && !(pc->irq_levels >> n & 1);
+    pc->irq_levels = (uint16_t)bits_set(pc->irq_levels, n, 1, level);
     irq_set(pic_irq(pc->pic, n), level);
     if (n != 2)
         irq_set(ioapic_irq(pc->ioapic, n == 0 ? 2 : n), level);
@@ -143,7 +146,7 @@ static bool pc_create_interrupts(Pc *pc, GError **error)
     return true;
 }
 
-/* ---- chipset ------------------------------------------------------------------------------- */
+/* ---- chipset --------------------------------------------------------------------------------- */
 
 static bool pc_create_bridges(Pc *pc, GError **error)
 {
@@ -206,7 +209,7 @@ static bool pc_create_fpu_error(Pc *pc, GError **error)
     return true;
 }
 
-/* ---- input and small ports ----------------------------------------------------------------- */
+/* ---- input and small ports ------------------------------------------------------------------- */
 
 static void pc_a20_changed(void *obj, bool on)
 {
@@ -323,7 +326,20 @@ static bool pc_create_consoles(Pc *pc, const PcConfig *config, GError **error)
            (!config->testdev || pc_create_testdev(pc, error));
 }
 
-/* ---- storage ------------------------------------------------------------------------------- */
+/* ---- storage --------------------------------------------------------------------------------- */
+
+static bool pc_check_disc(const Disk *disk, GError **error)
+{
+    const DiskInfo *info = disk_info(disk);
+
+    if (info->size >= PC_CD_SECTOR)
+        return true;
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
+                "cannot use CD-ROM '%s': %" G_GUINT64_FORMAT
+                " bytes are too short for a disc; the smallest is one sector of %d bytes",
+                info->path, info->size, PC_CD_SECTOR);
+    return false;
+}
 
 /* NULL without an error: an empty drive. */
 static bool pc_open_disk(Pc *pc, const PcDrive *drive, Disk **ret_disk, GError **error)
@@ -335,9 +351,10 @@ static bool pc_open_disk(Pc *pc, const PcDrive *drive, Disk **ret_disk, GError *
     if (!drive->path)
         return true;
     *ret_disk = disk_open(drive->path, &options, pc->context, &pc->lock, error);
-    if (*ret_disk)
-        g_ptr_array_add(pc->disks, *ret_disk);
-    return *ret_disk != NULL;
+    if (!*ret_disk)
+        return false;
+    g_ptr_array_add(pc->disks, *ret_disk);
+    return drive->kind != PC_DRIVE_CDROM || pc_check_disc(*ret_disk, error);
 }
 
 /* Disks take the first free place, CD-ROMs begin at the second channel. */
@@ -462,7 +479,7 @@ static bool pc_create_storage(Pc *pc, const PcConfig *config, GError **error)
     return pc_create_ide(pc, config, error) && pc_create_floppy(pc, config, dma, error);
 }
 
-/* ---- all ----------------------------------------------------------------------------------- */
+/* ---- all ------------------------------------------------------------------------------------- */
 
 static bool pc_create_vga(Pc *pc, GError **error)
 {
@@ -498,7 +515,7 @@ bool pc_create_devices(Pc *pc, const PcConfig *config, GError **error)
 {
     return pc_create_bios(pc, error) && pc_create_interrupts(pc, error) &&
            pc_create_bridges(pc, error) && pc_create_timers(pc, config, error) &&
-           pc_create_fpu_error(pc, error) && pc_create_input(pc, error) && pc_create_consoles(pc, config, error) &&
-           pc_create_storage(pc, config, error) && pc_create_vga(pc, error) &&
-           pc_create_fw_cfg(pc, error);
+           pc_create_fpu_error(pc, error) && pc_create_input(pc, error) &&
+           pc_create_consoles(pc, config, error) && pc_create_storage(pc, config, error) &&
+           pc_create_vga(pc, error) && pc_create_fw_cfg(pc, error);
 }

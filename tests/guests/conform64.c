@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Corners that conformance suites look at, in 64-bit mode: debug traps in interrupt shadows, events on events, MSRs that keep their
- * values, PCIDs, the local APIC's modes, device memory as an operand, x87 errors by interrupt 13. Runs with --testdev.
+ * Corners that conformance suites look at, in 64-bit mode: debug traps in interrupt shadows, events
+ * on events, MSRs that keep their values, PCIDs, the local APIC's modes, device memory as an
+ * operand, x87 errors by interrupt 13. Runs with --testdev.
  */
 #include "lib.h"
 
@@ -34,19 +35,26 @@ static void on_other(struct frame *f)
     other_ip = f->ip;
 }
 
-static void on_timer(struct frame *f) { other_count++; apic_write(0xb0, 0); }
+static void on_timer(struct frame *f)
+{
+    other_count++;
+    apic_write(0xb0, 0);
+}
 
-/* Runs `text` single-stepped; trap n must come at `start` + offsets[n] with dr6[n] (0: BS alone). */
+/* Runs `text` single-stepped; trap n must come at `start` + offsets[n] with dr6[n] (0: BS alone).
+ */
 #define STEP(text) STEP_AFTER("", text)
-#define STEP_AFTER(before, text)                                                                                       \
-    ({                                                                                                      \
-        word start_;                                                                                        \
-        db_count = 0;                                                                                       \
-        WRITE_DR(6, DR6_INIT);                                                                              \
-        asm volatile(before "mov %%ss, %%ecx; lea 881f(%%rip), %0\n pushf; orl $0x100, (%%rsp); popf\n 881: " text \
-                     "\n pushf; andl $~0x100, (%%rsp); popf\n"                                             \
-                     : "=&r"(start_)::"rax", "rbx", "rcx", "rdx", "rsi", "memory", "cc");                  \
-        start_;                                                                                             \
+#define STEP_AFTER(before, text)                                                                   \
+    ({                                                                                             \
+        word start_;                                                                               \
+        db_count = 0;                                                                              \
+        WRITE_DR(6, DR6_INIT);                                                                     \
+        asm volatile(                                                                              \
+            before                                                                                 \
+            "mov %%ss, %%ecx; lea 881f(%%rip), %0\n pushf; orl $0x100, (%%rsp); popf\n 881: " text \
+            "\n pushf; andl $~0x100, (%%rsp); popf\n"                                              \
+            : "=&r"(start_)::"rax", "rbx", "rcx", "rdx", "rsi", "memory", "cc");                   \
+        start_;                                                                                    \
     })
 
 static void check_steps(word start, const char *offsets, const word *dr6, const char *name)
@@ -79,9 +87,12 @@ static void test_steps(void)
     start = STEP("mov %%ecx, %%ss; nop");
     check_steps(start, (const char[]){3, END(3)}, 0, "MOV SS holds one trap back");
     start = STEP("mov %%ecx, %%ss; .byte 0xf1; .byte 0xf1; nop");
-    check_steps(start, (const char[]){3, 4, 5, END(5)}, (const word[]){0, 0, BS, BS, BS, BS}, "INT1 behind MOV SS is no step");
-    start = STEP_AFTER("mov $0x2400, %%edx; mov %%rdx, %%dr7\n", "mov %%ecx, %%ss; mov %%rbx, %%dr6");
-    check_steps(start, (const char[]){2, 5, END(5)}, (const word[]){BD, BS, BS, BS, BS}, "general detect behind MOV SS faults at once");
+    check_steps(start, (const char[]){3, 4, 5, END(5)}, (const word[]){0, 0, BS, BS, BS, BS},
+                "INT1 behind MOV SS is no step");
+    start =
+        STEP_AFTER("mov $0x2400, %%edx; mov %%rdx, %%dr7\n", "mov %%ecx, %%ss; mov %%rbx, %%dr6");
+    check_steps(start, (const char[]){2, 5, END(5)}, (const word[]){BD, BS, BS, BS, BS},
+                "general detect behind MOV SS faults at once");
     WRITE_DR(7, 0x400);
     set_vector(32, on_timer);
     other_count = 0;
@@ -107,13 +118,15 @@ static void test_watchpoints(void)
     WRITE_DR(7, 0x00d0040a);
     db_count = 0;
     asm volatile("movl $42, %0\n.globl watch_end\nwatch_end:" : "=m"(watched));
-    ok(db_count == 1 && db_ip[0] == (word)watch_end && db_dr6[0] == (DR6_INIT | BS | 2), "a data trap leaves DR6.BS as it was");
+    ok(db_count == 1 && db_ip[0] == (word)watch_end && db_dr6[0] == (DR6_INIT | BS | 2),
+       "a data trap leaves DR6.BS as it was");
     WRITE_DR(1, &stack_selector);
     WRITE_DR(7, 0x00f0040a);
     WRITE_DR(6, DR6_INIT);
     db_count = 0;
     asm volatile("mov %0, %%ss; nop\n.globl shadow_end\nshadow_end:" ::"m"(stack_selector));
-    ok(db_count == 1 && db_ip[0] == (word)shadow_end && db_dr6[0] == (DR6_INIT | 2), "a data trap of MOV SS comes one instruction later");
+    ok(db_count == 1 && db_ip[0] == (word)shadow_end && db_dr6[0] == (DR6_INIT | 2),
+       "a data trap of MOV SS comes one instruction later");
     db_count = 0;
     asm volatile("mov %0, %%ss; .byte 0xf1\n.globl int_end\nint_end:" ::"m"(stack_selector));
     ok(db_count == 1 && db_ip[0] == (word)int_end, "INT1 behind it traps once");
@@ -129,7 +142,8 @@ static void test_watchpoints(void)
     WRITE_DR(6, DR6_INIT);
     db_count = 0;
     asm volatile("outb %%al, $0xe3\n.globl io_end\nio_end: outb %%al, $0xe4" ::"a"(0));
-    ok(db_count == 1 && db_ip[0] == (word)io_end && db_dr6[0] == (DR6_INIT | 4), "an I/O breakpoint traps behind OUT");
+    ok(db_count == 1 && db_ip[0] == (word)io_end && db_dr6[0] == (DR6_INIT | 4),
+       "an I/O breakpoint traps behind OUT");
     WRITE_DR(7, 0x400);
     ok(TRY("mov %%dr4, %%rcx", : : : "rax", "rcx", "memory") == 6, "DR4 under CR4.DE is #UD");
     WRITE_CR(4, READ_CR(4) & ~(word)8);
@@ -161,9 +175,20 @@ static void on_nmi(struct frame *f)
     nmi_depth = 0;
 }
 
-static void on_low(struct frame *f) { order[order_count++ & 3] = 0x21; apic_write(0xb0, 0); }
-static void on_high(struct frame *f) { order[order_count++ & 3] = 0x3e; apic_write(0xb0, 0); }
-static void on_int(struct frame *f) { order[order_count++ & 3] = 0x22; }
+static void on_low(struct frame *f)
+{
+    order[order_count++ & 3] = 0x21;
+    apic_write(0xb0, 0);
+}
+static void on_high(struct frame *f)
+{
+    order[order_count++ & 3] = 0x3e;
+    apic_write(0xb0, 0);
+}
+static void on_int(struct frame *f)
+{
+    order[order_count++ & 3] = 0x22;
+}
 static void on_np(struct frame *f)
 {
     other_count++;
@@ -180,8 +205,11 @@ static void test_events(void)
     ok(nmi_count == 2 && !nmi_nested, "NMIs in the handler wait for IRET, and are one");
     nmi_count = 5;
     asm volatile("cli");
-    asm volatile("mov %0, %%ecx; sti; mov %%ecx, (%1)\n.globl nmi_shadow\nnmi_shadow: nop; cli"
-                 ::"r"(4 << 8 | 1 << 14), "r"(0xfee00300ul) : "rcx", "memory");
+    asm volatile(
+        "mov %0, %%ecx; sti; mov %%ecx, (%1)\n.globl nmi_shadow\nnmi_shadow: nop; cli" ::"r"(
+            4 << 8 | 1 << 14),
+        "r"(0xfee00300ul)
+        : "rcx", "memory");
     ok(nmi_count == 6, "an NMI sent in an STI shadow");
     set_vector(0x21, on_low);
     set_vector(0x22, on_int);
@@ -193,7 +221,8 @@ static void test_events(void)
     order_count = 0;
     apic_write(0x300, 1 << 18 | 0x21);
     asm volatile("sti; int $0x22; cli");
-    ok(order_count == 2 && order[0] == 0x22 && order[1] == 0x21, "INT n in the STI shadow comes before the interrupt");
+    ok(order_count == 2 && order[0] == 0x22 && order[1] == 0x21,
+       "INT n in the STI shadow comes before the interrupt");
     order_count = 0;
     apic_write(0x80, 0xf0);
     apic_write(0x300, 1 << 18 | 0x21);
@@ -238,12 +267,16 @@ static bool keeps(uint32_t msr, uint64_t value)
 
 static int try_wrmsr(uint32_t msr, uint64_t value)
 {
-    return TRY("mov %1, %%eax; wrmsr", : : "c"(msr), "b"((uint32_t)value), "d"((uint32_t)(value >> 32)) : "rax", "memory");
+    return TRY("mov %1, %%eax; wrmsr",
+               :
+               : "c"(msr), "b"((uint32_t)value), "d"((uint32_t)(value >> 32))
+               : "rax", "memory");
 }
 
 static void test_msrs(void)
 {
-    static const uint32_t addresses[] = {0x175, 0x176, 0xc0000100, 0xc0000101, 0xc0000102, 0xc0000082, 0xc0000083};
+    static const uint32_t addresses[] = {0x175,      0x176,      0xc0000100, 0xc0000101,
+                                         0xc0000102, 0xc0000082, 0xc0000083};
     const uint64_t bad = UINT64_C(0xaaaaaaaaaaaaaaaa);
     bool good = true, faults = true;
     unsigned banks = rdmsr(0x179) & 0xff;
@@ -253,20 +286,27 @@ static void test_msrs(void)
         faults &= try_wrmsr(addresses[i], bad) == 13;
     }
     ok(good && faults, "address MSRs keep canonical values only");
-    ok(keeps(0x174, 0x1234) && keeps(0x277, 0x07070707) && keeps(0xc0000084, 0xffffffff), "SYSENTER_CS, PAT, SFMASK");
-    ok(keeps(0x1a0, (UINT64_C(0x400c50809) & ~UINT64_C(0x1880)) | (rdmsr(0x1a0) & 0x1880)), "MISC_ENABLE");
+    ok(keeps(0x174, 0x1234) && keeps(0x277, 0x07070707) && keeps(0xc0000084, 0xffffffff),
+       "SYSENTER_CS, PAT, SFMASK");
+    ok(keeps(0x1a0, (UINT64_C(0x400c50809) & ~UINT64_C(0x1880)) | (rdmsr(0x1a0) & 0x1880)),
+       "MISC_ENABLE");
     ok(keeps(0x17a, 4) && keeps(0x1d9, 1), "MCG_STATUS and DEBUGCTL");
     good = faults = true;
     for (unsigned i = 0; i < banks; i++) {
         uint32_t ctl = 0x400 + 4 * i;
-        good &= keeps(ctl, 0) && keeps(ctl, ~UINT64_C(0)) && keeps(ctl + 1, 0) && keeps(ctl + 2, ~UINT64_C(0)) && keeps(ctl + 2, bad) && keeps(ctl + 3, bad);
+        good &= keeps(ctl, 0) && keeps(ctl, ~UINT64_C(0)) && keeps(ctl + 1, 0) &&
+                keeps(ctl + 2, ~UINT64_C(0)) && keeps(ctl + 2, bad) && keeps(ctl + 3, bad);
         faults &= try_wrmsr(ctl, bad) == 13 && try_wrmsr(ctl + 1, 1) == 13;
     }
     ok(good && faults, "machine-check banks");
     ok(try_wrmsr(0x400 + 4 * banks, 0) == 13, "and no more than MCG_CAP says");
     ok(TRY(".byte 0x0f,0x01,0xfd", : : "c"(0) : "rax", "rdx", "memory") == 6, "RDPRU is #UD");
     if (!(cpuid(1, 0).c & 8))
-        ok(TRY(".byte 0x0f,0x01,0xc8", : : "c"(0) : "rax", "rdx", "memory") == 6, "MONITOR is #UD when CPUID does not name it");
+        ok(TRY(".byte 0x0f,0x01,0xc8",
+               :
+               : "c"(0)
+               : "rax", "rdx", "memory") == 6,
+           "MONITOR is #UD when CPUID does not name it");
     ok(cpuid(7, 0).b & 1 << 13, "CPUID says that FCS and FDS are 0");
     if (cpuid(7, 0).b & 2) {
         uint64_t before = rdtsc();
@@ -276,18 +316,23 @@ static void test_msrs(void)
         wrmsr(0x3b, 0);
         before = rdtsc();
         wrmsr(0x10, 100000000000);
-        ok(rdtsc() >= 100000000000 && before <= 100000000000 - rdmsr(0x3b), "a write to the TSC moves it");
+        ok(rdtsc() >= 100000000000 && before <= 100000000000 - rdmsr(0x3b),
+           "a write to the TSC moves it");
         wrmsr(0x3b, 0);
     }
 }
 
 /* ---- PCID ---- */
 
-static struct { uint64_t pcid, address; } descriptor;
-#define INVPCID(type) TRY("invpcid %0, %1", : : "m"(descriptor), "r"((uint64_t)(type)) : "rax", "memory")
+static struct {
+    uint64_t pcid, address;
+} descriptor;
+#define INVPCID(type) \
+    TRY("invpcid %0, %1", : : "m"(descriptor), "r"((uint64_t)(type)) : "rax", "memory")
 
 static uint64_t other_pml4[512] __attribute__((aligned(4096)));
-static uint64_t spare_pdpt[512] __attribute__((aligned(4096))), spare_pd[512] __attribute__((aligned(4096))), spare_pt[512] __attribute__((aligned(4096)));
+static uint64_t spare_pdpt[512] __attribute__((aligned(4096))),
+    spare_pd[512] __attribute__((aligned(4096))), spare_pt[512] __attribute__((aligned(4096)));
 static uint32_t frames[2][1024] __attribute__((aligned(4096)));
 
 static void test_pcid(void)
@@ -298,12 +343,18 @@ static void test_pcid(void)
     if (!(cpuid(1, 0).c & 1 << 17))
         return;
     WRITE_CR(3, cr3 | 1);
-    ok(TRY("mov %0, %%cr4", : : "r"(cr4 | 1 << 17) CLOBBER) == 13, "CR4.PCIDE with a PCID in CR3 is #GP");
+    ok(TRY("mov %0, %%cr4",
+           :
+           : "r"(cr4 | 1 << 17) CLOBBER) == 13,
+       "CR4.PCIDE with a PCID in CR3 is #GP");
     WRITE_CR(3, cr3);
     descriptor.pcid = 1;
     ok(INVPCID(1) == 13, "INVPCID of a PCID without CR4.PCIDE is #GP");
     ok(TRY("mov %0, %%cr4", : : "r"(cr4 | 1 << 17) CLOBBER) < 0, "CR4.PCIDE");
-    ok(TRY("mov %0, %%cr0", : : "r"(READ_CR(0) & 0x7fffffff) CLOBBER) == 13, "CR0.PG can't be cleared then");
+    ok(TRY("mov %0, %%cr0",
+           :
+           : "r"(READ_CR(0) & 0x7fffffff) CLOBBER) == 13,
+       "CR0.PG can't be cleared then");
     ok(INVPCID(4) == 13, "INVPCID of type 4 is #GP");
     descriptor.pcid = 0x1000;
     ok(INVPCID(2) == 13, "reserved bits of its descriptor are #GP");
@@ -339,14 +390,28 @@ static void test_pcid(void)
     page_pml4[1] = 0;
     WRITE_CR(4, cr4);
     WRITE_CR(3, cr3);
-    ok(TRY("mov (%0), %%ecx", : : "r"(p) : "rax", "rcx", "memory") == 14, "clearing CR4.PCIDE flushes");
+    ok(TRY("mov (%0), %%ecx",
+           :
+           : "r"(p)
+           : "rax", "rcx", "memory") == 14,
+       "clearing CR4.PCIDE flushes");
 }
 
 /* ---- the local APIC ---- */
 
 static volatile uint32_t apic_ticks;
-static void on_tick(struct frame *f) { apic_ticks++; if (rdmsr(0x1b) & 0x400) wrmsr(0x80b, 0); else apic_write(0xb0, 0); }
-static int try_base(uint64_t value) { return try_wrmsr(0x1b, value); }
+static void on_tick(struct frame *f)
+{
+    apic_ticks++;
+    if (rdmsr(0x1b) & 0x400)
+        wrmsr(0x80b, 0);
+    else
+        apic_write(0xb0, 0);
+}
+static int try_base(uint64_t value)
+{
+    return try_wrmsr(0x1b, value);
+}
 
 static void test_apic(void)
 {
@@ -376,7 +441,9 @@ static void test_apic(void)
     apic_write(0x320, 1 << 16);
     asm volatile("sti; nop; nop; cli");
 
-    ok(try_base(base | 1) == 13 && try_base(base | UINT64_C(1) << (cpuid(0x80000008, 0).a & 0xff)) == 13, "reserved bits of APIC_BASE");
+    ok(try_base(base | 1) == 13 &&
+           try_base(base | UINT64_C(1) << (cpuid(0x80000008, 0).a & 0xff)) == 13,
+       "reserved bits of APIC_BASE");
     ok(try_base(off | 0x400) == 13, "x2APIC without the APIC is #GP");
     wrmsr(0x1b, off);
     ok(!(cpuid(1, 0).d & 1 << 9), "CPUID hides a disabled APIC");
@@ -414,13 +481,44 @@ static void test_apic(void)
 /* ---- I/O APIC by the test device's lines ---- */
 
 static volatile uint32_t io_high, io_low, io_order;
-static void on_io_high(struct frame *f) { io_high++; io_order = io_order << 4 | 1; apic_write(0xb0, 0); }
-static void on_io_low(struct frame *f) { io_low++; io_order = io_order << 4 | 2; apic_write(0xb0, 0); }
-static void on_io_level(struct frame *f) { if (++io_high == 2) outb(0x200e, 0); apic_write(0xb0, 0); }
-static uint32_t ioapic_read(unsigned reg) { *(volatile uint32_t *)0xfec00000 = reg; return *(volatile uint32_t *)0xfec00010; }
-static void ioapic_write(unsigned reg, uint32_t v) { *(volatile uint32_t *)0xfec00000 = reg; *(volatile uint32_t *)0xfec00010 = v; }
-static void route(unsigned pin, uint32_t entry) { ioapic_write(0x11 + 2 * pin, apic_read(0x20)); ioapic_write(0x10 + 2 * pin, entry); }
-static void toggle(unsigned line) { outb(0x2000 + line, 1); outb(0x2000 + line, 0); }
+static void on_io_high(struct frame *f)
+{
+    io_high++;
+    io_order = io_order << 4 | 1;
+    apic_write(0xb0, 0);
+}
+static void on_io_low(struct frame *f)
+{
+    io_low++;
+    io_order = io_order << 4 | 2;
+    apic_write(0xb0, 0);
+}
+static void on_io_level(struct frame *f)
+{
+    if (++io_high == 2)
+        outb(0x200e, 0);
+    apic_write(0xb0, 0);
+}
+static uint32_t ioapic_read(unsigned reg)
+{
+    *(volatile uint32_t *)0xfec00000 = reg;
+    return *(volatile uint32_t *)0xfec00010;
+}
+static void ioapic_write(unsigned reg, uint32_t v)
+{
+    *(volatile uint32_t *)0xfec00000 = reg;
+    *(volatile uint32_t *)0xfec00010 = v;
+}
+static void route(unsigned pin, uint32_t entry)
+{
+    ioapic_write(0x11 + 2 * pin, apic_read(0x20));
+    ioapic_write(0x10 + 2 * pin, entry);
+}
+static void toggle(unsigned line)
+{
+    outb(0x2000 + line, 1);
+    outb(0x2000 + line, 0);
+}
 
 static void test_ioapic(void)
 {
@@ -435,7 +533,8 @@ static void test_ioapic(void)
     toggle(15);
     toggle(14);
     asm volatile("sti; nop; nop; cli");
-    ok(io_high == 2 && io_low == 1 && io_order == 0x112, "two edges at once, the higher vector first");
+    ok(io_high == 2 && io_low == 1 && io_order == 0x112,
+       "two edges at once, the higher vector first");
     toggle(14);
     toggle(14);
     asm volatile("sti; nop; nop; cli");
@@ -468,16 +567,25 @@ static void test_mmio(void)
     outl(0xe0, 0x12345678);
     ok(inl(0xe0) == 0x12345678, "the echo port");
     m[0] = 0x0123456789abcdef;
-    asm volatile("mov $0xfedcba9876543210, %%rax; xchg %%al, (%1); mov %%rax, %0" : "=r"(rax) : "r"(m) : "rax", "memory");
+    asm volatile("mov $0xfedcba9876543210, %%rax; xchg %%al, (%1); mov %%rax, %0"
+                 : "=r"(rax)
+                 : "r"(m)
+                 : "rax", "memory");
     ok(rax == 0xfedcba98765432ef && m[0] == 0x0123456789abcd10, "XCHG");
     asm volatile("lock incq (%0)" ::"r"(m) : "memory");
     ok(m[0] == 0x0123456789abcd11, "LOCK INC");
     rax = 0x0123456789abcd11;
-    asm volatile("lock cmpxchg %3, (%2); sete %1" : "+a"(rax), "=q"(flag) : "r"(m), "r"(77ul) : "memory", "cc");
+    asm volatile("lock cmpxchg %3, (%2); sete %1"
+                 : "+a"(rax), "=q"(flag)
+                 : "r"(m), "r"(77ul)
+                 : "memory", "cc");
     ok(flag && m[0] == 77, "CMPXCHG");
     m[1] = 5;
     rax = 77, rdx = 5;
-    asm volatile("lock cmpxchg16b (%3); sete %2" : "+a"(rax), "+d"(rdx), "=q"(flag) : "r"(m), "b"(8ul), "c"(9ul) : "memory", "cc");
+    asm volatile("lock cmpxchg16b (%3); sete %2"
+                 : "+a"(rax), "+d"(rdx), "=q"(flag)
+                 : "r"(m), "b"(8ul), "c"(9ul)
+                 : "memory", "cc");
     ok(flag && m[0] == 8 && m[1] == 9, "CMPXCHG16B");
     si = copy, di = (void *)m, count = 4;
     asm volatile("rep movsq" : "+S"(si), "+D"(di), "+c"(count)::"memory");
@@ -490,7 +598,10 @@ static void test_mmio(void)
     asm volatile("btsq %1, (%0)" ::"r"(m), "r"(130ul) : "memory", "cc");
     ok(m[2] == 0x55, "BTS beyond the operand");
     m[0] = 200;
-    asm volatile("xor %%edx, %%edx; mov $1000, %%eax; divq (%1)" : "=a"(rax) : "r"(m) : "rdx", "cc");
+    asm volatile("xor %%edx, %%edx; mov $1000, %%eax; divq (%1)"
+                 : "=a"(rax)
+                 : "r"(m)
+                 : "rdx", "cc");
     ok(rax == 5, "DIV");
     asm volatile("fildll (%0); fistpll 8(%0)" ::"r"(m) : "memory");
     ok(m[1] == 200, "FILD and FISTP");
@@ -513,11 +624,16 @@ static void test_enter(void)
 
     for (unsigned i = 0; i < 64; i++)
         enter_stack[i] = i;
-    asm volatile("push %%rbp; mov %%rsp, %%rbx; mov %2, %%rsp; lea -32(%%rsp), %%rbp; enter $24, $3\n"
-                 "mov %%rsp, %0; mov %%rbp, %1; mov %%rbx, %%rsp; pop %%rbp"
-                 : "=m"(enter_rsp), "=m"(enter_rbp) : "r"(top) : "rbx", "memory");
+    asm volatile(
+        "push %%rbp; mov %%rsp, %%rbx; mov %2, %%rsp; lea -32(%%rsp), %%rbp; enter $24, $3\n"
+        "mov %%rsp, %0; mov %%rbp, %1; mov %%rbx, %%rsp; pop %%rbp"
+        : "=m"(enter_rsp), "=m"(enter_rbp)
+        : "r"(top)
+        : "rbx", "memory");
     ok(enter_rbp == top - 8 && enter_rsp == top - 32 - 24, "ENTER of level 3: registers");
-    ok(enter_stack[59] == top - 32 && enter_stack[58] == 55 && enter_stack[57] == 54 && enter_stack[56] == top - 8, "and its display");
+    ok(enter_stack[59] == top - 32 && enter_stack[58] == 55 && enter_stack[57] == 54 &&
+           enter_stack[56] == top - 8,
+       "and its display");
 }
 
 /* Displacements of 2 GiB from the end of the instruction. */
@@ -574,8 +690,10 @@ static void test_ferr(void)
     set_vector(0x35, on_fpu);
     WRITE_CR(0, READ_CR(0) & ~(word)0x20);
     for (int i = 0; i < 2; i++) {
-        asm volatile("fninit; fldcw %0; sti; fld1; fldz; .byte 0xde, 0xf9; fwait; cli" ::"m"(control));
-        ok(fpu_errors == i + 1u && (fpu_status & 0x84) == 0x84, i ? "and again" : "an x87 error is interrupt 13");
+        asm volatile(
+            "fninit; fldcw %0; sti; fld1; fldz; .byte 0xde, 0xf9; fwait; cli" ::"m"(control));
+        ok(fpu_errors == i + 1u && (fpu_status & 0x84) == 0x84,
+           i ? "and again" : "an x87 error is interrupt 13");
     }
     WRITE_CR(0, READ_CR(0) | 0x20);
     asm volatile("fninit");
@@ -597,7 +715,10 @@ static void test_syscall_tf(void)
     wrmsr(0xc0000084, 0x300);
     set_vector(1, on_db);
     db_count = 0;
-    asm volatile("pushf; orl $0x100, (%%rsp); popf; syscall\n.globl tf_back\ntf_back: mov %0, %%ss" ::"b"(0x10) : "rcx", "r11", "memory");
+    asm volatile(
+        "pushf; orl $0x100, (%%rsp); popf; syscall\n.globl tf_back\ntf_back: mov %0, %%ss" ::"b"(
+            0x10)
+        : "rcx", "r11", "memory");
     ok(db_count == 0 && lstar_r11 & 0x100, "SYSCALL that masks TF does not trap");
     set_vector(1, 0);
 }

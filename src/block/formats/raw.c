@@ -12,6 +12,13 @@
 
 static ImageMap *raw_open(int fd, uint64_t file_size, const char *path, GError **error)
 {
+    if (file_size < RAW_SECTOR_SIZE) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
+                    "cannot open disk '%s': %" G_GUINT64_FORMAT
+                    " bytes are too short for a disk; the smallest is one sector of %d bytes",
+                    path, file_size, RAW_SECTOR_SIZE);
+        return NULL;
+    }
     ImageMap *map = g_new0(ImageMap, 1);
     map->size = align_up(file_size, RAW_SECTOR_SIZE);
     map->sector_size = RAW_SECTOR_SIZE;

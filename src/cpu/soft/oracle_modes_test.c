@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * 16-bit and 32-bit code against the host's own CPU: one random instruction at a time, natively through segments of a local
- * descriptor table and in the interpreter. The segments are small, so any address is safe to try: it hits the window or #GP and
- * #SS. Vector, error code, registers, flags, EIP, x87, SSE and memory must agree, after faults, too.
+ * 16-bit and 32-bit code against the host's own CPU: one random instruction at a time, natively
+ * through segments of a local descriptor table and in the interpreter. The segments are small, so
+ * any address is safe to try: it hits the window or #GP and #SS. Vector, error code, registers,
+ * flags, EIP, x87, SSE and memory must agree, after faults, too.
  *
  * Native code is followed by INT3, and a signal's context tells what the instruction did:
  *
- *   entry stub (64-bit): load everything → far jump → the instruction → INT3 or fault → signal → siglongjmp
+ *   entry stub (64-bit): load everything → far jump → the instruction → INT3 or fault → signal →
+ * siglongjmp
  *
  * Usage: test-cpu-soft-oracle-modes [--seconds N] [--random N]: for a longer run than the test's.
  */
@@ -25,12 +27,12 @@
 #include "cpu/soft/interp.h"
 #include "cpu/soft/ops_system.h"
 
-#define WINDOW_SIZE 0x4000
+#define WINDOW_SIZE  0x4000
 #define WINDOW_GUEST 0x180000 /* linear and physical */
-#define CODE_SIZE 0x10000
-#define CODE_GUEST 0x100000
-#define START 0x8000 /* of the instruction in its segment */
-#define RAM_SIZE (4 << 20)
+#define CODE_SIZE    0x10000
+#define CODE_GUEST   0x100000
+#define START        0x8000 /* of the instruction in its segment */
+#define RAM_SIZE     (4 << 20)
 #define BOUNDED_RUNS 30000
 
 enum { LDT_CODE16, LDT_CODE32, LDT_DATA16, LDT_DATA32, LDT_DOWN };
@@ -42,7 +44,10 @@ typedef struct Native {
     uint64_t gpr[8];
     uint64_t rflags;
     uint16_t ss, ds, es;
-    struct { uint32_t offset; uint16_t selector; } __attribute__((packed)) target;
+    struct {
+        uint32_t offset;
+        uint16_t selector;
+    } __attribute__((packed)) target;
 } Native;
 
 typedef struct Mode {
@@ -52,10 +57,10 @@ typedef struct Mode {
 } Mode;
 
 static const Mode modes[] = {
-    { "16 bits", MODE_CODE16, LDT_CODE16, LDT_DATA16 },
-    { "32 bits", MODE_CODE32 | MODE_STACK32, LDT_CODE32, LDT_DATA32 },
-    { "16 bits with a 32-bit stack", MODE_CODE16 | MODE_STACK32, LDT_CODE16, LDT_DATA32 },
-    { "32 bits with a 16-bit stack", MODE_CODE32, LDT_CODE32, LDT_DATA16 },
+    {"16 bits", MODE_CODE16, LDT_CODE16, LDT_DATA16},
+    {"32 bits", MODE_CODE32 | MODE_STACK32, LDT_CODE32, LDT_DATA32},
+    {"16 bits with a 32-bit stack", MODE_CODE16 | MODE_STACK32, LDT_CODE16, LDT_DATA32},
+    {"32 bits with a 16-bit stack", MODE_CODE32, LDT_CODE32, LDT_DATA16},
 };
 
 static CpuModel model;
@@ -73,7 +78,8 @@ static unsigned failures;
 static guint32 seed = 1;
 static unsigned seconds;
 
-/* ---- the host --------------------------------------------------------------------------------- */
+/* ---- the host ---------------------------------------------------------------------------------
+ */
 
 static void on_signal(int signal, siginfo_t *info, void *context)
 {
@@ -84,12 +90,16 @@ static void on_signal(int signal, siginfo_t *info, void *context)
 
 static bool set_ldt(unsigned n, const void *base, uint32_t limit, unsigned contents, bool wide)
 {
-    struct user_desc desc = { .entry_number = n, .base_addr = (uintptr_t)base, .limit = limit, .seg_32bit = wide,
-                              .contents = contents };
+    struct user_desc desc = {.entry_number = n,
+                             .base_addr = (uintptr_t)base,
+                             .limit = limit,
+                             .seg_32bit = wide,
+                             .contents = contents};
     return syscall(SYS_modify_ldt, 1, &desc, sizeof(desc)) == 0;
 }
 
-static uint8_t *emit_absolute(uint8_t *at, const uint8_t *opcode, unsigned size, const void *address)
+static uint8_t *emit_absolute(uint8_t *at, const uint8_t *opcode, unsigned size,
+                              const void *address)
 {
     uint32_t disp = (uintptr_t)address;
     memcpy(at, opcode, size);
@@ -97,8 +107,9 @@ static uint8_t *emit_absolute(uint8_t *at, const uint8_t *opcode, unsigned size,
     return at + size + 4;
 }
 
-#define EMIT(address, ...) \
-    at = emit_absolute(at, (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }), address)
+#define EMIT(address, ...)                                                                         \
+    at = emit_absolute(at, (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}), \
+                       address)
 
 static void emit_stub(void)
 {
@@ -127,9 +138,10 @@ static void *low_memory(size_t size, int protection)
 /* False: this host has no local descriptor tables. */
 static bool native_init(void)
 {
-    static const int signals[] = { SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGTRAP };
-    struct sigaction action = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
-    stack_t stack = { .ss_sp = low_memory(1 << 16, PROT_READ | PROT_WRITE), .ss_size = 1 << 16 };
+    static const int signals[] = {SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGTRAP};
+    struct sigaction action = {.sa_sigaction = on_signal,
+                               .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+    stack_t stack = {.ss_sp = low_memory(1 << 16, PROT_READ | PROT_WRITE), .ss_size = 1 << 16};
     sigaltstack(&stack, NULL);
     for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++)
         sigaction(signals[i], &action, NULL);
@@ -139,8 +151,10 @@ static bool native_init(void)
     window = low_memory(WINDOW_SIZE, PROT_READ | PROT_WRITE);
     memset(code, 0xcc, CODE_SIZE);
     emit_stub();
-    return set_ldt(LDT_CODE16, code, CODE_SIZE - 1, 2, false) && set_ldt(LDT_CODE32, code, CODE_SIZE - 1, 2, true) &&
-           set_ldt(LDT_DATA16, window, WINDOW_SIZE - 1, 0, false) && set_ldt(LDT_DATA32, window, WINDOW_SIZE - 1, 0, true);
+    return set_ldt(LDT_CODE16, code, CODE_SIZE - 1, 2, false) &&
+           set_ldt(LDT_CODE32, code, CODE_SIZE - 1, 2, true) &&
+           set_ldt(LDT_DATA16, window, WINDOW_SIZE - 1, 0, false) &&
+           set_ldt(LDT_DATA32, window, WINDOW_SIZE - 1, 0, true);
 }
 
 static void run_native(const Mode *mode, const CpuState *state)
@@ -157,7 +171,8 @@ static void run_native(const Mode *mode, const CpuState *state)
         ((void (*)(void))(uintptr_t)stub)();
 }
 
-/* ---- the guest -------------------------------------------------------------------------------- */
+/* ---- the guest --------------------------------------------------------------------------------
+ */
 
 static void put64(uint64_t address, uint64_t value)
 {
@@ -166,10 +181,13 @@ static void put64(uint64_t address, uint64_t value)
 
 static Segment segment(unsigned n)
 {
-    static const uint32_t attributes[] = { [LDT_CODE16] = 0xfb, [LDT_CODE32] = 0x40fb, [LDT_DATA16] = 0xf3, [LDT_DATA32] = 0x40f3 };
+    static const uint32_t attributes[] = {
+        [LDT_CODE16] = 0xfb, [LDT_CODE32] = 0x40fb, [LDT_DATA16] = 0xf3, [LDT_DATA32] = 0x40f3};
     bool is_code = n <= LDT_CODE32;
-    return (Segment){ .selector = LDT_SELECTOR(n), .attributes = attributes[n], .base = is_code ? CODE_GUEST : WINDOW_GUEST,
-                      .limit = (is_code ? CODE_SIZE : WINDOW_SIZE) - 1 };
+    return (Segment){.selector = LDT_SELECTOR(n),
+                     .attributes = attributes[n],
+                     .base = is_code ? CODE_GUEST : WINDOW_GUEST,
+                     .limit = (is_code ? CODE_SIZE : WINDOW_SIZE) - 1};
 }
 
 static void guest_init(void)
@@ -177,11 +195,15 @@ static void guest_init(void)
     static Region region;
     engine_interp.features(model.features);
     CpuidValue vendor = cpu_host_cpuid(0, 0);
-    memcpy(model.vendor, (uint32_t[]){ vendor.ebx, vendor.edx, vendor.ecx }, 12);
+    memcpy(model.vendor, (uint32_t[]){vendor.ebx, vendor.edx, vendor.ecx}, 12);
     model.physical_address_bits = 40;
     model.linear_address_bits = 48;
-    vm = (Vm){ .engine = &engine_interp, .memory = space_new("memory", UINT64_C(1) << 40),
-               .ports = space_new("ports", 65536), .model = &model, .vcpu_count = 1, .vcpus = { &vcpu } };
+    vm = (Vm){.engine = &engine_interp,
+              .memory = space_new("memory", UINT64_C(1) << 40),
+              .ports = space_new("ports", 65536),
+              .model = &model,
+              .vcpu_count = 1,
+              .vcpus = {&vcpu}};
     vcpu.vm = &vm;
     ram = ram_new("ram", RAM_SIZE, NULL);
     region_init_ram(&region, REGION_RAM, ram, 0, RAM_SIZE);
@@ -198,7 +220,7 @@ static void guest_init(void)
     start.cr4 |= CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP;
     start.efer |= EFER_LME | EFER_LMA | EFER_SCE;
     for (unsigned i = 0; i < SEG_COUNT; i++)
-        start.seg[i] = (Segment){ .attributes = SEGMENT_UNUSABLE };
+        start.seg[i] = (Segment){.attributes = SEGMENT_UNUSABLE};
     start.tr.limit = 0; /* no I/O permission map */
     start.rip = START;
 }
@@ -217,34 +239,41 @@ static int run_guest(const CpuState *state, unsigned length)
     return vector < 0 && at - START < 16 && at != START + length ? -2 : vector;
 }
 
-/* ---- random instructions ---------------------------------------------------------------------- */
+/* ---- random instructions ----------------------------------------------------------------------
+ */
 
-/* What can't be compared: segment loads and far transfers (the tables differ), INT and INT1, POPF (TF), VEX and EVEX (of their own tests),
- * what depends on the machine (SGDT …, CPUID, RDTSC, FXSAVE's pointers, SYSCALL), 3-byte opcodes (other tests). */
+/* What can't be compared: segment loads and far transfers (the tables differ), INT and INT1, POPF
+ * (TF), VEX and EVEX (of their own tests), what depends on the machine (SGDT …, CPUID, RDTSC,
+ * FXSAVE's pointers, SYSCALL), 3-byte opcodes (other tests). */
 static bool is_left_out(unsigned opcode)
 {
-    static const uint8_t one_byte[] = { 0x07, 0x0f, 0x17, 0x1f, 0x26, 0x2e, 0x36, 0x3e, 0x62, 0x64, 0x65, 0x66, 0x67, 0x8e,
-                                        0x9a, 0x9d, 0xc4, 0xc5, 0xca, 0xcb, 0xcc, 0xcd, 0xce, 0xcf, 0xea, 0xf0, 0xf1, 0xf2, 0xf3 };
-    static const uint8_t two_bytes[] = { 0x00, 0x01, 0x02, 0x03, 0x05, 0x07, 0x0e, 0x0f, 0x1a, 0x1b, 0x1c, 0x1e, 0x24, 0x25, 0x26, 0x27,
-                                         0x31, 0x33, 0x34, 0x35, 0x36, 0x37, 0x38, 0x39, 0x3a, 0x3b, 0x3c, 0x3d, 0x3e, 0x3f, 0x78, 0x79,
-                                         0x7a, 0x7b, 0xa1, 0xa2, 0xa6, 0xa7, 0xa9, 0xb2, 0xb4, 0xb5 };
+    static const uint8_t one_byte[] = {0x07, 0x0f, 0x17, 0x1f, 0x26, 0x2e, 0x36, 0x3e, 0x62, 0x64,
+                                       0x65, 0x66, 0x67, 0x8e, 0x9a, 0x9d, 0xc4, 0xc5, 0xca, 0xcb,
+                                       0xcc, 0xcd, 0xce, 0xcf, 0xea, 0xf0, 0xf1, 0xf2, 0xf3};
+    static const uint8_t two_bytes[] = {
+        0x00, 0x01, 0x02, 0x03, 0x05, 0x07, 0x0e, 0x0f, 0x1a, 0x1b, 0x1c, 0x1e, 0x24, 0x25,
+        0x26, 0x27, 0x31, 0x33, 0x34, 0x35, 0x36, 0x37, 0x38, 0x39, 0x3a, 0x3b, 0x3c, 0x3d,
+        0x3e, 0x3f, 0x78, 0x79, 0x7a, 0x7b, 0xa1, 0xa2, 0xa6, 0xa7, 0xa9, 0xb2, 0xb4, 0xb5};
     return opcode & 0x100 ? memchr(two_bytes, opcode & 0xff, sizeof(two_bytes)) != NULL
                           : memchr(one_byte, opcode, sizeof(one_byte)) != NULL;
 }
 
-/* Members of groups that are left out, too, and what Intel's and AMD's processors do differently: LOOPE with F2 or F3, INS and OUTS
- * repeated 0 times, PREFETCHW of a register, MOVNTSS, LOCK MOV CR. */
+/* Members of groups that are left out, too, and what Intel's and AMD's processors do differently:
+ * LOOPE with F2 or F3, INS and OUTS repeated 0 times, PREFETCHW of a register, MOVNTSS, LOCK MOV
+ * CR. */
 static bool is_member_left_out(const Insn *insn)
 {
     unsigned reg = insn->modrm >> 3 & 7;
     bool memory = insn->modrm < 0xc0, repeated = insn->prefixes & (PREFIX_REPE | PREFIX_REPNE);
-    if (repeated && ((insn->map == MAP_ONE_BYTE && ((insn->opcode | 1) == 0xe1 || (insn->opcode | 3) == 0x6f)) ||
+    if (repeated && ((insn->map == MAP_ONE_BYTE &&
+                      ((insn->opcode | 1) == 0xe1 || (insn->opcode | 3) == 0x6f)) ||
                      (insn->map == MAP_0F && insn->opcode == 0x2b)))
         return true;
     if (insn->map == MAP_0F && ((insn->opcode == 0x0d && !memory) || (insn->opcode | 3) == 0x23))
         return true;
     if (insn->map == MAP_ONE_BYTE)
-        return (insn->opcode == 0xff && (reg == 3 || reg == 5)) || ((insn->opcode | 1) == 0xc7 && reg == 7) ||
+        return (insn->opcode == 0xff && (reg == 3 || reg == 5)) ||
+               ((insn->opcode | 1) == 0xc7 && reg == 7) ||
                ((insn->opcode == 0xd9 || insn->opcode == 0xdd) && memory && reg == 6);
     return (insn->opcode == 0xc7 && reg != 1) || (insn->opcode == 0xae && reg != 3) ||
            (insn->opcode == 0xae && !memory);
@@ -252,7 +281,7 @@ static bool is_member_left_out(const Insn *insn)
 
 static void random_insn(GRand *rand, const Mode *mode, uint8_t *bytes, Insn *insn)
 {
-    static const uint8_t prefixes[] = { 0x66, 0x67, 0xf2, 0xf3, 0xf0, 0x26, 0x2e, 0x36, 0x3e };
+    static const uint8_t prefixes[] = {0x66, 0x67, 0xf2, 0xf3, 0xf0, 0x26, 0x2e, 0x36, 0x3e};
     do {
         unsigned n = 0, opcode;
         do
@@ -265,8 +294,9 @@ static void random_insn(GRand *rand, const Mode *mode, uint8_t *bytes, Insn *ins
         bytes[n++] = opcode;
         while (n < 15)
             bytes[n++] = g_rand_int(rand);
-        *insn = (Insn){ 0 };
-        decode_insn(&model, mode->mode | MODE_LONG | MODE_PROTECTED | 3 << MODE_CPL_SHIFT, bytes, 15, insn);
+        *insn = (Insn){0};
+        decode_insn(&model, mode->mode | MODE_LONG | MODE_PROTECTED | 3 << MODE_CPL_SHIFT, bytes,
+                    15, insn);
     } while (is_member_left_out(insn));
     memset(bytes + insn->length, 0xcc, 16 - insn->length);
 }
@@ -275,11 +305,16 @@ static uint64_t random_value(GRand *rand)
 {
     uint32_t value = g_rand_int(rand);
     switch (g_rand_int_range(rand, 0, 8)) {
-    case 0: return value & 0xff;
-    case 1: return (uint32_t)((int32_t)value >> 28);
-    case 2: return UINT32_C(1) << (value & 31);
-    case 3: return value;
-    default: return value & (WINDOW_SIZE - 1);
+    case 0:
+        return value & 0xff;
+    case 1:
+        return (uint32_t)((int32_t)value >> 28);
+    case 2:
+        return UINT32_C(1) << (value & 31);
+    case 3:
+        return value;
+    default:
+        return value & (WINDOW_SIZE - 1);
     }
 }
 
@@ -337,15 +372,17 @@ static void random_state(GRand *rand, const Mode *mode, CpuState *state)
     random_fpu(rand, &state->fpu);
 }
 
-/* ---- comparing -------------------------------------------------------------------------------- */
+/* ---- comparing --------------------------------------------------------------------------------
+ */
 
-static void report(const Mode *mode, const uint8_t *bytes, const Insn *insn, const char *what, uint64_t ours, uint64_t theirs)
+static void report(const Mode *mode, const uint8_t *bytes, const Insn *insn, const char *what,
+                   uint64_t ours, uint64_t theirs)
 {
     g_autoptr(GString) text = g_string_new(NULL);
     for (unsigned i = 0; i < insn->length; i++)
         g_string_append_printf(text, "%02x ", bytes[i]);
-    g_test_message("%s, %s: %s is %" G_GINT64_MODIFIER "x, the host's %" G_GINT64_MODIFIER "x", mode->name, text->str, what, ours,
-                   theirs);
+    g_test_message("%s, %s: %s is %" G_GINT64_MODIFIER "x, the host's %" G_GINT64_MODIFIER "x",
+                   mode->name, text->str, what, ours, theirs);
     g_test_fail();
     failures++;
 }
@@ -357,33 +394,44 @@ static uint64_t flags_mask(const Insn *insn)
     if (insn->map != MAP_ONE_BYTE)
         return all;
     switch (insn->opcode) {
-    case 0x27: case 0x2f: return all & ~(uint64_t)FLAG_OF;
-    case 0x37: case 0x3f: return FLAG_CF | FLAG_AF | FLAG_DF;
-    case 0xd4: case 0xd5: return FLAG_SF | FLAG_ZF | FLAG_PF | FLAG_DF;
-    default: return all;
+    case 0x27:
+    case 0x2f:
+        return all & ~(uint64_t)FLAG_OF;
+    case 0x37:
+    case 0x3f:
+        return FLAG_CF | FLAG_AF | FLAG_DF;
+    case 0xd4:
+    case 0xd5:
+        return FLAG_SF | FLAG_ZF | FLAG_PF | FLAG_DF;
+    default:
+        return all;
     }
 }
 
 static uint64_t seen_gpr(unsigned i)
 {
-    static const uint8_t order[] = { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI };
+    static const uint8_t order[] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX,
+                                    REG_RSP, REG_RBP, REG_RSI, REG_RDI};
     return (uint32_t)seen.uc_mcontext.gregs[order[i]];
 }
 
-/* Conversions between MMX and SSE, and MASKMOVQ, that fault: AMD's processors have entered MMX by then. */
+/* Conversions between MMX and SSE, and MASKMOVQ, that fault: AMD's processors have entered MMX by
+ * then. */
 static bool is_mmx_conversion(const Insn *insn)
 {
-    return insn->map == MAP_0F && (insn->opcode == 0x2a || (insn->opcode | 1) == 0x2d || insn->opcode == 0xf7);
+    return insn->map == MAP_0F &&
+           (insn->opcode == 0x2a || (insn->opcode | 1) == 0x2d || insn->opcode == 0xf7);
 }
 
 /* FCOMI and the like: AMD's processors leave C1 as it was. */
 static bool is_fcomi(const Insn *insn)
 {
-    return insn->map == MAP_ONE_BYTE && (insn->opcode & ~4) == 0xdb && insn->modrm >= 0xe8 && insn->modrm < 0xf8;
+    return insn->map == MAP_ONE_BYTE && (insn->opcode & ~4) == 0xdb && insn->modrm >= 0xe8 &&
+           insn->modrm < 0xf8;
 }
 
-/* Of two faults processors take one or the other first: the limit of the stack or the target (CALL), the limit or the alignment (SSE),
- * the source or the target (CMPS). */
+/* Of two faults processors take one or the other first: the limit of the stack or the target
+ * (CALL), the limit or the alignment (SSE), the source or the target (CMPS). */
 static bool may_fault_both_ways(const Insn *insn)
 {
     return insn->map != MAP_ONE_BYTE || insn->opcode == 0xe8 || (insn->opcode | 1) == 0xa7 ||
@@ -410,17 +458,21 @@ static bool stores_in_pieces(const Insn *insn)
     return insn->map == MAP_ONE_BYTE && (insn->opcode == 0x60 || insn->opcode == 0xc8);
 }
 
-static void compare_fpu(const Mode *mode, const uint8_t *bytes, const Insn *insn, const FpuState *ours)
+static void compare_fpu(const Mode *mode, const uint8_t *bytes, const Insn *insn,
+                        const FpuState *ours)
 {
     const FpuState *theirs = &seen_fpu;
     if (is_fcomi(insn))
         seen_fpu.fsw &= ~0x200;
-    if (ours->fcw != theirs->fcw || ours->fsw != theirs->fsw || ours->ftw_abridged != theirs->ftw_abridged)
-        report(mode, bytes, insn, "x87 control, status and tags", (uint64_t)ours->fcw << 32 | ours->fsw << 16 | ours->ftw_abridged,
+    if (ours->fcw != theirs->fcw || ours->fsw != theirs->fsw ||
+        ours->ftw_abridged != theirs->ftw_abridged)
+        report(mode, bytes, insn, "x87 control, status and tags",
+               (uint64_t)ours->fcw << 32 | ours->fsw << 16 | ours->ftw_abridged,
                (uint64_t)theirs->fcw << 32 | theirs->fsw << 16 | theirs->ftw_abridged);
     for (unsigned i = 0; i < 8; i++)
         if (memcmp(ours->st[i], theirs->st[i], 10))
-            report(mode, bytes, insn, "an x87 register", *(const uint64_t *)ours->st[i], *(const uint64_t *)theirs->st[i]);
+            report(mode, bytes, insn, "an x87 register", *(const uint64_t *)ours->st[i],
+                   *(const uint64_t *)theirs->st[i]);
     if (memcmp(ours->xmm, theirs->xmm, 8 * 16))
         report(mode, bytes, insn, "an XMM register", 0, 0);
     /* Whether the elements that are fine count for PE when another raises #XM differs. */
@@ -469,8 +521,8 @@ static void compare(const Mode *mode, const uint8_t *bytes, const Insn *insn, in
         while (window[at] == ram->host[WINDOW_GUEST + at])
             at++;
         at = MIN(at, WINDOW_SIZE - 8);
-        report(mode, bytes, insn, "memory from the first difference on", *(uint64_t *)(ram->host + WINDOW_GUEST + at),
-               *(uint64_t *)(window + at));
+        report(mode, bytes, insn, "memory from the first difference on",
+               *(uint64_t *)(ram->host + WINDOW_GUEST + at), *(uint64_t *)(window + at));
         memcpy(ram->host + WINDOW_GUEST, window, WINDOW_SIZE);
     }
 }
@@ -497,7 +549,8 @@ static void test_mode(gconstpointer data)
     g_autoptr(GRand) rand = g_rand_new_with_seed(seed + (mode - modes));
     gint64 end = g_get_monotonic_time() + seconds * G_TIME_SPAN_SECOND;
     unsigned compared = 0;
-    for (unsigned i = 0; (seconds ? g_get_monotonic_time() < end : i < BOUNDED_RUNS) && failures < 20; i++) {
+    for (unsigned i = 0;
+         (seconds ? g_get_monotonic_time() < end : i < BOUNDED_RUNS) && failures < 20; i++) {
         uint8_t bytes[16];
         Insn insn;
         CpuState state;

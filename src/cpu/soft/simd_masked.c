@@ -162,8 +162,7 @@ void simd_gather(SoftCpu *cpu, const Insn *insn)
         if (!element_selected(&mask, i, data_size))
             continue;
         int64_t index = index_size == 8 ? (int64_t)indices.u64[i] : (int32_t)indices.u32[i];
-        uint64_t offset =
-            cpu->s.gpr[insn->base] + ((uint64_t)index << insn->scale) + insn->disp;
+        uint64_t offset = cpu->s.gpr[insn->base] + ((uint64_t)index << insn->scale) + insn->disp;
         element_put(&data, i, data_size, element_load(cpu, insn, offset, data_size));
         element_put(&mask, i, data_size, 0);
         vector_put(cpu, insn->reg, &data);

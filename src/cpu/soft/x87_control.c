@@ -4,7 +4,7 @@
  */
 #include "cpu/soft/x87_internal.h"
 
-/* ---- state ---------------------------------------------------------------------------------- */
+/* ---- state ----------------------------------------------------------------------------------- */
 
 static unsigned register_tag(const FpuState *fpu, unsigned n)
 {
@@ -86,7 +86,7 @@ static void error_may_be_gone(SoftCpu *cpu)
         cpu->x87_error(cpu, false);
 }
 
-/* ---- control -------------------------------------------------------------------------------- */
+/* ---- control --------------------------------------------------------------------------------- */
 
 static ALWAYS_INLINE bool fldcw_body(SoftCpu *cpu, const Insn *insn)
 {

@@ -138,7 +138,7 @@ int pic_acknowledge(Pic *pic)
     return vector;
 }
 
-/* ---- commands ------------------------------------------------------------------------------ */
+/* ---- commands -------------------------------------------------------------------------------- */
 
 static void write_icw1(PicChip *chip, uint8_t value)
 {
@@ -306,7 +306,7 @@ static const RegionOps io_ops[2] = {
 static const RegionOps elcr_ops = {
     .name = "pic-elcr", .read = elcr_read, .write = elcr_write, .max_access = 1};
 
-/* ---- device -------------------------------------------------------------------------------- */
+/* ---- device ---------------------------------------------------------------------------------- */
 
 static bool pic_create(Device *device, GError **error)
 {

@@ -137,7 +137,7 @@ static uint16_t current_count(PitChannel *ch, int64_t now)
     return ch->bcd ? binary_to_bcd(count) : count;
 }
 
-/* ---- IRQ 0 --------------------------------------------------------------------------------- */
+/* ---- IRQ 0 ----------------------------------------------------------------------------------- */
 
 /* The first tick after `after` at which OUT of channel 0 rises, or -1. */
 static int64_t next_rise(const PitChannel *ch, int64_t after)
@@ -196,7 +196,7 @@ static void timer_fire(void *obj)
     arm(pit, is_periodic(ch) ? now_ns + MAX(ns_of(ch->period) / 2, MIN_WAKE_NS) : 0);
 }
 
-/* ---- programming --------------------------------------------------------------------------- */
+/* ---- programming ----------------------------------------------------------------------------- */
 
 static void set_gate(PitChannel *ch, bool gate, int64_t now)
 {
@@ -371,7 +371,7 @@ static const RegionOps pit_ops = {
 static const RegionOps port61_ops = {
     .name = "port61", .read = port61_read, .write = port61_write, .max_access = 1};
 
-/* ---- device -------------------------------------------------------------------------------- */
+/* ---- device ---------------------------------------------------------------------------------- */
 
 static bool pit_create(Device *device, GError **error)
 {

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * What bare-metal test suites for virtual machines ask of their machine, as pc-testdev of other machines has it:
+ * What bare-metal test suites for virtual machines ask of their machine, as pc-testdev of other
+ * machines has it:
  *
  *   port 0xe0-0xe3         keeps what was written
- *   port 0xe4-0xe7         "forget your translation of the page at this physical address": nothing to see
- *   port 0x2000+n, n < 24  bit 0 is the level of interrupt line n
- *   64 KiB of memory       that traps each access, at 0xff000000
+ *   port 0xe4-0xe7         "forget your translation of the page at this physical address": nothing
+ * to see port 0x2000+n, n < 24  bit 0 is the level of interrupt line n 64 KiB of memory       that
+ * traps each access, at 0xff000000
  *
  * Wiring: map ports, lines and memory there; irq[n]. Threads: board lock.
  */

@@ -13,8 +13,10 @@ static void test_all(void)
     g_assert_true(device_create(&d->device, NULL));
     device_reset(&d->device);
     space_map(b->board.ports, TESTDEV_PORTS, &d->ports, 0, 8, SPACE_PRIORITY_BOARD, false);
-    space_map(b->board.ports, TESTDEV_LINES, &d->lines, 0, TESTDEV_IRQS, SPACE_PRIORITY_BOARD, false);
-    space_map(b->board.memory, TESTDEV_MEMORY, &d->memory, 0, TESTDEV_MEMORY_SIZE, SPACE_PRIORITY_BOARD, false);
+    space_map(b->board.ports, TESTDEV_LINES, &d->lines, 0, TESTDEV_IRQS, SPACE_PRIORITY_BOARD,
+              false);
+    space_map(b->board.memory, TESTDEV_MEMORY, &d->memory, 0, TESTDEV_MEMORY_SIZE,
+              SPACE_PRIORITY_BOARD, false);
 
     test_out(b, 0xe0, 4, 0x12345678);
     g_assert_cmphex(test_in(b, 0xe0, 4), ==, 0x12345678);
