@@ -279,6 +279,8 @@ static const Option options_table[] = {
     {"rtc", "BASE", set_rtc, 0, 0, "utc or local (default utc)"},
     {"debug-exit", "PORT", set_debug_exit, 0, 0,
      "port that ends the machine (default 0xf4), or none"},
+    {"testdev", NULL, set_flag, AT(pc.testdev), true,
+     "ports, interrupt lines and memory that test suites ask for"},
     {"control", "unix:PATH", set_control, 0, 0,
      "socket for commands while it runs (docs/control.md)"},
     {"no-reboot", NULL, set_flag, AT(no_reboot), true, "end instead of a reset"},

@@ -91,7 +91,7 @@ static CpuidValue leaf_0(const Query *q)
 }
 
 /* EAX: 27:20 extended family | 19:16 extended model | 11:8 family | 7:4 model | 3:0 stepping */
-static uint32_t signature(const CpuModel *model)
+uint32_t cpu_model_signature(const CpuModel *model)
 {
     unsigned extended_family = model->family > 0xf ? model->family - 0xf : 0;
     return extended_family << 20 | (model->model >> 4) << 16 |
@@ -101,7 +101,7 @@ static uint32_t signature(const CpuModel *model)
 static CpuidValue leaf_1(const Query *q)
 {
     const CpuModel *model = q->model;
-    CpuidValue v = with_features(q, (CpuidValue){.eax = signature(model)});
+    CpuidValue v = with_features(q, (CpuidValue){.eax = cpu_model_signature(model)});
     v.ebx = q->index << 24;
     if (cpu_has(model, CPU_CLFLUSH))
         v.ebx |= CACHE_LINE_BYTES / 8 << 8;

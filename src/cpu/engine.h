@@ -103,6 +103,9 @@ struct Vm {
     int (*acknowledge_extint)(void *obj);
     /* Level-triggered vector ended in an in-kernel LAPIC: tell the IOAPIC. */
     void (*eoi)(void *obj, uint8_t vector);
+    /* FERR#: an x87 error waits and CR0.NE is 0 (`ferr`), or is gone. Whether the CPU must wait for
+     * an interrupt; false: IGNNE#. vCPU thread, at a safe point. NULL: such errors are #MF, too. */
+    bool (*fpu_error)(void *obj, bool ferr);
     void *obj;
     struct VmSync *sync; /* vm.c */
 };
@@ -125,6 +128,7 @@ struct Vcpu {
     const Intc *intc; /* local APIC, set before the first run */
     void *intc_obj;
     _Atomic uint32_t requests;
+    _Atomic uint32_t nmis; /* how many VCPU_REQUEST_NMI stands for; 0: they were taken already */
     uint8_t sipi_vector;
     /* What vcpu.c needs to know without asking the engine; the engine keeps them right at safe
      * points. */

@@ -140,6 +140,7 @@ static void set_state_work(Vcpu *vcpu, void *data)
     vcpu->activity = state->activity;
     vcpu->nmi_blocked = state->nmi_blocked;
     vcpu->interrupts_enabled = state->rflags & FLAG_IF && !state->interrupt_shadow;
+    atomic_store(&vcpu->nmis, state->nmi_pending);
     if (state->nmi_pending)
         atomic_fetch_or(&vcpu->requests, VCPU_REQUEST_NMI);
     else
@@ -164,7 +165,7 @@ void vcpu_reset_state(Vcpu *vcpu, bool init)
         get_state_work(vcpu, &state);
     else
         atomic_fetch_and(&vcpu->requests, ~(VCPU_REQUEST_INIT | VCPU_REQUEST_SIPI));
-    cpu_state_reset(&state, vcpu->index == 0, init);
+    cpu_state_reset(&state, cpu_model_signature(vcpu->vm->model), vcpu->index == 0, init);
     state.nmi_pending = false;
     if (engine->reset_apic) {
         engine->reset_apic(vcpu);
@@ -302,6 +303,7 @@ static void op_interrupt_pending(void *vcpu)
 
 static void op_nmi(void *vcpu)
 {
+    atomic_fetch_add(&((Vcpu *)vcpu)->nmis, 1);
     vcpu_request(vcpu, VCPU_REQUEST_NMI);
 }
 

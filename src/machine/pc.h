@@ -14,6 +14,7 @@
 #include "block/disk.h"
 #include "char/char.h"
 #include "cpu/engine.h"
+#include "device/chipset/fpu_error.h"
 #include "device/chipset/i440fx.h"
 #include "device/chipset/ioapic.h"
 #include "device/chipset/lapic.h"
@@ -62,6 +63,7 @@ typedef struct PcConfig {
     const char *parallel;                 /* NULL: no port */
     const char *debug_console;            /* port 0x402; NULL: no port */
     uint32_t debug_exit_port;             /* 0: none; commonly PC_DEBUG_EXIT_PORT */
+    bool testdev;                         /* what test suites want: guest/testdev.h */
     bool rtc_local_time;
 } PcConfig;
 
@@ -105,6 +107,7 @@ typedef struct Pc {
     Rtc *rtc;
     I8042 *i8042;
     Port92 *port92;
+    FpuError *fpu_error;
     Fdc *fdc;
     Uart16550 *com1; /* NULL: none */
     FwCfg *fw_cfg;

@@ -12,9 +12,11 @@
 #include "base/bits.h"
 #include "device/chipset/debug_port.h"
 #include "device/chipset/dma8237.h"
+#include "device/chipset/fpu_error.h"
 #include "device/chipset/hpet.h"
 #include "device/chipset/isa_debug_exit.h"
 #include "device/chipset/pit.h"
+#include "device/guest/testdev.h"
 #include "device/serial/parallel.h"
 #include "device/serial/uart16550.h"
 #include "machine/firmware.h"
@@ -190,6 +192,23 @@ static bool pc_create_timers(Pc *pc, const PcConfig *config, GError **error)
     return true;
 }
 
+/* FERR# of all CPUs is one wire, as on boards of two processors. */
+static bool pc_fpu_error(void *obj, bool ferr)
+{
+    return fpu_error_changed(((Pc *)obj)->fpu_error, ferr);
+}
+
+static bool pc_create_fpu_error(Pc *pc, GError **error)
+{
+    pc->fpu_error = pc_add(pc, &fpu_error_type, "fpu-error");
+    pc->fpu_error->irq = piix3_isa_irq(pc->piix3, 13);
+    if (!device_create(&pc->fpu_error->device, error))
+        return false;
+    pc_map_ports(pc, 0xf0, &pc->fpu_error->io);
+    pc->vm->fpu_error = pc_fpu_error;
+    return true;
+}
+
 /* ---- input and small ports ------------------------------------------------------------------- */
 
 static void pc_a20_changed(void *obj, bool on)
@@ -284,12 +303,27 @@ static bool pc_create_debug_exit(Pc *pc, uint32_t port, GError **error)
     return true;
 }
 
+static bool pc_create_testdev(Pc *pc, GError **error)
+{
+    Testdev *dev = pc_add(pc, &testdev_type, "testdev");
+
+    for (unsigned n = 0; n < TESTDEV_IRQS; n++)
+        dev->irq[n] = n < PIIX3_IRQS ? piix3_isa_irq(pc->piix3, n) : ioapic_irq(pc->ioapic, n);
+    if (!device_create(&dev->device, error))
+        return false;
+    pc_map_ports(pc, TESTDEV_PORTS, &dev->ports);
+    pc_map_ports(pc, TESTDEV_LINES, &dev->lines);
+    pc_map_memory(pc, TESTDEV_MEMORY, &dev->memory);
+    return true;
+}
+
 static bool pc_create_consoles(Pc *pc, const PcConfig *config, GError **error)
 {
     return pc_create_serial(pc, config, error) &&
            (!config->parallel || pc_create_parallel(pc, config->parallel, error)) &&
            (!config->debug_console || pc_create_debug_console(pc, config->debug_console, error)) &&
-           (!config->debug_exit_port || pc_create_debug_exit(pc, config->debug_exit_port, error));
+           (!config->debug_exit_port || pc_create_debug_exit(pc, config->debug_exit_port, error)) &&
+           (!config->testdev || pc_create_testdev(pc, error));
 }
 
 /* ---- storage --------------------------------------------------------------------------------- */
@@ -481,7 +515,7 @@ bool pc_create_devices(Pc *pc, const PcConfig *config, GError **error)
 {
     return pc_create_bios(pc, error) && pc_create_interrupts(pc, error) &&
            pc_create_bridges(pc, error) && pc_create_timers(pc, config, error) &&
-           pc_create_input(pc, error) && pc_create_consoles(pc, config, error) &&
-           pc_create_storage(pc, config, error) && pc_create_vga(pc, error) &&
-           pc_create_fw_cfg(pc, error);
+           pc_create_fpu_error(pc, error) && pc_create_input(pc, error) &&
+           pc_create_consoles(pc, config, error) && pc_create_storage(pc, config, error) &&
+           pc_create_vga(pc, error) && pc_create_fw_cfg(pc, error);
 }

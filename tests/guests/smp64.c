@@ -61,6 +61,49 @@ static void work(void)
     }
 }
 
+/* NMIs of two senders at once: neither is lost. */
+enum { NMI_ROUNDS = 2000 };
+static volatile uint32_t round_0, round_1, flushed, nmis_lost;
+static void on_flush(struct frame *f)
+{
+    flushed = 1;
+    eoi();
+}
+
+static void send(uint32_t command)
+{
+    apic_write(0x310, 0);
+    apic_write(0x300, command | 1 << 14);
+}
+
+static void kick(void)
+{
+    for (uint32_t i = 1; i <= NMI_ROUNDS; i++) {
+        while (round_0 != i)
+            asm volatile("pause");
+        send(4 << 8);
+        send(36); /* arrives after the NMI */
+        round_1 = i;
+    }
+}
+
+static void test_nmis(void)
+{
+    set_vector(36, on_flush);
+    asm volatile("sti");
+    for (uint32_t i = 1; i <= NMI_ROUNDS; i++) {
+        flushed = 0;
+        nmis = 0;
+        round_0 = i;
+        send(4 << 8);
+        while (!flushed || round_1 != i)
+            asm volatile("pause");
+        nmis_lost += nmis != 2;
+    }
+    asm volatile("cli");
+    ok(nmis_lost == 0, "NMIs of two processors at once arrive both");
+}
+
 void ap_main(int index)
 {
     idt_init();
@@ -71,6 +114,8 @@ void ap_main(int index)
         asm volatile("pause");
     work();
     asm volatile("lock incl %0" : "+m"(ap_finished));
+    if (index == 1)
+        kick();
     for (;;)
         asm volatile("sti; hlt");
 }
@@ -184,6 +229,7 @@ static void test_smp(void)
     ok(big[0] == 1563 * (others + 1) && big[1] == 2 * big[0], "LOCK CMPXCHG16B loses nothing");
     ok(*(volatile uint32_t *)((char *)split_area + 62) == 1563 * (others + 1),
        "split LOCK loses nothing");
+    test_nmis();
     set_vector(35, on_shootdown);
     apic_write(0x300, 0xc0000 | 35);
     uint32_t got = 0;

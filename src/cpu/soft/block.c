@@ -104,6 +104,13 @@ static void op_dropped(SoftCpu *cpu, const Insn *insn)
     cpu->insn = NULL;
 }
 
+void block_stop_behind(SoftCpu *cpu, const Insn *insn)
+{
+    Insn *next = (Insn *)insn + 1; /* blocks are ours to change */
+    if (next->length)
+        next->fn = op_dropped;
+}
+
 static void block_kill(BlockCache *cache, Block *block)
 {
     Block **at = hash_bucket(cache, block->ram, block->offset, block->mode);

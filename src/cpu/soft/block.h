@@ -124,5 +124,8 @@ void block_cache_clear(BlockCache *cache);
 /* The block at s.rip, decoded if need be; with `single` one instruction. Faults of the fetch are
  * raised. */
 Block *block_find(SoftCpu *cpu, bool single);
+/* Has the running instruction be the last before the loop looks around, now and whenever it runs
+ * again. */
+void block_stop_behind(SoftCpu *cpu, const Insn *insn);
 /* Takes back from insn_count what a block did not execute from `insn` on (itself included). */
 void block_uncount(SoftCpu *cpu, const Insn *insn);

@@ -130,9 +130,10 @@ struct SoftCpu {
     uint8_t bounce[64]
         __attribute__((aligned(64))); /* stands in for memory operands not reachable in place */
     uint32_t stub_mxcsr;              /* the host's MXCSR after a stub's operation */
-    /* An x87 error waits and CR0.NE is 0: drives FERR#; false: go on (IGNNE#). NULL: such errors
-     * are #MF, too. */
-    bool (*x87_error)(SoftCpu *cpu);
+    /* An x87 error waits and CR0.NE is 0 (`ferr`), or is gone: drives FERR#; false: go on (IGNNE#).
+     * NULL: such errors are #MF, too. */
+    bool (*x87_error)(SoftCpu *cpu, bool ferr);
+    bool ferr; /* is driven */
 
     Vcpu *vcpu;
     SoftVm *vm;

@@ -399,7 +399,7 @@ static bool take_interrupt(SoftCpu *cpu)
     int vector;
 
     if (cpu->s.nmi_pending && !cpu->s.nmi_blocked) {
-        cpu->s.nmi_pending = false;
+        cpu->s.nmi_pending--;
         cpu->s.nmi_blocked = true;
         cpu->s.activity = CPU_ACTIVE;
         deliver_event(cpu, EXC_NMI, false, true);

@@ -28,6 +28,15 @@ static bool must_look(const SoftCpu *cpu)
            cpu->s.interrupt_shadow || cpu->mode & MODE_SINGLE_STEP || cpu->s.activity != CPU_ACTIVE;
 }
 
+/* One NMI can be on its way and one more be latched behind it, which is all while they are blocked.
+ */
+static void queue_nmis(SoftCpu *cpu)
+{
+    unsigned count = atomic_exchange(&cpu->vcpu->nmis, 0);
+    unsigned waiting = cpu->s.nmi_pending + MIN(count, 2);
+    cpu->s.nmi_pending = MIN(waiting, cpu->s.nmi_blocked ? 1 : 2);
+}
+
 /* False: leave with `*ret_exit`. */
 static bool look_around(SoftCpu *cpu, VcpuExit *ret_exit)
 {
@@ -38,8 +47,11 @@ static bool look_around(SoftCpu *cpu, VcpuExit *ret_exit)
     if (requests & ~(VCPU_REQUEST_INTERRUPT | VCPU_REQUEST_NMI))
         return false;
     if (requests) {
-        atomic_fetch_and(&vcpu->requests, ~(uint32_t)(VCPU_REQUEST_INTERRUPT | VCPU_REQUEST_NMI));
-        cpu->s.nmi_pending |= !!(requests & VCPU_REQUEST_NMI);
+        /* What came since the load is in the answer of this. */
+        requests = atomic_fetch_and(&vcpu->requests,
+                                    ~(uint32_t)(VCPU_REQUEST_INTERRUPT | VCPU_REQUEST_NMI));
+        if (requests & VCPU_REQUEST_NMI)
+            queue_nmis(cpu);
     }
     exception_take_events(cpu);
     *ret_exit = cpu->s.activity == CPU_SHUTDOWN ? VCPU_EXIT_SHUTDOWN : VCPU_EXIT_HALTED;
@@ -105,7 +117,7 @@ SoftCpu *soft_cpu_new(Vcpu *vcpu, SoftVm *vm)
     cpu->blocks = block_cache_new();
     mmu_init(cpu);
     CpuState state = {0};
-    cpu_state_reset(&state, vcpu->index == 0, false);
+    cpu_state_reset(&state, cpu_model_signature(cpu->model), vcpu->index == 0, false);
     soft_cpu_set_state(cpu, &state);
     vcpu->engine_data = cpu;
     return cpu;
@@ -151,29 +163,29 @@ static void interp_features(bool *ret_features)
 {
     /* What the CPU itself does, in software or by an instruction every x86-64 has. */
     static const CpuFeature own[] = {
-        CPU_FPU,        CPU_VME,
-        CPU_DE,         CPU_PSE,
-        CPU_TSC,        CPU_MSR,
-        CPU_PAE,        CPU_MCE,
-        CPU_CX8,        CPU_APIC,
-        CPU_SEP,        CPU_MTRR,
-        CPU_PGE,        CPU_MCA,
-        CPU_CMOV,       CPU_PAT,
-        CPU_PSE36,      CPU_CLFLUSH,
-        CPU_MONITOR,    CPU_CX16,
-        CPU_PCID,       CPU_X2APIC,
-        CPU_MOVBE,      CPU_TSC_DEADLINE,
-        CPU_HYPERVISOR, CPU_FSGSBASE,
-        CPU_TSC_ADJUST, CPU_SMEP,
-        CPU_ERMS,       CPU_INVPCID,
-        CPU_ADX,        CPU_SMAP,
-        CPU_CLFLUSHOPT, CPU_CLWB,
-        CPU_UMIP,       CPU_RDPID,
-        CPU_FSRM,       CPU_ARCH_CAPABILITIES,
-        CPU_LAHF_LM,    CPU_PREFETCHW,
-        CPU_SYSCALL,    CPU_NX,
-        CPU_PDPE1GB,    CPU_RDTSCP,
-        CPU_LM,         CPU_INVARIANT_TSC,
+        CPU_FPU,          CPU_VME,
+        CPU_DE,           CPU_PSE,
+        CPU_TSC,          CPU_MSR,
+        CPU_PAE,          CPU_MCE,
+        CPU_CX8,          CPU_APIC,
+        CPU_SEP,          CPU_MTRR,
+        CPU_PGE,          CPU_MCA,
+        CPU_CMOV,         CPU_PAT,
+        CPU_PSE36,        CPU_CLFLUSH,
+        CPU_CX16,         CPU_PCID,
+        CPU_X2APIC,       CPU_MOVBE,
+        CPU_TSC_DEADLINE, CPU_HYPERVISOR,
+        CPU_FSGSBASE,     CPU_TSC_ADJUST,
+        CPU_SMEP,         CPU_ERMS,
+        CPU_INVPCID,      CPU_ZERO_FCS_FDS,
+        CPU_ADX,          CPU_SMAP,
+        CPU_CLFLUSHOPT,   CPU_CLWB,
+        CPU_UMIP,         CPU_RDPID,
+        CPU_FSRM,         CPU_ARCH_CAPABILITIES,
+        CPU_LAHF_LM,      CPU_PREFETCHW,
+        CPU_SYSCALL,      CPU_NX,
+        CPU_PDPE1GB,      CPU_RDTSCP,
+        CPU_LM,           CPU_INVARIANT_TSC,
     };
     /* Handlers that use the host's instruction. */
     static const CpuFeature host[] = {CPU_POPCNT, CPU_RDRAND, CPU_BMI1,
@@ -210,12 +222,23 @@ static void interp_vcpu_clear(Vcpu *vcpu)
     soft_cpu_free(vcpu->engine_data);
 }
 
+static bool drive_ferr(SoftCpu *cpu, bool ferr)
+{
+    Vm *vm = cpu->vcpu->vm;
+    vcpu_leave(cpu->vcpu);
+    bool wait = vm->fpu_error(vm->obj, ferr);
+    vcpu_enter(cpu->vcpu);
+    return wait;
+}
+
 static VcpuExit interp_run(Vcpu *vcpu)
 {
     SoftCpu *cpu = vcpu->engine_data;
+    cpu->x87_error = vcpu->vm->fpu_error ? drive_ferr : NULL;
     VcpuExit exit = run_loop(cpu);
     if (cpu->s.nmi_pending) { /* vcpu.c decides by the request whether to wake a halted vCPU */
-        cpu->s.nmi_pending = false;
+        atomic_fetch_add(&vcpu->nmis, cpu->s.nmi_pending);
+        cpu->s.nmi_pending = 0;
         atomic_fetch_or(&vcpu->requests, VCPU_REQUEST_NMI);
     }
     vcpu->interrupts_enabled = cpu->s.rflags & FLAG_IF && !cpu->s.interrupt_shadow;

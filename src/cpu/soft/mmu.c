@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 
 #include "base/bits.h"
+#include "cpu/soft/block.h"
 #include "cpu/soft/soft_vm.h"
 
 enum { /* page-fault error code, SDM 3A 4.7 */
@@ -565,6 +566,8 @@ static uint64_t dispatch_load(SoftCpu *cpu, const TlbPage *page, uint64_t offset
     return value;
 }
 
+/* An interrupt that the store raises comes before the next instruction: guests switch interrupts
+ * off right behind it. */
 static void dispatch_store(SoftCpu *cpu, const TlbPage *page, uint64_t offset, unsigned size,
                            uint64_t value)
 {
@@ -576,6 +579,8 @@ static void dispatch_store(SoftCpu *cpu, const TlbPage *page, uint64_t offset, u
     else
         space_store(cpu->vcpu->vm->memory, address, size, value);
     vcpu_enter(cpu->vcpu);
+    if (cpu->insn && atomic_load_explicit(&cpu->exit_request, memory_order_relaxed))
+        block_stop_behind(cpu, cpu->insn);
 }
 
 /* The largest access the address space takes that fits. */

@@ -30,8 +30,7 @@ enum {
 #define MSR_KERNEL_GS_BASE 0xc0000102u
 #define MSR_TSC_AUX        0xc0000103u
 
-#define MC_BANK_COUNT 10
-#define ANY_FEATURE   (-1)
+#define ANY_FEATURE (-1)
 
 /* ---- state ----------------------------------------------------------------------------------- */
 
@@ -76,6 +75,8 @@ static const StateMsr state_msrs[] = {
     STATE(0x175, sysenter_esp, CHECK_CANONICAL, CPU_SEP, UINT64_MAX),
     STATE(0x176, sysenter_eip, CHECK_CANONICAL, CPU_SEP, UINT64_MAX),
     STATE(0x1a0, misc_enable, CHECK_MASK, ANY_FEATURE, UINT64_MAX),
+    STATE(0x17a, mcg_status, CHECK_MASK, CPU_MCA, 0xf),
+    STATE(0x1d9, debugctl, CHECK_MASK, ANY_FEATURE, 3), /* LBR, BTF */
     STATE(0x277, pat, CHECK_PAT, CPU_PAT, UINT64_MAX),
     STATE(MSR_MTRR_DEF_TYPE, mtrr_def_type, CHECK_MTRR_DEF, CPU_MTRR, 0xcff),
     MTRR_FIXED(0x250, 0),
@@ -177,8 +178,7 @@ static const ConstantMsr constant_msrs[] = {
     {0x10a, 0x10a, WRITE_FAULTS, VENDOR_ANY, CPU_ARCH_CAPABILITIES, CPU_ARCH_CAPABILITIES_VALUE},
     {0x116, 0x119, WRITE_IGNORED, VENDOR_INTEL, ANY_FEATURE, 0},          /* BBL_CR_* */
     {0x11e, 0x11e, WRITE_IGNORED, VENDOR_INTEL, ANY_FEATURE, 0xbe702111}, /* BBL_CR_CTL3 */
-    {0x179, 0x179, WRITE_FAULTS, VENDOR_ANY, CPU_MCA, MC_BANK_COUNT},     /* MCG_CAP */
-    {0x17a, 0x17a, WRITE_IGNORED, VENDOR_ANY, CPU_MCA, 0},                /* MCG_STATUS */
+    {0x179, 0x179, WRITE_FAULTS, VENDOR_ANY, CPU_MCA, CPU_MC_BANK_COUNT}, /* MCG_CAP */
     {0x186, 0x18d, WRITE_IGNORED, VENDOR_INTEL, ANY_FEATURE, 0},          /* PERFEVTSELx */
     {0x199, 0x19b, WRITE_IGNORED, VENDOR_INTEL, ANY_FEATURE,
      0}, /* PERF_CTL, CLOCK_MODULATION, THERM_INTERRUPT */
@@ -186,7 +186,6 @@ static const ConstantMsr constant_msrs[] = {
     {0x1a2, 0x1a2, WRITE_FAULTS, VENDOR_INTEL, ANY_FEATURE,
      0x640000},                                                  /* TEMPERATURE_TARGET: 100 C */
     {0x1c9, 0x1c9, WRITE_IGNORED, VENDOR_INTEL, ANY_FEATURE, 0}, /* LASTBRANCH_TOS */
-    {0x1d9, 0x1d9, WRITE_IGNORED, VENDOR_ANY, ANY_FEATURE, 0},   /* DEBUGCTL */
     {0x1db, 0x1de, WRITE_IGNORED, VENDOR_ANY, ANY_FEATURE, 0},   /* last branch and exception */
     {0x606, 0x606, WRITE_FAULTS, VENDOR_INTEL, ANY_FEATURE, 0},  /* RAPL_POWER_UNIT */
     {0x611, 0x611, WRITE_FAULTS, VENDOR_INTEL, ANY_FEATURE, 0},  /* PKG_ENERGY_STATUS */
@@ -238,8 +237,37 @@ static bool is_intc_msr(uint32_t msr)
 
 static bool is_bank_msr(const SoftCpu *cpu, uint32_t msr)
 {
-    return msr >= MSR_MC_BANKS && msr < MSR_MC_BANKS + 4 * MC_BANK_COUNT &&
+    return msr >= MSR_MC_BANKS && msr < MSR_MC_BANKS + 4 * CPU_MC_BANK_COUNT &&
            cpu_has(cpu->model, CPU_MCA);
+}
+
+/* MCi_CTL, _ADDR and _MISC keep what is written; NULL: _STATUS, which never holds an error. */
+static uint64_t *bank_field(SoftCpu *cpu, uint32_t msr)
+{
+    unsigned bank = (msr - MSR_MC_BANKS) / 4;
+
+    switch (msr & 3) {
+    case 0:
+        return &cpu->s.mc_ctl[bank];
+    case 2:
+        return &cpu->s.mc_addr[bank];
+    case 3:
+        return &cpu->s.mc_misc[bank];
+    default:
+        return NULL;
+    }
+}
+
+static bool bank_write(SoftCpu *cpu, uint32_t msr, uint64_t value)
+{
+    uint64_t *field = bank_field(cpu, msr);
+
+    /* CTL takes all ones or all zeros, STATUS may only be cleared (SDM 3B 15.3.2.1, 15.3.2.2.1). */
+    if ((msr & 3) <= 1 && value && (!field || value != UINT64_MAX))
+        return false;
+    if (field)
+        *field = value;
+    return true;
 }
 
 /* Units of 100 MHz, as nominal frequencies are counted. */
@@ -297,12 +325,15 @@ static bool computed_read(SoftCpu *cpu, uint32_t msr, uint64_t *ret_value)
     }
 }
 
-static void write_tsc(SoftCpu *cpu, uint64_t value)
+/* A deadline that the local APIC waits for is at another time now. */
+static void move_tsc(SoftCpu *cpu, int64_t delta)
 {
-    int64_t delta = (int64_t)(value - cpu_tsc(cpu));
+    const Vcpu *vcpu = cpu->vcpu;
 
     cpu->tsc_offset += delta;
     cpu->s.tsc_adjust += (uint64_t)delta;
+    if (vcpu->intc && vcpu->intc->tsc_changed)
+        vcpu->intc->tsc_changed(vcpu->intc_obj);
 }
 
 static bool write_base(SoftCpu *cpu, unsigned seg, uint64_t value)
@@ -321,11 +352,10 @@ static bool computed_write(SoftCpu *cpu, uint32_t msr, uint64_t value)
         return false;
     switch (msr) {
     case MSR_TSC:
-        write_tsc(cpu, value);
+        move_tsc(cpu, (int64_t)(value - cpu_tsc(cpu)));
         return true;
     case MSR_TSC_ADJUST:
-        cpu->tsc_offset += (int64_t)(value - old);
-        cpu->s.tsc_adjust = value;
+        move_tsc(cpu, (int64_t)(value - old));
         return true;
     case MSR_BIOS_SIGN:
     case MSR_PERF_STATUS:
@@ -363,9 +393,12 @@ bool msr_read(SoftCpu *cpu, uint32_t msr, uint64_t *ret_value)
         *ret_value = constant->value;
         return true;
     }
-    *ret_value =
-        is_bank_msr(cpu, msr) && !(msr & 3) ? UINT64_MAX : 0; /* MCi_CTL: all reporting on */
-    return is_bank_msr(cpu, msr);
+    *ret_value = 0;
+    if (!is_bank_msr(cpu, msr))
+        return false;
+    if (bank_field(cpu, msr))
+        *ret_value = *bank_field(cpu, msr);
+    return true;
 }
 
 static bool write_intc(SoftCpu *cpu, uint32_t msr, uint64_t value)
@@ -403,6 +436,5 @@ bool msr_write(SoftCpu *cpu, uint32_t msr, uint64_t value)
     }
     if ((constant = find_constant(cpu, msr)))
         return constant->write == WRITE_IGNORED;
-    /* MCi_STATUS may only be cleared (SDM 3B 15.3.2.2.1). */
-    return is_bank_msr(cpu, msr) && ((msr & 3) == 0 || !value);
+    return is_bank_msr(cpu, msr) && bank_write(cpu, msr, value);
 }

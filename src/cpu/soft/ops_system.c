@@ -643,31 +643,6 @@ void op_invpcid(SoftCpu *cpu, const Insn *insn)
     INSN_END(cpu);
 }
 
-/* MONITOR checks its address; MWAIT may end at any time, so it never waits (SDM 2B MWAIT). */
-void op_monitor(SoftCpu *cpu, const Insn *insn)
-{
-    uint64_t offset = cpu->s.gpr[GPR_RAX] & insn->addr_mask;
-
-    INSN_PRECISE(cpu, insn);
-    require_feature(cpu, CPU_MONITOR);
-    require(cpu, cpu->cpl == 0, EXC_UD);
-    require(cpu, (uint32_t)cpu->s.gpr[GPR_RCX] == 0, EXC_GP);
-    mmu_probe(cpu,
-              segment_linear_checked(cpu, insn->segment < SEG_COUNT ? insn->segment : SEG_DS,
-                                     offset, 1, MMU_READ),
-              1, MMU_READ, cpu->mmu_index);
-    INSN_NEXT(cpu, insn);
-}
-
-void op_mwait(SoftCpu *cpu, const Insn *insn)
-{
-    INSN_LEAVE(cpu, insn);
-    require_feature(cpu, CPU_MONITOR);
-    require(cpu, cpu->cpl == 0, EXC_UD);
-    require(cpu, (uint32_t)cpu->s.gpr[GPR_RCX] <= 1, EXC_GP);
-    INSN_END(cpu);
-}
-
 /* ---- bases of FS and GS ---------------------------------------------------------------------- */
 
 void op_swapgs(SoftCpu *cpu, const Insn *insn)
@@ -734,6 +709,14 @@ static void set_flat(SoftCpu *cpu, uint16_t cs, uint16_t ss, unsigned cpl, bool 
     cpu_update_mode(cpu);
 }
 
+/* Single-stepping goes by TF at the end of SYSCALL and SYSRET (APM 3 SYSCALL). */
+static void step_by_new_flags(SoftCpu *cpu)
+{
+    cpu->pending_db &= ~(uint32_t)DR6_BS;
+    if (cpu->s.rflags & FLAG_TF)
+        cpu->pending_db |= DR6_BS;
+}
+
 void op_syscall(SoftCpu *cpu, const Insn *insn)
 {
     CpuState *s = &cpu->s;
@@ -754,6 +737,7 @@ void op_syscall(SoftCpu *cpu, const Insn *insn)
         s->rflags &= ~(uint64_t)(FLAG_IF | FLAG_VM | FLAG_RF);
         set_flat(cpu, cs & 0xfffc, (cs & 0xfffc) + 8, 0, false);
     }
+    step_by_new_flags(cpu);
     INSN_END(cpu);
 }
 
@@ -776,6 +760,7 @@ void op_sysret(SoftCpu *cpu, const Insn *insn)
     else
         s->rflags |= FLAG_IF;
     set_flat(cpu, wide ? selector + 16 : selector, selector + 8, 3, wide);
+    step_by_new_flags(cpu);
     interrupts_maybe_enabled(cpu);
     INSN_END(cpu);
 }
@@ -1232,7 +1217,8 @@ void op_mov_to_seg(SoftCpu *cpu, const Insn *insn)
     INSN_END(cpu);
 }
 
-/* With 32-bit operands only the selector is written (SDM 2B PUSH, recent processors). */
+/* With 32-bit operands Intel's processors write the selector alone (SDM 2B PUSH), AMD's extend it
+ * with zeros. */
 OUT_OF_LINE push_segment(SoftCpu *cpu, const Insn *insn)
 {
     uint16_t selector = cpu->s.seg[insn->reg].selector;
@@ -1240,7 +1226,7 @@ OUT_OF_LINE push_segment(SoftCpu *cpu, const Insn *insn)
 
     INSN_PRECISE(cpu, insn);
     stack = stack_current(cpu);
-    if (insn->op_size == 4) {
+    if (insn->op_size == 4 && !model_is_amd(cpu->model)) {
         stack.sp = (stack.sp & ~stack.mask) | ((stack.sp - 2) & stack.mask);
         stack_push(cpu, &stack, 2, selector);
     } else {
@@ -1314,8 +1300,8 @@ OUT_OF_LINE enter_frame(SoftCpu *cpu, const Insn *insn)
               segment_access(cpu, stack.segment, stack.sp & stack.mask, size, MMU_WRITE,
                              stack.long_mode, EXC_SS, 0),
               size, MMU_WRITE, stack.index);
-    /* The frame pointer is as wide as the stack; a 16-bit operand replaces the low half alone. */
-    set_reg(cpu, GPR_RBP, size == 2 || stack.mask == 0xffff ? 2 : cpu->stack_size, frame);
+    /* With 32-bit operands on a 16-bit stack processors take the upper half from ESP. */
+    set_reg(cpu, GPR_RBP, size, frame);
     stack_commit(cpu, &stack);
 }
 

@@ -78,8 +78,6 @@ void op_load_far_pointer(
     const Insn *insn); /* LES LDS LSS LFS LGS: the segment follows from map and opcode */
 void op_xgetbv(SoftCpu *cpu, const Insn *insn); /* next */
 void op_xsetbv(SoftCpu *cpu, const Insn *insn);
-void op_monitor(SoftCpu *cpu, const Insn *insn); /* next */
-void op_mwait(SoftCpu *cpu, const Insn *insn);
 void op_rdfsbase(SoftCpu *cpu, const Insn *insn); /* next; rm: GPR */
 void op_rdgsbase(SoftCpu *cpu, const Insn *insn); /* next */
 void op_wrfsbase(SoftCpu *cpu, const Insn *insn); /* next */

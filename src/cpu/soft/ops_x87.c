@@ -97,6 +97,8 @@ static void __attribute__((noinline)) run_exact(SoftCpu *cpu, const Insn *insn)
     bool stores = !(image.fsw & ~image.fcw & FSW_FLAGS & ~(1 << 5));
     if (size < 0 && stores)
         store_bytes(cpu, insn, operand, -size);
+    else if (size < 0)
+        x87_probe_store(cpu, insn, -size);
     image_get(fpu, &image);
     fpu->fsw |= waiting;
     x87_update_summary(fpu);

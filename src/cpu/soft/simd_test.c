@@ -1208,7 +1208,7 @@ static void test_traps(void)
 
 static bool ferr_freezes;
 
-static bool on_x87_error(SoftCpu *c)
+static bool on_x87_error(SoftCpu *c, bool ferr)
 {
     return ferr_freezes;
 }

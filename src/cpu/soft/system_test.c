@@ -837,15 +837,16 @@ static void test_reset(void)
 {
     CpuState s = {.lstar = 5, .cr0 = CR0_PE | CR0_NW | CR0_CD, .tsc = 9};
 
-    cpu_state_reset(&s, false, true);
+    cpu_state_reset(&s, 0x663, false, true);
     g_assert_cmphex(s.lstar, ==, 5);
     g_assert_cmphex(s.tsc, ==, 9);
     g_assert_cmphex(s.cr0, ==, 0x60000010);
     g_assert_cmpint(s.activity, ==, CPU_WAIT_SIPI);
-    cpu_state_reset(&s, true, false);
+    cpu_state_reset(&s, 0x663, true, false);
     g_assert_cmphex(s.lstar, ==, 0);
     g_assert_cmphex(s.seg[SEG_CS].base + s.rip, ==, 0xfffffff0);
     g_assert_cmphex(s.apic_base, ==, 0xfee00900);
+    g_assert_cmphex(s.gpr[GPR_RDX], ==, 0x663);
 }
 
 int main(int argc, char **argv)

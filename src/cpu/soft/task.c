@@ -134,6 +134,9 @@ static void commit(SoftCpu *cpu, const NewTask *task, bool nested)
 {
     CpuState *s = &cpu->s;
 
+    /* First, while there is a stack for #GP of a PDPTE. */
+    if (task->layout->cr3 && s->cr0 & CR0_PG)
+        control_load_cr3(cpu, task->cr3);
     s->tr = task->tr;
     s->tr.attributes |= 2;
     s->cr0 |= CR0_TS;
@@ -147,8 +150,6 @@ static void commit(SoftCpu *cpu, const NewTask *task, bool nested)
     flags_set(cpu, (task->flags & 0x3f7fd5) | (nested ? FLAG_NT : 0));
     if (s->dr7 & 0x155)
         control_write_dr(cpu, 7, s->dr7 & ~UINT64_C(0x155));
-    if (task->layout->cr3 && s->cr0 & CR0_PG)
-        control_load_cr3(cpu, task->cr3);
     cpu_update_mode(cpu);
 }
 

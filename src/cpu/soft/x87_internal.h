@@ -86,6 +86,14 @@ static ALWAYS_INLINE void push(FpuState *fpu, const void *value)
     }
 #define X87_HANDLER(name, body) static X87_EXPORTED_HANDLER(name, body)
 
+/* What is not stored for an unmasked exception faults still. */
+static inline void x87_probe_store(SoftCpu *cpu, const Insn *insn, unsigned size)
+{
+    uint64_t linear = insn_linear(cpu, insn, size, MMU_WRITE);
+    cpu->insn = insn;
+    mmu_probe(cpu, linear, size, MMU_WRITE, cpu->mmu_index);
+}
+
 static ALWAYS_INLINE void load_bytes(SoftCpu *cpu, const Insn *insn, void *data, unsigned size)
 {
     uint64_t linear = insn_linear(cpu, insn, size, MMU_READ);
