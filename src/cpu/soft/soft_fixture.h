@@ -26,7 +26,8 @@ typedef struct SoftFixture {
     int interrupt; /* pending vector, -1: none */
     uint64_t apic_base, apic_offset, apic_value;
     uint8_t cr8;
-    bool apic_in_guest; /* it was asked, outside a safe point, for something that may take the board lock */
+    bool apic_in_guest; /* it was asked, outside a safe point, for something that may take the board
+                           lock */
 } SoftFixture;
 
 /* `model` as cpu_model_new() takes it; every feature is allowed. The CPU is in reset state. */
