@@ -51,7 +51,7 @@ static int record(HostIoHook *hook, HostIoRequest *r)
     return HOST_IO_RUN;
 }
 
-/* ---- the run ------------------------------------------------------------------------------- */
+/* ---- the run --------------------------------------------------------------------------------- */
 
 static void do_flush(Recorder *r, Image *image, const uint8_t *disk)
 {
@@ -87,7 +87,7 @@ static void do_change(Recorder *r, Image *image, uint8_t *disk, GRand *rand)
         g_assert_cmpint(image_read(image, op.offset, disk + op.offset, op.size), ==, 0);
 }
 
-/* ---- the file after a power cut ------------------------------------------------------------ */
+/* ---- the file after a power cut -------------------------------------------------------------- */
 
 typedef struct File {
     uint8_t *data;
@@ -159,7 +159,7 @@ static void rebuild(const Recorder *r, const char *first, gsize first_size, guin
     g_free(f.data);
 }
 
-/* ---- what must hold ------------------------------------------------------------------------ */
+/* ---- what must hold -------------------------------------------------------------------------- */
 
 static bool is_allowed(const Recorder *r, guint from, guint cut, uint64_t sector,
                        const uint8_t *got, const uint8_t *flushed)
@@ -230,7 +230,7 @@ static void examine(const Recorder *r, const char *format, guint cut, const uint
     expect_whole(image, "used after the cut");
 }
 
-/* ---- the tests ----------------------------------------------------------------------------- */
+/* ---- the tests ------------------------------------------------------------------------------- */
 
 typedef struct Case {
     const char *name, *format, *option, *theirs;

@@ -61,7 +61,7 @@ static const uint8_t zeros[ZERO_CHUNK];
 static void task_step(DiskTask *task);
 static void batch_start(Disk *disk);
 
-/* ---- opening ------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static bool refuse_empty(const Image *image, GError **error)
 {
@@ -105,7 +105,7 @@ const DiskInfo *disk_info(const Disk *disk)
     return &disk->info;
 }
 
-/* ---- the end of a request ------------------------------------------------------------------ */
+/* ---- the end of a request -------------------------------------------------------------------- */
 
 static bool must_keep(const Disk *disk, const DiskTask *task, int error)
 {
@@ -150,7 +150,7 @@ static void task_finish_later(DiskTask *task, int error)
     host_io_submit(task->disk->io, &task->io);
 }
 
-/* ---- the slow phase ------------------------------------------------------------------------ */
+/* ---- the slow phase -------------------------------------------------------------------------- */
 
 static int run_slow(DiskTask *task)
 {
@@ -234,7 +234,7 @@ static void task_go_slow(DiskTask *task)
     batch_start(task->disk);
 }
 
-/* ---- the fast phase ------------------------------------------------------------------------ */
+/* ---- the fast phase -------------------------------------------------------------------------- */
 
 /* Ends a step: what comes next may be a batch. */
 static void fast_end(DiskTask *task, int error)
@@ -403,7 +403,7 @@ static void task_step(DiskTask *task)
     }
 }
 
-/* ---- flush --------------------------------------------------------------------------------- */
+/* ---- flush ----------------------------------------------------------------------------------- */
 
 static void sync_done(HostIoRequest *io, int64_t result)
 {
@@ -437,7 +437,7 @@ static void task_flush(DiskTask *task)
     }
 }
 
-/* ---- the interface ------------------------------------------------------------------------- */
+/* ---- the interface --------------------------------------------------------------------------- */
 
 static bool iov_fits(const DiskRequest *request)
 {

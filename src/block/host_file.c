@@ -26,7 +26,7 @@ static const int zero_methods[] = {
 
 static const uint8_t zeros[ZERO_CHUNK];
 
-/* ---- opening ------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static bool fail_open(GError **error, const char *path, int code, const char *advice)
 {
@@ -38,7 +38,8 @@ static bool fail_open(GError **error, const char *path, int code, const char *ad
 static const char *open_advice(int code, bool read_only)
 {
     if (code == ENOENT)
-        return "; check the name, or create it with 'ospite disk create'";
+        return read_only ? "; check the name"
+                         : "; check the name, or create it with 'ospite disk create'";
     if ((code == EACCES || code == EROFS || code == EPERM) && !read_only)
         return "; change its permissions, or open it read-only";
     if (code == EACCES || code == EPERM)
@@ -130,7 +131,7 @@ void host_file_close(HostFile *file)
     g_free(file);
 }
 
-/* ---- calls --------------------------------------------------------------------------------- */
+/* ---- calls ----------------------------------------------------------------------------------- */
 
 static int64_t call_host(const HostIoRequest *r)
 {
@@ -267,7 +268,7 @@ int host_file_sync(HostFile *file)
     return (int)result;
 }
 
-/* ---- zeroing ------------------------------------------------------------------------------- */
+/* ---- zeroing --------------------------------------------------------------------------------- */
 
 int host_file_zero_mode(const HostFile *file)
 {

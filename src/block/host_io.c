@@ -51,7 +51,7 @@ struct HostIo {
     GQueue finished;
 };
 
-/* ---- io_uring ------------------------------------------------------------------------------ */
+/* ---- io_uring -------------------------------------------------------------------------------- */
 
 static bool uring_can(void)
 {
@@ -172,7 +172,7 @@ static const HostIoBackend uring_backend = {
     .finished = uring_finished,
 };
 
-/* ---- threads ------------------------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 static int64_t pool_call(const HostIoRequest *r)
 {
@@ -245,7 +245,7 @@ static const HostIoBackend pool_backend = {
     .finished = pool_finished,
 };
 
-/* ---- both ---------------------------------------------------------------------------------- */
+/* ---- both ------------------------------------------------------------------------------------ */
 
 static void start_or_wait(HostIo *io, HostIoRequest *request)
 {

@@ -10,7 +10,7 @@
 /* A chain that is longer is taken for a loop. */
 #define CHAIN_MAX 200
 
-/* ---- names --------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 static bool is_beneath(const char *name)
 {
@@ -59,7 +59,7 @@ char *image_resolve_name(const char *path, const char *name, bool trust, GError 
     return g_steal_pointer(&found);
 }
 
-/* ---- opening ------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static const FormatDriver *choose_driver(HostFile *file, const ImageOptions *options,
                                          GError **error)
@@ -181,7 +181,7 @@ void image_close(Image *image)
     g_free(image);
 }
 
-/* ---- making -------------------------------------------------------------------------------- */
+/* ---- making ---------------------------------------------------------------------------------- */
 
 static const FormatOption *find_option(const FormatDriver *driver, const char *name)
 {

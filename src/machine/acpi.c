@@ -12,26 +12,31 @@
 #include "base/bits.h"
 #include "device/chipset/piix4_pm.h"
 
-#define ACPI_HEADER_SIZE  36
-#define ACPI_FADT_SIZE    244
-#define ACPI_FACS_SIZE    64
-#define ACPI_RSDP_SIZE    36
-#define ACPI_CHECKSUM_AT  9
-#define ACPI_SCI_IRQ      9
-#define ACPI_RESET_PORT   0xcf9
-#define ACPI_LAPIC_BASE   0xfee00000u
-#define ACPI_IOAPIC_BASE  0xfec00000u
-#define ACPI_HPET_BASE    0xfed00000u
-#define ACPI_OEM          "OSPITE"
-#define ACPI_OEM_TABLE    "OSPITEPC"
-#define ACPI_CREATOR      "OSPI"
+#define ACPI_HEADER_SIZE 36
+#define ACPI_FADT_SIZE   244
+#define ACPI_FACS_SIZE   64
+#define ACPI_RSDP_SIZE   36
+#define ACPI_CHECKSUM_AT 9
+#define ACPI_SCI_IRQ     9
+#define ACPI_RESET_PORT  0xcf9
+#define ACPI_LAPIC_BASE  0xfee00000u
+#define ACPI_IOAPIC_BASE 0xfec00000u
+#define ACPI_HPET_BASE   0xfed00000u
+#define ACPI_OEM         "OSPITE"
+#define ACPI_OEM_TABLE   "OSPITEPC"
+#define ACPI_CREATOR     "OSPI"
 
 enum { GAS_MEMORY = 0, GAS_IO = 1 };
 /* FADT flags (§5.2.9, table 5-10). */
-enum { FADT_WBINVD = 1 << 0, FADT_PROC_C1 = 1 << 2, FADT_NO_SLEEP_BUTTON = 1 << 5,
-       FADT_RTC_NOT_FIXED = 1 << 6, FADT_RESET_REG = 1 << 10 };
+enum {
+    FADT_WBINVD = 1 << 0,
+    FADT_PROC_C1 = 1 << 2,
+    FADT_NO_SLEEP_BUTTON = 1 << 5,
+    FADT_RTC_NOT_FIXED = 1 << 6,
+    FADT_RESET_REG = 1 << 10
+};
 
-/* ---- tables in a blob ---------------------------------------------------------------------- */
+/* ---- tables in a blob ------------------------------------------------------------------------ */
 
 static void acpi_append(GByteArray *blob, uint64_t value, unsigned size)
 {
@@ -76,8 +81,7 @@ static void acpi_point(AcpiTables *t, guint field, guint target, unsigned size)
     acpi_loader_add_pointer(t->loader, ACPI_TABLES_FILE, ACPI_TABLES_FILE, field, size);
 }
 
-static void acpi_put_gas(uint8_t *at, uint8_t space, uint8_t bits, uint8_t access,
-                         uint64_t address)
+static void acpi_put_gas(uint8_t *at, uint8_t space, uint8_t bits, uint8_t access, uint64_t address)
 {
     at[0] = space;
     at[1] = bits;
@@ -85,7 +89,7 @@ static void acpi_put_gas(uint8_t *at, uint8_t space, uint8_t bits, uint8_t acces
     store_le64(at + 4, address);
 }
 
-/* ---- the tables ---------------------------------------------------------------------------- */
+/* ---- the tables ------------------------------------------------------------------------------ */
 
 static guint acpi_build_facs(AcpiTables *t)
 {
@@ -129,11 +133,12 @@ static const FadtField fadt_fields[] = {
     {89, 1, 2}, /* PM1 control */
     {91, 1, 4}, /* timer */
     {92, 1, 4}, /* GPE0 */
-    {96, 2, 0xfff}, {98, 2, 0xfff}, /* no C2, no C3 */
-    {108, 1, 0x32}, /* century in CMOS */
+    {96, 2, 0xfff},
+    {98, 2, 0xfff},   /* no C2, no C3 */
+    {108, 1, 0x32},   /* century in CMOS */
     {109, 2, 0x0003}, /* legacy devices, 8042 */
-    {112, 4, FADT_WBINVD | FADT_PROC_C1 | FADT_NO_SLEEP_BUTTON | FADT_RTC_NOT_FIXED |
-                 FADT_RESET_REG},
+    {112, 4,
+     FADT_WBINVD | FADT_PROC_C1 | FADT_NO_SLEEP_BUTTON | FADT_RTC_NOT_FIXED | FADT_RESET_REG},
     {128, 1, 0x06}, /* reset value */
 };
 

@@ -14,9 +14,12 @@
 #define TABLES_AT 0x7ff0000u
 #define RSDP_AT   0xf0000u
 
-static const AcpiConfig full = {.cpu_count = 8, .pci_window_start = 0xe0000000,
-                                .serial = {true, true, true, true}, .parallel = true,
-                                .floppy = true, .hpet = true};
+static const AcpiConfig full = {.cpu_count = 8,
+                                .pci_window_start = 0xe0000000,
+                                .serial = {true, true, true, true},
+                                .parallel = true,
+                                .floppy = true,
+                                .hpet = true};
 
 static uint8_t sum(const uint8_t *data, size_t size)
 {
@@ -108,7 +111,7 @@ static void test_malformed_script(void)
         uint32_t command, at60, at64, at68;
     } cases[] = {{3, 8, 0, 8}, {3, 0, 4, 5}, {3, 0, 0xffffffff, 8}, {9, 0, 0, 0}, {2, 0, 0, 0}};
 
-    strcpy((char *)script + 4, "file");
+    memcpy(script + 4, "file", sizeof("file"));
     for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autoptr(GError) error = NULL;
         store_le32(script, cases[i].command);
@@ -128,8 +131,8 @@ static bool run_iasl(const char *folder, const char *option, const char *file, c
 
     if (!option[0])
         argv[1] = file, argv[2] = NULL;
-    bool ran = g_spawn_sync(folder, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, ret_output,
-                            &errors, &status, NULL);
+    bool ran = g_spawn_sync(folder, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL,
+                            ret_output, &errors, &status, NULL);
     return ran && g_spawn_check_wait_status(status, NULL);
 }
 
@@ -207,9 +210,9 @@ static void test_aml_lengths(void)
 
 static void test_aml_data(void)
 {
-    static const uint8_t expected[] = {0x00, 0x01, 0x0a, 0xff, 0x0b, 0x34, 0x12, 0x0c, 0x41, 0xd0,
-                                       0x0a, 0x03, 0x5c, 0x2e, '_',  'S',  'B',  '_',  'P',  'C',
-                                       'I',  '0'};
+    static const uint8_t expected[] = {0x00, 0x01, 0x0a, 0xff, 0x0b, 0x34, 0x12, 0x0c,
+                                       0x41, 0xd0, 0x0a, 0x03, 0x5c, 0x2e, '_',  'S',
+                                       'B',  '_',  'P',  'C',  'I',  '0'};
     Aml aml;
 
     aml_init(&aml);
@@ -225,8 +228,8 @@ static void test_aml_data(void)
 
 static void test_smbios(void)
 {
-    SmbiosConfig config = {.cpu_count = 3, .cpu_name = "test", .low_ram = GIB(3),
-                           .high_ram = GIB(30)};
+    SmbiosConfig config = {
+        .cpu_count = 3, .cpu_name = "test", .low_ram = GIB(3), .high_ram = GIB(30)};
     GByteArray *anchor = NULL;
     g_autoptr(GByteArray) tables = smbios_build(&config, &anchor);
     unsigned seen[128] = {0}, count = 0;

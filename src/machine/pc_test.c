@@ -9,67 +9,7 @@
 #include "base/bits.h"
 #include "machine/pc.h"
 
-/* ---- an engine without instructions -------------------------------------------------------- */
-
-static bool idle_vm_init(Vm *vm, GError **error)
-{
-    return true;
-}
-
-static void idle_vm_clear(Vm *vm)
-{
-}
-
-static bool idle_vcpu_init(Vcpu *vcpu, GError **error)
-{
-    vcpu->engine_data = g_new0(CpuState, 1);
-    return true;
-}
-
-static void idle_vcpu_clear(Vcpu *vcpu)
-{
-    g_clear_pointer(&vcpu->engine_data, g_free);
-}
-
-static VcpuExit idle_run(Vcpu *vcpu)
-{
-    g_usleep(1000);
-    return VCPU_EXIT_KICKED;
-}
-
-static void idle_kick(Vcpu *vcpu)
-{
-}
-
-static void idle_get_state(Vcpu *vcpu, CpuState *state)
-{
-    *state = *(CpuState *)vcpu->engine_data;
-}
-
-static void idle_set_state(Vcpu *vcpu, const CpuState *state)
-{
-    *(CpuState *)vcpu->engine_data = *state;
-}
-
-static void idle_features(bool *features)
-{
-    cpu_host_features(features);
-}
-
-static const Engine idle_engine = {
-    .name = "idle",
-    .features = idle_features,
-    .vm_init = idle_vm_init,
-    .vm_clear = idle_vm_clear,
-    .vcpu_init = idle_vcpu_init,
-    .vcpu_clear = idle_vcpu_clear,
-    .run = idle_run,
-    .kick = idle_kick,
-    .get_state = idle_get_state,
-    .set_state = idle_set_state,
-};
-
-/* ---- fixture ------------------------------------------------------------------------------- */
+/* ---- fixture --------------------------------------------------------------------------------- */
 
 typedef struct Fixture {
     Pc *pc;
@@ -93,7 +33,7 @@ static PcConfig default_config(void)
     return (PcConfig){.memory_size = MIB(64),
                       .cpu_count = 2,
                       .cpu_model = "x86-64-v1",
-                      .engine = &idle_engine,
+                      .engine = &engine_none,
                       .serial = {"none"},
                       .debug_exit_port = PC_DEBUG_EXIT_PORT};
 }
@@ -163,7 +103,7 @@ static void run_until_event(Fixture *f)
     g_assert_cmpuint(f->events, ==, before + 1);
 }
 
-/* ---- tests --------------------------------------------------------------------------------- */
+/* ---- tests ----------------------------------------------------------------------------------- */
 
 static void test_memory_map(Fixture *f, gconstpointer data)
 {

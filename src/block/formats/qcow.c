@@ -50,7 +50,7 @@ static bool qcow_probe(const ProbeData *data)
     return load_be32(data->head) == MAGIC && load_be32(data->head + H_VERSION) == 1;
 }
 
-/* ---- opening ------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static bool parse(Qcow *q, const uint8_t *h, uint64_t *ret_l1_size, GError **error)
 {
@@ -130,7 +130,7 @@ static ImageMap *qcow_open(HostFile *file, const OpenParameters *p, GError **err
     return NULL;
 }
 
-/* ---- the map ------------------------------------------------------------------------------- */
+/* ---- the map --------------------------------------------------------------------------------- */
 
 static uint64_t l2_index(const Qcow *q, uint64_t offset)
 {
@@ -282,7 +282,7 @@ static size_t qcow_compress(const ImageMap *map, const uint8_t *unit, uint8_t *s
     return pack(PACKING_DEFLATE, unit, map->unit_size, stored, map->unit_size);
 }
 
-/* ---- making -------------------------------------------------------------------------------- */
+/* ---- making ---------------------------------------------------------------------------------- */
 
 /* With a parent, clusters of a sector: small writes copy little. */
 static bool qcow_create(HostFile *file, const CreateOptions *o, GError **error)

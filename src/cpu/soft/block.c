@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The block cache of one vCPU: finding, decoding and dropping blocks (block.h says what points at what).
+ * The block cache of one vCPU: finding, decoding and dropping blocks (block.h says what points at
+ * what).
  *
- * vCPU thread only; block_cache_drop() also from others in an exclusive section, when the vCPU stands between two
- * instructions' accesses.
+ * vCPU thread only; block_cache_drop() also from others in an exclusive section, when the vCPU
+ * stands between two instructions' accesses.
  */
 #include "cpu/soft/block.h"
 
@@ -13,9 +14,9 @@
 #include "cpu/soft/ops_system.h"
 #include "cpu/soft/soft_vm.h"
 
-#define ARENA_SIZE ((size_t)192 << 20) /* address space; touched as blocks come */
-#define HASH_BITS 16
-#define PAGES_BITS 14
+#define ARENA_SIZE        ((size_t)192 << 20) /* address space; touched as blocks come */
+#define HASH_BITS         16
+#define PAGES_BITS        14
 #define BLOCK_SIZE(insns) (sizeof(Block) + ((size_t)(insns) + 1) * sizeof(Insn))
 
 BlockCache *block_cache_new(void)
@@ -77,15 +78,17 @@ static uint64_t mix(uint64_t value)
 
 static Block **hash_bucket(BlockCache *cache, const Ram *ram, uint64_t offset, uint32_t mode)
 {
-    return &cache->hash[mix(offset ^ (uintptr_t)ram << 8 ^ (uint64_t)mode << 36) & ((1 << HASH_BITS) - 1)];
+    return &cache->hash[mix(offset ^ (uintptr_t)ram << 8 ^ (uint64_t)mode << 36) &
+                        ((1 << HASH_BITS) - 1)];
 }
 
 static Block **page_bucket(BlockCache *cache, const Ram *ram, uint64_t offset)
 {
-    return &cache->pages[mix(offset >> GUEST_PAGE_SHIFT ^ (uintptr_t)ram) & ((1 << PAGES_BITS) - 1)];
+    return &cache
+                ->pages[mix(offset >> GUEST_PAGE_SHIFT ^ (uintptr_t)ram) & ((1 << PAGES_BITS) - 1)];
 }
 
-/* ---- dropping ---------------------------------------------------------------------------------- */
+/* ---- dropping -------------------------------------------------------------------------------- */
 
 void block_uncount(SoftCpu *cpu, const Insn *insn)
 {
@@ -99,6 +102,13 @@ static void op_dropped(SoftCpu *cpu, const Insn *insn)
     cpu->s.rip = INSN_RIP(cpu, insn) & cpu->rip_mask;
     block_uncount(cpu, insn);
     cpu->insn = NULL;
+}
+
+void block_stop_behind(SoftCpu *cpu, const Insn *insn)
+{
+    Insn *next = (Insn *)insn + 1; /* blocks are ours to change */
+    if (next->length)
+        next->fn = op_dropped;
 }
 
 static void block_kill(BlockCache *cache, Block *block)
@@ -124,7 +134,8 @@ static uint64_t part_start(const Block *block, unsigned part)
 }
 static uint64_t part_size(const Block *block, unsigned part)
 {
-    uint64_t first = block->crossing ? GUEST_PAGE_SIZE - (block->offset & (GUEST_PAGE_SIZE - 1)) : block->bytes;
+    uint64_t first =
+        block->crossing ? GUEST_PAGE_SIZE - (block->offset & (GUEST_PAGE_SIZE - 1)) : block->bytes;
     return part ? block->bytes - first : first;
 }
 
@@ -137,10 +148,12 @@ static unsigned link_part(const Block *block, const Ram *ram, uint64_t page)
 static bool block_on_page(const Block *block, const Ram *ram, uint64_t page)
 {
     return (block->ram == ram && (block->offset & GUEST_PAGE_MASK) == page) ||
-           (block->crossing && block->second_ram == ram && (block->second_offset & GUEST_PAGE_MASK) == page);
+           (block->crossing && block->second_ram == ram &&
+            (block->second_offset & GUEST_PAGE_MASK) == page);
 }
 
-unsigned block_cache_drop(BlockCache *cache, Ram *ram, uint64_t offset, uint64_t size, uint64_t *remaining)
+unsigned block_cache_drop(BlockCache *cache, Ram *ram, uint64_t offset, uint64_t size,
+                          uint64_t *remaining)
 {
     uint64_t page = offset & GUEST_PAGE_MASK;
     Block **bucket = page_bucket(cache, ram, offset), **at = bucket;
@@ -169,21 +182,23 @@ unsigned block_cache_drop(BlockCache *cache, Ram *ram, uint64_t offset, uint64_t
     return dropped;
 }
 
-/* ---- decoding ---------------------------------------------------------------------------------- */
+/* ---- decoding -------------------------------------------------------------------------------- */
 
 static void block_finish(Block *block, unsigned count, unsigned bytes)
 {
     block->count = count;
     block->bytes = bytes;
-    block->insns[count] = (Insn){ .fn = op_block_end, .rip_offset = bytes };
+    block->insns[count] = (Insn){.fn = op_block_end, .rip_offset = bytes};
     for (unsigned i = 0; i < count; i++) {
         if (block->insns[i].addr_mask == 0)
             block->insns[i].vvvv = count - 1 - i;
     }
 }
 
-/* As many instructions as the block may have and the bytes hold whole; 0: the first goes on behind them. */
-static unsigned decode_run(SoftCpu *cpu, Block *block, const uint8_t *bytes, unsigned available, unsigned max)
+/* As many instructions as the block may have and the bytes hold whole; 0: the first goes on behind
+ * them. */
+static unsigned decode_run(SoftCpu *cpu, Block *block, const uint8_t *bytes, unsigned available,
+                           unsigned max)
 {
     unsigned count = 0, used = 0;
     while (count < max) {
@@ -218,7 +233,8 @@ static void check_canonical(SoftCpu *cpu, uint64_t linear)
         cpu_raise_error(cpu, EXC_GP, 0);
 }
 
-/* One instruction, byte by byte, into the scratch block: code in devices, at the end of the segment or on hot pages. */
+/* One instruction, byte by byte, into the scratch block: code in devices, at the end of the segment
+ * or on hot pages. */
 static Block *decode_scratch(SoftCpu *cpu, uint64_t linear)
 {
     uint8_t bytes[INSN_MAX_BYTES];
@@ -244,7 +260,7 @@ static Block *arena_block(BlockCache *cache)
     if (ARENA_SIZE - cache->arena_used < BLOCK_SIZE(BLOCK_MAX_INSNS))
         block_cache_clear(cache);
     Block *block = (Block *)(cache->arena + cache->arena_used);
-    *block = (Block){ 0 };
+    *block = (Block){0};
     return block;
 }
 
@@ -266,9 +282,10 @@ static void block_insert(BlockCache *cache, Block *block)
     cache->arena_used += BLOCK_SIZE(block->count);
 }
 
-/* A block inside one page, to be kept. NULL: its first instruction crosses the page's or the segment's end. */
-static Block *decode_block(SoftCpu *cpu, const uint8_t *page, Ram *ram, uint64_t offset, uint32_t mode,
-                           unsigned max)
+/* A block inside one page, to be kept. NULL: its first instruction crosses the page's or the
+ * segment's end. */
+static Block *decode_block(SoftCpu *cpu, const uint8_t *page, Ram *ram, uint64_t offset,
+                           uint32_t mode, unsigned max)
 {
     uint8_t copy[BLOCK_MAX_INSNS * INSN_MAX_BYTES];
     unsigned in_page = offset & (GUEST_PAGE_SIZE - 1);
@@ -288,8 +305,10 @@ static Block *decode_block(SoftCpu *cpu, const uint8_t *page, Ram *ram, uint64_t
     return block;
 }
 
-/* A block of the one instruction that starts on `page` and ends on the next. NULL: not to be kept. */
-static Block *decode_crossing(SoftCpu *cpu, const uint8_t *page, Ram *ram, uint64_t offset, uint32_t mode)
+/* A block of the one instruction that starts on `page` and ends on the next. NULL: not to be kept.
+ */
+static Block *decode_crossing(SoftCpu *cpu, const uint8_t *page, Ram *ram, uint64_t offset,
+                              uint32_t mode)
 {
     uint8_t copy[INSN_MAX_BYTES];
     unsigned in_page = offset & (GUEST_PAGE_SIZE - 1), first = GUEST_PAGE_SIZE - in_page;
@@ -299,11 +318,16 @@ static Block *decode_crossing(SoftCpu *cpu, const uint8_t *page, Ram *ram, uint6
         return NULL;
     check_canonical(cpu, second_linear);
     const uint8_t *second = mmu_fetch_page(cpu, second_linear, &second_ram, &second_offset);
-    if (!second || second_offset >= second_ram->size || atomic_load(&code_page(second_ram, second_offset)->hot))
+    if (!second || second_offset >= second_ram->size ||
+        atomic_load(&code_page(second_ram, second_offset)->hot))
         return NULL;
     Block *block = arena_block(cpu->blocks);
-    *block = (Block){ .ram = ram, .offset = offset, .mode = mode, .crossing = true, .second_ram = second_ram,
-                      .second_offset = second_offset & GUEST_PAGE_MASK };
+    *block = (Block){.ram = ram,
+                     .offset = offset,
+                     .mode = mode,
+                     .crossing = true,
+                     .second_ram = second_ram,
+                     .second_offset = second_offset & GUEST_PAGE_MASK};
     do {
         memcpy(copy, page + in_page, first);
         memcpy(copy + first, second, INSN_MAX_BYTES - first);
@@ -312,12 +336,13 @@ static Block *decode_crossing(SoftCpu *cpu, const uint8_t *page, Ram *ram, uint6
         while ((int)soft_vm_mark_code(cpu, ram, offset, first) |
                (int)soft_vm_mark_code(cpu, second_ram, block->second_offset, block->bytes - first))
             continue;
-    } while (memcmp(copy, page + in_page, first) || memcmp(copy + first, second, block->bytes - first));
+    } while (memcmp(copy, page + in_page, first) ||
+             memcmp(copy + first, second, block->bytes - first));
     block_insert(cpu->blocks, block);
     return block;
 }
 
-/* ---- finding ------------------------------------------------------------------------------------ */
+/* ---- finding --------------------------------------------------------------------------------- */
 
 /* Whether the page after the block's is still the one that its end was decoded from. */
 static bool crossing_valid(SoftCpu *cpu, const Block *block)
@@ -332,7 +357,8 @@ static bool crossing_valid(SoftCpu *cpu, const Block *block)
 
 static Block *hash_find(SoftCpu *cpu, const Ram *ram, uint64_t offset, uint32_t mode)
 {
-    for (Block *block = *hash_bucket(cpu->blocks, ram, offset, mode); block; block = block->next_in_hash) {
+    for (Block *block = *hash_bucket(cpu->blocks, ram, offset, mode); block;
+         block = block->next_in_hash) {
         if (block->offset != offset || block->ram != ram || block->mode != mode ||
             !block_fits(cpu, block, cpu->s.rip))
             continue;
@@ -370,7 +396,7 @@ static Block *block_find_slow(SoftCpu *cpu, uint64_t linear, bool single)
     }
     if (!single) {
         JumpEntry *entry = jump_entry(cpu->blocks, linear);
-        *entry = (JumpEntry){ jump_key(linear, cpu->mode), block, cpu->blocks->generation };
+        *entry = (JumpEntry){jump_key(linear, cpu->mode), block, cpu->blocks->generation};
     }
     return block;
 }

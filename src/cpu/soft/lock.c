@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * LOCK where the host's own locked instruction can't be used: across cache lines or pages, and on devices. The other
- * vCPUs stand still meanwhile.
+ * LOCK where the host's own locked instruction can't be used: across cache lines or pages, and on
+ * devices. The other vCPUs stand still meanwhile.
  */
 #include "cpu/soft/ops.h"
 #include "cpu/soft/soft_vm.h"

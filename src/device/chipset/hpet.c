@@ -91,7 +91,7 @@ static void interrupt(HpetTimer *t)
         irq_pulse(line_of(t));
 }
 
-/* ---- matching ------------------------------------------------------------------------------ */
+/* ---- matching -------------------------------------------------------------------------------- */
 
 /* Looks at the timer again when the counter reaches `due`. */
 static void arm(HpetTimer *t, uint64_t now, uint64_t due)
@@ -160,7 +160,7 @@ static void timer_fire(void *obj)
     arm(t, now, due);
 }
 
-/* ---- registers ----------------------------------------------------------------------------- */
+/* ---- registers ------------------------------------------------------------------------------- */
 
 static void lower(HpetTimer *t)
 {
@@ -349,7 +349,7 @@ IrqLine hpet_legacy_input(Hpet *hpet, unsigned n)
     return (IrqLine){.set = legacy_input, .obj = hpet, .n = n};
 }
 
-/* ---- device -------------------------------------------------------------------------------- */
+/* ---- device ---------------------------------------------------------------------------------- */
 
 static bool hpet_create(Device *device, GError **error)
 {

@@ -22,19 +22,21 @@ typedef struct Piix3Register {
 } Piix3Register;
 
 static const Piix3Register piix3_registers[] = {
-    {0x4c, 0x7f, 0x4d}, /* ISA I/O recovery */
+    {0x4c, 0x7f, 0x4d},                     /* ISA I/O recovery */
     {0x4e, 0xff, 0x03}, {0x4f, 0x01, 0x00}, /* X-Bus chip select */
-    {0x60, 0x8f, 0x80}, {0x61, 0x8f, 0x80}, {0x62, 0x8f, 0x80}, {0x63, 0x8f, 0x80}, /* PIRQRC */
-    {0x69, 0xfe, 0x02}, /* top of memory */
-    {0x6a, 0x80, 0x00}, {0x6b, 0x80, 0x00}, /* miscellaneous status */
-    {0x70, 0xaf, 0x80}, {0x71, 0xaf, 0x80}, /* motherboard IRQ routing */
-    {0x76, 0x8f, 0x0c}, {0x77, 0x8f, 0x0c}, /* motherboard DMA */
-    {0x78, 0xfc, 0x00}, {0x79, 0xff, 0x00}, /* programmable chip select */
-    {0x80, 0x7f, 0x00}, /* APIC base relocation */
-    {0x82, 0x0f, 0x00}, /* deterministic latency */
+    {0x60, 0x8f, 0x80}, {0x61, 0x8f, 0x80}, {0x62, 0x8f, 0x80},
+    {0x63, 0x8f, 0x80},                                         /* PIRQRC */
+    {0x69, 0xfe, 0x02},                                         /* top of memory */
+    {0x6a, 0x80, 0x00}, {0x6b, 0x80, 0x00},                     /* miscellaneous status */
+    {0x70, 0xaf, 0x80}, {0x71, 0xaf, 0x80},                     /* motherboard IRQ routing */
+    {0x76, 0x8f, 0x0c}, {0x77, 0x8f, 0x0c},                     /* motherboard DMA */
+    {0x78, 0xfc, 0x00}, {0x79, 0xff, 0x00},                     /* programmable chip select */
+    {0x80, 0x7f, 0x00},                                         /* APIC base relocation */
+    {0x82, 0x0f, 0x00},                                         /* deterministic latency */
     {0xa0, 0x1f, 0x08}, {0xa2, 0xff, 0x00}, {0xa3, 0x00, 0x00}, /* SMI control, enable */
-    {0xa4, 0xff, 0x00}, {0xa5, 0xff, 0x00}, {0xa6, 0xff, 0x00}, {0xa7, 0xe0, 0x00}, /* system event */
-    {0xa8, 0xff, 0x0f}, /* fast-off timer */
+    {0xa4, 0xff, 0x00}, {0xa5, 0xff, 0x00}, {0xa6, 0xff, 0x00},
+    {0xa7, 0xe0, 0x00},                     /* system event */
+    {0xa8, 0xff, 0x0f},                     /* fast-off timer */
     {0xaa, 0xff, 0x00}, {0xab, 0x00, 0x00}, /* SMI request */
     {0xac, 0xff, 0x00}, {0xae, 0xff, 0x00}, /* clock throttle timers */
 };
@@ -142,10 +144,8 @@ static void piix3_reset_write(void *obj, uint64_t offset, unsigned size, uint64_
         board->request(board->obj, BOARD_RESET, 0);
 }
 
-static const RegionOps piix3_reset_ops = {.name = "reset-control",
-                                          .read = piix3_reset_read,
-                                          .write = piix3_reset_write,
-                                          .max_access = 1};
+static const RegionOps piix3_reset_ops = {
+    .name = "reset-control", .read = piix3_reset_read, .write = piix3_reset_write, .max_access = 1};
 
 static bool piix3_create(Device *device, GError **error)
 {
@@ -186,12 +186,9 @@ static bool piix3_loaded(Device *device, GError **error)
 }
 
 static const StateField piix3_state[] = {
-    STATE_ONE_STRUCT(Piix3, pci, pci_state_fields, 1),
-    STATE_FIELD(Piix3, isa_level, STATE_U16, 1),
-    STATE_FIELD(Piix3, sci_level, STATE_U16, 1),
-    STATE_ARRAY(Piix3, intx_slots, STATE_U32, 1),
-    STATE_FIELD(Piix3, reset_value, STATE_U8, 1),
-    STATE_LIST_END,
+    STATE_ONE_STRUCT(Piix3, pci, pci_state_fields, 1), STATE_FIELD(Piix3, isa_level, STATE_U16, 1),
+    STATE_FIELD(Piix3, sci_level, STATE_U16, 1),       STATE_ARRAY(Piix3, intx_slots, STATE_U32, 1),
+    STATE_FIELD(Piix3, reset_value, STATE_U8, 1),      STATE_LIST_END,
 };
 
 const DeviceType piix3_type = {

@@ -140,7 +140,7 @@ static void write_block(Fixture *f, unsigned base, const uint8_t *from, size_t s
         test_out(f->board, base, 2, load_le16(from + i));
 }
 
-/* ---- hard disk ----------------------------------------------------------------------------- */
+/* ---- hard disk ------------------------------------------------------------------------------- */
 
 static void test_identify(Fixture *f, gconstpointer p)
 {
@@ -500,7 +500,7 @@ static void test_small_commands(Fixture *f, gconstpointer p)
     g_assert_cmphex(in(f, COUNT), ==, 0x34);
 }
 
-/* ---- CD-ROM -------------------------------------------------------------------------------- */
+/* ---- CD-ROM ---------------------------------------------------------------------------------- */
 
 static void send_packet(Fixture *f, const uint8_t *packet, uint8_t features, uint16_t limit)
 {
@@ -681,7 +681,7 @@ static void test_cd_media(Fixture *f, gconstpointer p)
     g_assert_cmphex(data[12], ==, 0x3a);
 }
 
-/* ---- both ---------------------------------------------------------------------------------- */
+/* ---- both ------------------------------------------------------------------------------------ */
 
 static void test_state(Fixture *f, gconstpointer p)
 {
