@@ -170,7 +170,8 @@ void image_close(Image *image)
 {
     if (!image)
         return;
-    if (image->map && !image->read_only)
+    /* What the first commit frees is written by the second. */
+    for (int i = 0; i < 3 && image->map && !image->read_only && (i == 0 || image->map->dirty); i++)
         image_flush(image);
     if (image->map)
         image->driver->close(image->map);
