@@ -169,6 +169,17 @@ static bool pc_create_bridges(Pc *pc, GError **error)
     return true;
 }
 
+/* The timer's interrupt waits in every controller that passes it on. */
+static bool pc_timer_untaken(void *obj)
+{
+    Pc *pc = obj;
+    bool by_pic = pic_is_unmasked(pc->pic, 0);
+    int vector = pc->engine->send_msi ? -1 : ioapic_vector(pc->ioapic, 2);
+
+    return (by_pic || vector >= 0) && (!by_pic || pic_is_pending(pc->pic, 0)) &&
+           (vector < 0 || lapic_bus_is_pending(&pc->lapic_bus, (uint8_t)vector));
+}
+
 static bool pc_create_timers(Pc *pc, const PcConfig *config, GError **error)
 {
     Hpet *hpet = pc_add(pc, &hpet_type, "hpet");
@@ -180,6 +191,8 @@ static bool pc_create_timers(Pc *pc, const PcConfig *config, GError **error)
     hpet->isa_irq[0] = piix3_isa_irq(pc->piix3, 0);
     hpet->isa_irq[1] = piix3_isa_irq(pc->piix3, 8);
     pit->irq = hpet_legacy_input(hpet, 0);
+    pit->irq_untaken = pc_timer_untaken;
+    pit->irq_untaken_obj = pc;
     pc->rtc->irq = hpet_legacy_input(hpet, 1);
     if (!device_set(&pc->rtc->device, "local-time", config->rtc_local_time ? "on" : "off", error) ||
         !device_create(&hpet->device, error) || !device_create(&pit->device, error) ||

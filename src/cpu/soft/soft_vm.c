@@ -48,6 +48,7 @@ bool soft_vm_mark_code(SoftCpu *cpu, Ram *ram, uint64_t offset, unsigned size)
 {
     _Atomic uint8_t *flags = &ram->page_flags[offset >> GUEST_PAGE_SHIFT];
     atomic_fetch_or(&code_page(ram, offset)->lines, code_lines(offset, size));
+    atomic_store_explicit(&code_page(ram, offset)->fresh, true, memory_order_relaxed);
     if (atomic_load(flags) & RAM_CODE)
         return false;
     Vm *vm = cpu->vm->vm;
@@ -81,7 +82,8 @@ static void drop(Vm *vm, Ram *ram, uint64_t offset, uint64_t size)
     atomic_store(&page->lines, remaining);
     if (!remaining)
         atomic_fetch_and(&ram->page_flags[offset >> GUEST_PAGE_SHIFT], (uint8_t)~RAM_CODE);
-    if (dropped)
+    /* A page that is filled anew, line by line, as a kernel reuses memory, counts once. */
+    if (dropped && atomic_exchange(&page->fresh, false))
         atomic_fetch_add(&page->drops, 1);
     if (hot) {
         atomic_store(&page->drops, 0);

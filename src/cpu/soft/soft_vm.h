@@ -14,8 +14,10 @@
 
 typedef struct CodePage {
     _Atomic uint64_t lines; /* bit n: line n holds bytes of a block */
-    _Atomic uint32_t drops; /* writes that hit blocks; at the limit the page turns hot */
-    _Atomic uint32_t hot;   /* instructions still to be run without keeping them */
+    _Atomic uint32_t
+        drops; /* times that code ran and was then written; at the limit the page turns hot */
+    _Atomic bool fresh;   /* code was decoded since the last drop */
+    _Atomic uint32_t hot; /* instructions still to be run without keeping them */
 } CodePage;
 
 typedef struct RamCode {

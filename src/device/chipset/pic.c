@@ -128,6 +128,16 @@ static int acknowledge(Pic *pic)
     return secondary->vector_base + m;
 }
 
+bool pic_is_unmasked(const Pic *pic, unsigned n)
+{
+    return !(pic->chip[n / 8].imr >> n % 8 & 1);
+}
+
+bool pic_is_pending(const Pic *pic, unsigned n)
+{
+    return pic->chip[n / 8].irr >> n % 8 & 1;
+}
+
 int pic_acknowledge(Pic *pic)
 {
     g_rec_mutex_lock(pic->device.board->lock);

@@ -16,6 +16,8 @@
 
 /* The host is woken no more often than this; faster ticks are dropped. */
 #define MIN_WAKE_NS (20 * NS_PER_US)
+/* Owed ticks follow each other no slower than this. */
+#define OWED_NS (500 * NS_PER_US)
 
 static int64_t tick_of(int64_t ns)
 {
@@ -186,6 +188,11 @@ static void timer_fire(void *obj)
         arm(pit, 0);
         return;
     }
+    int64_t owed_ns = now_ns + MAX(MIN(ns_of(ch->period) / 2, OWED_NS), MIN_WAKE_NS);
+    if (is_periodic(ch) && pit->irq_untaken && pit->irq_untaken(pit->irq_untaken_obj)) {
+        timer_arm(&pit->timer, owed_ns);
+        return;
+    }
     if (pit->irq_level)
         set_irq(pit, false);
     set_irq(pit, true);
@@ -193,7 +200,7 @@ static void timer_fire(void *obj)
     int64_t from = is_periodic(ch) ? MAX(pit->irq_tick, now - (int64_t)PIT_MAX_OWED * ch->period)
                                    : pit->irq_tick;
     pit->irq_tick = next_rise(ch, from);
-    arm(pit, is_periodic(ch) ? now_ns + MAX(ns_of(ch->period) / 2, MIN_WAKE_NS) : 0);
+    arm(pit, is_periodic(ch) ? owed_ns : 0);
 }
 
 /* ---- programming ----------------------------------------------------------------------------- */
