@@ -122,6 +122,7 @@ static void test_pci_devices(Fixture *f, gconstpointer data)
     g_assert_cmphex(config_in(f, 0, 0, 0), ==, 0x12378086);
     g_assert_cmphex(config_in(f, 1, 0, 0), ==, 0x70008086);
     g_assert_cmphex(config_in(f, 1, 1, 0), ==, 0x70108086);
+    g_assert_cmphex(config_in(f, 1, 1, 4) >> 16, ==, 0x0280);
     g_assert_cmphex(config_in(f, 1, 3, 0), ==, 0x71138086);
     g_assert_cmphex(config_in(f, 2, 0, 0), ==, 0x11111234);
     g_assert_cmphex(config_in(f, 1, 0, 0x0c) >> 16 & 0x80, ==, 0x80);
