@@ -25,8 +25,8 @@ typedef struct HostOp {
 typedef struct GuestOp {
     guint begin;
     uint64_t offset, size;
-    uint8_t *data; /* NULL: zeros */
-    bool any;      /* discard */
+    uint8_t *data;    /* NULL: zeros */
+    bool any;         /* discard */
     uint8_t *flushed; /* a flush that returned: the whole disk */
 } GuestOp;
 
@@ -51,7 +51,7 @@ static int record(HostIoHook *hook, HostIoRequest *r)
     return HOST_IO_RUN;
 }
 
-/* ---- the run ------------------------------------------------------------------------------- */
+/* ---- the run --------------------------------------------------------------------------------- */
 
 static void do_flush(Recorder *r, Image *image, const uint8_t *disk)
 {
@@ -87,7 +87,7 @@ static void do_change(Recorder *r, Image *image, uint8_t *disk, GRand *rand)
         g_assert_cmpint(image_read(image, op.offset, disk + op.offset, op.size), ==, 0);
 }
 
-/* ---- the file after a power cut ------------------------------------------------------------ */
+/* ---- the file after a power cut -------------------------------------------------------------- */
 
 typedef struct File {
     uint8_t *data;
@@ -137,8 +137,8 @@ static void apply_torn(File *f, const HostOp *op, GRand *rand)
     }
 }
 
-static void rebuild(const Recorder *r, const char *first, gsize first_size, guint cut,
-                    bool reorder, GRand *rand)
+static void rebuild(const Recorder *r, const char *first, gsize first_size, guint cut, bool reorder,
+                    GRand *rand)
 {
     File f = {0};
     guint synced = 0;
@@ -159,7 +159,7 @@ static void rebuild(const Recorder *r, const char *first, gsize first_size, guin
     g_free(f.data);
 }
 
-/* ---- what must hold ------------------------------------------------------------------------ */
+/* ---- what must hold -------------------------------------------------------------------------- */
 
 static bool is_allowed(const Recorder *r, guint from, guint cut, uint64_t sector,
                        const uint8_t *got, const uint8_t *flushed)
@@ -230,7 +230,7 @@ static void examine(const Recorder *r, const char *format, guint cut, const uint
     expect_whole(image, "used after the cut");
 }
 
-/* ---- the tests ----------------------------------------------------------------------------- */
+/* ---- the tests ------------------------------------------------------------------------------- */
 
 typedef struct Case {
     const char *name, *format, *option, *theirs;
@@ -241,6 +241,7 @@ static const Case cases[] = {
     {"qcow2-512", "qcow2", "cluster_size=512", "qcow2"},
     {"qcow2-extended", "qcow2", "extended_l2=on", "qcow2"},
     {"qcow2-v2", "qcow2", "compat=0.10", "qcow2"},
+    {"qcow", "qcow", NULL, NULL},
     {"vdi", "vdi", NULL, "vdi"},
     {"vhd", "vhd", NULL, NULL},
     {"vmdk", "vmdk", NULL, "vmdk"},
@@ -304,7 +305,6 @@ static void test_cuts(gconstpointer data)
     }
     kit_leave_folder();
 }
-
 
 /* Each host call in turn fails: the map stays whole. */
 typedef struct Failer {

@@ -24,9 +24,8 @@
 #include "block/host_io.h"
 #include "block/image.h"
 
-#define SECTOR_SIZE 512
-#define STEP_IOVS   64
-#define ZERO_CHUNK  65536
+#define STEP_IOVS  64
+#define ZERO_CHUNK 65536
 
 struct Disk {
     DiskInfo info;
@@ -62,19 +61,12 @@ static const uint8_t zeros[ZERO_CHUNK];
 static void task_step(DiskTask *task);
 static void batch_start(Disk *disk);
 
-/* ---- opening ------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
-static bool refuse_short(const Image *image, GError **error)
+static bool refuse_empty(const Image *image, GError **error)
 {
-    if (image->map->size && image->file->size >= SECTOR_SIZE)
+    if (image->map->size)
         return true;
-    if (image->map->size) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-                    "cannot open disk '%s': %" G_GUINT64_FORMAT
-                    " bytes are too short for a disk; the smallest is one sector of %d bytes",
-                    image->path, image->file->size, SECTOR_SIZE);
-        return false;
-    }
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
                 "cannot open disk '%s': the file is empty; give it a size with "
                 "'ospite disk resize %s 10G'",
@@ -90,7 +82,7 @@ Disk *disk_open(const char *path, const DiskOptions *options, GMainContext *cont
                         .trust_names = options->trust_names,
                         .io_hook = options->io_hook};
     g_autoptr(Image) image = image_open(path, &how, error);
-    if (!image || !refuse_short(image, error))
+    if (!image || !refuse_empty(image, error))
         return NULL;
     Disk *disk = g_new0(Disk, 1);
     disk->lock = lock;
@@ -113,7 +105,7 @@ const DiskInfo *disk_info(const Disk *disk)
     return &disk->info;
 }
 
-/* ---- the end of a request ------------------------------------------------------------------ */
+/* ---- the end of a request -------------------------------------------------------------------- */
 
 static bool must_keep(const Disk *disk, const DiskTask *task, int error)
 {
@@ -158,7 +150,7 @@ static void task_finish_later(DiskTask *task, int error)
     host_io_submit(task->disk->io, &task->io);
 }
 
-/* ---- the slow phase ------------------------------------------------------------------------ */
+/* ---- the slow phase -------------------------------------------------------------------------- */
 
 static int run_slow(DiskTask *task)
 {
@@ -242,7 +234,7 @@ static void task_go_slow(DiskTask *task)
     batch_start(task->disk);
 }
 
-/* ---- the fast phase ------------------------------------------------------------------------ */
+/* ---- the fast phase -------------------------------------------------------------------------- */
 
 /* Ends a step: what comes next may be a batch. */
 static void fast_end(DiskTask *task, int error)
@@ -411,7 +403,7 @@ static void task_step(DiskTask *task)
     }
 }
 
-/* ---- flush --------------------------------------------------------------------------------- */
+/* ---- flush ----------------------------------------------------------------------------------- */
 
 static void sync_done(HostIoRequest *io, int64_t result)
 {
@@ -445,7 +437,7 @@ static void task_flush(DiskTask *task)
     }
 }
 
-/* ---- the interface ------------------------------------------------------------------------- */
+/* ---- the interface --------------------------------------------------------------------------- */
 
 static bool iov_fits(const DiskRequest *request)
 {

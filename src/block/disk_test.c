@@ -466,7 +466,7 @@ static void test_foreign_formats(Fixture *f, gconstpointer p)
     } images[] = {
         /* Damaged images of formats with a driver are no raw disks either. */
         {0, 8, "QFI\xfb\0\0\0\3", "cluster_bits"},
-        {0, 8, "QFI\xfb\0\0\0\1", ""},
+        {0, 8, "QFI\xfb\0\0\0\1", "cluster_bits"},
         {0, 8, "QFI\xfb\0\0\0\7", "a qcow2 image"},
         {64, 4, "\x7f\x10\xda\xbe", ""},
         {0, 4, "KDMV", ""},

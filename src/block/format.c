@@ -12,8 +12,8 @@
 
 #include "base/bits.h"
 
-static const FormatDriver *const drivers[] = {&raw_format, &qcow2_format, &vdi_format,
-                                              &vhd_format, &vmdk_format,  NULL};
+static const FormatDriver *const drivers[] = {&raw_format, &qcow_format, &qcow2_format, &vdi_format,
+                                              &vhd_format, &vmdk_format, NULL};
 
 static const struct {
     const char *alias, *name;
@@ -104,7 +104,7 @@ bool format_is_mark(const void *data, size_t size, uint64_t offset, uint64_t dis
     return false;
 }
 
-/* ---- options ------------------------------------------------------------------------------- */
+/* ---- options --------------------------------------------------------------------------------- */
 
 const char *format_option(const CreateOptions *options, const char *name)
 {
@@ -136,7 +136,7 @@ bool format_parse_size(const char *text, uint64_t *ret_size)
     return true;
 }
 
-/* ---- errors -------------------------------------------------------------------------------- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 bool format_check_limits(const char *path, const FormatLimit *limits, size_t count, GError **error)
 {
@@ -172,7 +172,7 @@ bool format_fail_io(GError **error, const char *path, const char *doing, int res
     return false;
 }
 
-/* ---- records ------------------------------------------------------------------------------- */
+/* ---- records --------------------------------------------------------------------------------- */
 
 void check_result_add(CheckResult *result, const char *format, ...)
 {

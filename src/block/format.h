@@ -221,4 +221,5 @@ void snapshot_info_free(SnapshotInfo *info);
 /* Clears what every ImageMap owns. */
 void image_map_clear(ImageMap *map);
 
-extern const FormatDriver raw_format, qcow2_format, vdi_format, vhd_format, vmdk_format;
+extern const FormatDriver raw_format, qcow_format, qcow2_format, vdi_format, vhd_format,
+    vmdk_format;

@@ -26,7 +26,7 @@ static const int zero_methods[] = {
 
 static const uint8_t zeros[ZERO_CHUNK];
 
-/* ---- opening ------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static bool fail_open(GError **error, const char *path, int code, const char *advice)
 {
@@ -131,7 +131,7 @@ void host_file_close(HostFile *file)
     g_free(file);
 }
 
-/* ---- calls --------------------------------------------------------------------------------- */
+/* ---- calls ----------------------------------------------------------------------------------- */
 
 static int64_t call_host(const HostIoRequest *r)
 {
@@ -268,7 +268,7 @@ int host_file_sync(HostFile *file)
     return (int)result;
 }
 
-/* ---- zeroing ------------------------------------------------------------------------------- */
+/* ---- zeroing --------------------------------------------------------------------------------- */
 
 int host_file_zero_mode(const HostFile *file)
 {

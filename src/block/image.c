@@ -10,7 +10,7 @@
 /* A chain that is longer is taken for a loop. */
 #define CHAIN_MAX 200
 
-/* ---- names --------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 static bool is_beneath(const char *name)
 {
@@ -59,7 +59,7 @@ char *image_resolve_name(const char *path, const char *name, bool trust, GError 
     return g_steal_pointer(&found);
 }
 
-/* ---- opening ------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static const FormatDriver *choose_driver(HostFile *file, const ImageOptions *options,
                                          GError **error)
@@ -85,7 +85,7 @@ static Image *open_chain(const char *path, const ImageOptions *options, int dept
 static bool open_parent(Image *image, const ImageOptions *options, int depth, GError **error)
 {
     const ImageMap *map = image->map;
-    if (!map->parent_name || options->no_parents)
+    if (!map->parent_name || options->no_parents || options->only_look)
         return true;
     if (depth >= CHAIN_MAX)
         return format_fail(error, image->path,
@@ -149,7 +149,7 @@ static Image *open_chain(const char *path, const ImageOptions *options, int dept
     OpenParameters parameters = {.read_only = options->read_only,
                                  .trust_names = options->trust_names,
                                  .ignore_damage = options->ignore_damage,
-                                 .only_look = options->no_parents && options->read_only,
+                                 .only_look = options->only_look,
                                  .io_hook = options->io_hook};
     image->map = driver->open(image->file, &parameters, error);
     if (!image->map)
@@ -181,7 +181,7 @@ void image_close(Image *image)
     g_free(image);
 }
 
-/* ---- making -------------------------------------------------------------------------------- */
+/* ---- making ---------------------------------------------------------------------------------- */
 
 static const FormatOption *find_option(const FormatDriver *driver, const char *name)
 {

@@ -16,7 +16,7 @@
 
 static const uint8_t zeros[ZERO_CHUNK];
 
-/* ---- reading ------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static int read_data(const Extent *extent, uint64_t size, IovCursor *to)
 {
@@ -116,7 +116,7 @@ int image_read(Image *image, uint64_t offset, void *data, size_t size)
     return image_readv(image, offset, size, &cursor);
 }
 
-/* ---- writing ------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static int begin_write(Image *image)
 {
@@ -289,7 +289,7 @@ int image_write_compressed(Image *image, uint64_t offset, uint8_t *stored, uint3
     return result;
 }
 
-/* ---- zeroing ------------------------------------------------------------------------------- */
+/* ---- zeroing --------------------------------------------------------------------------------- */
 
 static int write_zero_bytes(Image *image, uint64_t offset, uint64_t size)
 {
@@ -402,7 +402,7 @@ int image_flush(Image *image)
     return host_file_sync(image->file);
 }
 
-/* ---- questions ----------------------------------------------------------------------------- */
+/* ---- questions ------------------------------------------------------------------------------- */
 
 int image_find(Image *image, uint64_t offset, bool for_write, Extent *ret_extent)
 {

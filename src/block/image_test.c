@@ -47,6 +47,8 @@ static const Case cases[] = {
     {"qcow2-over-qcow2", "qcow2", "qcow2", {NULL}, "qcow2", true},
     {"qcow2-v2-over-raw", "qcow2", "qcow2", {"compat=0.10"}, "raw", true},
     {"qcow2-extended-over-raw", "qcow2", "qcow2", {"extended_l2=on"}, "raw", true},
+    {"qcow", "qcow", "qcow"},
+    {"qcow-over-qcow2", "qcow", "qcow", {NULL}, "qcow2"},
     {"vdi", "vdi", "vdi", {NULL}, NULL, true},
     {"vdi-fixed", "vdi", "vdi", {"static=on"}, NULL, true},
     {"vdi-over-qcow2", "vdi", NULL, {NULL}, "qcow2"},

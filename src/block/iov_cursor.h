@@ -54,11 +54,21 @@ static inline uint64_t iov_cursor_slice(const IovCursor *c, struct iovec *to, in
     return total;
 }
 
+/* The bytes left in the vector at hand; passes empty ones. */
+static inline size_t iov_cursor_left(IovCursor *c)
+{
+    while (c->iov[c->index].iov_len == c->offset) {
+        c->index++;
+        c->offset = 0;
+    }
+    return c->iov[c->index].iov_len - c->offset;
+}
+
 /* Fills the next `size` bytes from `from` (NULL: with zeros) and advances. */
 static inline void iov_cursor_fill(IovCursor *c, const void *from, size_t size)
 {
     while (size) {
-        size_t part = MIN(c->iov[c->index].iov_len - c->offset, size);
+        size_t left = iov_cursor_left(c), part = MIN(left, size);
         uint8_t *to = (uint8_t *)c->iov[c->index].iov_base + c->offset;
         if (from) {
             memcpy(to, from, part);
@@ -75,7 +85,7 @@ static inline void iov_cursor_fill(IovCursor *c, const void *from, size_t size)
 static inline void iov_cursor_copy(IovCursor *c, void *to, size_t size)
 {
     while (size) {
-        size_t part = MIN(c->iov[c->index].iov_len - c->offset, size);
+        size_t left = iov_cursor_left(c), part = MIN(left, size);
         memcpy(to, (uint8_t *)c->iov[c->index].iov_base + c->offset, part);
         to = (uint8_t *)to + part;
         size -= part;

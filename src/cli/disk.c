@@ -31,7 +31,7 @@ static const DiskCommand commands[] = {
     {"commit", "f:b:dqpt:", disk_command_commit, "FILE", "write changes into the parent"},
 };
 
-/* ---- options ------------------------------------------------------------------------------- */
+/* ---- options --------------------------------------------------------------------------------- */
 
 enum { LONG_JSON = 256, LONG_OUTPUT, LONG_TRUST, LONG_SHRINK, LONG_REPAIR, LONG_LINKED, LONG_SIZE };
 
@@ -112,7 +112,7 @@ static int parse(DiskArgs *a, const DiskCommand *command, int argc, char **argv,
     return 0;
 }
 
-/* ---- errors -------------------------------------------------------------------------------- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 int disk_usage(GError **error, const char *format, ...)
 {
@@ -188,7 +188,7 @@ int main_qemu_img(int argc, char **argv)
     return dispatch("qemu-img", true, argc - 1, argv + 1);
 }
 
-/* ---- shared -------------------------------------------------------------------------------- */
+/* ---- shared ---------------------------------------------------------------------------------- */
 
 Image *disk_open_image(const DiskArgs *args, const char *path, const char *format, bool read_only,
                        GError **error)

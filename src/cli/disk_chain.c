@@ -8,7 +8,7 @@
 
 #define CHUNK (1u << 20)
 
-/* ---- snapshot ------------------------------------------------------------------------------ */
+/* ---- snapshot -------------------------------------------------------------------------------- */
 
 void disk_print_snapshots(const Image *image)
 {
@@ -79,7 +79,7 @@ int disk_command_snapshot(DiskArgs *a, GError **error)
     return good ? 0 : -1;
 }
 
-/* ---- rebase -------------------------------------------------------------------------------- */
+/* ---- rebase ---------------------------------------------------------------------------------- */
 
 static int read_clipped(Image *image, uint64_t at, uint8_t *data, uint64_t size)
 {
@@ -141,7 +141,7 @@ int disk_command_rebase(DiskArgs *a, GError **error)
     return image->driver->set_parent(image->map, name, format, path, error) ? 0 : -1;
 }
 
-/* ---- commit -------------------------------------------------------------------------------- */
+/* ---- commit ---------------------------------------------------------------------------------- */
 
 static int copy_own(Image *from, Image *to)
 {

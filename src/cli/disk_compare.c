@@ -119,7 +119,7 @@ int disk_command_compare(DiskArgs *a, GError **error)
     return status;
 }
 
-/* ---- map ----------------------------------------------------------------------------------- */
+/* ---- map ------------------------------------------------------------------------------------- */
 
 static bool joins(const ImageStatus *s, const ImageStatus *next)
 {

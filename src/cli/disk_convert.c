@@ -14,7 +14,7 @@ static bool is_zero(const uint8_t *data, size_t size)
     return !data[0] && !memcmp(data, data + 1, size - 1);
 }
 
-/* ---- plain --------------------------------------------------------------------------------- */
+/* ---- plain ----------------------------------------------------------------------------------- */
 
 /* Writes runs that are not zero. */
 static int write_sparse(Image *to, uint64_t offset, const uint8_t *data, size_t size)
@@ -77,7 +77,7 @@ static int copy_plain(Copying *c)
     return result;
 }
 
-/* ---- packed -------------------------------------------------------------------------------- */
+/* ---- packed ---------------------------------------------------------------------------------- */
 
 typedef struct Unit {
     uint64_t offset;
@@ -156,7 +156,7 @@ static int copy_packed(Copying *c)
     return result;
 }
 
-/* ---- both ---------------------------------------------------------------------------------- */
+/* ---- both ------------------------------------------------------------------------------------ */
 
 static bool fill(Image *from, Image *to, const DiskCopy *copy, GError **error)
 {

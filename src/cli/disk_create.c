@@ -52,7 +52,7 @@ int disk_command_create(DiskArgs *a, GError **error)
     return 0;
 }
 
-/* ---- resize -------------------------------------------------------------------------------- */
+/* ---- resize ---------------------------------------------------------------------------------- */
 
 bool disk_resize_image(Image *image, uint64_t size, GError **error)
 {
@@ -105,7 +105,7 @@ int disk_command_resize(DiskArgs *a, GError **error)
     return a->json && !disk_info_print(a, a->rest[0], a->letter['f'], error) ? -1 : 0;
 }
 
-/* ---- compact ------------------------------------------------------------------------------- */
+/* ---- compact --------------------------------------------------------------------------------- */
 
 static bool is_zero(const uint8_t *data, size_t size)
 {

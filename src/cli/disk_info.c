@@ -28,7 +28,7 @@ static char *full_parent_name(const Image *image)
                : NULL;
 }
 
-/* ---- JSON ---------------------------------------------------------------------------------- */
+/* ---- JSON ------------------------------------------------------------------------------------ */
 
 static void add_int(JsonBuilder *b, const char *name, int64_t value)
 {
@@ -101,7 +101,7 @@ static void build_info(JsonBuilder *b, const Image *image)
     json_builder_end_object(b);
 }
 
-/* ---- for people ---------------------------------------------------------------------------- */
+/* ---- for people ------------------------------------------------------------------------------ */
 
 static void print_details(const Image *image)
 {
@@ -145,7 +145,7 @@ static void print_info(const Image *image)
 bool disk_info_print(const DiskArgs *a, const char *path, const char *format, GError **error)
 {
     /* Opens nothing else than this file (SAFETY §2). */
-    ImageOptions options = {.format = format, .read_only = true, .no_parents = true};
+    ImageOptions options = {.format = format, .read_only = true, .only_look = true};
     g_autoptr(Image) image = image_open(path, &options, error);
     if (!image)
         return false;
@@ -166,7 +166,7 @@ int disk_command_info(DiskArgs *a, GError **error)
     return disk_info_print(a, a->rest[0], a->letter['f'], error) ? 0 : -1;
 }
 
-/* ---- check --------------------------------------------------------------------------------- */
+/* ---- check ----------------------------------------------------------------------------------- */
 
 enum { CHECK_GOOD = 0, CHECK_FAILED = 1, CHECK_CORRUPT = 2, CHECK_LEAKS = 3, CHECK_NONE = 63 };
 

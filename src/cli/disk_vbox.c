@@ -170,7 +170,7 @@ static bool vbox_show(VboxArgs *a, GError **error)
 {
     if (!last(a))
         return usage(error, "showmediuminfo takes a file");
-    ImageOptions options = {.read_only = true, .no_parents = true};
+    ImageOptions options = {.read_only = true, .only_look = true};
     g_autoptr(Image) image = image_open(last(a), &options, error);
     if (!image)
         return false;

@@ -179,7 +179,7 @@ static int count_uses(Check *c)
     return result ? result : use_bitmaps(c);
 }
 
-/* ---- comparing ----------------------------------------------------------------------------- */
+/* ---- comparing ------------------------------------------------------------------------------- */
 
 static void note(Check *c, uint64_t cluster, uint64_t count)
 {

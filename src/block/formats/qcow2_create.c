@@ -24,7 +24,7 @@ const FormatOption qcow2_options[] = {
     {NULL},
 };
 
-/* ---- size ---------------------------------------------------------------------------------- */
+/* ---- size ------------------------------------------------------------------------------------ */
 
 int qcow2_switch_l1(Qcow2 *q, uint64_t *l1, uint32_t l1_size, uint64_t disk_size)
 {
@@ -120,7 +120,7 @@ bool qcow2_resize(ImageMap *map, uint64_t size, GError **error)
     return result ? format_fail_io(error, map->file->path, "resize", result) : true;
 }
 
-/* ---- making -------------------------------------------------------------------------------- */
+/* ---- making ---------------------------------------------------------------------------------- */
 
 typedef struct Plan {
     uint32_t version, cluster_bits, refcount_order, compression_type;

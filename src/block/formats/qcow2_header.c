@@ -22,7 +22,7 @@ static bool qcow2_probe(const ProbeData *data)
     return load_be32(data->head) == QCOW2_MAGIC && (version == 2 || version == 3);
 }
 
-/* ---- writing ------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 int qcow2_write_header_field(Qcow2 *q, unsigned offset, const void *data, size_t size)
 {
@@ -162,7 +162,7 @@ static bool qcow2_set_parent(ImageMap *map, const char *name, const char *format
     return true;
 }
 
-/* ---- the first stage: numbers -------------------------------------------------------------- */
+/* ---- the first stage: numbers ---------------------------------------------------------------- */
 
 typedef struct Header {
     uint64_t parent_offset, size, l1_offset, reftable_offset, snapshot_offset;
@@ -247,7 +247,7 @@ static bool check_header(Qcow2 *q, const Header *h, const char *path, GError **e
     return format_check_limits(path, limits, count, error);
 }
 
-/* ---- extensions ---------------------------------------------------------------------------- */
+/* ---- extensions ------------------------------------------------------------------------------ */
 
 static void clear_extension(gpointer data)
 {
@@ -318,7 +318,7 @@ static bool refuse_unknown_features(const Qcow2 *q, GError **error)
                        name);
 }
 
-/* ---- the second stage: tables -------------------------------------------------------------- */
+/* ---- the second stage: tables ---------------------------------------------------------------- */
 
 static bool read_table(Qcow2 *q, uint64_t offset, uint32_t count, uint64_t **ret_table,
                        GError **error)
@@ -433,7 +433,7 @@ static ImageMap *qcow2_open(HostFile *file, const OpenParameters *p, GError **er
     return NULL;
 }
 
-/* ---- units and words ----------------------------------------------------------------------- */
+/* ---- units and words ------------------------------------------------------------------------- */
 
 static Packing packing(const Qcow2 *q)
 {

@@ -93,7 +93,7 @@ static int get_l2(Qcow2 *q, uint64_t offset, bool cached, uint8_t **ret_table)
     return table_cache_get(q->l2_cache, place, cached, ret_table);
 }
 
-/* ---- lookup -------------------------------------------------------------------------------- */
+/* ---- lookup ---------------------------------------------------------------------------------- */
 
 static int describe_sub(const Qcow2 *q, Entry e, unsigned sub, Extent *extent)
 {
@@ -158,7 +158,7 @@ int qcow2_lookup(ImageMap *map, uint64_t offset, bool cached, Extent *extent)
     return 0;
 }
 
-/* ---- tables that may be changed ------------------------------------------------------------ */
+/* ---- tables that may be changed -------------------------------------------------------------- */
 
 /* A new L2 table, empty or a copy of the shared one, takes the place of entry `i`. */
 static int renew_l2(Qcow2 *q, uint64_t i, uint8_t **ret_table)
@@ -192,7 +192,7 @@ static int own_l2(Qcow2 *q, uint64_t offset, uint8_t **ret_table)
     return renew_l2(q, i, ret_table);
 }
 
-/* ---- allocation ---------------------------------------------------------------------------- */
+/* ---- allocation ------------------------------------------------------------------------------ */
 
 /* A place that is the image's alone, and what is there counts for nothing or little. */
 static bool has_own_place(const Qcow2 *q, Entry e)
@@ -394,7 +394,7 @@ void qcow2_release(ImageMap *map, const Allocation *a)
     }
 }
 
-/* ---- zero ---------------------------------------------------------------------------------- */
+/* ---- zero ------------------------------------------------------------------------------------ */
 
 static void zero_entry(Qcow2 *q, uint8_t *table, uint64_t i)
 {
@@ -434,7 +434,7 @@ int qcow2_zero(ImageMap *map, uint64_t offset, uint64_t length, bool discard, ui
     return 0;
 }
 
-/* ---- commit -------------------------------------------------------------------------------- */
+/* ---- commit ---------------------------------------------------------------------------------- */
 
 static int sync_data(Qcow2 *q)
 {

@@ -23,7 +23,7 @@ static void snapshot_free(gpointer data)
     g_free(s);
 }
 
-/* ---- the table ----------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 /*
  * | l1_offset 8 | l1_size 4 | id_size 2 | name_size 2 | date 4+4 | vm_clock 8 | vm_state 4 |
@@ -139,7 +139,7 @@ static int switch_table(Qcow2 *q, GPtrArray *list, uint64_t old_bytes)
     return old_bytes ? qcow2_ref_add(q, old, old_bytes, -1) : 0;
 }
 
-/* ---- what an L1 table leads to ------------------------------------------------------------- */
+/* ---- what an L1 table leads to --------------------------------------------------------------- */
 
 int qcow2_read_l1(Qcow2 *q, uint64_t offset, uint32_t size, uint64_t **ret_l1)
 {
@@ -186,7 +186,7 @@ static int count_tree(Qcow2 *q, const uint64_t *l1, uint32_t size, int delta)
     return result;
 }
 
-/* ---- the operations ------------------------------------------------------------------------ */
+/* ---- the operations -------------------------------------------------------------------------- */
 
 static bool fail_snapshot(Qcow2 *q, const char *doing, int result, GError **error)
 {

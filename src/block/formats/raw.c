@@ -24,6 +24,13 @@ static ImageMap *raw_open(HostFile *file, const OpenParameters *parameters, GErr
         format_fail(error, file->path, "it is too large");
         return NULL;
     }
+    if (file->size && file->size < RAW_SECTOR_SIZE) {
+        format_fail(error, file->path,
+                    "%" G_GUINT64_FORMAT
+                    " bytes are too short for a disk; the smallest is one sector of %d bytes",
+                    file->size, RAW_SECTOR_SIZE);
+        return NULL;
+    }
     ImageMap *map = g_new0(ImageMap, 1);
     map->file = file;
     map->size = align_up(file->size, RAW_SECTOR_SIZE);

@@ -83,7 +83,7 @@ static uint64_t place(const Vdi *v, uint64_t number)
     return v->data_offset + number * (v->block_size + (uint64_t)v->extra) + v->extra;
 }
 
-/* ---- opening ------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static bool check_header(Vdi *v, const char *path, GError **error)
 {
@@ -227,7 +227,7 @@ static ImageMap *vdi_open(HostFile *file, const OpenParameters *p, GError **erro
     return NULL;
 }
 
-/* ---- the map ------------------------------------------------------------------------------- */
+/* ---- the map --------------------------------------------------------------------------------- */
 
 static int vdi_lookup(ImageMap *map, uint64_t offset, bool cached, Extent *extent)
 {
@@ -374,7 +374,7 @@ static int vdi_commit(ImageMap *map)
     return 0;
 }
 
-/* ---- size and parent ----------------------------------------------------------------------- */
+/* ---- size and parent ------------------------------------------------------------------------- */
 
 /* Moves the blocks in the way of a longer map behind the others; their old places are unused. */
 static int clear_way(Vdi *v, uint32_t numbers)
@@ -543,7 +543,7 @@ static char *vdi_doubt_parent(ImageMap *map, const ImageMap *parent, const Forma
     return NULL;
 }
 
-/* ---- making -------------------------------------------------------------------------------- */
+/* ---- making ---------------------------------------------------------------------------------- */
 
 static const FormatOption vdi_options[] = {
     {"static", "off", "fixed size: all space at once"},
@@ -592,7 +592,7 @@ static bool vdi_create(HostFile *file, const CreateOptions *o, GError **error)
     return result ? format_fail_io(error, file->path, "create", result) : true;
 }
 
-/* ---- checking ------------------------------------------------------------------------------ */
+/* ---- checking -------------------------------------------------------------------------------- */
 
 static bool vdi_check(ImageMap *map, bool repair, CheckResult *r, GError **error)
 {

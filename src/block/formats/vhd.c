@@ -91,7 +91,7 @@ static uint64_t block_place(const Vhd *v, uint64_t block)
     return sector == ABSENT ? 0 : sector * UINT64_C(512);
 }
 
-/* ---- names --------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 /* Parent locators: | code 4 | space 4 | length 4 | 0 | offset 8 |, names in UTF-16LE. */
 static char *read_locator(Vhd *v, const char *code)
@@ -124,7 +124,7 @@ static char *read_parent_name(Vhd *v)
     return g_utf16_to_utf8(name, -1, NULL, NULL, NULL);
 }
 
-/* ---- opening ------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static bool is_footer(const uint8_t *f)
 {
@@ -249,7 +249,7 @@ static ImageMap *vhd_open(HostFile *file, const OpenParameters *p, GError **erro
     return NULL;
 }
 
-/* ---- the map ------------------------------------------------------------------------------- */
+/* ---- the map --------------------------------------------------------------------------------- */
 
 static bool bit_get(const uint8_t *bitmap, uint64_t sector)
 {
@@ -367,7 +367,7 @@ static int vhd_commit(ImageMap *map)
     return result;
 }
 
-/* ---- making -------------------------------------------------------------------------------- */
+/* ---- making ---------------------------------------------------------------------------------- */
 
 static const FormatOption vhd_options[] = {
     {"subformat", "dynamic", "dynamic or fixed"},
@@ -512,7 +512,7 @@ static bool vhd_create(HostFile *file, const CreateOptions *o, GError **error)
     return fixed ? create_fixed(file, o, error) : create_dynamic(file, o, error);
 }
 
-/* ---- size, parent, check ------------------------------------------------------------------- */
+/* ---- size, parent, check --------------------------------------------------------------------- */
 
 static int write_footers(Vhd *v)
 {

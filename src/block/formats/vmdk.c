@@ -31,7 +31,7 @@ static VmdkExtent *find_extent(Vmdk *v, uint64_t offset)
     return v->extents->pdata[low];
 }
 
-/* ---- opening ------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static VmdkExtent *add_extent(Vmdk *v, HostFile *file, bool own, bool sparse, uint64_t size)
 {
@@ -195,7 +195,7 @@ static ImageMap *vmdk_open(HostFile *file, const OpenParameters *p, GError **err
     return NULL;
 }
 
-/* ---- the map ------------------------------------------------------------------------------- */
+/* ---- the map --------------------------------------------------------------------------------- */
 
 static int vmdk_lookup(ImageMap *map, uint64_t offset, bool cached, Extent *extent)
 {
@@ -264,7 +264,7 @@ static int vmdk_commit(ImageMap *map)
     return result;
 }
 
-/* ---- packed grains: | lba 8 | size 4 | zlib stream | ---------------------------------------- */
+/* ---- packed grains: | lba 8 | size 4 | zlib stream | ----------------------------------------- */
 
 static int vmdk_decompress(ImageMap *map, const Extent *extent, const uint8_t *stored,
                            uint8_t *unit)
@@ -287,7 +287,7 @@ static void vmdk_mark_packed(const ImageMap *map, uint64_t offset, uint8_t *stor
     store_le64(stored, offset / 512);
 }
 
-/* ---- parent, check, words ------------------------------------------------------------------ */
+/* ---- parent, check, words -------------------------------------------------------------------- */
 
 static bool vmdk_set_parent(ImageMap *map, const char *name, const char *format, const char *path,
                             GError **error)

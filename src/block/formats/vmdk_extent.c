@@ -26,7 +26,7 @@ void vmdk_extent_free(gpointer extent)
     g_free(e);
 }
 
-/* ---- opening ------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 typedef struct SparseHeader {
     uint64_t capacity, grain, entries, directory, redundant, directory_size;
@@ -122,7 +122,7 @@ bool vmdk_extent_open(VmdkExtent *e, GError **error)
     return result ? format_fail_io(error, e->file->path, "read", result) : true;
 }
 
-/* ---- lookup -------------------------------------------------------------------------------- */
+/* ---- lookup ---------------------------------------------------------------------------------- */
 
 /* `*ret_table` is NULL where there is none. */
 static int get_table(VmdkExtent *e, uint64_t grain, bool redundant, bool cached,
@@ -197,6 +197,8 @@ int vmdk_extent_lookup(VmdkExtent *e, uint64_t offset, bool cached, Extent *exte
 {
     *extent = (Extent){.kind = EXTENT_DATA, .file = e->file, .length = e->size - offset};
     int result = 0;
+    if (!e->is_zero && !e->file)
+        return -EIO; /* opened to look at the descriptor only */
     if (e->is_zero) {
         extent->kind = EXTENT_ZERO;
     } else if (e->is_sparse) {
@@ -209,7 +211,7 @@ int vmdk_extent_lookup(VmdkExtent *e, uint64_t offset, bool cached, Extent *exte
     return result;
 }
 
-/* ---- change -------------------------------------------------------------------------------- */
+/* ---- change ---------------------------------------------------------------------------------- */
 
 /* Tables that the directory lacks are made at the end, the redundant one first. */
 static int make_tables(VmdkExtent *e, uint64_t grain)
@@ -357,7 +359,7 @@ int vmdk_extent_commit(VmdkExtent *e)
     return result;
 }
 
-/* ---- making -------------------------------------------------------------------------------- */
+/* ---- making ---------------------------------------------------------------------------------- */
 
 static void fill_directory(uint8_t *image, uint64_t directory, uint64_t first, uint64_t count)
 {
