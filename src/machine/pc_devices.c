@@ -275,7 +275,8 @@ static bool pc_create_serial(Pc *pc, const PcConfig *config, GError **error)
         Uart16550 *uart = pc_add(pc, &uart16550_type, id);
         if (i == 0)
             pc->com1 = uart;
-        uart->irq = piix3_isa_irq(pc->piix3, places[i].irq);
+        uart->irq = i < 2 ? piix3_isa_irq(pc->piix3, places[i].irq)
+                          : piix3_isa_irq_shared(pc->piix3, places[i].irq);
         if (!pc_open_char(pc, config->serial[i], &uart->chr, error) ||
             !device_create(&uart->device, error))
             return false;

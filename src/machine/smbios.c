@@ -74,7 +74,7 @@ static void smbios_add_system(Smbios *s, const SmbiosConfig *config)
 {
     /* Type 0, BIOS: PCI and selectable boot (bits 7, 16), ACPI; virtual machine. */
     SMBIOS_BEGIN(s, 0, 24, HANDLE_BIOS, {4, 1, 1}, {5, 1, 2}, {6, 2, 0xe800}, {8, 1, 3},
-                 {10, 8, 1 << 7 | 1 << 16}, {18, 1, 0x01}, {19, 1, 0x1c}, {20, 1, 1}, {22, 1, 0xff},
+                 {10, 8, 1 << 7 | 1 << 16}, {18, 1, 0x01}, {19, 1, 0x14}, {20, 1, 1}, {22, 1, 0xff},
                  {23, 1, 0xff});
     SMBIOS_END(s, SMBIOS_MAKER, "1.0", "01/01/2026");
     uint8_t *system = SMBIOS_BEGIN(s, 1, 27, HANDLE_SYSTEM, {4, 1, 1}, {5, 1, 2}, {6, 1, 3},

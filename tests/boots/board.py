@@ -86,6 +86,7 @@ def ide_dma():
 def timer():
     """The PIT's channel 0 raises interrupt 0 again and again."""
     with Board() as board:
+        board.out(0x21, 0x01)  # unmasked, the next tick would wait for a CPU to take this one
         board.out(0x43, 0x34)
         board.out(0x40, 0x9C)
         board.out(0x40, 0x2E)

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Debian kernels from a disk through SeaBIOS and GRUB, and directly."""
 import shutil
+import subprocess
 import sys
 import tempfile
 
 sys.path.insert(0, __file__.rsplit("/", 1)[0])
-from vm import GUEST, Failed, Machine, run  # noqa: E402
+from vm import GUEST, OSPITE, Failed, Machine, run  # noqa: E402
 
 
 def direct(*args, kernel=GUEST / "vmlinuz"):
@@ -43,6 +44,34 @@ def disk():
                     vm.shell("ping -c1 127.0.0.1 >/dev/null; cat /proc/interrupts | grep -c ata_piix", r"[12]\r\n")
                 vm.send("poweroff\n")
                 vm.wait_exit(0)
+
+
+def disk_qcow2():
+    """The same disk boots as qcow2 and keeps what is written."""
+    boot_formats("qcow2")
+
+
+def disk_formats():
+    """The same disk boots as VDI, VMDK and VHD and keeps what is written."""
+    boot_formats("vdi", "vmdk", "vhd")
+
+
+def boot_formats(*names):
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            image = f"{folder}/disk.{name}"
+            subprocess.run([OSPITE, "disk", "convert", "-O", name, GUEST / "disk.raw", image], check=True, stdout=subprocess.DEVNULL)
+            for start in range(2):
+                with Machine("--disk", f"{image},format={name}", "--serial", "stdio") as vm:
+                    vm.expect("login: ", 60)
+                    vm.send("root\n")
+                    vm.expect("# ")
+                    if start == 0:
+                        vm.shell("dd if=/dev/urandom of=data bs=64k count=40; md5sum data >sum; sync; echo stored", r"\nstored")
+                    else:
+                        vm.shell("md5sum -c sum", "data: OK")
+                    vm.send("poweroff\n")
+                    vm.wait_exit(0)
 
 
 def screen_login():
@@ -84,4 +113,4 @@ def terminate():
         vm.wait_exit(0)
 
 
-run(direct_kernel, disk, screen_login, power_button, reboot, terminate)
+run(direct_kernel, disk, disk_qcow2, disk_formats, screen_login, power_button, reboot, terminate)

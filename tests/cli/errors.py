@@ -160,9 +160,10 @@ def not_a_kernel():
 
 def foreign_image():
     """Another product's image is named instead of run as garbage."""
-    qcow2 = file("q", b"QFI\xfb\0\0\0\3" + bytes(1016))
-    expect_error(command("--disk", qcow2), "/q", "qcow2")
-    expect_error(command("--disk", f"{qcow2},format=qcow2"), "qcow2", "raw")
+    vhdx = file("x", b"vhdxfile" + bytes(1016))
+    expect_error(command("--disk", vhdx), "/x", "VHDX")
+    expect_error(command("--disk", f"{vhdx},format=vhdx"), "vhdx", "raw")
+    expect_error(command("--disk", file("q", b"QFI\xfb\0\0\0\3" + bytes(1016))), "/q")
 
 
 def sizes():

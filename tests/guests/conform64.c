@@ -22,7 +22,7 @@ static void on_db(struct frame *f)
         db_ip[db_count] = f->ip;
         db_dr6[db_count] = READ_DR(6);
     }
-    if (++db_count == 16)
+    if (++db_count == 64)
         f->flags &= ~(word)0x100;
     if (READ_DR(6) & 15)
         f->flags |= 0x10000;
@@ -105,6 +105,19 @@ static void test_steps(void)
     while (!other_count)
         asm volatile("pause");
     asm volatile("cli");
+}
+
+static void test_step_loop(void)
+{
+    static const char *const names[] = {"a loop single-stepped", "and once more"};
+    unsigned expected = 1 + 4 * 3 + 3;
+
+    for (unsigned i = 0; i < 2; i++) {
+        (void)STEP("mov $4, %%ecx\n 1: nop; dec %%ecx; jnz 1b");
+        ok(db_count == expected, names[i]);
+        if (db_count != expected)
+            note("traps", db_count);
+    }
 }
 
 static volatile uint32_t watched;
@@ -636,6 +649,53 @@ static void test_enter(void)
        "and its display");
 }
 
+/* No address that is not canonical may be taken for one that a translation is cached of. */
+static void test_not_canonical(void)
+{
+    static const word pages[] = {0x0fff000000000000, 0x0fff000000001000, 0x0000800000000000,
+                                 0xffff7ffffffff000, 0x1000000000100000};
+    unsigned good = 0;
+
+    for (unsigned i = 0; i < sizeof(pages) / sizeof(*pages); i++) {
+        word p = pages[i];
+        WRITE_CR(3, READ_CR(3));
+        good += TRY("mov (%0), %%ecx", : : "r"(p) : "rax", "rcx", "memory") == 13;
+        good += TRY("movb $1, (%0)", : : "r"(p) : "rax", "memory") == 13;
+        good += TRY("movb $1, 0xfff(%0)", : : "r"(p) : "rax", "memory") == 13;
+        good += TRY("lock incl (%0)", : : "r"(p) : "rax", "memory", "cc") == 13;
+        good += TRY("jmp *%0", : : "r"(p) : "rax", "memory") == 13;
+    }
+    ok(good == 25, "addresses that are not canonical are #GP");
+    if (good != 25)
+        note("good", good);
+}
+
+/* A branch to an address that shares its low 47 bits with code that ran: #GP all the same. */
+static void test_not_canonical_branch(void)
+{
+    static const uint8_t code[] = {0x48, 0xff, 0xc1, 0xff, 0xe3}; /* inc rcx; jmp rbx */
+    static uint8_t area[16] __attribute__((aligned(16)));
+    unsigned good = 0;
+
+    for (unsigned i = 0; i < sizeof(code); i++)
+        area[i] = code[i];
+    /* The keys of decoded code may mix bits of the mode, such as CR0.TS, with those above the
+     * address. */
+    for (unsigned bit = 47; bit < 64; bit++) {
+        WRITE_CR(0, READ_CR(0) | 8);
+        for (unsigned i = 0; i < 4; i++)
+            asm volatile("lea 1f(%%rip), %%rbx; jmp *%0\n 1:" ::"r"(area) : "rbx", "rcx", "memory");
+        asm volatile("clts");
+        good += TRY("lea 1f(%%rip), %%rbx; jmp *%0\n 1:",
+                    :
+                    : "r"((word)area ^ (word)1 << bit)
+                    : "rax", "rbx", "rcx", "memory") == 13;
+    }
+    ok(good == 17, "branches to such addresses are, too");
+    if (good != 17)
+        note("good", good);
+}
+
 /* Displacements of 2 GiB from the end of the instruction. */
 static void test_far_displacement(void)
 {
@@ -728,6 +788,7 @@ int main(void)
     idt_init();
     apic_enable();
     test_steps();
+    test_step_loop();
     test_watchpoints();
     test_events();
     test_msrs();
@@ -736,6 +797,8 @@ int main(void)
     test_ioapic();
     test_mmio();
     test_enter();
+    test_not_canonical();
+    test_not_canonical_branch();
     test_far_displacement();
     test_ferr();
     test_syscall_tf();

@@ -373,7 +373,6 @@ static Block *block_find_slow(SoftCpu *cpu, uint64_t linear, bool single)
     uint32_t mode = cpu->mode | (single ? BLOCK_SINGLE : 0);
     uint64_t offset;
     Ram *ram;
-    check_canonical(cpu, linear);
     segment_room(cpu, 1);
     const uint8_t *page = mmu_fetch_page(cpu, linear & GUEST_PAGE_MASK, &ram, &offset);
     if (!page)
@@ -394,7 +393,8 @@ static Block *block_find_slow(SoftCpu *cpu, uint64_t linear, bool single)
         if (!block)
             return decode_scratch(cpu, linear);
     }
-    if (!single) {
+    /* A step ends in the loop, not in the next: nothing may chain to it. */
+    if (!(mode & (BLOCK_SINGLE | MODE_SINGLE_STEP))) {
         JumpEntry *entry = jump_entry(cpu->blocks, linear);
         *entry = (JumpEntry){jump_key(linear, cpu->mode), block, cpu->blocks->generation};
     }
@@ -405,9 +405,10 @@ Block *block_find(SoftCpu *cpu, bool single)
 {
     cpu->s.rip &= cpu->rip_mask;
     uint64_t rip = cpu->s.rip;
+    cpu->insn = NULL;
+    check_canonical(cpu, code_linear(cpu, rip)); /* the table's keys suppose it */
     Block *block = single ? NULL : jump_find(cpu, rip);
     if (block && !block->dead && block_fits(cpu, block, rip))
         return block;
-    cpu->insn = NULL;
     return block_find_slow(cpu, code_linear(cpu, rip), single);
 }

@@ -47,14 +47,21 @@ enum { /* exception vectors */
 /* ---- TLB ------------------------------------------------------------------------------------- */
 
 /*
- * Direct-mapped. A tag is the linear page address, or TLB_NONE. An access of `size` bytes at
- * `linear` hits when (linear ^ tag) <= 4096 - size: same page and not crossing its end in one
- * compare. host = linear + addend. tag_write is set only while the page may be written without
+ * Direct-mapped. A tag is the linear page address, or the slot's tlb_none(). An access of `size`
+ * bytes at `linear` hits when (linear ^ tag) <= 4096 - size: same page and not crossing its end in
+ * one compare. host = linear + addend. tag_write is set only while the page may be written without
  * telling anyone (no code, no CLEAN bit, D set); MMIO is never in tag_*.
  */
 #define TLB_BITS 10
 #define TLB_SIZE (1 << TLB_BITS)
-#define TLB_NONE UINT64_C(0x0fff000000000000) /* non-canonical: no access can match */
+#define TLB_NONE UINT64_C(0x0fff000000000000) /* not canonical: of no page */
+
+/* The tag of an empty slot. Addresses are compared with tags before they are known to be canonical,
+ * so it is one that belongs to another slot: no access can match. */
+static inline uint64_t tlb_none(unsigned slot)
+{
+    return TLB_NONE | (slot & 1 ? 0 : 0x1000);
+}
 
 typedef struct TlbEntry {
     uint64_t tag_read, tag_write, tag_exec;
@@ -122,6 +129,7 @@ struct SoftCpu {
         bool external; /* from outside the program: EXT in error codes */
         uint32_t error;
     } event;
+    bool locked;         /* between lock_begin() and lock_end() */
     bool delivering;     /* raising now makes #DF or shutdown by the contributory rules */
     uint32_t pending_db; /* DR6 bits of traps to report before the next instruction */
     sigjmp_buf jump;     /* to the loop, used with sigsetjmp(…, 0) or __builtin_setjmp */

@@ -13,6 +13,7 @@
  * Source: SDM 3A chapter 6, 3B chapter 17.
  */
 #include "cpu/soft/block.h"
+#include "cpu/soft/ops.h"
 #include "cpu/soft/system.h"
 
 #include "base/bits.h"
@@ -52,6 +53,8 @@ static int combine(const SoftCpu *cpu, int vector)
 static void __attribute__((noreturn, cold))
 raise_fault(SoftCpu *cpu, int vector, bool has_error, uint32_t error)
 {
+    if (cpu->locked)
+        lock_end(cpu);
     if (cpu->insn) {
         cpu->s.rip = INSN_RIP(cpu, cpu->insn);
         block_uncount(cpu, cpu->insn);

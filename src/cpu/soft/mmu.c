@@ -319,14 +319,14 @@ bool mmu_load_pdptes(SoftCpu *cpu, uint64_t cr3)
 
 /* ---- the TLB --------------------------------------------------------------------------------- */
 
-static void entry_clear(TlbEntry *entry)
+static void entry_clear(TlbEntry *entry, unsigned slot)
 {
-    entry->tag_read = entry->tag_write = entry->tag_exec = TLB_NONE;
+    entry->tag_read = entry->tag_write = entry->tag_exec = tlb_none(slot);
 }
 
 static void slot_clear(SoftCpu *cpu, unsigned index, unsigned slot)
 {
-    entry_clear(&cpu->tlbs[index][slot]);
+    entry_clear(&cpu->tlbs[index][slot], slot);
     cpu->tlb_pages[index][slot].linear = TLB_NONE;
 }
 
@@ -381,7 +381,7 @@ static bool ram_page_flags(const TlbPage *page)
 /* Puts into the entry what may be done there without asking. */
 static void entry_fill(SoftCpu *cpu, TlbEntry *entry, const TlbPage *page)
 {
-    entry_clear(entry);
+    entry_clear(entry, page->linear >> GUEST_PAGE_SHIFT & (TLB_SIZE - 1));
     if (!page->host)
         return;
     entry->addend = (uintptr_t)page->host - page->linear;
@@ -513,7 +513,7 @@ void tlb_flush_writes(SoftCpu *cpu)
 {
     for (unsigned index = 0; index < MMU_INDEX_COUNT; index++)
         for (unsigned slot = 0; slot < TLB_SIZE; slot++)
-            cpu->tlbs[index][slot].tag_write = TLB_NONE;
+            cpu->tlbs[index][slot].tag_write = tlb_none(slot);
 }
 
 void mmu_init(SoftCpu *cpu)

@@ -361,7 +361,7 @@ static void test_watchpoints(void)
     g_assert_cmphex(cpu->pending_db, ==, 0);
     mmu_store(cpu, 0x2000, 8, 0, MMU_KERNEL);
     g_assert_cmphex(cpu->pending_db, ==, 2);
-    g_assert_cmphex(cpu->tlbs[MMU_KERNEL][2].tag_write, ==, TLB_NONE);
+    g_assert_cmphex(cpu->tlbs[MMU_KERNEL][2].tag_write, ==, tlb_none(2));
     cpu->pending_db = 0;
     control_write_dr(cpu, 7, 1 << 2 | 3 << 20); /* read or write, 1 byte */
     mmu_load(cpu, 0x2001, 4, MMU_KERNEL);
@@ -378,7 +378,7 @@ static void test_dirty_tracking(void)
     g_assert_cmphex(cpu->tlbs[MMU_KERNEL][5].tag_write, ==, 0x5000);
     atomic_fetch_or(&f->ram->page_flags[5], RAM_CLEAN_DISPLAY);
     tlb_flush_writes(cpu);
-    g_assert_cmphex(cpu->tlbs[MMU_KERNEL][5].tag_write, ==, TLB_NONE);
+    g_assert_cmphex(cpu->tlbs[MMU_KERNEL][5].tag_write, ==, tlb_none(5));
     mmu_store(cpu, 0x5000, 4, 2, MMU_KERNEL);
     g_assert_cmphex(atomic_load(&f->ram->page_flags[5]), ==, 0);
     g_assert_cmphex(cpu->tlbs[MMU_KERNEL][5].tag_write, ==, 0x5000);

@@ -58,6 +58,7 @@ static Block *branch_find(SoftCpu *cpu, const Insn *insn, uint64_t target, bool 
         BLOCK_ENTER(cpu, next_, to_);                                                   \
     } while (0)
 
+/* The target must have passed branch_check(): the table's keys tell canonical addresses apart. */
 #define BRANCH_INDIRECT(cpu, insn, target_)                                                   \
     do {                                                                                      \
         uint64_t to_ = (target_);                                                             \
@@ -158,47 +159,51 @@ const OpForms op_jcxz = {WORD_FORMS(jcxz, )};
 #define PUSH32(value) stack_push32(cpu, insn, value)
 #define PUSH16(value) stack_push16(cpu, insn, value)
 
-#define BRANCH_SIZE(bits, type, stype, suffix)                                          \
-    static void jmp_rel##bits(SoftCpu *cpu, const Insn *insn)                           \
-    {                                                                                   \
-        BRANCH_DIRECT(cpu, insn, TARGET(bits));                                         \
-    }                                                                                   \
-    static void call_rel##bits(SoftCpu *cpu, const Insn *insn)                          \
-    {                                                                                   \
-        uint64_t target = TARGET(bits);                                                 \
-        if (insn->addr_mask != cpu->blocks->link_generation)                            \
-            branch_check(cpu, insn, target);                                            \
-        PUSH##bits(INSN_RIP(cpu, insn) + insn->length);                                 \
-        BRANCH_DIRECT(cpu, insn, target);                                               \
-    }                                                                                   \
-    static void jmp_r##bits(SoftCpu *cpu, const Insn *insn)                             \
-    {                                                                                   \
-        BRANCH_INDIRECT(cpu, insn, reg_read##bits(cpu, insn->rm));                      \
-    }                                                                                   \
-    static void jmp_m##bits(SoftCpu *cpu, const Insn *insn)                             \
-    {                                                                                   \
-        BRANCH_INDIRECT(cpu, insn, mem_read##bits(cpu, insn, OPERAND(bits, MMU_READ))); \
-    }                                                                                   \
-    static void call_r##bits(SoftCpu *cpu, const Insn *insn)                            \
-    {                                                                                   \
-        type target = reg_read##bits(cpu, insn->rm);                                    \
-        branch_check(cpu, insn, target);                                                \
-        PUSH##bits(INSN_RIP(cpu, insn) + insn->length);                                 \
-        BRANCH_INDIRECT(cpu, insn, target);                                             \
-    }                                                                                   \
-    static void call_m##bits(SoftCpu *cpu, const Insn *insn)                            \
-    {                                                                                   \
-        type target = mem_read##bits(cpu, insn, OPERAND(bits, MMU_READ));               \
-        branch_check(cpu, insn, target);                                                \
-        PUSH##bits(INSN_RIP(cpu, insn) + insn->length);                                 \
-        BRANCH_INDIRECT(cpu, insn, target);                                             \
-    }                                                                                   \
-    static void ret_imm##bits(SoftCpu *cpu, const Insn *insn)                           \
-    {                                                                                   \
-        type target = stack_peek##bits(cpu, insn);                                      \
-        branch_check(cpu, insn, target);                                                \
-        stack_drop(cpu, (bits) / 8 + insn->imm);                                        \
-        BRANCH_INDIRECT(cpu, insn, target);                                             \
+#define BRANCH_SIZE(bits, type, stype, suffix)                            \
+    static void jmp_rel##bits(SoftCpu *cpu, const Insn *insn)             \
+    {                                                                     \
+        BRANCH_DIRECT(cpu, insn, TARGET(bits));                           \
+    }                                                                     \
+    static void call_rel##bits(SoftCpu *cpu, const Insn *insn)            \
+    {                                                                     \
+        uint64_t target = TARGET(bits);                                   \
+        if (insn->addr_mask != cpu->blocks->link_generation)              \
+            branch_check(cpu, insn, target);                              \
+        PUSH##bits(INSN_RIP(cpu, insn) + insn->length);                   \
+        BRANCH_DIRECT(cpu, insn, target);                                 \
+    }                                                                     \
+    static void jmp_r##bits(SoftCpu *cpu, const Insn *insn)               \
+    {                                                                     \
+        type target = reg_read##bits(cpu, insn->rm);                      \
+        branch_check(cpu, insn, target);                                  \
+        BRANCH_INDIRECT(cpu, insn, target);                               \
+    }                                                                     \
+    static void jmp_m##bits(SoftCpu *cpu, const Insn *insn)               \
+    {                                                                     \
+        type target = mem_read##bits(cpu, insn, OPERAND(bits, MMU_READ)); \
+        branch_check(cpu, insn, target);                                  \
+        BRANCH_INDIRECT(cpu, insn, target);                               \
+    }                                                                     \
+    static void call_r##bits(SoftCpu *cpu, const Insn *insn)              \
+    {                                                                     \
+        type target = reg_read##bits(cpu, insn->rm);                      \
+        branch_check(cpu, insn, target);                                  \
+        PUSH##bits(INSN_RIP(cpu, insn) + insn->length);                   \
+        BRANCH_INDIRECT(cpu, insn, target);                               \
+    }                                                                     \
+    static void call_m##bits(SoftCpu *cpu, const Insn *insn)              \
+    {                                                                     \
+        type target = mem_read##bits(cpu, insn, OPERAND(bits, MMU_READ)); \
+        branch_check(cpu, insn, target);                                  \
+        PUSH##bits(INSN_RIP(cpu, insn) + insn->length);                   \
+        BRANCH_INDIRECT(cpu, insn, target);                               \
+    }                                                                     \
+    static void ret_imm##bits(SoftCpu *cpu, const Insn *insn)             \
+    {                                                                     \
+        type target = stack_peek##bits(cpu, insn);                        \
+        branch_check(cpu, insn, target);                                  \
+        stack_drop(cpu, (bits) / 8 + insn->imm);                          \
+        BRANCH_INDIRECT(cpu, insn, target);                               \
     }
 FLAGS_WORD_SIZES(BRANCH_SIZE)
 

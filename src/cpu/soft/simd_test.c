@@ -317,7 +317,7 @@ static void emulate_prepare(const Native *native, bool tlb_hit)
     flags_set(cpu, native->flags);
     state_from_image(&cpu->s.fpu, native->before);
     for (unsigned i = 0; i < TLB_SIZE; i++)
-        cpu->tlbs[0][i] = (TlbEntry){TLB_NONE, TLB_NONE, TLB_NONE, 0};
+        cpu->tlbs[0][i] = (TlbEntry){tlb_none(i), tlb_none(i), tlb_none(i), 0};
     if (tlb_hit) {
         TlbEntry *entry = tlb_entry(cpu->tlb, (uintptr_t)memory);
         entry->tag_read = entry->tag_write = (uintptr_t)memory;

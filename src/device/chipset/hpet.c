@@ -206,6 +206,13 @@ static void write_comparator(HpetTimer *t, uint64_t value, uint64_t mask)
     schedule(t);
 }
 
+/* Who has IRQ 0 and 8: the HPET, whose timers are quiet here, or the PIT and the RTC. */
+static void switch_legacy_wires(Hpet *hpet)
+{
+    for (unsigned n = 0; n < 2; n++)
+        irq_set(hpet->isa_irq[n], !(hpet->config & CONFIG_LEGACY) && hpet->legacy_input[n]);
+}
+
 static void write_config(Hpet *hpet, uint64_t value)
 {
     uint64_t now = counter(hpet);
@@ -214,13 +221,10 @@ static void write_config(Hpet *hpet, uint64_t value)
     hpet->counter_base = now;
     hpet->base_ns = clock_now_ns(hpet->device.board->clock);
     hpet->config = value & (CONFIG_ENABLE | CONFIG_LEGACY);
+    switch_legacy_wires(hpet);
     for (unsigned n = 0; n < HPET_TIMERS; n++) {
         raise_again(&hpet->timers[n]);
         schedule(&hpet->timers[n]);
-    }
-    for (unsigned n = 0; n < 2; n++) {
-        if (!(value & CONFIG_LEGACY))
-            irq_set(hpet->isa_irq[n], hpet->legacy_input[n]);
     }
 }
 
@@ -382,6 +386,7 @@ static void hpet_reset(Device *device)
         t->scheduled = false;
     }
     hpet->config = hpet->status = 0;
+    switch_legacy_wires(hpet);
     hpet->counter_base = 0;
     hpet->base_ns = 0;
 }

@@ -69,7 +69,7 @@ static unsigned piix3_pirq_levels(const Piix3 *piix3)
 /* Drives the interrupts in `which` (bits) anew. */
 static void piix3_update(Piix3 *piix3, unsigned which)
 {
-    unsigned levels = piix3->isa_level | piix3->sci_level;
+    unsigned levels = piix3->isa_level | piix3->shared_level | piix3->sci_level;
     unsigned pirqs = piix3_pirq_levels(piix3);
 
     for (unsigned pirq = 0; pirq < 4; pirq++) {
@@ -105,6 +105,20 @@ IrqLine piix3_isa_irq(Piix3 *piix3, unsigned n)
 {
     g_assert(n < PIIX3_IRQS);
     return (IrqLine){.set = piix3_isa_set, .obj = piix3, .n = n};
+}
+
+static void piix3_shared_set(void *obj, unsigned n, bool level)
+{
+    Piix3 *piix3 = obj;
+
+    piix3->shared_level = bits_set(piix3->shared_level, n, 1, level);
+    piix3_update(piix3, 1u << n);
+}
+
+IrqLine piix3_isa_irq_shared(Piix3 *piix3, unsigned n)
+{
+    g_assert(n < PIIX3_IRQS);
+    return (IrqLine){.set = piix3_shared_set, .obj = piix3, .n = n};
 }
 
 static void piix3_sci_set(void *obj, unsigned n, bool level)
@@ -186,9 +200,13 @@ static bool piix3_loaded(Device *device, GError **error)
 }
 
 static const StateField piix3_state[] = {
-    STATE_ONE_STRUCT(Piix3, pci, pci_state_fields, 1), STATE_FIELD(Piix3, isa_level, STATE_U16, 1),
-    STATE_FIELD(Piix3, sci_level, STATE_U16, 1),       STATE_ARRAY(Piix3, intx_slots, STATE_U32, 1),
-    STATE_FIELD(Piix3, reset_value, STATE_U8, 1),      STATE_LIST_END,
+    STATE_ONE_STRUCT(Piix3, pci, pci_state_fields, 1),
+    STATE_FIELD(Piix3, isa_level, STATE_U16, 1),
+    STATE_FIELD(Piix3, sci_level, STATE_U16, 1),
+    STATE_ARRAY(Piix3, intx_slots, STATE_U32, 1),
+    STATE_FIELD(Piix3, reset_value, STATE_U8, 1),
+    STATE_FIELD(Piix3, shared_level, STATE_U16, 2),
+    STATE_LIST_END,
 };
 
 const DeviceType piix3_type = {
@@ -197,7 +215,7 @@ const DeviceType piix3_type = {
     .instance_size = sizeof(Piix3),
     .create = piix3_create,
     .reset = piix3_reset,
-    .state_version = 1,
+    .state_version = 2,
     .state = piix3_state,
     .loaded = piix3_loaded,
 };

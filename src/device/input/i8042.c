@@ -296,6 +296,8 @@ static void write_data(I8042 *c, uint8_t value)
         fill_output(c, value, true);
         break;
     case CMD_WRITE_MOUSE:
+        if (c->ram[0] & MODE_MOUSE_OFF) /* as above, or the answer would never come */
+            write_mode(c, c->ram[0] & ~MODE_MOUSE_OFF);
         ps2_mouse_write(&c->mouse, value);
         break;
     default:

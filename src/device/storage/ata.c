@@ -182,7 +182,7 @@ void ata_drive_drain(AtaDrive *drive)
 void ata_finish_quietly(AtaDrive *drive)
 {
     stop_phase(drive);
-    drive->regs.status = ATA_DRDY | ATA_DSC;
+    drive->regs.status = drive->kind->ready_status;
     drive->regs.error = 0;
 }
 
@@ -195,7 +195,7 @@ void ata_finish(AtaDrive *drive)
 void ata_fail(AtaDrive *drive, uint8_t error)
 {
     stop_phase(drive);
-    drive->regs.status = ATA_DRDY | ATA_DSC | ATA_ERR;
+    drive->regs.status = drive->kind->ready_status | ATA_ERR;
     drive->regs.error = error;
     set_irq(drive, true);
 }
@@ -208,7 +208,7 @@ static void start_phase(AtaDrive *drive, AtaPhase phase, uint32_t from, uint32_t
     drive->data_pos = from;
     drive->data_end = to;
     drive->data_size = MAX(drive->data_size, to);
-    drive->regs.status = ATA_DRDY | ATA_DSC | ATA_DRQ;
+    drive->regs.status = drive->kind->ready_status | ATA_DRQ;
 }
 
 void ata_start_pio(AtaDrive *drive, AtaPhase phase, uint32_t from, uint32_t to, bool interrupt)

@@ -142,6 +142,7 @@ struct AtaKind {
     void (*defaults)(AtaDrive *drive);
     uint8_t signature_mid, signature_high;
     uint8_t reset_status;
+    uint8_t ready_status; /* DRDY; of disks DSC, too, whose bit is a CD-ROM's SERVICE */
     bool (*loaded)(AtaDrive *drive, GError **error);
 };
 

@@ -505,5 +505,6 @@ const AtaKind ata_disk_kind = {
     .signature_mid = 0,
     .signature_high = 0,
     .reset_status = ATA_DRDY | ATA_DSC,
+    .ready_status = ATA_DRDY | ATA_DSC,
     .loaded = disk_loaded,
 };

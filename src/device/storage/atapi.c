@@ -805,5 +805,6 @@ const AtaKind atapi_kind = {
     .signature_mid = 0x14,
     .signature_high = 0xeb,
     .reset_status = 0,
+    .ready_status = ATA_DRDY,
     .loaded = atapi_loaded,
 };

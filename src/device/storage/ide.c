@@ -277,6 +277,7 @@ static bool ide_create(Device *device, GError **error)
     IdeController *ide = (IdeController *)device;
     GRecMutex *lock = device->board->lock;
     pci_device_init(&ide->pci, 0x8086, 0x7010, 0x0101, 0x80, 0);
+    store_le16(ide->pci.config + PCI_STATUS, 0x0280); /* medium DEVSEL#, fast back-to-back */
     store_le32(ide->pci.wmask + CONFIG_IDETIM, 0xffffffff);
     ide->pci.wmask[CONFIG_SIDETIM] = 0xff;
     region_init_io(&ide->bus_master, &bus_master_ops, ide, lock, BM_CHANNEL_SIZE * IDE_CHANNELS);
