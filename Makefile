@@ -4,7 +4,7 @@ BUILD ?= build
 WERROR ?= false
 MESON_SETUP = CC="$${CC:-ccache gcc}" meson setup
 
-.PHONY: all deps-build deps-run deps run check check-slow check-sanitize bench fuzz lint format install clean
+.PHONY: all deps-build deps-run deps run check check-slow check-sanitize check-threads bench fuzz lint format install clean
 
 all: deps-build $(BUILD)/build.ninja
 	ninja -C $(BUILD)
@@ -39,6 +39,12 @@ check-sanitize: deps
 	ninja -C build-asan
 	tools/run-tests build-asan unit
 
+# And under ThreadSanitizer.
+check-threads: deps
+	[ -f build-tsan/build.ninja ] || CC="ccache clang" meson setup build-tsan -Db_sanitize=thread -Db_lundef=false
+	ninja -C build-tsan
+	tools/run-tests build-tsan unit
+
 bench: deps all
 	tools/make-guest
 	bench/run $(BUILD)
@@ -62,4 +68,4 @@ install: all
 	ninja -C $(BUILD) install
 
 clean:
-	rm -rf $(BUILD) build-asan build-fuzz
+	rm -rf $(BUILD) build-asan build-fuzz build-tsan
