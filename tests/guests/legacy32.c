@@ -295,6 +295,44 @@ static void __attribute__((noinline)) run_v86(const uint8_t *code, unsigned size
         set_vector(v, 0);
 }
 
+/* Runs code in virtual-8086 mode whose HLT ends it; the word at 9100h + n is a result. */
+#define V86_RESULT(n) (*(volatile uint16_t *)(0x9100 + (n)))
+
+/* PUSHF, POPF and IRET by IOPL and VME (SDM 3B 20.3.3), and stacks that end at offset 0. */
+static void test_v86_flags(void)
+{
+    static const uint8_t pushf[] = {0x9c, 0x58, 0xa3, 0x00, 0x01, 0xf4};
+    static const uint8_t popf[] = {0x68, 0x00, 0x32, 0x9d, 0xf4}; /* push 3200h; popf */
+    static const uint8_t popf_tf[] = {0x68, 0x00, 0x01, 0x9d, 0xf4};
+    static const uint8_t popfd[] = {0x66, 0x9d, 0xf4};
+    static const uint8_t push_at_1[] = {0xbc, 0x01, 0x00, 0x50, 0xf4}; /* mov sp,1; push ax */
+    static const uint8_t push_at_0[] = {0xbc, 0x00, 0x00, 0x50, 0x89, 0xe0, 0xa3, 0x00, 0x01, 0xf4};
+
+    outb(0x21, 0xff), outb(0xa1, 0xff);
+    run_v86(pushf, sizeof(pushf), 0);
+    ok(v86_stop_vector == 13 && v86_ip == 0, "PUSHF with IOPL 0 is #GP");
+    run_v86(popf, sizeof(popf), 0x3000);
+    ok(v86_ip == 4 && (v86_flags & 0x3200) == 0x3200, "POPF with IOPL 3 changes IF");
+    run_v86(push_at_1, sizeof(push_at_1), 0);
+    ok(v86_stop_vector == 12 && v86_ip == 3, "PUSH at SP 1 is #SS");
+    run_v86(push_at_0, sizeof(push_at_0), 0);
+    ok(v86_stop_vector == 13 && V86_RESULT(0) == 0xfffe, "PUSH at SP 0 goes to the end");
+    if (!(cpuid(1, 0).d & 2))
+        return;
+    WRITE_CR(4, READ_CR(4) | 1);
+    run_v86(pushf, sizeof(pushf), 0x80000);
+    ok(v86_ip == 5 && (V86_RESULT(0) & 0x3200) == 0x3200, "VME: PUSHF shows VIF and IOPL 3");
+    run_v86(popf, sizeof(popf), 0);
+    ok(v86_ip == 4 && (v86_flags & 0x83200) == 0x80000, "VME: POPF changes VIF alone");
+    run_v86(popf, sizeof(popf), 0x100000);
+    ok(v86_stop_vector == 13 && v86_ip == 3, "VME: POPF of IF with VIP is #GP");
+    run_v86(popf_tf, sizeof(popf_tf), 0);
+    ok(v86_stop_vector == 13 && v86_ip == 3, "VME: POPF of TF is #GP");
+    run_v86(popfd, sizeof(popfd), 0);
+    ok(v86_stop_vector == 13 && v86_ip == 0, "VME: POPFD is #GP");
+    WRITE_CR(4, READ_CR(4) & ~1u);
+}
+
 static void test_v86(void)
 {
     static const uint8_t store_and_hlt[] = {0xb8, 0x34, 0x12, 0xa3,
@@ -441,6 +479,7 @@ int main(void)
     test_rings();
     test_tasks();
     test_v86();
+    test_v86_flags();
     test_real_mode();
     test_paging();
     return done();
