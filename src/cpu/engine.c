@@ -7,6 +7,7 @@
 const EngineRow engine_rows[] = {
     {&engine_kvm, false},
     {&engine_interp, true},
+    {&engine_jit, false}, /* by name only */
     {NULL, false},
 };
 

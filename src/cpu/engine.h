@@ -78,6 +78,7 @@ struct Engine {
 
 extern const Engine engine_kvm;
 extern const Engine engine_interp;
+extern const Engine engine_jit;
 
 /* The engine of that name; "auto" picks the fastest that can run stock guests here, "soft" the
  * fastest software engine. `ret_why` (may be NULL) gets one line saying why auto did not take KVM,

@@ -18,10 +18,11 @@
 #define PAGES_BITS 14
 #define BLOCK_SIZE(insns) (sizeof(Block) + ((size_t)(insns) + 1) * sizeof(Insn))
 
-BlockCache *block_cache_new(void)
+BlockCache *block_cache_new(SoftCpu *cpu)
 {
     BlockCache *cache = g_new0(BlockCache, 1);
-    cache->generation = 1;
+    cache->cpu = cpu;
+    cpu->map_generation = 1;
     cache->link_generation = 1;
     cache->hash = g_new0(Block *, 1 << HASH_BITS);
     cache->pages = g_new0(Block *, 1 << PAGES_BITS);
@@ -42,13 +43,6 @@ void block_cache_free(BlockCache *cache)
     g_free(cache);
 }
 
-static void forget_jumps(BlockCache *cache)
-{
-    if (++cache->generation == 0) {
-        memset(cache->jumps, 0, sizeof(cache->jumps));
-        cache->generation = 1;
-    }
-}
 
 static void forget_links(BlockCache *cache)
 {
@@ -58,11 +52,19 @@ static void forget_links(BlockCache *cache)
 
 void interp_mapping_changed(SoftCpu *cpu)
 {
-    forget_jumps(cpu->blocks);
+    cpu->translation_stop = true;
+    if (++cpu->map_generation == 0) {
+        memset(cpu->blocks->jumps, 0, sizeof(cpu->blocks->jumps));
+        cpu->map_generation = 1;
+        if (cpu->jit)
+            jit_blocks_cleared(cpu);
+    }
 }
 
 void block_cache_clear(BlockCache *cache)
 {
+    if (cache->cpu->jit)
+        jit_blocks_cleared(cache->cpu);
     memset(cache->hash, 0, sizeof(Block *) << HASH_BITS);
     memset(cache->pages, 0, sizeof(Block *) << PAGES_BITS);
     memset(cache->jumps, 0, sizeof(cache->jumps));
@@ -107,6 +109,8 @@ static void block_kill(BlockCache *cache, Block *block)
     while (*at != block)
         at = &(*at)->next_in_hash;
     *at = block->next_in_hash;
+    if (block->translations)
+        jit_block_dropped(cache->cpu, block);
     block->dead = true;
     for (unsigned i = 0; i <= block->count; i++)
         block->insns[i].fn = op_dropped;
@@ -140,6 +144,16 @@ static bool block_on_page(const Block *block, const Ram *ram, uint64_t page)
            (block->crossing && block->second_ram == ram && (block->second_offset & GUEST_PAGE_MASK) == page);
 }
 
+/* Translated code of a page relies on what blocks of the same page do with the flags. */
+static void drop_translations(BlockCache *cache, Block *list, const Ram *ram, uint64_t page)
+{
+    for (Block *block = list; block;) {
+        if (block->translations && block_on_page(block, ram, page))
+            jit_block_dropped(cache->cpu, block);
+        block = block->next_in_page[page_bucket(cache, block->ram, block->offset) != page_bucket(cache, ram, page)];
+    }
+}
+
 unsigned block_cache_drop(BlockCache *cache, Ram *ram, uint64_t offset, uint64_t size, uint64_t *remaining)
 {
     uint64_t page = offset & GUEST_PAGE_MASK;
@@ -164,8 +178,10 @@ unsigned block_cache_drop(BlockCache *cache, Ram *ram, uint64_t offset, uint64_t
         else
             at = &block->next_in_page[list];
     }
-    if (dropped)
+    if (dropped) {
         forget_links(cache);
+        drop_translations(cache, *bucket, ram, page);
+    }
     return dropped;
 }
 
@@ -330,6 +346,15 @@ static bool crossing_valid(SoftCpu *cpu, const Block *block)
     return page && ram == block->second_ram && (offset & GUEST_PAGE_MASK) == block->second_offset;
 }
 
+Block *block_peek(BlockCache *cache, const Ram *ram, uint64_t offset, uint32_t mode)
+{
+    for (Block *block = *hash_bucket(cache, ram, offset, mode); block; block = block->next_in_hash) {
+        if (block->offset == offset && block->ram == ram && block->mode == mode && !block->crossing)
+            return block;
+    }
+    return NULL;
+}
+
 static Block *hash_find(SoftCpu *cpu, const Ram *ram, uint64_t offset, uint32_t mode)
 {
     for (Block *block = *hash_bucket(cpu->blocks, ram, offset, mode); block; block = block->next_in_hash) {
@@ -370,7 +395,7 @@ static Block *block_find_slow(SoftCpu *cpu, uint64_t linear, bool single)
     }
     if (!single) {
         JumpEntry *entry = jump_entry(cpu->blocks, linear);
-        *entry = (JumpEntry){ jump_key(linear, cpu->mode), block, cpu->blocks->generation };
+        *entry = (JumpEntry){ jump_key(linear, cpu->mode), block, cpu->map_generation };
     }
     return block;
 }

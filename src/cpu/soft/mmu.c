@@ -431,6 +431,17 @@ static void reset_large(SoftCpu *cpu, unsigned half)
     cpu->large[half].global = false;
 }
 
+static void clear_sites(SoftCpu *cpu, unsigned step)
+{
+    for (unsigned kind = step - 1; kind < SITES_COUNT; kind += step) {
+        if (!cpu->sites_filled[kind])
+            continue;
+        cpu->sites_filled[kind] = false;
+        for (unsigned i = 0; i < TLB_SITES; i++)
+            cpu->sites[kind][i].tag = TLB_NONE;
+    }
+}
+
 void tlb_flush_all(SoftCpu *cpu)
 {
     for (unsigned index = 0; index < MMU_INDEX_COUNT; index++) {
@@ -442,6 +453,7 @@ void tlb_flush_all(SoftCpu *cpu)
     }
     reset_large(cpu, 0);
     reset_large(cpu, 1);
+    clear_sites(cpu, 1);
     cpu->table_ram.size = 0;
     memset(cpu->fetched, 0, sizeof(cpu->fetched));
     interp_mapping_changed(cpu);
@@ -458,6 +470,7 @@ void tlb_flush_non_global(SoftCpu *cpu)
         }
         cpu->tlb_filled_count[index] = 0;
     }
+    clear_sites(cpu, 1);
     for (unsigned half = 0; half < 2; half++)
         if (!cpu->large[half].global)
             reset_large(cpu, half);
@@ -485,6 +498,7 @@ void tlb_flush_page(SoftCpu *cpu, uint64_t linear)
     for (unsigned index = 0; index < MMU_INDEX_COUNT; index++)
         if (cpu->tlb_pages[index][slot].linear == (linear & GUEST_PAGE_MASK))
             slot_clear(cpu, index, slot);
+    clear_sites(cpu, 1);
     if (large)
         flush_large_page(cpu, linear);
     if (large || cpu->fetched[filter / 64] >> (filter % 64) & 1)
@@ -496,6 +510,7 @@ void tlb_flush_writes(SoftCpu *cpu)
     for (unsigned index = 0; index < MMU_INDEX_COUNT; index++)
         for (unsigned slot = 0; slot < TLB_SIZE; slot++)
             cpu->tlbs[index][slot].tag_write = TLB_NONE;
+    clear_sites(cpu, 2);
 }
 
 void mmu_init(SoftCpu *cpu)
@@ -505,6 +520,7 @@ void mmu_init(SoftCpu *cpu)
     cpu->phys_mask = (UINT64_C(1) << bits) - 1;
     cpu->a20_mask = cpu->s.a20_masked ? ~(UINT64_C(1) << 20) : UINT64_MAX;
     cpu->tlb = cpu->tlbs[cpu->mmu_index];
+    memset(cpu->sites_filled, true, sizeof(cpu->sites_filled));
     tlb_flush_all(cpu);
 }
 

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * SSE instructions on the host's own registers. XMM n of the guest is XMM n of the host while it is loaded; upper halves of YMM stay
+ * in memory.
+ */
+#include "cpu/jit/translate.h"
+
+#include "cpu/soft/simd_tables.h"
+
+#define HIGH(n) (GS_CPU(s.fpu.ymm_high) + (n) * 16)
+#define LOW(n) (GS_CPU(s.fpu.xmm) + (n) * 16)
+#define BIT(n) (1u << (n))
+
+/* ---- registers in and out ------------------------------------------------------------------------- */
+
+/* MOVUPS between a register and its place. */
+static void move_low(Translation *t, unsigned n, bool store)
+{
+    emit_op(&t->e, (store ? 0x11 : 0x10) | OP_0F, n, rm_gs(LOW(n)));
+}
+
+static void each_low(Translation *t, unsigned registers, bool store)
+{
+    for (; registers; registers &= registers - 1)
+        move_low(t, __builtin_ctz(registers), store);
+}
+
+void xmm_load(Translation *t, unsigned registers, unsigned high)
+{
+    each_low(t, registers & ~t->now.loaded, false);
+    t->now.loaded |= registers;
+    (void)high;
+}
+
+void xmm_store(Translation *t, const JitNow *now)
+{
+    each_low(t, now->dirty, true);
+    if (now == &t->now)
+        t->now.dirty = 0;
+}
+
+void xmm_reload(Translation *t, const JitNow *now)
+{
+    each_low(t, now->loaded, false);
+}
+
+/* ---- one instruction ------------------------------------------------------------------------------ */
+
+typedef struct Simd {
+    const SimdRow *row;
+    unsigned flags;
+    bool memory, store, w;
+    unsigned reads, writes; /* XMM registers */
+} Simd;
+
+/* Instructions whose destination is not a source, too, as far as it matters. */
+static bool only_writes(const Simd *s, const Insn *insn)
+{
+    if (s->row->special == SPECIAL_MOVE_LOAD)
+        return s->memory || !(s->flags & SIMD_NDS);
+    if (s->row->map == MAP_0F && insn->opcode == 0x70) /* PSHUFD, PSHUFLW, PSHUFHW */
+        return true;
+    bool clears = s->row->map == MAP_0F && (insn->opcode == 0x57 || insn->opcode == 0xef);
+    return clears && !s->memory && insn->reg == insn->rm;
+}
+
+static void find_registers(Simd *s, const Insn *insn)
+{
+    bool reg_is_xmm = !(s->flags & SIMD_REG_GPR) && s->row->ext == SIMD_NO_EXT;
+    bool rm_is_xmm = !s->memory && !(s->flags & SIMD_RM_GPR);
+    if (s->flags & SIMD_NDD) {
+        s->reads = s->writes = BIT(insn->rm);
+        return;
+    }
+    if (s->store) {
+        s->reads = reg_is_xmm ? BIT(insn->reg) : 0;
+        if (rm_is_xmm) {
+            s->writes = BIT(insn->rm);
+            s->reads |= BIT(insn->rm);
+        }
+        return;
+    }
+    s->reads = rm_is_xmm ? BIT(insn->rm) : 0;
+    if (reg_is_xmm && !(s->flags & SIMD_NO_DEST))
+        s->writes = BIT(insn->reg);
+    if (reg_is_xmm && !only_writes(s, insn))
+        s->reads |= BIT(insn->reg);
+    if (only_writes(s, insn) && s->row->special == SPECIAL_NONE && insn->opcode != 0x70)
+        s->reads = 0; /* cleared */
+    if (s->flags & SIMD_XMM0)
+        s->reads |= BIT(0);
+}
+
+static uint8_t immediate(const Translation *t)
+{
+    const Block *block = t->block;
+    return block->ram->host[block->offset + t->insn->rip_offset + t->insn->length - 1];
+}
+
+static void write_insn(Translation *t, const Simd *s, unsigned reg, Rm rm)
+{
+    static const uint32_t prefixes[] = { 0, OP_66, OP_F3, OP_F2 };
+    const SimdRow *row = s->row;
+    uint32_t word = row->opcode | (uint32_t)row->map << OP_MAP_SHIFT | prefixes[row->prefix] | (s->w ? OP_W : 0);
+    emit_op(&t->e, word, row->ext != SIMD_NO_EXT ? row->ext : reg, rm);
+    if (s->flags & SIMD_IMM)
+        e8(&t->e, immediate(t));
+    if (s->flags & SIMD_EFLAGS)
+        t->now.host_flags = true;
+}
+
+static bool can_translate(const Translation *t, const Simd *s)
+{
+    bool off = t->block->mode & (MODE_SSE_OFF | MODE_FPU_TRAP);
+    bool moves = s->row->special == SPECIAL_NONE || s->row->special == SPECIAL_MOVE_LOAD || s->row->special == SPECIAL_MOVE_STORE;
+    return !off && moves && !(s->flags & (SIMD_REG_MM | SIMD_RM_MM | SIMD_PCMPSTR | SIMD_IS4));
+}
+
+bool translate_simd(Translation *t)
+{
+    const Insn *insn = t->insn;
+    unsigned prefix = insn->prefixes & PREFIX_REPE ? SIMD_F3 : insn->prefixes & PREFIX_REPNE ? SIMD_F2
+                      : insn->prefixes & PREFIX_OPSIZE ? SIMD_66 : SIMD_NP;
+    if (insn->prefixes & PREFIX_VEX)
+        return false;
+    Simd s = { .row = simd_find_row(insn->map, insn->opcode, prefix, insn->modrm, false, false, insn->rex & REX_W) };
+    if (!s.row)
+        return false;
+    s.flags = s.row->flags;
+    s.memory = insn->flags & INSN_MEMORY;
+    s.store = s.flags & SIMD_STORE;
+    s.w = t->mode64 && insn->rex & REX_W && s.flags & SIMD_W;
+    if (!can_translate(t, &s))
+        return false;
+    find_registers(&s, insn);
+    xmm_load(t, s.reads, 0);
+    unsigned reg = insn->reg, free = SCRATCH1;
+    Rm rm;
+    if (s.memory) {
+        rm = access_operand(t, insn->imm >> 48 & 0xff, s.store, insn->imm >> 56, &free);
+    } else if (s.flags & SIMD_RM_GPR) {
+        unsigned host = s.store && guest_in_memory(insn->rm) ? SCRATCH1 : guest_read(t, insn->rm, SCRATCH1);
+        rm = rm_reg(host);
+        free = SCRATCH2;
+    } else {
+        rm = rm_reg(insn->rm);
+    }
+    if (s.flags & SIMD_REG_GPR)
+        reg = guest_in_memory(insn->reg) ? free : guest_host(insn->reg);
+    write_insn(t, &s, reg, rm);
+    if (s.flags & SIMD_REG_GPR && !(s.flags & SIMD_NO_DEST))
+        guest_written(t, insn->reg, reg);
+    if (s.store && !s.memory && s.flags & SIMD_RM_GPR)
+        guest_written(t, insn->rm, rm.base);
+    t->now.loaded |= s.writes;
+    t->now.dirty |= s.writes;
+    return true;
+}

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Code that all translations of a vCPU share, written at the start of its code area (jit.h says what each is given). */
+#include "cpu/jit/translate.h"
+
+#include <stdatomic.h>
+#include <xmmintrin.h>
+
+#include "base/bits.h"
+
+#define MXCSR_HOST 0x1f80u
+#define MXCSR_FLAGS 0x3fu
+#define MXCSR_MASKS 0x1f80u
+
+static const uint8_t saved[] = { HOST_RBX, HOST_RBP, HOST_R12, HOST_R13, HOST_R14, HOST_R15 };
+
+/* ---- what handlers are called through ------------------------------------------------------------ */
+
+/* Behind the instruction: goes on at the next one. */
+static void op_jit_next(SoftCpu *cpu, const Insn *insn)
+{
+    cpu->s.rip = INSN_RIP(cpu, insn) & cpu->rip_mask;
+}
+
+bool jit_run_insn(SoftCpu *cpu, const Insn *insn)
+{
+    JitCpu *jit = cpu->jit;
+    Insn *pair = jit->pair;
+    uint32_t guest = _mm_getcsr();
+    uint64_t next = (cpu->s.gpr[GPR_BLOCK_RIP] + insn->rip_offset + insn->length) & cpu->rip_mask;
+    bool ends = insn->flags & INSN_ENDS_BLOCK;
+    cpu->s.fpu.mxcsr = guest;
+    if ((guest & ~MXCSR_FLAGS) != MXCSR_HOST)
+        _mm_setcsr(MXCSR_HOST);
+    jit->stat_slow++;
+    pair[0] = *insn;
+    pair[1] = (Insn){ .fn = op_jit_next, .rip_offset = insn->rip_offset + insn->length };
+    pair[0].fn(cpu, pair);
+    uint32_t after = cpu->s.fpu.mxcsr;
+    if (ends || cpu->s.rip != next || cpu->translation_stop || cpu->pending_db || cpu->s.interrupt_shadow ||
+        (after & MXCSR_MASKS) != MXCSR_MASKS)
+        return true;
+    if (after != _mm_getcsr())
+        _mm_setcsr(after);
+    return false;
+}
+
+/* ---- writing ------------------------------------------------------------------------------------ */
+
+static void move_guest(Emit *e, bool store)
+{
+    for (unsigned guest = 0; guest < 16; guest++) {
+        Rm slot = rm_gs(GS_CPU(s.gpr) + guest * 8);
+        if (!guest_in_memory(guest))
+            emit_op(e, (store ? 0x89 : 0x8b) | OP_W, guest_host(guest), slot);
+    }
+}
+
+static void emit_push(Emit *e, unsigned reg, bool pop)
+{
+    if (reg & 8)
+        e8(e, 0x41);
+    e8(e, (pop ? 0x58 : 0x50) | (reg & 7));
+}
+
+/* push rbx … r15; sub rsp, 8; load the guest; jmp rsi */
+static void write_enter(Emit *e, JitThunks *thunks)
+{
+    thunks->enter = (void (*)(SoftCpu *, uint8_t *))emit_here(e);
+    e8(e, 0xf3), e8(e, 0x0f), e8(e, 0x1e), e8(e, 0xfa); /* endbr64 */
+    for (unsigned i = 0; i < G_N_ELEMENTS(saved); i++)
+        emit_push(e, saved[i], false);
+    emit_op(e, 0x83 | OP_W, 5, rm_reg(HOST_RSP));
+    e8(e, 8);
+    emit_move(e, SCRATCH2, HOST_RSI);
+    move_guest(e, false);
+    emit_op(e, 0xff, 4, rm_reg(SCRATCH2));
+}
+
+/* add rsp, 8; pop r15 … rbx; ret */
+static uint8_t *write_leave(Emit *e)
+{
+    uint8_t *leave = emit_here(e);
+    emit_op(e, 0x83 | OP_W, 0, rm_reg(HOST_RSP));
+    e8(e, 8);
+    for (unsigned i = G_N_ELEMENTS(saved); i-- > 0;)
+        emit_push(e, saved[i], true);
+    e8(e, 0xc3);
+    return leave;
+}
+
+static void write_insn(Emit *e, JitThunks *thunks, const uint8_t *leave)
+{
+    thunks->insn = emit_here(e);
+    emit_op(e, 0x83 | OP_W, 5, rm_reg(HOST_RSP));
+    e8(e, 8);
+    move_guest(e, true);
+    emit_store(e, SCRATCH2, rm_gs(GS_CPU(s.gpr) + GPR_BLOCK_RIP * 8));
+    emit_load(e, HOST_RDI, rm_gs(GS_JIT(self)));
+    emit_move(e, HOST_RSI, SCRATCH1);
+    emit_constant(e, HOST_RAX, (uintptr_t)jit_run_insn);
+    emit_op(e, 0xff, 2, rm_reg(HOST_RAX));
+    e8(e, 0x84), e8(e, 0xc0); /* test al, al */
+    e8(e, 0x75);
+    uint8_t *skip = e->p;
+    e8(e, 0);
+    move_guest(e, false);
+    emit_op(e, 0x83 | OP_W, 0, rm_reg(HOST_RSP));
+    e8(e, 8);
+    e8(e, 0xc3);
+    *skip = e->p - skip - 1;
+    emit_op(e, 0x83 | OP_W, 0, rm_reg(HOST_RSP));
+    e8(e, 16);
+    emit_jump(e, leave);
+}
+
+static void write_miss(Emit *e, JitThunks *thunks, bool write)
+{
+    thunks->miss[write] = emit_here(e);
+    emit_push(e, HOST_RAX, false);
+    emit_push(e, HOST_RCX, false);
+    emit_push(e, HOST_RDX, false);
+    emit_move(e, HOST_RCX, SCRATCH2);
+    emit_op(e, 0xc1, 5, rm_reg(HOST_RCX)); /* shr ecx, 24: size - 1 */
+    e8(e, 24);
+    emit_op(e, 0x81, 4, rm_reg(SCRATCH2));
+    e32(e, 0xffffff);
+    emit_move(e, HOST_RAX, SCRATCH1);
+    emit_op(e, 0xc1 | OP_W, 5, rm_reg(HOST_RAX)); /* the entry */
+    e8(e, GUEST_PAGE_SHIFT - 5);
+    emit_op(e, 0x81, 4, rm_reg(HOST_RAX));
+    e32(e, (TLB_SIZE - 1) * sizeof(TlbEntry));
+    emit_op(e, 0x03 | OP_W, HOST_RAX, rm_gs(GS_CPU(tlb)));
+    emit_load(e, HOST_RDX, rm_mem(HOST_RAX, write ? offsetof(TlbEntry, tag_write) : offsetof(TlbEntry, tag_read)));
+    emit_op(e, 0x03 | OP_W, HOST_RCX, rm_reg(SCRATCH1)); /* the last byte */
+    emit_op(e, 0x33 | OP_W, HOST_RCX, rm_reg(HOST_RDX));
+    emit_op(e, 0x81 | OP_W, 7, rm_reg(HOST_RCX));
+    e32(e, GUEST_PAGE_SIZE - 1);
+    e8(e, 0x77);
+    uint8_t *fail = e->p;
+    e8(e, 0);
+    emit_load(e, HOST_RAX, rm_mem(HOST_RAX, offsetof(TlbEntry, addend)));
+    /* What AC lets the kernel see for a while is not for sites. */
+    emit_op(e, 0x80, 7, rm_gs(GS_CPU(mmu_index)));
+    e8(e, MMU_KERNEL_NOSMAP);
+    e8(e, 0x74);
+    uint8_t *skip = e->p;
+    e8(e, 0);
+    emit_op(e, 0x89 | OP_W, HOST_RDX, (Rm){ .kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE });
+    emit_op(e, 0x89 | OP_W, HOST_RAX, (Rm){ .kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE, .disp = offsetof(TlbSite, addend) });
+    emit_op(e, 0xc7, 0, rm_gs(GS_CPU(sites_filled)));
+    e32(e, 0x01010101);
+    *skip = e->p - skip - 1;
+    emit_move(e, SCRATCH2, HOST_RAX);
+    e8(e, 0x31), e8(e, 0xc0); /* xor eax, eax: ZF */
+    *fail = e->p - fail - 1;
+    emit_push(e, HOST_RDX, true);
+    emit_push(e, HOST_RCX, true);
+    emit_push(e, HOST_RAX, true);
+    e8(e, 0xc3);
+}
+_Static_assert(sizeof(TlbEntry) == 32, "the shift of an address to its entry");
+_Static_assert(sizeof(((SoftCpu *)0)->sites_filled) == 4, "set by one store");
+
+void jit_thunks_make(JitCpu *jit)
+{
+    Emit e = { .p = jit->write, .run = jit->run - jit->write };
+    JitThunks *thunks = &jit->thunks;
+    write_enter(&e, thunks);
+    uint8_t *leave = write_leave(&e);
+    write_insn(&e, thunks, leave);
+    thunks->link = emit_here(&e);
+    emit_store(&e, SCRATCH1, rm_gs(GS_JIT(link)));
+    emit_load(&e, SCRATCH1, rm_mem(SCRATCH1, offsetof(JitLink, target)));
+    thunks->go = emit_here(&e);
+    emit_store(&e, SCRATCH1, rm_gs(GS_CPU(s.rip)));
+    move_guest(&e, true);
+    emit_op(&e, 0xae | OP_0F, 3, rm_gs(GS_CPU(s.fpu.mxcsr))); /* stmxcsr */
+    emit_jump(&e, leave);
+    write_miss(&e, thunks, false);
+    write_miss(&e, thunks, true);
+    jit->thunks_end = jit->used = align_up(e.p - jit->write, 64);
+}
