@@ -62,7 +62,7 @@ static JitBlock *translation_of(SoftCpu *cpu, Block *block, JitLink **link)
     JitBlock *translation = jit_find(block, cpu->s.rip);
     if (translation)
         return translation;
-    if (block->heat < WARM) {
+    if (block->heat < cpu->jit->warm) {
         block->heat++;
         return NULL;
     }
@@ -174,6 +174,7 @@ static bool jit_vcpu_init(Vcpu *vcpu, GError **error)
         return false;
     }
     jit->self = cpu;
+    jit->warm = getenv("JW") ? atoi(getenv("JW")) : WARM;
     jit_thunks_make(jit);
     cpu->jit = jit;
     return true;

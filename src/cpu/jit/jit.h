@@ -84,6 +84,7 @@ typedef struct JitCpu {
     size_t used, thunks_end;
     uint8_t *arena;       /* of JitBlocks and JitLinks; emptied with the code */
     size_t arena_used;
+    uint8_t warm;         /* times a block is interpreted before it is translated */
     bool flush;           /* everything must be thrown away before translated code runs again */
     Insn pair[2];         /* the instruction a handler runs for translated code, and where it ends */
     uint16_t next_site[SITES_COUNT];
