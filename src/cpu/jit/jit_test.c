@@ -9,6 +9,8 @@
 #include <sys/time.h>
 
 #include "cpu/jit/jit.h"
+#include "cpu/soft/decode.h"
+#include "cpu/soft/ops_system.h"
 #include "cpu/vm_internal.h"
 
 #define BASE 0x10000
@@ -146,9 +148,9 @@ static void put_modrm(Fixture *f)
         base = sib & 7;
     }
     if (mod == 1)
-        put_bytes(f, pick(f, 256), 1);
+        put_bytes(f, pick(f, 2) ? pick(f, 256) : pick(f, 16) * 16, 1);
     else if (mod == 2 || (mod == 0 && base == 5))
-        put_bytes(f, mod == 0 && !f->mode64 ? DATA + pick(f, DATA_SIZE) : pick(f, 512) - 256, 4);
+        put_bytes(f, mod == 0 && !f->mode64 ? DATA + pick(f, DATA_SIZE) : pick(f, 2) ? pick(f, 512) - 256 : pick(f, 32) * 16, 4);
 }
 
 enum { X_NONE, X_MODRM = 1, X_IMM8 = 2, X_IMMZ = 4, X_IMM_BYTE_OR_Z = 8 };
@@ -239,15 +241,56 @@ static void put_random(Fixture *f)
         put_bytes(f, g_rand_int(f->random), opsize && !(rex & 8) ? 2 : 4);
 }
 
+static void put_constant(Fixture *f, unsigned reg, uint32_t value)
+{
+    if (reg >= GPR_NONE || reg == GPR_RSP)
+        return;
+    if (reg & 8)
+        put(f, 0x41);
+    put(f, 0xb8 | (reg & 7));
+    put_bytes(f, value, 4);
+}
+
+/* A random instruction, mostly one that exists and whose operand lies in the data. */
+static void put_instruction(Fixture *f)
+{
+    uint32_t mode = (f->mode64 ? MODE_CODE64 | MODE_LONG : MODE_CODE32 | MODE_STACK32 | MODE_FLAT_DS | MODE_FLAT_ES | MODE_FLAT_SS) |
+                    MODE_PROTECTED | MODE_CS_BASE0;
+    for (;;) {
+        unsigned start = f->size, size;
+        uint8_t bytes[32];
+        Insn insn = { .rip_offset = 0 };
+        put_random(f);
+        size = f->size - start;
+        memcpy(bytes, f->program + start, size);
+        if (!decode_insn(&f->model, mode, bytes, sizeof(bytes), &insn) || insn.length != size || insn.fn == op_ud) {
+            if (pick(f, 40) == 0)
+                return;
+            f->size = start;
+            continue;
+        }
+        if (insn.flags & INSN_MEMORY && pick(f, 50)) {
+            f->size = start;
+            if (insn.index != insn.base)
+                put_constant(f, insn.index, pick(f, 4) ? pick(f, 4) * 16 : pick(f, 64));
+            put_constant(f, insn.base, DATA + (pick(f, 8) ? (pick(f, DATA_SIZE - 2048) & ~(pick(f, 4) ? 15 : 0)) + 1024 : (pick(f, 3) + 1) * 4096 - pick(f, 24)));
+            memcpy(f->program + f->size, bytes, size);
+            f->size += size;
+        }
+        return;
+    }
+}
+
 /* The program, a loop around it at times. */
 static void make_program(Fixture *f)
 {
-    unsigned insns = 4 + pick(f, 40);
+    const char *most = g_getenv("JIT_TEST_INSNS"); /* small programs show a failure best */
+    unsigned insns = 2 + pick(f, most ? atoi(most) : 42);
     f->size = 0;
     for (unsigned i = 0; i < insns; i++) {
-        if (pick(f, 3) == 0)
+        if (pick(f, 8) == 0)
             put_address(f);
-        put_random(f);
+        put_instruction(f);
     }
     for (unsigned i = 0; i < 32; i++)
         put(f, 0x90);
@@ -310,7 +353,7 @@ static void prepare(Fixture *f, Machine *m, uint32_t seed, CpuState *state)
     memset(m->ram->host + STACK - 0x1000, 0, 0x2000);
     put64(m, STACK + 0x1000, 3);
     memcpy(m->ram->host + BASE, f->program, f->size);
-    ram_written(m->ram, BASE, f->size);
+    ram_written(m->ram, 0, BASE + sizeof(f->program));
     *state = (CpuState){ .cr0 = CR0_PE | CR0_WP | CR0_ET | CR0_NE | CR0_MP | (f->mode64 ? CR0_PG : 0), .cr3 = 0x1000,
                          .cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE, .xcr0 = 7,
                          .efer = f->mode64 ? EFER_LME | EFER_LMA : 0, .gdtr = { 0x5000, 23 }, .idtr = { 0x6000, 32 * 16 - 1 },
@@ -403,14 +446,23 @@ static void test_random(Fixture *f, gconstpointer data)
             prepare(f, &f->machines[n], seed, &states[n]);
             ended &= run(&f->machines[n], &states[n]);
         }
-        late += !ended;
-        if (!ended)
+        if (!ended) { /* stopped anywhere */
+            late++;
+            memcpy(f->machines[1].ram->host, f->machines[0].ram->host, RAM_SIZE);
+            ram_written(f->machines[1].ram, 0, RAM_SIZE);
             continue;
-        bool faulted = states[0].rip >= HANDLERS && states[0].rip < HANDLERS + 32 * 16;
+        }
+        /* A fault that can't be delivered shuts down where it was raised. */
+        bool faulted = (states[0].rip >= HANDLERS && states[0].rip < HANDLERS + 32 * 16) || states[0].rflags & FLAG_RF;
         halted += !faulted;
         if (same_state(&states[0], &states[1], faulted) && same_memory(f, &states[0], faulted))
             continue;
         describe(f, seed, &states[0], &states[1]);
+        for (unsigned at = STACK - 0x1000; at < DATA + DATA_SIZE; at += 4) {
+            uint32_t *a = (uint32_t *)(f->machines[0].ram->host + at), *b = (uint32_t *)(f->machines[1].ram->host + at);
+            if (*a != *b)
+                g_test_message("memory at %x: %x, translated %x", at, *a, *b);
+        }
         if (++failures == 5)
             break;
     }
