@@ -139,6 +139,7 @@ static void write_slow(Translation *t, const Stub *stub)
 {
     Emit *e = &t->e;
     xmm_store(t, &stub->now);
+    xmm_leave(t, &stub->now);
     emit_constant(e, SCRATCH1, (uintptr_t)&t->block->insns[stub->insn]);
     emit_constant(e, SCRATCH2, t->rip);
     emit_call(e, t->jit->thunks.insn);
@@ -152,23 +153,51 @@ static void write_slow(Translation *t, const Stub *stub)
     emit_jump(e, t->start[next]);
 }
 
+/* SCRATCH2: the entry. Keeps both scratch registers. */
+static void fill_site(Translation *t, const Stub *stub, unsigned tag)
+{
+    Emit *e = &t->e;
+    uint8_t *skip = NULL;
+    if (!t->user) { /* what AC lets the kernel see for a while is not for sites */
+        emit_op(e, 0x80, 7, rm_gs(GS_CPU(mmu_index)));
+        e8(e, MMU_KERNEL_NOSMAP);
+        skip = emit_jcc(e, CC_E, NULL);
+    }
+    emit_op(e, 0xff, 6, rm_mem(SCRATCH2, tag)); /* push, pop */
+    emit_op(e, 0x8f, 0, rm_gs(stub->site));
+    emit_op(e, 0xff, 6, rm_mem(SCRATCH2, offsetof(TlbEntry, addend)));
+    emit_op(e, 0x8f, 0, rm_gs(stub->site + offsetof(TlbSite, addend)));
+    emit_op(e, 0xc7, 0, rm_gs(GS_CPU(sites_filled)));
+    e32(e, 0x01010101);
+    if (skip)
+        emit_patch(e, skip, emit_here(e));
+}
+
 static void write_miss(Translation *t, const Stub *stub)
 {
     Emit *e = &t->e;
+    unsigned tag = stub->write ? offsetof(TlbEntry, tag_write) : offsetof(TlbEntry, tag_read);
     if (stub->direct)
         emit_op(e, 0x8d | OP_W, SCRATCH1, rm_mem(stub->base, stub->disp));
-    emit_constant(e, SCRATCH2, stub->site | (uint32_t)(stub->size - 1) << 24);
-    emit_call(e, t->jit->thunks.miss[stub->write]);
-    if (stub->direct) {
-        emit_jcc(e, CC_E, stub->resume);
-    } else {
-        e8(e, 0x75); /* jne slow */
-        uint8_t *skip = e->p;
-        e8(e, 0);
-        emit_op(e, 0x03 | OP_W, SCRATCH1, rm_reg(SCRATCH2));
-        emit_jump(e, stub->resume);
-        *skip = e->p - skip - 1;
+    emit_move(e, SCRATCH2, SCRATCH1);
+    emit_op(e, 0xc1 | OP_W, 5, rm_reg(SCRATCH2)); /* the entry */
+    e8(e, GUEST_PAGE_SHIFT - 5);
+    emit_op(e, 0x81, 4, rm_reg(SCRATCH2));
+    e32(e, (TLB_SIZE - 1) * sizeof(TlbEntry));
+    emit_op(e, 0x03 | OP_W, SCRATCH2, rm_gs(GS_CPU(tlb)));
+    emit_op(e, 0x33 | OP_W, SCRATCH1, rm_mem(SCRATCH2, tag));
+    emit_op(e, 0x81 | OP_W, 7, rm_reg(SCRATCH1));
+    e32(e, GUEST_PAGE_SIZE - stub->size);
+    uint8_t *slow = emit_jcc(e, CC_A, NULL);
+    if (!stub->direct) {
+        emit_op(e, 0x03 | OP_W, SCRATCH1, rm_mem(SCRATCH2, tag));
+        emit_op(e, 0x03 | OP_W, SCRATCH1, rm_mem(SCRATCH2, offsetof(TlbEntry, addend)));
     }
+    fill_site(t, stub, tag);
+    if (stub->direct)
+        emit_load(e, SCRATCH2, rm_mem(SCRATCH2, offsetof(TlbEntry, addend)));
+    emit_jump(e, stub->resume);
+    emit_patch(e, slow, emit_here(e));
     write_slow(t, stub);
 }
 

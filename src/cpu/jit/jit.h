@@ -71,7 +71,6 @@ typedef struct JitThunks {
     uint8_t *insn;      /* called: r9 Insn, r10 RIP of the block; returns when translated code may go on */
     uint8_t *link;      /* jumped to: r9 JitLink */
     uint8_t *go;        /* jumped to: r9 RIP */
-    uint8_t *miss[2];   /* called, read and write: r9 linear, r10 offset of the site | size - 1 << 24; ZF: r10 the addend */
 } JitThunks;
 
 typedef struct JitCpu {

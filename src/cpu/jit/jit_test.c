@@ -197,8 +197,20 @@ static void put_random(Fixture *f)
         if (pick(f, 4) == 0)
             put(f, 0xf3);
     }
+    bool double_shift = forms[n].map == 1 && (opcode & 0xf6) == 0xa4;
+    opsize &= !double_shift; /* counts over 16 are undefined, and so they are with memory and without */
     if (opsize)
         put(f, 0x66);
+    if (forms[n].map && what & X_MODRM && pick(f, 4) == 0) { /* VEX of three bytes */
+        put(f, 0xc4);
+        put(f, (f->mode64 ? pick(f, 8) << 5 : 0xe0) | forms[n].map);
+        put(f, pick(f, 256));
+        put(f, opcode);
+        put_modrm(f);
+        if (what & X_IMM8)
+            put(f, pick(f, 256));
+        return;
+    }
     unsigned rex = f->mode64 && pick(f, 3) ? 0x40 | pick(f, 16) : 0;
     if (rex)
         put(f, rex);

@@ -113,51 +113,6 @@ static void write_insn(Emit *e, JitThunks *thunks, const uint8_t *leave)
     emit_jump(e, leave);
 }
 
-static void write_miss(Emit *e, JitThunks *thunks, bool write)
-{
-    thunks->miss[write] = emit_here(e);
-    emit_push(e, HOST_RAX, false);
-    emit_push(e, HOST_RCX, false);
-    emit_push(e, HOST_RDX, false);
-    emit_move(e, HOST_RCX, SCRATCH2);
-    emit_op(e, 0xc1, 5, rm_reg(HOST_RCX)); /* shr ecx, 24: size - 1 */
-    e8(e, 24);
-    emit_op(e, 0x81, 4, rm_reg(SCRATCH2));
-    e32(e, 0xffffff);
-    emit_move(e, HOST_RAX, SCRATCH1);
-    emit_op(e, 0xc1 | OP_W, 5, rm_reg(HOST_RAX)); /* the entry */
-    e8(e, GUEST_PAGE_SHIFT - 5);
-    emit_op(e, 0x81, 4, rm_reg(HOST_RAX));
-    e32(e, (TLB_SIZE - 1) * sizeof(TlbEntry));
-    emit_op(e, 0x03 | OP_W, HOST_RAX, rm_gs(GS_CPU(tlb)));
-    emit_load(e, HOST_RDX, rm_mem(HOST_RAX, write ? offsetof(TlbEntry, tag_write) : offsetof(TlbEntry, tag_read)));
-    emit_op(e, 0x03 | OP_W, HOST_RCX, rm_reg(SCRATCH1)); /* the last byte */
-    emit_op(e, 0x33 | OP_W, HOST_RCX, rm_reg(HOST_RDX));
-    emit_op(e, 0x81 | OP_W, 7, rm_reg(HOST_RCX));
-    e32(e, GUEST_PAGE_SIZE - 1);
-    e8(e, 0x77);
-    uint8_t *fail = e->p;
-    e8(e, 0);
-    emit_load(e, HOST_RAX, rm_mem(HOST_RAX, offsetof(TlbEntry, addend)));
-    /* What AC lets the kernel see for a while is not for sites. */
-    emit_op(e, 0x80, 7, rm_gs(GS_CPU(mmu_index)));
-    e8(e, MMU_KERNEL_NOSMAP);
-    e8(e, 0x74);
-    uint8_t *skip = e->p;
-    e8(e, 0);
-    emit_op(e, 0x89 | OP_W, HOST_RDX, (Rm){ .kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE });
-    emit_op(e, 0x89 | OP_W, HOST_RAX, (Rm){ .kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE, .disp = offsetof(TlbSite, addend) });
-    emit_op(e, 0xc7, 0, rm_gs(GS_CPU(sites_filled)));
-    e32(e, 0x01010101);
-    *skip = e->p - skip - 1;
-    emit_move(e, SCRATCH2, HOST_RAX);
-    e8(e, 0x31), e8(e, 0xc0); /* xor eax, eax: ZF */
-    *fail = e->p - fail - 1;
-    emit_push(e, HOST_RDX, true);
-    emit_push(e, HOST_RCX, true);
-    emit_push(e, HOST_RAX, true);
-    e8(e, 0xc3);
-}
 _Static_assert(sizeof(TlbEntry) == 32, "the shift of an address to its entry");
 _Static_assert(sizeof(((SoftCpu *)0)->sites_filled) == 4, "set by one store");
 
@@ -176,7 +131,5 @@ void jit_thunks_make(JitCpu *jit)
     move_guest(&e, true);
     emit_op(&e, 0xae | OP_0F, 3, rm_gs(GS_CPU(s.fpu.mxcsr))); /* stmxcsr */
     emit_jump(&e, leave);
-    write_miss(&e, thunks, false);
-    write_miss(&e, thunks, true);
     jit->thunks_end = jit->used = align_up(e.p - jit->write, 64);
 }

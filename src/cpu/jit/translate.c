@@ -136,6 +136,7 @@ void exit_to(Translation *t, uint64_t target, unsigned live, bool poll)
     uint8_t *polled = NULL, *stale = NULL;
     JitLink *link = new_link(t, target);
     xmm_store(t, &t->now);
+    xmm_leave(t, &t->now);
     if (poll || !on_same_page(t, target))
         flags_to_slot(t, live);
     if (poll) {
@@ -196,6 +197,7 @@ void call_handler_inline(Translation *t)
     Emit *e = &t->e;
     flags_to_slot(t, t->live[t->index]);
     xmm_store(t, &t->now);
+    xmm_leave(t, &t->now);
     emit_constant(e, SCRATCH1, (uintptr_t)t->insn);
     emit_constant(e, SCRATCH2, t->rip);
     emit_call(e, t->jit->thunks.insn);
@@ -267,7 +269,8 @@ static void translate_indirect(Translation *t)
     unsigned size = t->mode64 ? 8 : 4, free;
     flags_to_slot(t, JIT_ALL_FLAGS);
     xmm_store(t, &t->now);
-    t->now.dirty = t->now.dirty_high = 0;
+    xmm_leave(t, &t->now);
+    t->now.loaded = t->now.loaded_high = 0;
     if (t->op.kind == JIT_RET) {
         emit_op(e, 0x8b | (t->mode64 ? OP_W : 0), SCRATCH1, access_stack(t, GUEST_RSP, 0, size, false, &free));
         jump_lookup(t);
@@ -371,6 +374,8 @@ static void translate_all(Translation *t)
     const Block *block = t->block;
     for (unsigned i = 0; i < block->count; i++)
         t->ops[i] = jit_classify(block->mode, &block->insns[i]);
+    for (unsigned i = 0; i < block->count; i++)
+        t->uses_avx |= t->ops[i].kind == JIT_SIMD && block->insns[i].prefixes & PREFIX_VEX;
     find_live_flags(t);
     write_entries(t);
     for (unsigned i = 0; i < block->count && !t->ended; i++) {

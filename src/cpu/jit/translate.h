@@ -122,4 +122,6 @@ bool translate_simd(Translation *t);
 void xmm_load(Translation *t, unsigned registers, unsigned high);
 /* Stores what is dirty; it stays loaded. */
 void xmm_store(Translation *t, const JitNow *now);
+/* Before leaving or calling: upper halves that the host would suffer from are cleared. All must be stored. */
+void xmm_leave(Translation *t, const JitNow *now);
 void xmm_reload(Translation *t, const JitNow *now);
