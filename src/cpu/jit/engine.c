@@ -80,6 +80,7 @@ static void run_translatable(SoftCpu *cpu)
     JitCpu *jit = cpu->jit;
     JitLink *link = jit->link;
     jit->link = NULL;
+    cpu->blocks->stack_floor = UINTPTR_MAX; /* handlers come back after each block */
     cpu->s.rip &= cpu->rip_mask;
     if (jit->flush) {
         jit_cache_flush(cpu);
@@ -93,7 +94,6 @@ static void run_translatable(SoftCpu *cpu)
         enter(cpu, jump->host);
         return;
     }
-    cpu->blocks->stack_floor = UINTPTR_MAX; /* handlers come back after each block */
     Block *block = block_find(cpu, false);
     if (jit->flush) {
         jit_cache_flush(cpu);

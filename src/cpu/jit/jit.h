@@ -56,7 +56,9 @@ struct JitBlock {
     bool dead;
 };
 
-#define JIT_JUMP_BITS 14
+#define JIT_JUMP_BITS 15
+
+#define JIT_JUMP_SHIFT 12 /* an index is the linear address ^ itself shifted by this */
 
 typedef struct JitJump {
     uint64_t key; /* jump_key() */
@@ -114,7 +116,7 @@ JitBlock *jit_find(const Block *block, uint64_t rip);
 void jit_link(SoftCpu *cpu, JitLink *link, JitBlock *to);
 static inline JitJump *jit_jump(JitCpu *jit, uint64_t linear)
 {
-    return &jit->jumps[linear & ((1 << JIT_JUMP_BITS) - 1)];
+    return &jit->jumps[(linear ^ linear >> JIT_JUMP_SHIFT) & ((1 << JIT_JUMP_BITS) - 1)];
 }
 
 /* ---- thunks.c ---- */

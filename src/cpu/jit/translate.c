@@ -168,7 +168,10 @@ void jump_lookup(Translation *t)
 {
     Emit *e = &t->e;
     Rm entry = { .kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE };
-    emit_op(e, 0x89, SCRATCH1, rm_reg(SCRATCH2));
+    emit_move(e, SCRATCH2, SCRATCH1);
+    emit_op(e, 0xc1 | OP_W, 5, rm_reg(SCRATCH2));
+    e8(e, JIT_JUMP_SHIFT);
+    emit_op(e, 0x33, SCRATCH2, rm_reg(SCRATCH1));
     emit_op(e, 0x81, 4, rm_reg(SCRATCH2));
     e32(e, (1 << JIT_JUMP_BITS) - 1);
     emit_op(e, 0xc1, 4, rm_reg(SCRATCH2));
