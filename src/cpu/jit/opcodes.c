@@ -213,7 +213,15 @@ static JitOp two_bytes(const Insn *insn)
     case 0xc1: return (JitOp){ .kind = JIT_COPY, .rm = RW, .reg = RW, .byte = opcode == 0xc0, .writes = ALL, .kills = ALL };
     case 0xc8 ... 0xcf: return (JitOp){ .kind = JIT_SWAP_BYTES };
     case 0xa2: case 0x31: return (JitOp){ .kind = JIT_CALL };
-    case 0xae: case 0xc3: case 0xc7: return call_handler();
+    case 0xae:
+        if (insn->fn == op_fence)
+            return (JitOp){ .kind = JIT_FENCE };
+        return call_handler();
+    case 0xc7: /* CMPXCHG8B, CMPXCHG16B */
+        if (!memory || (insn->modrm >> 3 & 7) != 1)
+            return call_handler();
+        return (JitOp){ .kind = JIT_COPY, .rm = RW, .memory = insn->op_size == 8 ? 16 : 8, .writes = JIT_ZF, .kills = JIT_ZF };
+    case 0xc3: return call_handler();
     case 0x10 ... 0x17: case 0x28 ... 0x2f: case 0x50 ... 0x76: case 0x7c ... 0x7f: case 0xc2: case 0xc4 ... 0xc6: case 0xd0 ... 0xfe:
         return (JitOp){ .kind = JIT_SIMD };
     }
@@ -232,6 +240,26 @@ static JitOp simd(const Insn *insn)
     if (row->flags & (SIMD_EFLAGS | SIMD_PCMPSTR))
         op.writes = op.kills = ALL;
     return op;
+}
+
+/* System instructions that kernels execute all the time; as they are at CPL 0. */
+static JitOp kernel(const Insn *insn)
+{
+    if (insn->fn == op_cli)
+        return (JitOp){ .kind = JIT_CLI };
+    if (insn->fn == op_stac)
+        return (JitOp){ .kind = JIT_STAC };
+    if (insn->fn == op_clac)
+        return (JitOp){ .kind = JIT_CLAC };
+    if (insn->fn == op_swapgs)
+        return (JitOp){ .kind = JIT_SWAPGS };
+    return call_handler();
+}
+
+static JitOp kernel_or(const Insn *insn, JitOp op)
+{
+    JitOp own = kernel(insn);
+    return own.kind == JIT_CALL ? op : own;
 }
 
 JitOp jit_classify(uint32_t mode, const Insn *insn)
@@ -256,9 +284,29 @@ JitOp jit_classify(uint32_t mode, const Insn *insn)
             return call_handler();
         return simd(insn);
     }
+    if (op.kind == JIT_CALL && !(mode & 3 << MODE_CPL_SHIFT) && mode & MODE_PROTECTED)
+        op = insn->fn == op_cli || insn->map == MAP_0F ? kernel_or(insn, op) : op;
     if (op.kind == JIT_CALL && op.writes && !op.reads)
         op.reads = ALL;
     return op;
+}
+
+bool jit_goes_on(const Insn *insn)
+{
+    bool memory = insn->flags & INSN_MEMORY;
+    if (insn->fn == op_ud || insn->fn == op_too_long)
+        return false;
+    if (insn->map == MAP_ONE_BYTE) /* POPF, OUT, MOV to a segment register */
+        return insn->opcode == 0x9d || insn->opcode == 0x8e || (insn->opcode & 0xf6) == 0xe6;
+    if (insn->map != MAP_0F)
+        return false;
+    switch (insn->opcode) {
+    case 0x01: return memory && (insn->modrm >> 3 & 7) == 7; /* INVLPG */
+    case 0x22: /* MOV CR */
+    case 0x30:
+    case 0x32: return true; /* WRMSR, RDMSR */
+    default: return false;
+    }
 }
 
 unsigned jit_block_live_flags(const Block *block)

@@ -19,6 +19,8 @@ typedef enum JitKind {
     JIT_JCC, JIT_JMP, JIT_CALL_REL, JIT_JMP_E, JIT_CALL_E, JIT_RET,
     JIT_SIMD,
     JIT_BMI,       /* VEX on general registers */
+    JIT_CLI, JIT_STAC, JIT_CLAC, JIT_SWAPGS, /* at CPL 0 */
+    JIT_FENCE,
 } JitKind;
 
 enum { ROLE_NONE, ROLE_READ = 1, ROLE_WRITE = 2, ROLE_BOTH = 3 };
@@ -36,6 +38,8 @@ typedef struct JitOp {
 
 /* `mode` is the block's. */
 JitOp jit_classify(uint32_t mode, const Insn *insn);
+/* Whether an instruction that ends its block mostly goes on at the next one, in the same mode. */
+bool jit_goes_on(const Insn *insn);
 /* Flags read before the block overwrites them, if it runs from its start. */
 unsigned jit_block_live_flags(const Block *block);
 /* Flags read by a condition code. */

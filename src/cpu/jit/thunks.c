@@ -28,6 +28,7 @@ bool jit_run_insn(SoftCpu *cpu, const Insn *insn)
     uint32_t guest = _mm_getcsr();
     uint64_t next = (cpu->s.gpr[GPR_BLOCK_RIP] + insn->rip_offset + insn->length) & cpu->rip_mask;
     bool ends = insn->flags & INSN_ENDS_BLOCK;
+    uint32_t mode = cpu->mode;
     cpu->s.fpu.mxcsr = guest;
     if ((guest & ~MXCSR_FLAGS) != MXCSR_HOST)
         _mm_setcsr(MXCSR_HOST);
@@ -36,6 +37,8 @@ bool jit_run_insn(SoftCpu *cpu, const Insn *insn)
     pair[1] = (Insn){ .fn = op_jit_next, .rip_offset = insn->rip_offset + insn->length };
     pair[0].fn(cpu, pair);
     uint32_t after = cpu->s.fpu.mxcsr;
+    if (ends && jit_goes_on(insn))
+        ends = cpu->mode != mode || atomic_load_explicit(&cpu->exit_request, memory_order_relaxed);
     if (ends || cpu->s.rip != next || cpu->translation_stop || cpu->pending_db || cpu->s.interrupt_shadow ||
         (after & MXCSR_MASKS) != MXCSR_MASKS)
         return true;

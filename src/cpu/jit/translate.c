@@ -89,7 +89,8 @@ static void find_live_flags(Translation *t)
         const JitOp *op = &t->ops[i];
         if (op->kind == JIT_JMP || op->kind == JIT_CALL_REL)
             live = live_at(t, branch_target(t, &t->block->insns[i]));
-        else if (op->kind == JIT_JMP_E || op->kind == JIT_CALL_E || op->kind == JIT_RET || t->block->insns[i].flags & INSN_ENDS_BLOCK)
+        else if (op->kind == JIT_JMP_E || op->kind == JIT_CALL_E || op->kind == JIT_RET ||
+                 (t->block->insns[i].flags & INSN_ENDS_BLOCK && op->kind == JIT_CALL))
             live = JIT_ALL_FLAGS;
         else if (op->kind == JIT_JCC)
             live |= live_at(t, branch_target(t, &t->block->insns[i]));
@@ -205,7 +206,7 @@ void call_handler_inline(Translation *t)
     emit_constant(e, SCRATCH2, t->rip);
     emit_call(e, t->jit->thunks.insn);
     t->now = (JitNow){ 0 };
-    t->ended = t->insn->flags & INSN_ENDS_BLOCK;
+    t->ended = t->insn->flags & INSN_ENDS_BLOCK && !jit_goes_on(t->insn);
 }
 
 /* ---- branches ----------------------------------------------------------------------------------- */
