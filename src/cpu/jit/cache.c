@@ -13,7 +13,7 @@
 
 #define CODE_SIZE ((size_t)MIB(64))
 #define CODE_ROOM ((size_t)KIB(96)) /* more than any translation */
-#define ARENA_SIZE ((size_t)MIB(48))
+#define ARENA_SIZE ((size_t)MIB(64))
 #define ARENA_ROOM ((size_t)KIB(64))
 
 bool jit_cache_init(JitCpu *jit)
@@ -66,17 +66,13 @@ void jit_cache_flush(SoftCpu *cpu)
 {
     JitCpu *jit = cpu->jit;
     if (!jit->flush) { /* else the blocks are gone already */
-        for (size_t at = 0; at < jit->arena_used;) {
-            JitBlock *translation = (JitBlock *)(jit->arena + at);
+        for (JitBlock *translation = jit->all; translation; translation = translation->next_of_all)
             forget_translation(translation);
-            at += align_up(sizeof(JitBlock), 8);
-            for (JitLink *link = translation->out; link; link = link->next_out)
-                at += align_up(sizeof(JitLink), 8);
-        }
     }
     jit->flush = false;
     jit->used = jit->thunks_end;
     jit->arena_used = 0;
+    jit->all = NULL;
     jit->link = NULL;
     memset(jit->jumps, 0, sizeof(jit->jumps));
     jit->stat_flushes++;

@@ -53,6 +53,7 @@ struct JitBlock {
     uint8_t *entry_slot, *entry_host;
     JitLink *in, *out;
     JitBlock *next; /* of the same Block at another RIP */
+    JitBlock *next_of_all;
     bool dead;
 };
 
@@ -71,6 +72,7 @@ _Static_assert(sizeof(JitJump) == 32, "translated code scales by it");
 typedef struct JitThunks {
     void (*enter)(SoftCpu *cpu, uint8_t *host);
     uint8_t *insn;      /* called: r9 Insn, r10 RIP of the block; returns when translated code may go on */
+    uint8_t *pair, *light; /* the same, r9 is an Insn that a JIT_AFTER() follows; light: its handler doesn't care for MXCSR */
     uint8_t *link;      /* jumped to: r9 JitLink */
     uint8_t *go;        /* jumped to: r9 RIP */
 } JitThunks;
@@ -85,6 +87,7 @@ typedef struct JitCpu {
     size_t used, thunks_end;
     uint8_t *arena;       /* of JitBlocks and JitLinks; emptied with the code */
     size_t arena_used;
+    JitBlock *all;
     uint8_t warm;         /* times a block is interpreted before it is translated */
     bool flush;           /* everything must be thrown away before translated code runs again */
     Insn pair[2];         /* the instruction a handler runs for translated code, and where it ends */
@@ -122,6 +125,9 @@ static inline JitJump *jit_jump(JitCpu *jit, uint64_t linear)
 /* ---- thunks.c ---- */
 
 void jit_thunks_make(JitCpu *jit);
+/* What stands behind an instruction whose handler translated code calls: where it ends. */
+#define JIT_AFTER(insn) ((Insn){ .fn = jit_after, .rip_offset = (insn)->rip_offset + (insn)->length })
+void jit_after(SoftCpu *cpu, const Insn *insn);
 /* Runs the handler of one instruction; true: translated code must be left, s.rip says where to. Called by translated code. */
 bool jit_run_insn(SoftCpu *cpu, const Insn *insn);
 

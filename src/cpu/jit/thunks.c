@@ -16,15 +16,14 @@ static const uint8_t saved[] = { HOST_RBX, HOST_RBP, HOST_R12, HOST_R13, HOST_R1
 /* ---- what handlers are called through ------------------------------------------------------------ */
 
 /* Behind the instruction: goes on at the next one. */
-static void op_jit_next(SoftCpu *cpu, const Insn *insn)
+void jit_after(SoftCpu *cpu, const Insn *insn)
 {
     cpu->s.rip = INSN_RIP(cpu, insn) & cpu->rip_mask;
 }
 
-bool jit_run_insn(SoftCpu *cpu, const Insn *insn)
+static bool run_pair(SoftCpu *cpu, const Insn *insn)
 {
     JitCpu *jit = cpu->jit;
-    Insn *pair = jit->pair;
     uint32_t guest = _mm_getcsr();
     uint64_t next = (cpu->s.gpr[GPR_BLOCK_RIP] + insn->rip_offset + insn->length) & cpu->rip_mask;
     bool ends = insn->flags & INSN_ENDS_BLOCK;
@@ -33,9 +32,7 @@ bool jit_run_insn(SoftCpu *cpu, const Insn *insn)
     if ((guest & ~MXCSR_FLAGS) != MXCSR_HOST)
         _mm_setcsr(MXCSR_HOST);
     jit->stat_slow++;
-    pair[0] = *insn;
-    pair[1] = (Insn){ .fn = op_jit_next, .rip_offset = insn->rip_offset + insn->length };
-    pair[0].fn(cpu, pair);
+    insn->fn(cpu, insn);
     uint32_t after = cpu->s.fpu.mxcsr;
     if (ends && jit_goes_on(insn))
         ends = cpu->mode != mode || atomic_load_explicit(&cpu->exit_request, memory_order_relaxed);
@@ -47,7 +44,31 @@ bool jit_run_insn(SoftCpu *cpu, const Insn *insn)
     return false;
 }
 
+bool jit_run_insn(SoftCpu *cpu, const Insn *insn)
+{
+    Insn *pair = cpu->jit->pair;
+    pair[0] = *insn;
+    pair[1] = JIT_AFTER(insn);
+    return run_pair(cpu, pair);
+}
+
+/* Handlers that neither use SSE nor change MXCSR; the thunk stored it for a fault's sake. */
+static bool run_light(SoftCpu *cpu, const Insn *insn)
+{
+    uint64_t next = INSN_RIP(cpu, insn + 1) & cpu->rip_mask;
+    insn->fn(cpu, insn);
+    return cpu->s.rip != next || cpu->translation_stop || cpu->pending_db;
+}
+
 /* ---- writing ------------------------------------------------------------------------------------ */
+
+/* Those that C may change. Handlers of the x87 change no other. */
+static void load_volatile_guest(Emit *e)
+{
+    static const uint8_t guests[] = { GPR_RAX, GPR_RCX, GPR_RDX, GPR_RSI, GPR_RDI, GPR_R8, GPR_RSP };
+    for (unsigned i = 0; i < G_N_ELEMENTS(guests); i++)
+        emit_load(e, guest_host(guests[i]), rm_gs(GS_CPU(s.gpr) + guests[i] * 8));
+}
 
 static void move_guest(Emit *e, bool store)
 {
@@ -91,22 +112,27 @@ static uint8_t *write_leave(Emit *e)
     return leave;
 }
 
-static void write_insn(Emit *e, JitThunks *thunks, const uint8_t *leave)
+static uint8_t *write_insn(Emit *e, bool (*run)(SoftCpu *, const Insn *), const uint8_t *leave)
 {
-    thunks->insn = emit_here(e);
+    uint8_t *start = emit_here(e);
     emit_op(e, 0x83 | OP_W, 5, rm_reg(HOST_RSP));
     e8(e, 8);
     move_guest(e, true);
+    if (run == run_light)
+        emit_op(e, 0xae | OP_0F, 3, rm_gs(GS_CPU(s.fpu.mxcsr))); /* stmxcsr */
     emit_store(e, SCRATCH2, rm_gs(GS_CPU(s.gpr) + GPR_BLOCK_RIP * 8));
     emit_load(e, HOST_RDI, rm_gs(GS_JIT(self)));
     emit_move(e, HOST_RSI, SCRATCH1);
-    emit_constant(e, HOST_RAX, (uintptr_t)jit_run_insn);
+    emit_constant(e, HOST_RAX, (uintptr_t)run);
     emit_op(e, 0xff, 2, rm_reg(HOST_RAX));
     e8(e, 0x84), e8(e, 0xc0); /* test al, al */
     e8(e, 0x75);
     uint8_t *skip = e->p;
     e8(e, 0);
-    move_guest(e, false);
+    if (run == run_light)
+        load_volatile_guest(e);
+    else
+        move_guest(e, false);
     emit_op(e, 0x83 | OP_W, 0, rm_reg(HOST_RSP));
     e8(e, 8);
     e8(e, 0xc3);
@@ -114,6 +140,7 @@ static void write_insn(Emit *e, JitThunks *thunks, const uint8_t *leave)
     emit_op(e, 0x83 | OP_W, 0, rm_reg(HOST_RSP));
     e8(e, 16);
     emit_jump(e, leave);
+    return start;
 }
 
 _Static_assert(sizeof(TlbEntry) == 32, "the shift of an address to its entry");
@@ -125,7 +152,9 @@ void jit_thunks_make(JitCpu *jit)
     JitThunks *thunks = &jit->thunks;
     write_enter(&e, thunks);
     uint8_t *leave = write_leave(&e);
-    write_insn(&e, thunks, leave);
+    thunks->insn = write_insn(&e, jit_run_insn, leave);
+    thunks->pair = write_insn(&e, run_pair, leave);
+    thunks->light = write_insn(&e, run_light, leave);
     thunks->link = emit_here(&e);
     emit_store(&e, SCRATCH1, rm_gs(GS_JIT(link)));
     emit_load(&e, SCRATCH1, rm_mem(SCRATCH1, offsetof(JitLink, target)));

@@ -202,9 +202,13 @@ void call_handler_inline(Translation *t)
     flags_to_slot(t, t->live[t->index]);
     xmm_store(t, &t->now);
     xmm_leave(t, &t->now);
-    emit_constant(e, SCRATCH1, (uintptr_t)t->insn);
+    Insn *pair = jit_alloc(t->jit, 2 * sizeof(Insn));
+    bool x87 = t->insn->map == MAP_ONE_BYTE && t->insn->opcode >= 0xd8 && t->insn->opcode <= 0xdf;
+    pair[0] = *t->insn;
+    pair[1] = JIT_AFTER(t->insn);
+    emit_constant(e, SCRATCH1, (uintptr_t)pair);
     emit_constant(e, SCRATCH2, t->rip);
-    emit_call(e, t->jit->thunks.insn);
+    emit_call(e, x87 ? t->jit->thunks.light : t->jit->thunks.pair);
     t->now = (JitNow){ 0 };
     t->ended = t->insn->flags & INSN_ENDS_BLOCK && !jit_goes_on(t->insn);
 }
@@ -410,6 +414,8 @@ JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip)
     t.result = jit_alloc(jit, sizeof(JitBlock));
     t.result->block = block;
     t.result->rip = rip;
+    t.result->next_of_all = jit->all;
+    jit->all = t.result;
     translate_all(&t);
     t.result->next = block->translations;
     block->translations = t.result;
