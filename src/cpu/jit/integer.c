@@ -357,6 +357,41 @@ static void translate_divide(Translation *t)
     t->now.host_flags = true;
 }
 
+/* ---- VEX on general registers --------------------------------------------------------------------- */
+
+static void translate_bmi(Translation *t)
+{
+    const Insn *insn = t->insn;
+    bool memory = insn->flags & INSN_MEMORY, group = insn->opcode == 0xf3, mulx = insn->opcode == 0xf6, rorx = insn->map == MAP_0F3A;
+    uint32_t word = insn->opcode | (uint32_t)insn->map << OP_MAP_SHIFT | (insn->rex & REX_W && t->mode64 ? OP_W : 0);
+    word |= insn->prefixes & PREFIX_REPE ? OP_F3 : insn->prefixes & PREFIX_REPNE ? OP_F2 : insn->prefixes & PREFIX_OPSIZE ? OP_66 : 0;
+    unsigned target = group ? insn->vvvv : insn->reg, free = SCRATCH2;
+    if (mulx && (guest_in_memory(insn->reg) || guest_in_memory(insn->vvvv))) {
+        call_handler_inline(t);
+        return;
+    }
+    Rm rm;
+    if (memory)
+        rm = access_operand(t, insn->op_size, false, 0, &free);
+    if (op_needs_host_flags(&t->op, t->live[t->index + 1]))
+        flags_to_host(t, HOST_NONE);
+    if (!memory)
+        rm = rm_reg(guest_read(t, insn->rm, SCRATCH1));
+    unsigned host = guest_in_memory(target) ? free : guest_host(target), vvvv = 0;
+    if (group)
+        vvvv = host;
+    else if (mulx)
+        vvvv = guest_host(insn->vvvv);
+    else if (!rorx)
+        vvvv = guest_read(t, insn->vvvv, free);
+    emit_vex(&t->e, word, false, vvvv, group ? insn->modrm >> 3 & 7 : host, rm);
+    if (rorx)
+        e8(&t->e, insn->imm);
+    guest_written(t, target, host);
+    if (t->op.writes)
+        t->now.host_flags = true;
+}
+
 /* ---- system instructions at CPL 0 ---------------------------------------------------------------- */
 
 /* Sets or clears bits of the RFLAGS that are no arithmetic flags. */
@@ -422,6 +457,8 @@ void translate_integer(Translation *t)
         break;
     case JIT_DIVIDE:
     case JIT_DIVIDE_SIGNED: translate_divide(t); break;
+    case JIT_BMI: translate_bmi(t); break;
+    case JIT_ZERO_UPPER: translate_zero_upper(t); break;
     case JIT_CLI: change_rflags(t, FLAG_IF, false); break;
     case JIT_STAC: translate_set_ac(t, true); break;
     case JIT_CLAC: translate_set_ac(t, false); break;

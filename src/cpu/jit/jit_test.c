@@ -176,7 +176,7 @@ static void put_random(Fixture *f)
         { 1, 0x10, 0x17, X_MODRM }, { 1, 0x28, 0x2f, X_MODRM }, { 1, 0x50, 0x6f, X_MODRM }, { 1, 0x50, 0x6f, X_MODRM },
         { 1, 0x70, 0x73, X_MODRM | X_IMM8 }, { 1, 0x74, 0x76, X_MODRM }, { 1, 0x7c, 0x7f, X_MODRM }, { 1, 0xc2, 0xc2, X_MODRM | X_IMM8 },
         { 1, 0xc4, 0xc6, X_MODRM | X_IMM8 }, { 1, 0xd0, 0xfe, X_MODRM }, { 2, 0x00, 0x1e, X_MODRM }, { 2, 0x20, 0x41, X_MODRM },
-        { 2, 0xf0, 0xf7, X_MODRM }, { 3, 0x08, 0x0f, X_MODRM | X_IMM8 }, { 3, 0x14, 0x22, X_MODRM | X_IMM8 },
+        { 2, 0xf0, 0xf7, X_MODRM }, { 2, 0xf2, 0xf7, X_MODRM }, { 3, 0xf0, 0xf0, X_MODRM | X_IMM8 }, { 1, 0x77, 0x77, X_NONE }, { 1, 0xc7, 0xc7, X_MODRM }, { 3, 0x08, 0x0f, X_MODRM | X_IMM8 }, { 3, 0x14, 0x22, X_MODRM | X_IMM8 },
         { 3, 0x40, 0x44, X_MODRM | X_IMM8 },
     };
     unsigned n = pick(f, G_N_ELEMENTS(forms)), what = forms[n].what;
@@ -201,12 +201,13 @@ static void put_random(Fixture *f)
     opsize &= !double_shift; /* counts over 16 are undefined, and so they are with memory and without */
     if (opsize)
         put(f, 0x66);
-    if (forms[n].map && what & X_MODRM && pick(f, 4) == 0) { /* VEX of three bytes */
+    if (forms[n].map && (what & X_MODRM || opcode == 0x77) && pick(f, 4) == 0) { /* VEX of three bytes */
         put(f, 0xc4);
         put(f, (f->mode64 ? pick(f, 8) << 5 : 0xe0) | forms[n].map);
         put(f, pick(f, 256));
         put(f, opcode);
-        put_modrm(f);
+        if (what & X_MODRM)
+            put_modrm(f);
         if (what & X_IMM8)
             put(f, pick(f, 256));
         return;
@@ -275,8 +276,10 @@ static void put_instruction(Fixture *f)
         put_random(f);
         size = f->size - start;
         memcpy(bytes, f->program + start, size);
-        if (!decode_insn(&f->model, mode, bytes, sizeof(bytes), &insn) || insn.length != size || insn.fn == op_ud) {
-            if (pick(f, 40) == 0)
+        bool random = false; /* RDRAND, RDSEED */
+        if (!decode_insn(&f->model, mode, bytes, sizeof(bytes), &insn) || insn.length != size || insn.fn == op_ud ||
+            (random = insn.map == MAP_0F && insn.opcode == 0xc7 && !(insn.flags & INSN_MEMORY))) {
+            if (!random && pick(f, 40) == 0)
                 return;
             f->size = start;
             continue;

@@ -228,6 +228,24 @@ static JitOp two_bytes(const Insn *insn)
     return call_handler();
 }
 
+/* VEX on general registers: rm and vvvv are read and reg written, or as said. */
+static JitOp bmi(const Insn *insn)
+{
+    const unsigned flags = JIT_CF | JIT_ZF | JIT_SF | JIT_OF;
+    bool plain = !(insn->prefixes & (PREFIX_OPSIZE | PREFIX_REPE | PREFIX_REPNE));
+    if (insn->op_size < 4)
+        return call_handler();
+    switch (insn->opcode) {
+    case 0xf0: return (JitOp){ .kind = JIT_BMI, .rm = R, .reg = W, .imm = IMM_8 }; /* RORX */
+    case 0xf2: return (JitOp){ .kind = JIT_BMI, .rm = R, .reg = W, .writes = ALL, .kills = flags };
+    case 0xf3: return (JitOp){ .kind = JIT_BMI, .rm = R, .writes = ALL, .kills = flags }; /* writes vvvv */
+    case 0xf5:
+    case 0xf7: return (JitOp){ .kind = JIT_BMI, .rm = R, .reg = W, .writes = plain ? ALL : 0, .kills = plain ? JIT_CF | JIT_ZF | JIT_OF : 0 };
+    case 0xf6: return (JitOp){ .kind = JIT_BMI, .rm = R, .reg = W }; /* MULX writes vvvv, too */
+    default: return call_handler();
+    }
+}
+
 static JitOp simd(const Insn *insn)
 {
     unsigned prefix = insn->prefixes & PREFIX_REPE ? SIMD_F3 : insn->prefixes & PREFIX_REPNE ? SIMD_F2
@@ -268,10 +286,13 @@ JitOp jit_classify(uint32_t mode, const Insn *insn)
     if (insn->fn == op_ud || insn->fn == op_too_long || insn->flags & INSN_SEG_CHECK ||
         (insn->flags & INSN_MEMORY && insn->addr_size == 2))
         return call_handler();
-    if (insn->prefixes & PREFIX_VEX)
-        return insn->map == MAP_0F && insn->opcode == 0x77 ? (JitOp){ .kind = JIT_CALL }
-               : insn->map == MAP_0F38 && insn->opcode >= 0xf0 ? call_handler()
-               : insn->map == MAP_0F3A && insn->opcode == 0xf0 ? call_handler() : simd(insn);
+    if (insn->prefixes & PREFIX_VEX) {
+        bool zero_upper = !(insn->rex & VEX_L) && !(mode & (MODE_AVX_OFF | MODE_FPU_TRAP));
+        if (insn->map == MAP_0F && insn->opcode == 0x77)
+            return (JitOp){ .kind = zero_upper ? JIT_ZERO_UPPER : JIT_CALL };
+        bool general = (insn->map == MAP_0F38 && insn->opcode >= 0xf0) || (insn->map == MAP_0F3A && insn->opcode == 0xf0);
+        return general ? bmi(insn) : simd(insn);
+    }
     switch (insn->map) {
     case MAP_ONE_BYTE: op = one_byte(mode, insn); break;
     case MAP_0F:

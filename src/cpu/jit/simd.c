@@ -66,6 +66,21 @@ void xmm_leave(Translation *t, const JitNow *now)
         e8(&t->e, 0xc5), e8(&t->e, 0xf8), e8(&t->e, 0x77);
 }
 
+void translate_zero_upper(Translation *t)
+{
+    unsigned count = t->mode64 ? 16 : 8, free = ~t->now.loaded & 0xffff;
+    if (!free) {
+        call_handler_inline(t);
+        return;
+    }
+    unsigned zero = __builtin_ctz(free);
+    xmm_leave(t, &t->now);
+    t->now.loaded_high = t->now.dirty_high = 0;
+    emit_vex(&t->e, 0x57 | OP_0F, false, zero, zero, rm_reg(zero)); /* vxorps */
+    for (unsigned n = 0; n < count; n++)
+        emit_vex(&t->e, 0x11 | OP_0F, false, 0, zero, rm_gs(HIGH(n)));
+}
+
 /* ---- one instruction ------------------------------------------------------------------------------ */
 
 typedef struct Simd {

@@ -119,6 +119,8 @@ unsigned live_at(Translation *t, uint64_t target);
 void translate_integer(Translation *t);
 /* False: the handler must be called. */
 bool translate_simd(Translation *t);
+/* VZEROUPPER. */
+void translate_zero_upper(Translation *t);
 void xmm_load(Translation *t, unsigned registers, unsigned high);
 /* Stores what is dirty; it stays loaded. */
 void xmm_store(Translation *t, const JitNow *now);
