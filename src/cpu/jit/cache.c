@@ -31,6 +31,7 @@ bool jit_cache_init(JitCpu *jit)
     jit->run = run == MAP_FAILED ? NULL : run;
     void *arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     jit->arena = arena == MAP_FAILED ? NULL : arena;
+    jit->limit = CODE_SIZE;
     if (jit->write && jit->run && jit->arena)
         return true;
     jit_cache_clear(jit);
@@ -80,7 +81,7 @@ void jit_cache_flush(SoftCpu *cpu)
 
 uint8_t *jit_cache_space(JitCpu *jit, uint8_t **ret_run)
 {
-    if (CODE_SIZE - jit->used < CODE_ROOM || ARENA_SIZE - jit->arena_used < ARENA_ROOM)
+    if (jit->limit < jit->used + CODE_ROOM || ARENA_SIZE - jit->arena_used < ARENA_ROOM)
         return NULL;
     *ret_run = jit->run + jit->used;
     return jit->write + jit->used;

@@ -174,7 +174,7 @@ static bool jit_vcpu_init(Vcpu *vcpu, GError **error)
         return false;
     }
     jit->self = cpu;
-    jit->warm = getenv("JW") ? atoi(getenv("JW")) : WARM;
+    jit->warm = WARM;
     jit_thunks_make(jit);
     cpu->jit = jit;
     return true;

@@ -85,6 +85,7 @@ typedef struct JitCpu {
     JitThunks thunks;
     uint8_t *write, *run; /* the code area, mapped twice */
     size_t used, thunks_end;
+    size_t limit;         /* of used; tests make it small */
     uint8_t *arena;       /* of JitBlocks and JitLinks; emptied with the code */
     size_t arena_used;
     JitBlock *all;

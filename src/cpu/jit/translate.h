@@ -25,10 +25,8 @@ typedef enum StubKind { STUB_MISS, STUB_SLOW, STUB_EXIT } StubKind;
 
 typedef struct Stub {
     uint8_t kind;
-    uint8_t condition_site_count;
     uint8_t insn;            /* index */
     bool write, direct;      /* MISS: the address is to be computed from (base, disp), the code wants the addend in r10 */
-    bool address_known;      /* r9 still holds it */
     uint8_t base, size;
     int32_t disp;
     uint32_t site;           /* of the page, as displacement from gs */
