@@ -185,14 +185,20 @@ static void write_miss(Translation *t, const Stub *stub)
     emit_op(e, 0x81, 4, rm_reg(SCRATCH2));
     e32(e, (TLB_SIZE - 1) * sizeof(TlbEntry));
     emit_op(e, 0x03 | OP_W, SCRATCH2, rm_gs(GS_CPU(tlb)));
-    emit_op(e, 0x33 | OP_W, SCRATCH1, rm_mem(SCRATCH2, tag));
-    emit_op(e, 0x81 | OP_W, 7, rm_reg(SCRATCH1));
-    e32(e, GUEST_PAGE_SIZE - stub->size);
-    uint8_t *slow = emit_jcc(e, CC_A, NULL);
+    /* The address must not wait for the tag, so a third register is borrowed where it is still needed. */
+    unsigned compare = stub->direct ? SCRATCH1 : HOST_RBP;
     if (!stub->direct) {
-        emit_op(e, 0x03 | OP_W, SCRATCH1, rm_mem(SCRATCH2, tag));
-        emit_op(e, 0x03 | OP_W, SCRATCH1, rm_mem(SCRATCH2, offsetof(TlbEntry, addend)));
+        emit_store(e, HOST_RBP, rm_gs(GS_JIT(spare)));
+        emit_move(e, HOST_RBP, SCRATCH1);
     }
+    emit_op(e, 0x33 | OP_W, compare, rm_mem(SCRATCH2, tag));
+    emit_op(e, 0x81 | OP_W, 7, rm_reg(compare));
+    e32(e, GUEST_PAGE_SIZE - stub->size);
+    if (!stub->direct)
+        emit_load(e, HOST_RBP, rm_gs(GS_JIT(spare)));
+    uint8_t *slow = emit_jcc(e, CC_A, NULL);
+    if (!stub->direct)
+        emit_op(e, 0x03 | OP_W, SCRATCH1, rm_mem(SCRATCH2, offsetof(TlbEntry, addend)));
     fill_site(t, stub, tag);
     if (stub->direct)
         emit_load(e, SCRATCH2, rm_mem(SCRATCH2, offsetof(TlbEntry, addend)));
@@ -203,6 +209,10 @@ static void write_miss(Translation *t, const Stub *stub)
 
 static void write_exit(Translation *t, const Stub *stub)
 {
+    if (stub->link) {
+        write_unlinked(t, stub->link);
+        return;
+    }
     xmm_store(t, &stub->now);
     t->now = stub->now;
     t->now.dirty = t->now.dirty_high = 0;

@@ -80,7 +80,7 @@ typedef struct JitThunks {
 typedef struct JitCpu {
     SoftCpu *self;
     uint64_t mode_key;    /* of the running mode: what jump_key() xors */
-    uint64_t temp, target;
+    uint64_t temp, target, spare;
     JitLink *link;        /* translated code was left by */
     JitThunks thunks;
     uint8_t *write, *run; /* the code area, mapped twice */

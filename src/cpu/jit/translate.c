@@ -121,8 +121,7 @@ static JitLink *new_link(Translation *t, uint64_t target)
     return link;
 }
 
-/* What a link that goes nowhere yet does. */
-static void write_unlinked(Translation *t, JitLink *link)
+void write_unlinked(Translation *t, JitLink *link)
 {
     link->unlinked = emit_here(&t->e);
     if (link->host_flags)
@@ -235,6 +234,11 @@ static void translate_jcc(Translation *t, uint64_t target)
         stub->target = target;
         stub->live = live;
         stub->from = emit_jcc(e, condition, NULL);
+        if (on_same_page(t, target) && !t->now.dirty && !t->now.dirty_high && !t->now.loaded_high) {
+            stub->link = new_link(t, target);
+            stub->link->host_flags = true;
+            stub->link->site = emit_here(e) - 4;
+        }
         return;
     }
     JitNow now = t->now;

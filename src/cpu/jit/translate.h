@@ -34,6 +34,7 @@ typedef struct Stub {
     uint8_t *resume;         /* MISS: the access, as executed */
     uint64_t target;         /* EXIT: RIP */
     unsigned live;           /* EXIT: flags that the target may read */
+    JitLink *link;           /* EXIT: `from` is its site, nothing else is to be done; or NULL */
     JitNow now;              /* where it is jumped to */
 } Stub;
 
@@ -106,6 +107,8 @@ void write_stubs(Translation *t);
 Stub *new_stub(Translation *t, StubKind kind);
 /* Calls the handler of the instruction in line. */
 void call_handler_inline(Translation *t);
+/* What a link does that goes nowhere yet. */
+void write_unlinked(Translation *t, JitLink *link);
 void exit_to(Translation *t, uint64_t target, unsigned live, bool poll);
 /* SCRATCH1: target. Finds its translation or goes the slow way; then SCRATCH2 is the index for jump_found(). */
 void jump_lookup(Translation *t);
