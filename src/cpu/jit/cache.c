@@ -126,7 +126,7 @@ void jit_link(SoftCpu *cpu, JitLink *link, JitBlock *to)
         to->in = link;
     }
     if (link->guard)
-        memcpy(jit_writable(jit, link->guard), &cpu->map_generation, 4);
+        memcpy(jit_writable(jit, link->guard), &cpu->map_generation[link->target >> 63], 4);
     patch(jit, link->site, link->host_flags ? to->entry_host : to->entry_slot);
     jit->stat_links++;
 }

@@ -90,7 +90,7 @@ static void run_translatable(SoftCpu *cpu)
     cpu->translation_stop = false;
     JitJump *jump = jit_jump(jit, cpu->s.rip);
     uint64_t key = jump_key(cpu->s.rip, cpu->mode);
-    if (!link && jump->key == key && jump->generation == cpu->map_generation && jump->host) {
+    if (!link && jump->key == key && jump->generation == cpu->map_generation[cpu->s.rip >> 63] && jump->host) {
         enter(cpu, jump->host);
         return;
     }
@@ -104,7 +104,7 @@ static void run_translatable(SoftCpu *cpu)
         interp_run_block(cpu, block);
         return;
     }
-    *jump = (JitJump){ .key = key, .host = translation->entry_slot, .generation = cpu->map_generation };
+    *jump = (JitJump){ .key = key, .host = translation->entry_slot, .generation = cpu->map_generation[cpu->s.rip >> 63] };
     if (link && link->target == cpu->s.rip)
         jit_link(cpu, link, translation);
     cpu->translation_stop = false;

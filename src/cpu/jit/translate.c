@@ -146,7 +146,7 @@ void exit_to(Translation *t, uint64_t target, unsigned live, bool poll)
     }
     link->host_flags = t->now.host_flags;
     if (!on_same_page(t, target)) {
-        emit_op(e, 0x81, 7, rm_gs(GS_CPU(map_generation)));
+        emit_op(e, 0x81, 7, rm_gs(GS_CPU(map_generation[0]) + (int)(target >> 63) * 4));
         link->guard = emit_here(e);
         e32(e, 0);
         stale = emit_jcc(e, CC_NE, NULL);
@@ -180,7 +180,8 @@ void jump_lookup(Translation *t)
     entry.disp = GS_JIT(jumps[0].key);
     emit_op(e, 0x3b | OP_W, SCRATCH1, entry);
     slow_if(t, CC_NE);
-    emit_op(e, 0x8b, SCRATCH1, rm_gs(GS_CPU(map_generation)));
+    /* A target in the other half of the address space never matches: its numbers are odd where these are even. */
+    emit_op(e, 0x8b, SCRATCH1, rm_gs(GS_CPU(map_generation[0]) + (int)(t->rip >> 63) * 4));
     entry.disp = GS_JIT(jumps[0].generation);
     emit_op(e, 0x3b, SCRATCH1, entry);
     slow_if(t, CC_NE);

@@ -22,7 +22,8 @@ BlockCache *block_cache_new(SoftCpu *cpu)
 {
     BlockCache *cache = g_new0(BlockCache, 1);
     cache->cpu = cpu;
-    cpu->map_generation = 1;
+    cpu->map_generation[0] = 2;
+    cpu->map_generation[1] = 1;
     cache->link_generation = 1;
     cache->hash = g_new0(Block *, 1 << HASH_BITS);
     cache->pages = g_new0(Block *, 1 << PAGES_BITS);
@@ -50,15 +51,24 @@ static void forget_links(BlockCache *cache)
         block_cache_clear(cache);
 }
 
-void interp_mapping_changed(SoftCpu *cpu)
+static void next_generation(SoftCpu *cpu, unsigned half)
+{
+    cpu->map_generation[half] += 2;
+    if (cpu->map_generation[half] > 1)
+        return;
+    cpu->map_generation[half] = half ? 1 : 2; /* after 2^31 of them: old ones come again */
+    memset(cpu->blocks->jumps, 0, sizeof(cpu->blocks->jumps));
+    if (cpu->jit)
+        jit_blocks_cleared(cpu);
+}
+
+void interp_mapping_changed(SoftCpu *cpu, bool lower, bool upper)
 {
     cpu->translation_stop = true;
-    if (++cpu->map_generation == 0) {
-        memset(cpu->blocks->jumps, 0, sizeof(cpu->blocks->jumps));
-        cpu->map_generation = 1;
-        if (cpu->jit)
-            jit_blocks_cleared(cpu);
-    }
+    if (lower)
+        next_generation(cpu, 0);
+    if (upper)
+        next_generation(cpu, 1);
 }
 
 void block_cache_clear(BlockCache *cache)
@@ -395,7 +405,7 @@ static Block *block_find_slow(SoftCpu *cpu, uint64_t linear, bool single)
     }
     if (!single) {
         JumpEntry *entry = jump_entry(cpu->blocks, linear);
-        *entry = (JumpEntry){ jump_key(linear, cpu->mode), block, cpu->map_generation };
+        *entry = (JumpEntry){ jump_key(linear, cpu->mode), block, cpu->map_generation[linear >> 63] };
     }
     return block;
 }

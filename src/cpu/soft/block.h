@@ -75,7 +75,7 @@ static inline Block *jump_find(SoftCpu *cpu, uint64_t rip)
     BlockCache *cache = cpu->blocks;
     uint64_t linear = code_linear(cpu, rip);
     JumpEntry *entry = jump_entry(cache, linear);
-    bool hit = entry->key == jump_key(linear, cpu->mode) && entry->generation == cpu->map_generation;
+    bool hit = entry->key == jump_key(linear, cpu->mode) && entry->generation == cpu->map_generation[linear >> 63];
     return hit ? entry->block : NULL;
 }
 

@@ -147,7 +147,10 @@ struct SoftCpu {
     SoftVm *vm;
     const CpuModel *model;
     BlockCache *blocks;
-    uint32_t map_generation; /* of the linear mapping of code; 0: what was looked up under any other is worthless */
+    /* Of the linear mapping of code in the lower (even numbers) and upper (odd) half of the address space: what was looked up under
+     * another is worthless. Never 0. */
+    uint32_t map_generation[2];
+    bool fetched_local; /* code was fetched in the upper half from a page that is not global */
     uint8_t translation_stop; /* translated code may not go on: blocks were dropped or the mapping changed */
     struct JitCpu *jit;      /* the translator's; NULL: interpreted only */
     int64_t tsc_offset;  /* guest TSC = host TSC + offset */
@@ -290,7 +293,7 @@ void tlb_flush_writes(SoftCpu *cpu);
 void interp_code_written(SoftCpu *cpu, Ram *ram, uint64_t offset, unsigned size);
 /* The mapping of code pages changed under us (CR3, INVLPG, space change): forget linear lookups.
  * Called by tlb_flush_*. */
-void interp_mapping_changed(SoftCpu *cpu);
+void interp_mapping_changed(SoftCpu *cpu, bool lower, bool upper);
 
 /* ---- segment.c, task.c ----------------------------------------------------------------------- */
 

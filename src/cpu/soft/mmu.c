@@ -456,7 +456,8 @@ void tlb_flush_all(SoftCpu *cpu)
     clear_sites(cpu, 1);
     cpu->table_ram.size = 0;
     memset(cpu->fetched, 0, sizeof(cpu->fetched));
-    interp_mapping_changed(cpu);
+    cpu->fetched_local = false;
+    interp_mapping_changed(cpu, true, true);
 }
 
 void tlb_flush_non_global(SoftCpu *cpu)
@@ -474,8 +475,8 @@ void tlb_flush_non_global(SoftCpu *cpu)
     for (unsigned half = 0; half < 2; half++)
         if (!cpu->large[half].global)
             reset_large(cpu, half);
-    memset(cpu->fetched, 0, sizeof(cpu->fetched));
-    interp_mapping_changed(cpu);
+    interp_mapping_changed(cpu, true, cpu->fetched_local);
+    cpu->fetched_local = false;
 }
 
 /* Any part of a large page names the whole. */
@@ -502,7 +503,7 @@ void tlb_flush_page(SoftCpu *cpu, uint64_t linear)
     if (large)
         flush_large_page(cpu, linear);
     if (large || cpu->fetched[filter / 64] >> (filter % 64) & 1)
-        interp_mapping_changed(cpu);
+        interp_mapping_changed(cpu, !half, half);
 }
 
 void tlb_flush_writes(SoftCpu *cpu)
@@ -770,6 +771,7 @@ uint8_t *mmu_fetch_page(SoftCpu *cpu, uint64_t linear, Ram **ret_ram, uint64_t *
     linear = linear_check(cpu, linear, 1);
     page = translate(cpu, linear, MMU_EXEC, cpu->mmu_index);
     cpu->fetched[filter / 64] |= UINT64_C(1) << (filter % 64);
+    cpu->fetched_local |= linear >> 63 && !page->global;
     if (!page->host)
         return NULL;
     *ret_ram = page->ram;
