@@ -43,11 +43,12 @@ bench: deps all
 	tools/make-guest
 	bench/run $(BUILD)
 
-# FUZZ_SECONDS for each target.
-fuzz: deps
+# FUZZ_SECONDS for each target; then the host's CPU against ours, from a new random seed each time.
+fuzz: deps all
 	[ -f build-fuzz/build.ninja ] || CC="ccache clang" meson setup build-fuzz -Dfuzzing=true -Db_sanitize=address,undefined -Db_lundef=false -Db_pie=false
 	ninja -C build-fuzz
 	tools/fuzz build-fuzz $${FUZZ_SECONDS:-60}
+	$(BUILD)/tests/test-cpu-soft-oracle-modes -k --seconds $${FUZZ_SECONDS:-60} --random $${FUZZ_SEED:-$$(date +%s)}
 
 lint: deps-build $(BUILD)/build.ninja
 	tools/check-layers

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The compute kernels of `make bench`: one static program, run natively and inside each machine. Prints "name seconds"
- * for each row, and the same checksum everywhere. Usage: kernels [ROW...]
+ * The compute kernels of `make bench`: one static program, run natively and inside each machine.
+ * Prints "name seconds" for each row, and the same checksum everywhere. Usage: kernels [ROW...]
  */
 #include <math.h>
 #include <stdint.h>
@@ -171,7 +171,8 @@ static uint64_t row_faults(void)
     enum { PAGES = 8000 };
 
     for (int round = 0; round < 10; round++) {
-        char *p = mmap(NULL, PAGES * 4096UL, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        char *p =
+            mmap(NULL, PAGES * 4096UL, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         madvise(p, PAGES * 4096UL, MADV_NOHUGEPAGE);
         for (int i = 0; i < PAGES; i++)
             p[i * 4096UL] = 1;
@@ -184,9 +185,10 @@ static const struct {
     const char *name;
     uint64_t (*run)(void);
 } rows[] = {
-    {"integer", row_integer}, {"branches", row_branches}, {"calls", row_calls},     {"sort", row_sort},
-    {"chase", row_chase},     {"memcpy", row_memcpy},     {"matrix", row_matrix},   {"sse", row_sse},
-    {"x87", row_x87},         {"syscall", row_syscall},   {"fork", row_fork},       {"faults", row_faults},
+    {"integer", row_integer}, {"branches", row_branches}, {"calls", row_calls},
+    {"sort", row_sort},       {"chase", row_chase},       {"memcpy", row_memcpy},
+    {"matrix", row_matrix},   {"sse", row_sse},           {"x87", row_x87},
+    {"syscall", row_syscall}, {"fork", row_fork},         {"faults", row_faults},
 };
 
 int main(int argc, char **argv)

@@ -1,48 +1,46 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The disk engine: opens images, and turns requests for bytes into lookups in the format's map and
- * host I/O at the places it names.
+ * The asynchronous front of the engine: requests for bytes are worked off by host calls where the
+ * map knows the place, and by the waiting engine (image.h) in a thread where it must be asked.
  *
- * A request is worked off in steps, front to back: one step is one host call, at most one extent
- * long and STEP_IOVS vectors wide. A short read at the end of the file reads zeros; any other short
- * transfer is carried on by the next step.
+ * A disk is in one of two phases. In the fast phase requests go in steps, front to back: one step
+ * is one host call, at most one extent long and STEP_IOVS vectors wide. A request that needs more
+ * (a place for new data, a table from the file, an unpacked cluster) waits in `slow` until no fast
+ * request is in flight; then all of them are one batch, which a thread works off with one flush for
+ * all that ask for one. New requests wait for the end of the batch. So the map is never used by two
+ * threads, and nothing is moved or freed under a transfer.
  *
  * Invariants:
  * - `done` never runs inside disk_submit(), also when the answer is known at once.
- * - `sync_error`, once set, stays: the host may have dropped the unwritten pages with the error, so
- *   that a later fdatasync would lie (SAFETY §5.5).
+ * - `sync_error` of a file, once set, stays: the host may have dropped the unwritten pages with the
+ *   error, so that a later fdatasync would lie (SAFETY §5.5).
  *
- * Threads: everything runs with `lock` held but disk_open() and disk_close().
+ * Threads: everything runs with `lock` held but disk_open(), disk_close() and batch_run().
  */
 #include "block/disk.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/falloc.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "base/fd.h"
-#include "block/format.h"
 #include "block/host_io.h"
-#include "block/locks.h"
+#include "block/image.h"
 
 #define STEP_IOVS  64
 #define ZERO_CHUNK 65536
 
 struct Disk {
     DiskInfo info;
-    char *path;
     GRecMutex *lock;
     HostIo *io;
-    const FormatDriver *driver;
-    ImageMap *map;
-    int fd;
-    uint64_t written; /* counts changes that completed … */
-    uint64_t synced;  /* … and how many of them are known to be on stable storage */
-    int sync_error;   /* errno of the first sync that failed */
-    int zero_method;  /* index in zero_methods: those before it do not work on this file */
-    GQueue requests;  /* in flight */
+    Image *image;
+    DiskErrorPolicy on_full, on_error;
+    void (*stopped)(void *obj, Disk *disk, DiskOp op, int error);
+    void *stopped_obj;
+    GQueue requests; /* in flight */
+    GQueue kept;     /* DiskTask *, failed and waiting for disk_retry() */
+    unsigned fast;   /* tasks whose step is in flight */
+    GQueue slow;     /* DiskTask *, for the next batch */
+    GQueue batch;    /* DiskTask *, in the thread */
+    HostIoRequest batch_call;
 };
 
 /* A request being worked off. */
@@ -50,153 +48,55 @@ typedef struct DiskTask {
     HostIoRequest io;
     Disk *disk;
     DiskRequest *request;
+    HostFile *file;    /* of the step in flight */
     uint64_t position; /* bytes done; of a flush: the `written` that it makes stable */
-    int iov_index;     /* where `position` is in the request's vectors */
-    size_t iov_offset;
+    IovCursor cursor;  /* where `position` is in the request's vectors */
+    GList link;        /* in kept, slow or batch */
+    int error;         /* of the batch */
     struct iovec iov[STEP_IOVS];
 } DiskTask;
-
-/*
- * Ways to zero a range, best first: give the space back, keep it but mark it unwritten, and write
- * zeros (mode 0). A discard stops before the last, because its contents need not be zero.
- */
-static const int zero_methods[] = {
-    FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-    FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
-    0,
-};
 
 static const uint8_t zeros[ZERO_CHUNK];
 
 static void task_step(DiskTask *task);
+static void batch_start(Disk *disk);
 
-/* ---- opening ------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
-static bool fail_open(GError **error, const char *path, int code, const char *advice)
+static bool refuse_empty(const Image *image, GError **error)
 {
-    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code), "cannot open disk '%s': %s%s", path,
-                g_strerror(code), advice);
+    if (image->map->size)
+        return true;
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
+                "cannot open disk '%s': the file is empty; give it a size with "
+                "'ospite disk resize %s 10G'",
+                image->path, image->path);
     return false;
-}
-
-static const char *open_advice(int code, bool read_only)
-{
-    if (code == ENOENT)
-        return "; check the name, or create it with 'truncate -s 10G FILE'";
-    if ((code == EACCES || code == EROFS || code == EPERM) && !read_only)
-        return "; change its permissions, or open it read-only";
-    if (code == EACCES || code == EPERM)
-        return "; change its permissions";
-    if (code == EISDIR)
-        return "; name an image file";
-    return "";
-}
-
-static int open_file(const char *path, const DiskOptions *options, GError **error)
-{
-    /* O_NONBLOCK: a fifo must not hang us before we see that it is one. */
-    int flags = (options->read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_NOCTTY;
-    int fd = host_io_open(path, flags, options->io_hook);
-    if (fd < 0)
-        fail_open(error, path, -fd, open_advice(-fd, options->read_only));
-    return fd;
-}
-
-static const char *file_kind(mode_t mode)
-{
-    if (S_ISDIR(mode))
-        return "a directory";
-    if (S_ISFIFO(mode))
-        return "a fifo";
-    if (S_ISCHR(mode))
-        return "a character device";
-    return "no file";
-}
-
-/* The size of a regular file or block device; refuses everything else. */
-static bool measure_file(int fd, const char *path, uint64_t *ret_size, GError **error)
-{
-    struct stat st;
-    if (fstat(fd, &st) < 0)
-        return fail_open(error, path, errno, "");
-    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_REGULAR_FILE,
-                    "cannot open disk '%s': it is %s; name an image file or a block device", path,
-                    file_kind(st.st_mode));
-        return false;
-    }
-    off_t size = lseek(fd, 0, SEEK_END);
-    if (size < 0)
-        return fail_open(error, path, errno, "");
-    if (size == 0) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-                    "cannot open disk '%s': the file is empty; give it a size with "
-                    "'truncate -s 10G %s'",
-                    path, path);
-        return false;
-    }
-    *ret_size = (uint64_t)size;
-    return true;
-}
-
-static bool read_at(int fd, void *data, size_t size, uint64_t offset)
-{
-    for (size_t done = 0; done < size;) {
-        ssize_t n = pread(fd, (uint8_t *)data + done, size - done, (off_t)(offset + done));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return false;
-        if (n == 0)
-            return true;
-        done += n;
-    }
-    return true;
-}
-
-static const FormatDriver *choose_driver(int fd, const char *path, uint64_t size,
-                                         const DiskOptions *options, GError **error)
-{
-    if (options->format)
-        return format_find(options->format, error);
-    g_autofree ProbeData *data = g_new0(ProbeData, 1);
-    data->file_size = size;
-    uint64_t tail = size > sizeof(data->tail) ? size - sizeof(data->tail) : 0;
-    if (!read_at(fd, data->head, sizeof(data->head), 0) ||
-        !read_at(fd, data->tail, sizeof(data->tail), tail)) {
-        fail_open(error, path, errno, "");
-        return NULL;
-    }
-    return format_probe(data, path, error);
 }
 
 Disk *disk_open(const char *path, const DiskOptions *options, GMainContext *context,
                 GRecMutex *lock, GError **error)
 {
-    uint64_t size;
-    auto_fd fd = open_file(path, options, error);
-    if (fd < 0 || !measure_file(fd, path, &size, error) ||
-        !image_lock(fd, path, !options->read_only, error))
-        return NULL;
-    fcntl(fd, F_SETFL,
-          0); /* io_uring would answer EAGAIN where it has to wait for the host's disk */
-    const FormatDriver *driver = choose_driver(fd, path, size, options, error);
-    ImageMap *map = driver ? driver->open(fd, size, path, error) : NULL;
-    if (!map)
+    ImageOptions how = {.format = options->format,
+                        .read_only = options->read_only,
+                        .trust_names = options->trust_names,
+                        .io_hook = options->io_hook};
+    g_autoptr(Image) image = image_open(path, &how, error);
+    if (!image || !refuse_empty(image, error))
         return NULL;
     Disk *disk = g_new0(Disk, 1);
-    disk->fd = fd_steal(&fd);
-    disk->path = g_strdup(path);
     disk->lock = lock;
-    disk->driver = driver;
-    disk->map = map;
     disk->io = host_io_new(context, lock, options->io_hook);
-    disk->written = 1; /* by whoever had the file before, perhaps */
-    disk->info = (DiskInfo){.size = map->size,
-                            .sector_size = map->sector_size,
+    disk->on_full = options->on_full;
+    disk->on_error = options->on_error;
+    disk->stopped = options->stopped;
+    disk->stopped_obj = options->stopped_obj;
+    disk->info = (DiskInfo){.size = image->map->size,
+                            .sector_size = image->map->sector_size,
                             .read_only = options->read_only,
-                            .format = driver->name,
-                            .path = disk->path};
+                            .format = image->driver->name,
+                            .path = image->path};
+    disk->image = g_steal_pointer(&image);
     return disk;
 }
 
@@ -205,51 +105,207 @@ const DiskInfo *disk_info(const Disk *disk)
     return &disk->info;
 }
 
-/* ---- working requests off ------------------------------------------------------------------ */
+/* ---- the end of a request -------------------------------------------------------------------- */
+
+static bool must_keep(const Disk *disk, const DiskTask *task, int error)
+{
+    if (!error || error == EPERM || error == EINVAL)
+        return false; /* our refusal, not the host's */
+    bool is_full = error == ENOSPC || error == EDQUOT || error == EFBIG;
+    return (is_full ? disk->on_full : disk->on_error) == DISK_ERROR_STOP;
+}
 
 static void task_finish(DiskTask *task, int error)
 {
     DiskRequest *request = task->request;
     Disk *disk = task->disk;
-    if (request->op != DISK_READ && request->op != DISK_FLUSH)
-        disk->written++;
     g_queue_unlink(&disk->requests, &request->link);
     g_free(task);
     request->done(request, error);
 }
 
-static void task_advance_iov(DiskTask *task, uint64_t bytes)
+/* The host's verdict: the device hears it, unless the policy keeps the request. */
+static void task_end(DiskTask *task, int error)
 {
-    while (bytes) {
-        size_t left = task->request->iov[task->iov_index].iov_len - task->iov_offset;
-        if (bytes < left) {
-            task->iov_offset += bytes;
-            return;
-        }
-        bytes -= left;
-        task->iov_index++;
-        task->iov_offset = 0;
+    Disk *disk = task->disk;
+    if (!must_keep(disk, task, error)) {
+        task_finish(task, error);
+        return;
     }
+    g_queue_push_tail_link(&disk->kept, &task->link);
+    if (disk->stopped)
+        disk->stopped(disk->stopped_obj, disk, task->request->op, error);
 }
 
-/* The next part of the request's buffers, at most `limit` bytes; returns its size. */
-static uint64_t task_slice_iov(DiskTask *task, uint64_t limit)
+static void known_done(HostIoRequest *io, int64_t result)
 {
-    const DiskRequest *request = task->request;
-    uint64_t total = 0;
-    size_t offset = task->iov_offset;
-    int count = 0;
-    for (int i = task->iov_index; i < request->iov_count && count < STEP_IOVS && total < limit;
-         i++, offset = 0) {
-        size_t length = MIN(request->iov[i].iov_len - offset, limit - total);
-        if (!length)
-            continue;
-        task->iov[count++] = (struct iovec){(uint8_t *)request->iov[i].iov_base + offset, length};
-        total += length;
+    task_finish(io->obj, io->mode);
+}
+
+static void task_finish_later(DiskTask *task, int error)
+{
+    task->io.op = HOST_IO_NOP;
+    task->io.mode = error;
+    task->io.done = known_done;
+    host_io_submit(task->disk->io, &task->io);
+}
+
+/* ---- the slow phase -------------------------------------------------------------------------- */
+
+static int run_slow(DiskTask *task)
+{
+    const DiskRequest *r = task->request;
+    Image *image = task->disk->image;
+    uint64_t offset = r->offset + task->position;
+    uint64_t size = r->size - task->position;
+    /* A kept request begins again here, so the task's own cursor must not move. */
+    IovCursor cursor = task->cursor;
+    switch (r->op) {
+    case DISK_READ:
+        return image_readv(image, offset, size, &cursor);
+    case DISK_WRITE:
+        return image_writev(image, offset, size, &cursor);
+    case DISK_DISCARD:
+        return image_discard(image, offset, size);
+    case DISK_WRITE_ZEROES:
+        return image_write_zeros(image, offset, size);
+    case DISK_FLUSH:
+        break;
     }
+    return 0;
+}
+
+static bool needs_flush(const DiskRequest *r)
+{
+    return r->op == DISK_FLUSH || (r->op == DISK_WRITE && r->fua);
+}
+
+/* In the layer's thread. */
+static int64_t batch_run(void *obj)
+{
+    Disk *disk = obj;
+    bool flush = false;
+    for (GList *l = disk->batch.head; l; l = l->next) {
+        DiskTask *task = l->data;
+        task->error = -run_slow(task);
+        flush = flush || needs_flush(task->request);
+    }
+    int result = flush ? -image_flush(disk->image) : 0;
+    for (GList *l = disk->batch.head; l && result; l = l->next) {
+        DiskTask *task = l->data;
+        if (!task->error && needs_flush(task->request))
+            task->error = result;
+    }
+    return 0;
+}
+
+static void task_start(DiskTask *task);
+
+static void batch_done(HostIoRequest *io, int64_t result)
+{
+    Disk *disk = io->obj;
+    GQueue done = disk->batch, waiting = disk->slow;
+    GList *link;
+    g_queue_init(&disk->batch);
+    g_queue_init(&disk->slow);
+    while ((link = g_queue_pop_head_link(&waiting)))
+        task_start(link->data);
+    while ((link = g_queue_pop_head_link(&done))) {
+        DiskTask *task = link->data;
+        task_end(task, task->error);
+    }
+    batch_start(disk);
+}
+
+static void batch_start(Disk *disk)
+{
+    if (disk->fast || disk->batch.length || !disk->slow.length)
+        return;
+    disk->batch = disk->slow;
+    g_queue_init(&disk->slow);
+    disk->batch_call =
+        (HostIoRequest){.op = HOST_IO_CALL, .call = batch_run, .done = batch_done, .obj = disk};
+    host_io_submit(disk->io, &disk->batch_call);
+}
+
+static void task_go_slow(DiskTask *task)
+{
+    g_queue_push_tail_link(&task->disk->slow, &task->link);
+    batch_start(task->disk);
+}
+
+/* ---- the fast phase -------------------------------------------------------------------------- */
+
+/* Ends a step: what comes next may be a batch. */
+static void fast_end(DiskTask *task, int error)
+{
+    Disk *disk = task->disk;
+    task_end(task, error);
+    batch_start(disk);
+}
+
+static void read_end_as_zeros(DiskTask *task)
+{
+    for (int i = 0; i < task->io.iov_count; i++)
+        memset(task->iov[i].iov_base, 0, task->iov[i].iov_len);
+}
+
+/* True when the step failed in a way that another method may not. */
+static bool try_next_zero_method(DiskTask *task, int64_t result)
+{
+    if (task->io.op != HOST_IO_FALLOCATE || (result != -EOPNOTSUPP && result != -ENOSYS))
+        return false;
+    host_file_zero_refused(task->file, task->io.mode);
+    return true;
+}
+
+static void note_change(DiskTask *task, int64_t result)
+{
+    HostFile *file = task->file;
+    if (task->io.op == HOST_IO_READ)
+        return;
+    file->written++;
+    if (task->io.op == HOST_IO_WRITE && result > 0)
+        file->size = MAX(file->size, task->io.offset + result);
+    if (task->io.durable && result == -EIO)
+        file->sync_error = EIO;
+}
+
+static void step_done(HostIoRequest *io, int64_t result)
+{
+    DiskTask *task = io->obj;
+    task->disk->fast--;
+    note_change(task, result);
+    if (try_next_zero_method(task, result)) {
+        task_step(task);
+        return;
+    }
+    if (result < 0) {
+        fast_end(task, (int)-result);
+        return;
+    }
+    if (io->op == HOST_IO_FALLOCATE) {
+        result = (int64_t)io->size;
+    } else if (result == 0 && io->op == HOST_IO_READ) {
+        read_end_as_zeros(task);
+        result = (int64_t)io->size;
+    } else if (result == 0) {
+        fast_end(task, EIO);
+        return;
+    }
+    task->position += result;
+    if (io->op != HOST_IO_FALLOCATE && task->request->iov_count)
+        iov_cursor_advance(&task->cursor, result);
+    if (task->position < task->request->size)
+        task_step(task);
+    else
+        fast_end(task, 0);
+}
+
+static uint64_t task_slice(DiskTask *task, uint64_t limit)
+{
     task->io.iov = task->iov;
-    task->io.iov_count = count;
-    return total;
+    return iov_cursor_slice(&task->cursor, task->iov, STEP_IOVS, limit, &task->io.iov_count);
 }
 
 static uint64_t task_slice_zeros(DiskTask *task, uint64_t limit)
@@ -266,62 +322,21 @@ static uint64_t task_slice_zeros(DiskTask *task, uint64_t limit)
     return total;
 }
 
-static void read_end_as_zeros(DiskTask *task)
-{
-    for (int i = 0; i < task->io.iov_count; i++)
-        memset(task->iov[i].iov_base, 0, task->iov[i].iov_len);
-}
-
-/* True when the step failed in a way that another method may not. */
-static bool try_next_zero_method(DiskTask *task, int64_t result)
-{
-    if (task->io.op != HOST_IO_FALLOCATE || (result != -EOPNOTSUPP && result != -ENOSYS))
-        return false;
-    Disk *disk = task->disk;
-    if (task->io.mode == zero_methods[disk->zero_method])
-        disk->zero_method++;
-    return true;
-}
-
-static void step_done(HostIoRequest *io, int64_t result)
-{
-    DiskTask *task = io->obj;
-    if (try_next_zero_method(task, result)) {
-        task_step(task);
-        return;
-    }
-    if (result < 0) {
-        if (io->op == HOST_IO_WRITE && io->durable && result == -EIO)
-            task->disk->sync_error = EIO;
-        task_finish(task, (int)-result);
-        return;
-    }
-    if (io->op == HOST_IO_FALLOCATE) {
-        result = (int64_t)io->size;
-    } else if (result == 0 && io->op == HOST_IO_READ) {
-        read_end_as_zeros(task);
-        result = (int64_t)io->size;
-    } else if (result == 0) {
-        task_finish(task, EIO);
-        return;
-    }
-    task->position += result;
-    if (io->op != HOST_IO_FALLOCATE && task->request->iov_count)
-        task_advance_iov(task, result);
-    task_step(task);
-}
-
-static void step_prepare(DiskTask *task, uint64_t limit)
+static void step_prepare(DiskTask *task, HostFile *file, uint64_t limit)
 {
     static const HostIoOp transfers[] = {[DISK_READ] = HOST_IO_READ, [DISK_WRITE] = HOST_IO_WRITE};
     const DiskRequest *request = task->request;
+    task->file = file;
+    task->io.fd = file->fd;
+    task->io.done = step_done;
+    task->io.durable = false;
     if (request->op == DISK_READ || request->op == DISK_WRITE) {
         task->io.op = transfers[request->op];
         task->io.durable = request->op == DISK_WRITE && request->fua;
-        task->io.size = task_slice_iov(task, limit);
+        task->io.size = task_slice(task, limit);
         return;
     }
-    task->io.mode = zero_methods[task->disk->zero_method];
+    task->io.mode = host_file_zero_mode(file);
     if (task->io.mode) {
         task->io.op = HOST_IO_FALLOCATE;
         task->io.size = limit;
@@ -332,71 +347,97 @@ static void step_prepare(DiskTask *task, uint64_t limit)
 }
 
 /* A discard where nothing gives space back. */
-static bool is_useless(const Disk *disk, const DiskRequest *request)
+static bool is_useless(const DiskRequest *request, const HostFile *file)
 {
-    return request->op == DISK_DISCARD && !zero_methods[disk->zero_method];
+    return request->op == DISK_DISCARD && !host_file_zero_mode(file);
+}
+
+/*
+ * Formats that keep a map want to hear of zeroed and discarded ranges, and of a durable write when
+ * the map has something to say, too.
+ */
+static bool is_for_the_map(const Disk *disk, const DiskRequest *request)
+{
+    const ImageMap *map = disk->image->map;
+    bool erases = request->op == DISK_DISCARD || request->op == DISK_WRITE_ZEROES;
+    return (erases && disk->image->driver->zero) || (map->dirty && needs_flush(request));
+}
+
+/*
+ * Finds what the next step is about; zeros on the way need no call. Returns 0 with what is left in
+ * `ret_extent`, nothing (length 0) when the request is complete; -EAGAIN: a batch must do it.
+ */
+static int step_find(DiskTask *task, Extent *ret_extent)
+{
+    const DiskRequest *request = task->request;
+    Disk *disk = task->disk;
+    while (task->position < request->size) {
+        if (is_for_the_map(disk, request) ||
+            image_find(disk->image, request->offset + task->position, request->op != DISK_READ,
+                       ret_extent))
+            return -EAGAIN;
+        ret_extent->length = MIN(ret_extent->length, request->size - task->position);
+        if (ret_extent->kind != EXTENT_ZERO)
+            return 0;
+        iov_cursor_fill(&task->cursor, NULL, ret_extent->length);
+        task->position += ret_extent->length;
+    }
+    ret_extent->length = 0;
+    return 0;
 }
 
 static void task_step(DiskTask *task)
 {
     Disk *disk = task->disk;
-    const DiskRequest *request = task->request;
-    if (task->position == request->size || is_useless(disk, request)) {
-        task_finish(task, 0);
-        return;
+    Extent extent = {0};
+    if (step_find(task, &extent)) {
+        task_go_slow(task);
+    } else if (!extent.length || is_useless(task->request, extent.file)) {
+        task_finish_later(task, 0);
+        batch_start(disk);
+    } else {
+        task->io.offset = extent.host_offset;
+        step_prepare(task, extent.file, extent.length);
+        disk->fast++;
+        host_io_submit(disk->io, &task->io);
     }
-    uint64_t offset = request->offset + task->position;
-    Extent extent = disk->driver->lookup(disk->map, offset);
-    task->io.fd = disk->fd;
-    task->io.offset = extent.host_offset;
-    task->io.done = step_done;
-    step_prepare(task, MIN(extent.length, request->size - task->position));
-    host_io_submit(disk->io, &task->io);
 }
 
-/* ---- results that are known at once -------------------------------------------------------- */
-
-static void known_done(HostIoRequest *io, int64_t result)
-{
-    task_finish(io->obj, io->mode);
-}
-
-static void task_finish_later(DiskTask *task, int error)
-{
-    task->io.op = HOST_IO_NOP;
-    task->io.mode = error;
-    task->io.done = known_done;
-    host_io_submit(task->disk->io, &task->io);
-}
-
-/* ---- flush --------------------------------------------------------------------------------- */
+/* ---- flush ----------------------------------------------------------------------------------- */
 
 static void sync_done(HostIoRequest *io, int64_t result)
 {
     DiskTask *task = io->obj;
-    Disk *disk = task->disk;
-    if (result < 0 && !disk->sync_error)
-        disk->sync_error = (int)-result;
-    if (!disk->sync_error)
-        disk->synced = MAX(disk->synced, task->position);
-    task_finish(task, disk->sync_error);
+    HostFile *file = task->file;
+    task->disk->fast--;
+    if (result < 0 && !file->sync_error)
+        file->sync_error = (int)-result;
+    if (!file->sync_error)
+        file->synced = MAX(file->synced, task->position);
+    fast_end(task, file->sync_error);
 }
 
+/* A map that has nothing to say leaves it to the file. */
 static void task_flush(DiskTask *task)
 {
     Disk *disk = task->disk;
-    if (disk->sync_error || disk->synced == disk->written) {
-        task_finish_later(task, disk->sync_error);
-        return;
+    HostFile *file = disk->image->file;
+    if (disk->image->map->dirty || disk->image->map->many_files) {
+        task_go_slow(task);
+    } else if (disk->info.read_only || file->sync_error || file->synced == file->written) {
+        task_finish_later(task, file->sync_error);
+    } else {
+        task->file = file;
+        task->position = file->written;
+        task->io.op = HOST_IO_SYNC;
+        task->io.fd = file->fd;
+        task->io.done = sync_done;
+        disk->fast++;
+        host_io_submit(disk->io, &task->io);
     }
-    task->position = disk->written;
-    task->io.op = HOST_IO_SYNC;
-    task->io.fd = disk->fd;
-    task->io.done = sync_done;
-    host_io_submit(disk->io, &task->io);
 }
 
-/* ---- the interface ------------------------------------------------------------------------- */
+/* ---- the interface --------------------------------------------------------------------------- */
 
 static bool iov_fits(const DiskRequest *request)
 {
@@ -420,9 +461,25 @@ static int check_request(const Disk *disk, const DiskRequest *request)
         return EIO;
     if ((request->op == DISK_READ || request->op == DISK_WRITE) && !iov_fits(request))
         return EINVAL;
+    IovCursor cursor;
+    iov_cursor_init(&cursor, request->iov, request->iov_count);
+    if (request->op == DISK_WRITE &&
+        image_forges_mark(disk->image, request->offset, request->size, &cursor))
+        return EPERM;
     if (request->op == DISK_WRITE && request->fua)
-        return disk->sync_error;
+        return disk->image->file->sync_error;
     return 0;
+}
+
+static void task_start(DiskTask *task)
+{
+    Disk *disk = task->disk;
+    if (disk->batch.length || disk->slow.length)
+        task_go_slow(task);
+    else if (task->request->op == DISK_FLUSH)
+        task_flush(task);
+    else
+        task_step(task);
 }
 
 void disk_submit(Disk *disk, DiskRequest *request)
@@ -432,16 +489,32 @@ void disk_submit(Disk *disk, DiskRequest *request)
     task->disk = disk;
     task->request = request;
     task->io.obj = task;
+    task->link.data = task;
+    iov_cursor_init(&task->cursor, request->iov, request->iov_count);
     request->link = (GList){.data = request};
     g_queue_push_tail_link(&disk->requests, &request->link);
     int error = check_request(disk, request);
-    if (!error && request->op == DISK_FLUSH)
-        task_flush(task);
-    else if (error || request->size == 0 || is_useless(disk, request))
+    if (error || (request->size == 0 && request->op != DISK_FLUSH))
         task_finish_later(task, error);
     else
-        task_step(task);
+        task_start(task);
     g_rec_mutex_unlock(disk->lock);
+}
+
+void disk_retry(Disk *disk)
+{
+    g_rec_mutex_lock(disk->lock);
+    GQueue kept = disk->kept;
+    GList *link;
+    g_queue_init(&disk->kept);
+    while ((link = g_queue_pop_head_link(&kept)))
+        task_start(link->data);
+    g_rec_mutex_unlock(disk->lock);
+}
+
+unsigned disk_stopped_count(const Disk *disk)
+{
+    return disk->kept.length;
 }
 
 void disk_drain(Disk *disk)
@@ -453,11 +526,11 @@ void disk_close(Disk *disk)
 {
     if (!disk)
         return;
+    host_io_drain(disk->io);
+    GList *link;
+    while ((link = g_queue_pop_head_link(&disk->kept)))
+        task_finish(link->data, EIO);
     host_io_free(disk->io);
-    if (!disk->info.read_only && disk->synced != disk->written)
-        fdatasync(disk->fd);
-    disk->driver->close(disk->map);
-    fd_clear(&disk->fd);
-    g_free(disk->path);
+    image_close(disk->image);
     g_free(disk);
 }

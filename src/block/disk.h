@@ -42,13 +42,25 @@ typedef struct DiskInfo {
     uint64_t size;        /* bytes */
     uint32_t sector_size; /* 512 unless the image says otherwise */
     bool read_only;
-    const char *format; /* "raw" */
+    const char *format; /* "qcow2" */
     const char *path;
 } DiskInfo;
 
+/* What happens to a request that the host fails. */
+typedef enum DiskErrorPolicy {
+    DISK_ERROR_REPORT, /* the device hears of it */
+    DISK_ERROR_STOP,   /* the request is kept for disk_retry() */
+} DiskErrorPolicy;
+
 typedef struct DiskOptions {
-    const char *format; /* NULL: probe (with a warning by the caller for raw) */
+    const char *format; /* NULL: probe; a raw disk then refuses writes that forge another format */
     bool read_only;
+    bool trust_names;         /* parents may be anywhere, not only beneath the image's folder */
+    DiskErrorPolicy on_full;  /* ENOSPC, EDQUOT, EFBIG */
+    DiskErrorPolicy on_error; /* all else of reads and writes */
+    /* STOP only: called for each request that is kept, under the lock; may pause the machine. */
+    void (*stopped)(void *obj, Disk *disk, DiskOp op, int error);
+    void *stopped_obj;
     struct HostIoHook *io_hook; /* tests watch and fail host calls through it (host_io.h); NULL */
 } DiskOptions;
 
@@ -59,7 +71,7 @@ typedef struct DiskOptions {
  */
 Disk *disk_open(const char *path, const DiskOptions *options, GMainContext *context,
                 GRecMutex *lock, GError **error);
-/* Waits for requests in flight, flushes, unlocks. NULL is allowed. */
+/* Waits for requests in flight, fails those that are kept, flushes, unlocks. NULL is allowed. */
 void disk_close(Disk *disk);
 void disk_submit(Disk *disk, DiskRequest *request);
 /*
@@ -67,6 +79,10 @@ void disk_submit(Disk *disk, DiskRequest *request);
  * pause; with or without the lock (the host's part of the work never needs it).
  */
 void disk_drain(Disk *disk);
+/* Tries again what DISK_ERROR_STOP kept, in its order. */
+void disk_retry(Disk *disk);
+/* How many requests are kept. */
+unsigned disk_stopped_count(const Disk *disk);
 const DiskInfo *disk_info(const Disk *disk);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Disk, disk_close)

@@ -16,7 +16,7 @@
 typedef struct Recorder {
     HostIoHook hook;
     GArray *ops;       /* HostIoOp of each call */
-    int verdict[8];    /* for each HostIoOp */
+    int verdict[10];   /* for each HostIoOp */
     int verdicts_left; /* calls that get one; -1: all */
     HostIoRequest *held;
     bool last_durable;
@@ -73,6 +73,7 @@ static void open_disk(Fixture *f, size_t file_size)
     fill_file(f->path, file_size);
     f->disk = try_open(f, f->path, NULL, false, &error);
     g_assert_no_error(error);
+    g_array_set_size(f->recorder.ops, 0);
 }
 
 static void set_up(Fixture *f, gconstpointer no_uring)
@@ -349,6 +350,66 @@ static void expect_error(Fixture *f, const char *path, const char *format, bool 
         g_error("message '%s' lacks '%s' or '%s'", error->message, words, path);
 }
 
+typedef struct Stops {
+    int error;
+    unsigned count;
+} Stops;
+
+static void note_stop(void *obj, Disk *disk, DiskOp op, int error)
+{
+    Stops *stops = obj;
+    g_assert_cmpint(op, ==, DISK_WRITE);
+    stops->error = error;
+    stops->count++;
+}
+
+/* A full host keeps the request until there is room. */
+static void test_stop_when_full(Fixture *f, gconstpointer p)
+{
+    uint8_t data[2048], back[2048];
+    Stops stops = {};
+    DiskOptions options = {.format = "raw",
+                           .io_hook = &f->recorder.hook,
+                           .on_full = DISK_ERROR_STOP,
+                           .stopped = note_stop,
+                           .stopped_obj = &stops};
+    fill_file(f->path, 8192);
+    f->disk = disk_open(f->path, &options, NULL, &f->lock, NULL);
+    memset(data, 0x5a, sizeof(data));
+    f->recorder.verdict[HOST_IO_WRITE] = -ENOSPC;
+    Call call = {};
+    start(f, &call, DISK_WRITE, 1024, data, 2048);
+    disk_drain(f->disk);
+    g_assert_cmpint(call.error, ==, -1);
+    g_assert_cmpuint(disk_stopped_count(f->disk), ==, 1);
+    g_assert_cmpint(stops.error, ==, ENOSPC);
+    disk_retry(f->disk);
+    disk_drain(f->disk);
+    g_assert_cmpuint(stops.count, ==, 2);
+    f->recorder.verdict[HOST_IO_WRITE] = 0;
+    disk_retry(f->disk);
+    g_assert_cmpint(finish(&call), ==, 0);
+    g_assert_cmpint(run(f, DISK_READ, 1024, back, 2048), ==, 0);
+    g_assert_cmpmem(data, 2048, back, 2048);
+    /* Other failures are the device's. */
+    f->recorder.verdict[HOST_IO_WRITE] = -EIO;
+    g_assert_cmpint(run(f, DISK_WRITE, 1024, data, 2048), ==, EIO);
+}
+
+/* A probed raw disk must not become another format's image (CVE-2008-2004). */
+static void test_forged_mark(Fixture *f, gconstpointer p)
+{
+    uint8_t data[1024] = {[512] = 'Q', 'F', 'I', 0xfb, 0, 0, 0, 3};
+    open_disk(f, 65536);
+    g_assert_cmpint(run(f, DISK_WRITE, 512, data, 1024), ==, 0);
+    g_assert_cmpint(run(f, DISK_WRITE, 0, data + 512, 512), ==, EPERM);
+    memcpy(data, "conectix", 8);
+    g_assert_cmpint(run(f, DISK_WRITE, 65536 - 512, data, 512), ==, EPERM);
+    disk_close(f->disk);
+    f->disk = try_open(f, f->path, "raw", false, NULL);
+    g_assert_cmpint(run(f, DISK_WRITE, 0, data + 512, 512), ==, 0);
+}
+
 static void test_open_errors(Fixture *f, gconstpointer p)
 {
     g_autofree char *fifo = g_strconcat(f->path, ".fifo", NULL);
@@ -403,10 +464,17 @@ static void test_foreign_formats(Fixture *f, gconstpointer p)
         size_t offset, length;
         const char *bytes, *name;
     } images[] = {
-        {0, 8, "QFI\xfb\0\0\0\3", "a qcow2 image"},       {0, 8, "QFI\xfb\0\0\0\1", "a qcow image"},
-        {64, 4, "\x7f\x10\xda\xbe", "a VDI image"},       {0, 4, "KDMV", "a VMDK image"},
-        {0, 21, "# Disk DescriptorFile", "a VMDK image"}, {0, 8, "vhdxfile", "a VHDX image"},
-        {65536 - 512, 8, "conectix", "a VHD image"},
+        /* Damaged images of formats with a driver are no raw disks either. */
+        {0, 8, "QFI\xfb\0\0\0\3", "cluster_bits"},
+        {0, 8, "QFI\xfb\0\0\0\1", "cluster_bits"},
+        {0, 8, "QFI\xfb\0\0\0\7", "a qcow2 image"},
+        {64, 4, "\x7f\x10\xda\xbe", ""},
+        {0, 4, "KDMV", ""},
+        {0, 21, "# Disk DescriptorFile", ""},
+        {0, 8, "vhdxfile", ""},
+        {65536 - 512, 8, "conectix", ""},
+        {0, 4, "QED\0", "a QED image"},
+        {65536 - 512, 4, "koly", "Apple DMG"},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(images); i++) {
         write_mark(f->path, images[i].offset, images[i].bytes, images[i].length);
@@ -474,6 +542,8 @@ int main(int argc, char **argv)
     add("sticky-sync", test_sticky_sync);
     add("zeroes", test_zeroes);
     add("discard-frees", test_discard_frees);
+    add("stop-when-full", test_stop_when_full);
+    add("forged-mark", test_forged_mark);
     add("open-errors", test_open_errors);
     add("locks", test_locks);
     add("foreign-formats", test_foreign_formats);

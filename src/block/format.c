@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The list of disk image formats, and the marks of those that have no driver.
+ * The list of disk image formats, the marks of those that have no driver, and what all drivers
+ * share.
  *
  * A raw disk has no mark of its own, so it is what remains; opening another product's image as raw
  * would show the guest garbage and let it destroy the file, hence the list of foreign marks.
@@ -9,7 +10,14 @@
 
 #include <string.h>
 
-static const FormatDriver *const drivers[] = {&raw_format};
+#include "base/bits.h"
+
+static const FormatDriver *const drivers[] = {&raw_format, &qcow_format, &qcow2_format, &vdi_format,
+                                              &vhd_format, &vmdk_format, NULL};
+
+static const struct {
+    const char *alias, *name;
+} aliases[] = {{"vpc", "vhd"}, {"img", "raw"}};
 
 typedef struct Mark {
     const char *name;
@@ -37,11 +45,20 @@ static const Mark marks[] = {
     {"Apple DMG", true, 0, 4, "koly"},
 };
 
+const FormatDriver *const *format_drivers(void)
+{
+    return drivers;
+}
+
 const FormatDriver *format_find(const char *name, GError **error)
 {
     g_autoptr(GString) names = g_string_new(NULL);
-    for (size_t i = 0; i < G_N_ELEMENTS(drivers); i++) {
-        if (strcmp(drivers[i]->name, name) == 0)
+    for (size_t i = 0; i < G_N_ELEMENTS(aliases); i++) {
+        if (g_ascii_strcasecmp(aliases[i].alias, name) == 0)
+            name = aliases[i].name;
+    }
+    for (size_t i = 0; drivers[i]; i++) {
+        if (g_ascii_strcasecmp(drivers[i]->name, name) == 0)
             return drivers[i];
         g_string_append_printf(names, "%s%s", i ? ", " : "", drivers[i]->name);
     }
@@ -58,7 +75,7 @@ static bool has_mark(const ProbeData *data, const Mark *mark)
 
 const FormatDriver *format_probe(const ProbeData *data, const char *path, GError **error)
 {
-    for (size_t i = 0; i < G_N_ELEMENTS(drivers); i++) {
+    for (size_t i = 0; drivers[i]; i++) {
         if (drivers[i]->probe && drivers[i]->probe(data))
             return drivers[i];
     }
@@ -66,11 +83,118 @@ const FormatDriver *format_probe(const ProbeData *data, const char *path, GError
         if (!has_mark(data, &marks[i]))
             continue;
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-                    "'%s' is a %s image, which this version cannot open yet; convert it with "
-                    "'qemu-img convert -O raw %s NEW.raw', or say format=raw if its bytes "
-                    "are the disk",
-                    path, marks[i].name, path);
+                    "'%s' has the mark of a %s image, but is none that this version can open; "
+                    "convert it with its own product's tool, or say format=raw if its bytes are "
+                    "the disk",
+                    path, marks[i].name);
         return NULL;
     }
     return &raw_format;
+}
+
+bool format_is_mark(const void *data, size_t size, uint64_t offset, uint64_t disk_size)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(marks); i++) {
+        uint64_t base = marks[i].at_end && disk_size >= 512 ? disk_size - 512 : 0;
+        uint64_t at = base + marks[i].offset;
+        if (at >= offset && at + marks[i].length <= offset + size &&
+            memcmp((const uint8_t *)data + (at - offset), marks[i].bytes, marks[i].length) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* ---- options --------------------------------------------------------------------------------- */
+
+const char *format_option(const CreateOptions *options, const char *name)
+{
+    return options->values ? g_hash_table_lookup(options->values, name) : NULL;
+}
+
+bool format_option_is_on(const CreateOptions *options, const char *name)
+{
+    const char *text = format_option(options, name);
+    return text && (!strcmp(text, "on") || !strcmp(text, "true") || !strcmp(text, "yes"));
+}
+
+bool format_parse_size(const char *text, uint64_t *ret_size)
+{
+    static const char suffixes[] = "bKMGTPE";
+    char *end;
+    if (!g_ascii_isdigit(*text))
+        return false;
+    double fraction = g_ascii_strtod(text, &end);
+    guint64 whole = g_ascii_strtoull(text, NULL, 10);
+    const char *suffix = *end ? strchr(suffixes, *end == 'b' ? 'b' : g_ascii_toupper(*end)) : NULL;
+    if (*end && (!suffix || end[1]))
+        return false;
+    unsigned shift = suffix ? 10 * (unsigned)(suffix - suffixes) : 0;
+    if (fraction * (double)(UINT64_C(1) << shift) > (double)INT64_MAX)
+        return false;
+    *ret_size = fraction == (double)whole ? whole << shift
+                                          : (uint64_t)(fraction * (double)(UINT64_C(1) << shift));
+    return true;
+}
+
+/* ---- errors ---------------------------------------------------------------------------------- */
+
+bool format_check_limits(const char *path, const FormatLimit *limits, size_t count, GError **error)
+{
+    for (size_t i = 0; i < count; i++) {
+        const FormatLimit *l = &limits[i];
+        if (l->value < l->min || l->value > l->max)
+            return format_fail(error, path,
+                               "its %s is %" G_GUINT64_FORMAT ", not between %" G_GUINT64_FORMAT
+                               " and %" G_GUINT64_FORMAT,
+                               l->name, l->value, l->min, l->max);
+        if (l->alignment && l->value % l->alignment)
+            return format_fail(error, path,
+                               "its %s is %" G_GUINT64_FORMAT ", no multiple of %" G_GUINT64_FORMAT,
+                               l->name, l->value, l->alignment);
+    }
+    return true;
+}
+
+bool format_fail(GError **error, const char *path, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    g_autofree char *text = g_strdup_vprintf(format, args);
+    va_end(args);
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "cannot use disk '%s': %s", path, text);
+    return false;
+}
+
+bool format_fail_io(GError **error, const char *path, const char *doing, int result)
+{
+    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(-result), "cannot %s '%s': %s", doing,
+                path, g_strerror(-result));
+    return false;
+}
+
+/* ---- records --------------------------------------------------------------------------------- */
+
+void check_result_add(CheckResult *result, const char *format, ...)
+{
+    va_list args;
+    if (!result->messages)
+        result->messages = g_ptr_array_new_with_free_func(g_free);
+    if (result->messages->len >= 100)
+        return;
+    va_start(args, format);
+    g_ptr_array_add(result->messages, g_strdup_vprintf(format, args));
+    va_end(args);
+}
+
+void snapshot_info_free(SnapshotInfo *info)
+{
+    g_free(info->id);
+    g_free(info->name);
+    g_free(info);
+}
+
+void image_map_clear(ImageMap *map)
+{
+    g_free(map->parent_name);
+    g_free(map->parent_format);
 }

@@ -41,6 +41,7 @@ struct HostIo {
     GRecMutex *lock;
     GSource *source;
     int ready_fd; /* readable while something has finished; the backend's */
+    int call_fd;  /* io_uring: an eventfd that a CALL's end signals */
     unsigned in_flight;
     GQueue waiting; /* for room in the backend */
     struct io_uring ring;
@@ -50,12 +51,12 @@ struct HostIo {
     GQueue finished;
 };
 
-/* ---- io_uring ------------------------------------------------------------------------------ */
+/* ---- io_uring -------------------------------------------------------------------------------- */
 
 static bool uring_can(void)
 {
-    static const uint8_t wanted[] = {IORING_OP_NOP, IORING_OP_READV, IORING_OP_WRITEV,
-                                     IORING_OP_FSYNC, IORING_OP_FALLOCATE};
+    static const uint8_t wanted[] = {IORING_OP_NOP,   IORING_OP_READV,     IORING_OP_WRITEV,
+                                     IORING_OP_FSYNC, IORING_OP_FALLOCATE, IORING_OP_POLL_ADD};
     struct io_uring_probe *probe = io_uring_get_probe();
     if (!probe)
         return false;
@@ -66,6 +67,15 @@ static bool uring_can(void)
     return can;
 }
 
+/* A CALL runs in a thread, and the ring hears of its end by polling an eventfd. */
+static void uring_call_run(gpointer data, gpointer obj)
+{
+    HostIoRequest *request = data;
+    HostIo *io = obj;
+    request->call_result = request->call(request->obj);
+    eventfd_write(io->call_fd, 1);
+}
+
 static bool uring_create(HostIo *io)
 {
     if (!g_strcmp0(g_getenv("OSPITE_NO_URING"), "1") || !uring_can())
@@ -74,11 +84,15 @@ static bool uring_create(HostIo *io)
         return false;
     io_uring_ring_dontfork(&io->ring);
     io->ready_fd = io->ring.ring_fd;
+    io->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    io->pool = g_thread_pool_new(uring_call_run, io, 1, FALSE, NULL);
     return true;
 }
 
 static void uring_destroy(HostIo *io)
 {
+    g_thread_pool_free(io->pool, FALSE, TRUE);
+    fd_clear(&io->call_fd);
     io_uring_queue_exit(&io->ring);
 }
 
@@ -97,6 +111,9 @@ static void uring_prepare(struct io_uring_sqe *sqe, HostIoRequest *r)
         break;
     case HOST_IO_FALLOCATE:
         io_uring_prep_fallocate(sqe, r->fd, r->mode, r->offset, r->size);
+        break;
+    case HOST_IO_CALL:
+        io_uring_prep_poll_add(sqe, r->io->call_fd, POLLIN);
         break;
     default:
         io_uring_prep_nop(sqe);
@@ -119,7 +136,18 @@ static bool uring_start(HostIo *io, HostIoRequest *request)
     io->ring_used++;
     uring_prepare(sqe, request);
     uring_push(io);
+    if (request->op == HOST_IO_CALL && !request->call_started) {
+        request->call_started = true;
+        g_thread_pool_push(io->pool, request, NULL);
+    }
     return true;
+}
+
+/* The poll may have ended for another reason than the call's end: then it is repeated. */
+static int64_t uring_call_result(HostIo *io, const HostIoRequest *request)
+{
+    eventfd_t count;
+    return eventfd_read(io->call_fd, &count) < 0 ? -EAGAIN : request->call_result;
 }
 
 static HostIoRequest *uring_finished(HostIo *io)
@@ -130,6 +158,8 @@ static HostIoRequest *uring_finished(HostIo *io)
     HostIoRequest *request = io_uring_cqe_get_data(cqe);
     request->result = cqe->res;
     io_uring_cqe_seen(&io->ring, cqe);
+    if (request->op == HOST_IO_CALL)
+        request->result = uring_call_result(io, request);
     io->ring_used--;
     return request;
 }
@@ -142,7 +172,7 @@ static const HostIoBackend uring_backend = {
     .finished = uring_finished,
 };
 
-/* ---- threads ------------------------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 static int64_t pool_call(const HostIoRequest *r)
 {
@@ -155,6 +185,8 @@ static int64_t pool_call(const HostIoRequest *r)
         return fdatasync(r->fd);
     case HOST_IO_FALLOCATE:
         return fallocate(r->fd, r->mode, (off_t)r->offset, (off_t)r->size);
+    case HOST_IO_CALL:
+        return r->call(r->obj);
     default:
         return 0;
     }
@@ -213,7 +245,7 @@ static const HostIoBackend pool_backend = {
     .finished = pool_finished,
 };
 
-/* ---- both ---------------------------------------------------------------------------------- */
+/* ---- both ------------------------------------------------------------------------------------ */
 
 static void start_or_wait(HostIo *io, HostIoRequest *request)
 {
@@ -239,6 +271,12 @@ static bool must_repeat(int64_t result)
     return result == -EINTR || result == -EAGAIN || result == -ECANCELED;
 }
 
+/* NOP and CALL are no calls of the host's. */
+static bool has_hook(const HostIoRequest *request)
+{
+    return request->op != HOST_IO_NOP && request->op != HOST_IO_CALL;
+}
+
 static void reap(HostIo *io, unsigned budget)
 {
     HostIoRequest *request;
@@ -250,8 +288,8 @@ static void reap(HostIo *io, unsigned budget)
             continue;
         }
         start_waiting(io);
-        if (io->hook && io->hook->after)
-            io->hook->after(io->hook, request, request->result);
+        if (has_hook(request))
+            host_io_tell_hook(io->hook, request, request->result);
         io->in_flight--;
         request->done(request, request->result);
     }
@@ -272,7 +310,7 @@ int host_io_open(const char *path, int flags, HostIoHook *hook)
     int verdict = hook ? hook->before(hook, &call) : HOST_IO_RUN;
     if (verdict < 0)
         return verdict;
-    int fd = open(path, flags | O_CLOEXEC);
+    int fd = open(path, flags | O_CLOEXEC, 0644);
     return fd < 0 ? -errno : fd;
 }
 
@@ -315,6 +353,20 @@ static void cut_request(HostIoRequest *request, uint64_t size)
     request->iov_count = count;
 }
 
+int host_io_ask_hook(HostIoHook *hook, HostIoRequest *request)
+{
+    int verdict = hook ? hook->before(hook, request) : HOST_IO_RUN;
+    if (verdict > 0 && verdict != HOST_IO_HOLD)
+        cut_request(request, verdict);
+    return MIN(verdict, 0);
+}
+
+void host_io_tell_hook(HostIoHook *hook, HostIoRequest *request, int64_t result)
+{
+    if (hook && hook->after)
+        hook->after(hook, request, result);
+}
+
 void host_io_submit(HostIo *io, HostIoRequest *request)
 {
     g_rec_mutex_lock(io->lock);
@@ -322,7 +374,8 @@ void host_io_submit(HostIo *io, HostIoRequest *request)
     request->link = (GList){.data = request};
     io->in_flight++;
     int verdict = HOST_IO_RUN;
-    if (io->hook && request->op != HOST_IO_NOP)
+    request->call_started = false;
+    if (io->hook && has_hook(request))
         verdict = io->hook->before(io->hook, request);
     /* A call that failed is reported as every result is, from the loop: it runs as a NOP. */
     request->failure = MIN(verdict, 0);

@@ -27,6 +27,8 @@ typedef enum HostIoOp {
     HOST_IO_WRITE, /* with `durable`: RWF_DSYNC */
     HOST_IO_SYNC,  /* fdatasync */
     HOST_IO_FALLOCATE,
+    HOST_IO_TRUNCATE, /* never submitted: what a hook sees of host_file_truncate(), with `size` */
+    HOST_IO_CALL,     /* runs `call` in a thread; no hook sees it, `result` is what it returns */
 } HostIoOp;
 
 /* The caller's from completion on, the layer's until then. */
@@ -39,6 +41,8 @@ struct HostIoRequest {
     int iov_count;
     int mode; /* FALLOCATE: FALLOC_FL_… */
     bool durable;
+    /* CALL: runs without the lock, on a thread of the layer's; one at a time for each layer. */
+    int64_t (*call)(void *obj);
     /* `result`: bytes moved (may be short; 0 at the end of the file) or a negative errno. */
     void (*done)(HostIoRequest *request, int64_t result);
     void *obj;
@@ -46,6 +50,8 @@ struct HostIoRequest {
     HostIo *io; /* the layer's own from here */
     int64_t result;
     int failure; /* a hook's */
+    bool call_started;
+    int64_t call_result;
     GList link;
 };
 
@@ -54,10 +60,11 @@ enum { HOST_IO_RUN = 0, HOST_IO_HOLD = G_MAXINT };
 
 struct HostIoHook {
     /*
-     * Sees each call before the host does, with the lock held. HOST_IO_RUN lets it run; a negative
-     * errno is its result and the host sees nothing; a positive n cuts a READ or WRITE to n bytes;
-     * HOST_IO_HOLD keeps it until host_io_resume(). Only op and mode count for HOST_IO_OPEN (`mode`
-     * holds the open flags).
+     * Sees each call before the host does, with the lock held; calls of host_file.h, which wait,
+     * come without it, but never at the same time as others of their image. HOST_IO_RUN lets it
+     * run; a negative errno is its result and the host sees nothing; a positive n cuts a READ or
+     * WRITE to n bytes; HOST_IO_HOLD keeps it until host_io_resume() (calls that wait can't be
+     * held). Only op and mode count for HOST_IO_OPEN (`mode` holds the open flags).
      */
     int (*before)(HostIoHook *hook, HostIoRequest *request);
     /* Sees each result before the caller does; NULL: not wanted. */
@@ -66,6 +73,10 @@ struct HostIoHook {
 
 /* open(2) with O_CLOEXEC. Returns a descriptor or a negative errno. `hook` may be NULL. */
 int host_io_open(const char *path, int flags, HostIoHook *hook);
+
+/* What the hook says of a call that is made at once: negative errno, or 0 (perhaps cut). */
+int host_io_ask_hook(HostIoHook *hook, HostIoRequest *request);
+void host_io_tell_hook(HostIoHook *hook, HostIoRequest *request, int64_t result);
 
 /* Never fails: without io_uring there are threads. `hook` may be NULL. */
 HostIo *host_io_new(GMainContext *context, GRecMutex *lock, HostIoHook *hook);

@@ -58,17 +58,19 @@ CharBackend *char_memory_new(GRecMutex *lock);
 GByteArray *char_memory_output(CharBackend *backend);
 /* Input for the device; what it can't take now waits. */
 void char_memory_feed(CharBackend *backend, const uint8_t *data, size_t size);
-/* From now on it takes `room` more bytes (SIZE_MAX: any number); tells the device when there is room. */
+/* From now on it takes `room` more bytes (SIZE_MAX: any number); tells the device when there is
+ * room. */
 void char_memory_set_room(CharBackend *backend, size_t room);
 
 /*
  * On a terminal Ctrl-A is the escape key of "stdio": the character after it goes to `fn` instead of
- * the device, but for a second Ctrl-A, which sends one. Called from the main loop with the lock held.
- * No effect on other backends.
+ * the device, but for a second Ctrl-A, which sends one. Called from the main loop with the lock
+ * held. No effect on other backends.
  */
 void char_stdio_set_escape(CharBackend *backend, void (*fn)(void *obj, char command), void *obj);
 /* As char_open("stdio") on two descriptors of the caller's, which stay open. For tests. */
-CharBackend *char_stdio_new(int in, int out, GMainContext *context, GRecMutex *lock, GError **error);
+CharBackend *char_stdio_new(int in, int out, GMainContext *context, GRecMutex *lock,
+                            GError **error);
 /* The terminal to attach to ("/dev/pts/3"), or NULL when the backend is no "pty". */
 const char *char_pty_path(const CharBackend *backend);
 

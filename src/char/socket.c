@@ -3,14 +3,11 @@
  * The character backend "unix": a listening Unix socket for one peer at a time. While nobody is
  * connected output is dropped.
  */
-#include <errno.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 
 #include "base/fd.h"
 #include "char/stream.h"
+#include "char/unix_socket.h"
 
 typedef struct UnixChar {
     Stream stream;
@@ -68,46 +65,10 @@ static const CharBackendOps unix_ops = {
     .free = unix_free,
 };
 
-/* A socket file that nobody listens at was left by a process that died. */
-static void remove_stale(const struct sockaddr_un *address)
-{
-    auto_fd probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    struct stat st;
-    if (probe < 0 || lstat(address->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
-        return;
-    if (connect(probe, (const struct sockaddr *)address, sizeof(*address)) < 0 &&
-        errno == ECONNREFUSED)
-        unlink(address->sun_path);
-}
-
-static int listen_at(const char *path, GError **error)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (g_strlcpy(address.sun_path, path, sizeof(address.sun_path)) >= sizeof(address.sun_path)) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_FILENAME_TOO_LONG,
-                    "%s: a socket's path has at most %zu bytes; use a shorter one", path,
-                    sizeof(address.sun_path) - 1);
-        return -1;
-    }
-    remove_stale(&address);
-    auto_fd fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    /* The mode set before bind() is the file's: nobody else can ever connect. */
-    if (fd < 0 || fchmod(fd, 0600) < 0 ||
-        bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 1) < 0) {
-        int code = errno;
-        g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code), "listening at %s: %s%s", path,
-                    g_strerror(code),
-                    code == EADDRINUSE ? " (another VM uses it, or a file of that name exists)"
-                                       : "");
-        return -1;
-    }
-    return fd_steal(&fd);
-}
-
 CharBackend *char_unix_open(const char *argument, GMainContext *context, GRecMutex *lock,
                             GError **error)
 {
-    int listener = listen_at(argument, error);
+    int listener = unix_socket_listen(argument, 1, error);
     if (listener < 0)
         return NULL;
     UnixChar *self = g_new0(UnixChar, 1);

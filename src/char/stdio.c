@@ -131,8 +131,8 @@ CharBackend *char_file_open(const char *argument, GMainContext *context, GRecMut
     if (fd < 0) {
         int code = errno;
         g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code),
-                    "opening %s to write a device's output: %s%s", argument, g_strerror(code),
-                    code == ENXIO ? " (start the reader of the pipe first)" : "");
+                    "cannot open '%s' for a device's output: %s%s", argument, g_strerror(code),
+                    code == ENXIO ? "; start the reader of the pipe first" : "; check the path");
         return NULL;
     }
     Stream *stream = g_new0(Stream, 1);

@@ -66,7 +66,7 @@ bool terminal_enter_raw(int fd, GError **error)
     if (tcgetattr(fd, &saved) < 0) {
         int code = errno;
         g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code),
-                    "reading the terminal's mode: %s", g_strerror(code));
+                    "cannot read the terminal's mode: %s", g_strerror(code));
         return false;
     }
     if (!registered)
@@ -80,7 +80,7 @@ bool terminal_enter_raw(int fd, GError **error)
     int code = errno;
     raw_fd = -1;
     g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code),
-                "setting the terminal to raw mode: %s", g_strerror(code));
+                "cannot set the terminal to raw mode: %s", g_strerror(code));
     return false;
 }
 

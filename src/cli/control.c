@@ -7,16 +7,20 @@
  */
 #include "cli/control.h"
 
-#include <gio/gunixsocketaddress.h>
 #include <linux/input-event-codes.h>
 #include <string.h>
-#include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/bits.h"
+#include "base/fd.h"
+#include "char/unix_socket.h"
 #include "cli/keys.h"
 
-#define LINE_MAX_BYTES     4096
-#define TRANSFER_MAX_BYTES 1024
+#define LINE_MAX_BYTES      4096
+#define TRANSFER_MAX_BYTES  1024
+#define CLIENTS_WAITING_MAX 8
+#define TYPE_INTERVAL_MS    5
+#define TYPE_PATIENCE       2000 /* intervals that a guest may leave a key untaken */
 
 struct Control {
     Pc *pc;
@@ -29,6 +33,8 @@ typedef struct Client {
     GSocketConnection *connection;
     GDataInputStream *input;
     GString *answer;
+    char *typing;           /* text being typed; NULL: none */
+    unsigned typed, waited; /* characters done; intervals since the last one */
 } Client;
 
 typedef struct Command {
@@ -52,7 +58,7 @@ static bool parse_number(const char *word, uint64_t max, uint64_t *ret, GError *
            bad(error, "a number was expected, or it is too large");
 }
 
-/* ---- machine -------------------------------------------------------------------------------- */
+/* ---- machine --------------------------------------------------------------------------------- */
 
 static bool run_powerdown(Pc *pc, char **words, GString *answer, GError **error)
 {
@@ -103,7 +109,7 @@ static bool run_stats(Pc *pc, char **words, GString *answer, GError **error)
     return true;
 }
 
-/* ---- keys ----------------------------------------------------------------------------------- */
+/* ---- keys ------------------------------------------------------------------------------------ */
 
 static void press(Pc *pc, unsigned key, bool shift)
 {
@@ -113,22 +119,6 @@ static void press(Pc *pc, unsigned key, bool shift)
     input_key(pc->input, key, false);
     if (shift)
         input_key(pc->input, KEY_LEFTSHIFT, false);
-}
-
-/* "\n" and "\\" are escapes. */
-static bool run_type(Pc *pc, char **words, GString *answer, GError **error)
-{
-    g_autofree char *text = g_strcompress(words[0]);
-    g_autoptr(GRecMutexLocker) locker G_GNUC_UNUSED = g_rec_mutex_locker_new(&pc->lock);
-
-    for (const char *c = text; *c; c++) {
-        bool shift;
-        unsigned key = key_for_character(*c, &shift);
-        if (!key)
-            return bad(error, "there is no key for a character of the text");
-        press(pc, key, shift);
-    }
-    return true;
 }
 
 static bool run_key(Pc *pc, char **words, GString *answer, GError **error)
@@ -230,14 +220,16 @@ static bool run_write(Pc *pc, char **words, GString *answer, GError **error)
            bad(error, "that range is not all RAM");
 }
 
-/* irq N: the level of an ISA interrupt at the interrupt controllers */
+/* irq N: the level of an ISA interrupt at the interrupt controllers, and how often it rose */
 static bool run_irq(Pc *pc, char **words, GString *answer, GError **error)
 {
+    unsigned rises;
     uint64_t n;
 
     if (!parse_number(words[0], 15, &n, error))
         return false;
-    g_string_append_printf(answer, "%d", pc_irq_level(pc, (unsigned)n));
+    bool level = pc_irq_level(pc, (unsigned)n, &rises);
+    g_string_append_printf(answer, "%d %u", level, rises);
     return true;
 }
 
@@ -249,7 +241,6 @@ static const Command commands[] = {
     {"text", 0, 0, run_text},
     {"screenshot", 1, 1, run_screenshot},
     {"stats", 0, 0, run_stats},
-    {"type", 1, 1, run_type},
     {"key", 1, 2, run_key},
     {"load", 3, 3, run_load},
     {"store", 4, 4, run_store},
@@ -276,7 +267,7 @@ static bool run_line(Pc *pc, const char *line, GString *answer, GError **error)
     return bad(error, "unknown command");
 }
 
-/* ---- clients -------------------------------------------------------------------------------- */
+/* ---- clients --------------------------------------------------------------------------------- */
 
 static void client_read(Client *client);
 
@@ -298,11 +289,17 @@ static void on_written(GObject *stream, GAsyncResult *result, gpointer data)
         client_free(client);
 }
 
+static void client_send(Client *client)
+{
+    g_output_stream_write_all_async(g_io_stream_get_output_stream(G_IO_STREAM(client->connection)),
+                                    client->answer->str, client->answer->len, G_PRIORITY_DEFAULT,
+                                    NULL, on_written, client);
+}
+
 static void client_answer(Client *client, const char *line)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(GString) text = g_string_new(NULL);
-    GOutputStream *output = g_io_stream_get_output_stream(G_IO_STREAM(client->connection));
 
     if (!run_line(client->control->pc, line, text, &error))
         g_string_printf(client->answer, "error %s\n", error->message);
@@ -310,8 +307,44 @@ static void client_answer(Client *client, const char *line)
         g_string_printf(client->answer, "%sok\n", text->str);
     else
         g_string_printf(client->answer, "ok %s\n", text->str);
-    g_output_stream_write_all_async(output, client->answer->str, client->answer->len,
-                                    G_PRIORITY_DEFAULT, NULL, on_written, client);
+    client_send(client);
+}
+
+/* Types one character when the guest has taken the one before; answers after the last. */
+static gboolean type_next(gpointer data)
+{
+    Client *client = data;
+    Pc *pc = client->control->pc;
+    g_autoptr(GRecMutexLocker) locker G_GNUC_UNUSED = g_rec_mutex_locker_new(&pc->lock);
+    char character = client->typing[client->typed];
+    bool shift;
+    unsigned key = key_for_character(character, &shift);
+
+    if (!i8042_keyboard_idle(pc->i8042) && ++client->waited < TYPE_PATIENCE)
+        return G_SOURCE_CONTINUE;
+    if (key && client->waited < TYPE_PATIENCE) {
+        press(pc, key, shift);
+        client->typed++;
+        client->waited = 0;
+        return G_SOURCE_CONTINUE;
+    }
+    if (!character)
+        g_string_assign(client->answer, "ok\n");
+    else if (!key)
+        g_string_assign(client->answer, "error there is no key for a character of the text\n");
+    else
+        g_string_assign(client->answer, "error the guest takes no keys\n");
+    g_clear_pointer(&client->typing, g_free);
+    client_send(client);
+    return G_SOURCE_REMOVE;
+}
+
+/* type TEXT, where "\n" and "\\" are escapes */
+static void client_type(Client *client, const char *text)
+{
+    client->typing = g_strcompress(text);
+    client->typed = client->waited = 0;
+    g_timeout_add(TYPE_INTERVAL_MS, type_next, client);
 }
 
 static void on_line(GObject *stream, GAsyncResult *result, gpointer data)
@@ -321,7 +354,9 @@ static void on_line(GObject *stream, GAsyncResult *result, gpointer data)
     g_autofree char *line =
         g_data_input_stream_read_line_finish_utf8(client->input, result, &length, NULL);
 
-    if (line && length <= LINE_MAX_BYTES)
+    if (line && length <= LINE_MAX_BYTES && g_str_has_prefix(line, "type "))
+        client_type(client, line + strlen("type "));
+    else if (line && length <= LINE_MAX_BYTES)
         client_answer(client, line);
     else
         client_free(client);
@@ -345,28 +380,31 @@ static gboolean on_incoming(GSocketService *service, GSocketConnection *connecti
     return TRUE;
 }
 
-Control *control_new(Pc *pc, const char *spec, GError **error)
+/* The service owns the socket from here; `fd` is closed on failure, too. */
+static bool add_listener(GSocketService *service, int fd, GError **error)
 {
-    g_autoptr(Control) control = g_new0(Control, 1);
-    g_autoptr(GSocketAddress) address = NULL;
+    auto_fd owned = fd;
+    g_autoptr(GSocket) socket = g_socket_new_from_fd(owned, error);
 
-    if (!g_str_has_prefix(spec, "unix:")) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "--control cannot be '%s'; use unix:PATH", spec);
+    if (!socket)
+        return false;
+    fd_steal(&owned);
+    return g_socket_listener_add_socket(G_SOCKET_LISTENER(service), socket, NULL, error);
+}
+
+Control *control_new(Pc *pc, const char *path, GError **error)
+{
+    int fd = unix_socket_listen(path, CLIENTS_WAITING_MAX, error);
+    g_autoptr(Control) control = NULL;
+
+    if (fd < 0)
         return NULL;
-    }
+    control = g_new0(Control, 1);
     control->pc = pc;
-    control->path = g_strdup(spec + strlen("unix:"));
-    unlink(control->path);
+    control->path = g_strdup(path);
     control->service = g_socket_service_new();
-    address = g_unix_socket_address_new(control->path);
-    if (!g_socket_listener_add_address(G_SOCKET_LISTENER(control->service), address,
-                                       G_SOCKET_TYPE_STREAM, G_SOCKET_PROTOCOL_DEFAULT, NULL, NULL,
-                                       error)) {
-        g_prefix_error(error, "cannot listen at %s: ", control->path);
-        g_clear_pointer(&control->path, g_free);
+    if (!add_listener(control->service, fd, error))
         return NULL;
-    }
     g_signal_connect(control->service, "incoming", G_CALLBACK(on_incoming), control);
     return g_steal_pointer(&control);
 }
@@ -377,8 +415,7 @@ void control_free(Control *control)
         return;
     g_socket_service_stop(control->service);
     g_object_unref(control->service);
-    if (control->path)
-        unlink(control->path);
+    unlink(control->path);
     g_free(control->path);
     g_free(control);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * The control socket of a running machine: one line in, one answer out (docs/control.md). For
- * people with socat, for boot tests, and for tests of the board alone. Only the owner of the
- * socket's folder can reach it.
+ * people with socat, for boot tests, and for tests of the board alone. Only the
+ * user who runs the machine can connect.
  */
 #pragma once
 
@@ -10,8 +10,8 @@
 
 typedef struct Control Control;
 
-/* Listens at `spec` ("unix:PATH"; an old socket there is replaced). Main loop thread. */
-Control *control_new(Pc *pc, const char *spec, GError **error);
+/* Listens at a path (char/unix_socket.h). Main loop thread. */
+Control *control_new(Pc *pc, const char *path, GError **error);
 void control_free(Control *control);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Control, control_free)

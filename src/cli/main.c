@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/disk.h"
 #include "cli/run.h"
 #include "cpu/engine.h"
 
@@ -30,6 +31,7 @@ static const struct {
     const char *help;
 } commands[] = {
     {"run", command_run, "boot a virtual machine in this terminal"},
+    {"disk", command_disk, "make, look at, convert and mend disk images"},
     {"doctor", command_doctor, "what this host offers, and how fast guests will be"},
     {"version", command_version, "the version of this program"},
     {"help", command_help, "this text"},
@@ -47,8 +49,13 @@ static int command_help(int argc, char **argv)
 int main(int argc, char **argv)
 {
     const char *word = argc > 1 ? argv[1] : "help";
+    g_autofree char *name = g_path_get_basename(argc ? argv[0] : "ospite");
 
     signal(SIGPIPE, SIG_IGN);
+    if (!strcmp(name, "qemu-img"))
+        return main_qemu_img(argc, argv);
+    if (!g_ascii_strcasecmp(name, "vboxmanage"))
+        return main_vboxmanage(argc, argv);
     if (!strcmp(word, "--help") || !strcmp(word, "-h"))
         word = "help";
     if (!strcmp(word, "--version"))

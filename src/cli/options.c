@@ -37,7 +37,7 @@ static bool usage_error(GError **error, const char *format, ...)
     return false;
 }
 
-/* ---- setters -------------------------------------------------------------------------------- */
+/* ---- setters --------------------------------------------------------------------------------- */
 
 static bool set_text(RunOptions *o, const Option *option, const char *value, GError **error)
 {
@@ -234,6 +234,14 @@ static bool set_debug_exit(RunOptions *o, const Option *option, const char *valu
     return true;
 }
 
+static bool set_control(RunOptions *o, const Option *option, const char *value, GError **error)
+{
+    if (!g_str_has_prefix(value, "unix:") || !value[strlen("unix:")])
+        return usage_error(error, "--control cannot be '%s'; use unix:PATH", value);
+    o->control = value + strlen("unix:");
+    return true;
+}
+
 /* ---- the table ------------------------------------------------------------------------------ */
 
 #define AT(member) offsetof(RunOptions, member)
@@ -242,7 +250,8 @@ static const Option options_table[] = {
     {"memory m", "SIZE", set_memory, 0, 0, "guest memory, 1M to 64G (default 512M)"},
     {"cpus smp", "N", set_cpus, 0, 0, "number of CPUs, 1 to 32 (default 1)"},
     {"cpu", "MODEL", set_text, AT(pc.cpu_model), 0, "CPU model[,+feature,-feature] (default host)"},
-    {"engine accel", "NAME", set_text, AT(engine), 0, "auto, kvm, soft or interp (default auto)"},
+    {"engine accel", "NAME", set_text, AT(engine), 0,
+     "auto, kvm, soft, interp, or none: no CPU at all (default auto)"},
     {"disk", "FILE[,…]", set_disk, 0, -1, "hard disk; bus=ide, format=raw, readonly, index=N"},
     {"hda", "FILE", set_disk, 0, 0, NULL},
     {"hdb", "FILE", set_disk, 0, 1, NULL},
@@ -270,7 +279,9 @@ static const Option options_table[] = {
     {"rtc", "BASE", set_rtc, 0, 0, "utc or local (default utc)"},
     {"debug-exit", "PORT", set_debug_exit, 0, 0,
      "port that ends the machine (default 0xf4), or none"},
-    {"control", "unix:PATH", set_text, AT(control), 0,
+    {"testdev", NULL, set_flag, AT(pc.testdev), true,
+     "ports, interrupt lines and memory that test suites ask for"},
+    {"control", "unix:PATH", set_control, 0, 0,
      "socket for commands while it runs (docs/control.md)"},
     {"no-reboot", NULL, set_flag, AT(no_reboot), true, "end instead of a reset"},
     {"help h", NULL, set_flag, AT(help), true, "this text"},

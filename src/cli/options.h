@@ -8,7 +8,7 @@ typedef struct RunOptions {
     PcConfig pc;            /* strings point into the command line or into `strings` */
     const char *engine;     /* as given; "auto" by default */
     const char *screenshot; /* PNG written when the machine ends; NULL: none */
-    const char *control;    /* "unix:PATH"; NULL: none */
+    const char *control;    /* path of the control socket; NULL: none */
     bool no_reboot;
     bool help;
     GPtrArray *strings; /* owned pieces of options */

@@ -135,14 +135,14 @@ static int build_and_run(RunOptions *options)
     static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
 
     options->pc.engine = engine_find(options->engine, &why, &error);
-    if (options->pc.engine && why)
-        g_printerr("ospite: %s\n", why);
     run.loop = g_main_loop_new(NULL, FALSE);
     for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++)
         g_unix_signal_add(signals[i], on_signal, &run);
     if (options->pc.engine)
         pc = pc_new(&options->pc, NULL, &error);
     if (pc) {
+        if (why)
+            g_printerr("ospite: %s\n", why);
         run.pc = pc;
         run.status = run_machine(&run);
     } else {

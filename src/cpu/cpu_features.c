@@ -60,6 +60,7 @@ const CpuFeatureRow cpu_feature_rows[CPU_FEATURE_COUNT] = {
     [CPU_BMI2] = {"bmi2", 7, 0, REG_EBX, 8, FROM_V3, 0},
     [CPU_ERMS] = {"erms", 7, 0, REG_EBX, 9, 0, SYSTEM_V1},
     [CPU_INVPCID] = {"invpcid", 7, 0, REG_EBX, 10, 0, SYSTEM_V1},
+    [CPU_ZERO_FCS_FDS] = {"zero_fcs_fds", 7, 0, REG_EBX, 13, 0, SYSTEM_V1},
     [CPU_RDSEED] = {"rdseed", 7, 0, REG_EBX, 18, 0, FROM_V3},
     [CPU_ADX] = {"adx", 7, 0, REG_EBX, 19, 0, FROM_V3},
     [CPU_SMAP] = {"smap", 7, 0, REG_EBX, 20, 0, SYSTEM_V1},

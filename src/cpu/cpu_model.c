@@ -38,8 +38,7 @@ const char *const *cpu_model_names(void)
     return model_names;
 }
 
-/* ---- features that stand on others
- * --------------------------------------------------------------- */
+/* ---- features that stand on others ----------------------------------------------------------- */
 
 static const struct {
     CpuFeature feature, needs;
@@ -114,8 +113,7 @@ static void remove_unsupported(bool *features)
     }
 }
 
-/* ---- parsing
- * ------------------------------------------------------------------------------------- */
+/* ---- parsing --------------------------------------------------------------------------------- */
 
 static const ModelRow *find_model(const char *name, GError **error)
 {
@@ -187,8 +185,7 @@ static char *missing_features(const FeatureSets *sets, const bool *features, con
     return g_string_free(names, !names->len);
 }
 
-/* ---- identity
- * ------------------------------------------------------------------------------------- */
+/* ---- identity -------------------------------------------------------------------------------- */
 
 static void host_brand(char *brand)
 {

@@ -73,8 +73,7 @@ static CpuidValue with_features(const Query *q, CpuidValue value)
     return value;
 }
 
-/* ---- basic leaves
- * --------------------------------------------------------------------------------- */
+/* ---- basic leaves ---------------------------------------------------------------------------- */
 
 static CpuidValue vendor_leaf(const Query *q, uint32_t max)
 {
@@ -92,7 +91,7 @@ static CpuidValue leaf_0(const Query *q)
 }
 
 /* EAX: 27:20 extended family | 19:16 extended model | 11:8 family | 7:4 model | 3:0 stepping */
-static uint32_t signature(const CpuModel *model)
+uint32_t cpu_model_signature(const CpuModel *model)
 {
     unsigned extended_family = model->family > 0xf ? model->family - 0xf : 0;
     return extended_family << 20 | (model->model >> 4) << 16 |
@@ -102,7 +101,7 @@ static uint32_t signature(const CpuModel *model)
 static CpuidValue leaf_1(const Query *q)
 {
     const CpuModel *model = q->model;
-    CpuidValue v = with_features(q, (CpuidValue){.eax = signature(model)});
+    CpuidValue v = with_features(q, (CpuidValue){.eax = cpu_model_signature(model)});
     v.ebx = q->index << 24;
     if (cpu_has(model, CPU_CLFLUSH))
         v.ebx |= CACHE_LINE_BYTES / 8 << 8;
@@ -260,8 +259,7 @@ static CpuidValue leaf_16(const Query *q)
     return (CpuidValue){mhz, mhz, 100, 0};
 }
 
-/* ---- hypervisor leaves
- * ------------------------------------------------------------------------------ */
+/* ---- hypervisor leaves ----------------------------------------------------------------------- */
 
 static CpuidValue hypervisor_leaf(const Query *q)
 {
@@ -278,8 +276,7 @@ static CpuidValue hypervisor_leaf(const Query *q)
     return v;
 }
 
-/* ---- extended leaves
- * --------------------------------------------------------------------------------- */
+/* ---- extended leaves ------------------------------------------------------------------------- */
 
 static CpuidValue leaf_80000000(const Query *q)
 {
@@ -347,8 +344,7 @@ static CpuidValue leaf_8000001e(const Query *q)
     return (CpuidValue){q->index, q->index & 0xff, 0, 0};
 }
 
-/* ---- the instruction
- * ------------------------------------------------------------------------------------ */
+/* ---- the instruction ------------------------------------------------------------------------- */
 
 static const struct {
     uint32_t leaf;

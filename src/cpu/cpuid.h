@@ -63,6 +63,7 @@ typedef enum CpuFeature {
     CPU_BMI2,
     CPU_ERMS,
     CPU_INVPCID,
+    CPU_ZERO_FCS_FDS,
     CPU_RDSEED,
     CPU_ADX,
     CPU_SMAP,
@@ -141,5 +142,8 @@ void cpu_host_features(bool *ret_features);
  * sizes). Any thread. */
 CpuidValue cpu_model_cpuid(const CpuModel *model, unsigned index, uint64_t cr4, uint64_t xcr0,
                            uint64_t apic_base, uint32_t leaf, uint32_t subleaf);
+
+/* Family, model and stepping as CPUID.1:EAX and EDX after a reset tell them. */
+uint32_t cpu_model_signature(const CpuModel *model);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CpuModel, cpu_model_free)

@@ -5,10 +5,11 @@
 #include <string.h>
 
 const EngineRow engine_rows[] = {
-    {&engine_kvm, false},
-    {&engine_interp, true},
-    {&engine_jit, false}, /* by name only */
-    {NULL, false},
+    {&engine_kvm, false, false},
+    {&engine_interp, true, false},
+    {&engine_jit, false, false}, /* by name only */
+    {&engine_none, true, true},
+    {NULL, false, false},
 };
 
 bool engine_suits(const Engine *engine, char **ret_why_not)
@@ -28,7 +29,7 @@ static const Engine *find_suitable(bool soft_only, char **ret_why, GError **erro
     g_autofree char *why = NULL;
     for (const EngineRow *row = engine_rows; row->engine; row++) {
         g_autofree char *why_not = NULL;
-        if (soft_only && !row->soft)
+        if (row->named || (soft_only && !row->soft))
             continue;
         if (engine_suits(row->engine, &why_not)) {
             if (ret_why && why)

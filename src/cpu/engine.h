@@ -79,6 +79,7 @@ struct Engine {
 extern const Engine engine_kvm;
 extern const Engine engine_interp;
 extern const Engine engine_jit;
+extern const Engine engine_none;
 
 /* The engine of that name; "auto" picks the fastest that can run stock guests here, "soft" the
  * fastest software engine. `ret_why` (may be NULL) gets one line saying why auto did not take KVM,
@@ -103,6 +104,9 @@ struct Vm {
     int (*acknowledge_extint)(void *obj);
     /* Level-triggered vector ended in an in-kernel LAPIC: tell the IOAPIC. */
     void (*eoi)(void *obj, uint8_t vector);
+    /* FERR#: an x87 error waits and CR0.NE is 0 (`ferr`), or is gone. Whether the CPU must wait for
+     * an interrupt; false: IGNNE#. vCPU thread, at a safe point. NULL: such errors are #MF, too. */
+    bool (*fpu_error)(void *obj, bool ferr);
     void *obj;
     struct VmSync *sync; /* vm.c */
 };
@@ -125,6 +129,7 @@ struct Vcpu {
     const Intc *intc; /* local APIC, set before the first run */
     void *intc_obj;
     _Atomic uint32_t requests;
+    _Atomic uint32_t nmis; /* how many VCPU_REQUEST_NMI stands for; 0: they were taken already */
     uint8_t sipi_vector;
     /* What vcpu.c needs to know without asking the engine; the engine keeps them right at safe
      * points. */
@@ -146,8 +151,8 @@ Vm *vm_new(const Engine *engine, AddressSpace *memory, AddressSpace *ports, cons
 void vm_free(Vm *vm);
 /* Main loop thread. Start or go on; idempotent. */
 void vm_resume(Vm *vm);
-/* Returns when every vCPU stands at a safe point outside run(). Must be called without the board
- * lock. */
+/* Returns when every vCPU stands at a safe point outside run() and has taken the INITs and startup
+ * IPIs sent to it. Must be called without the board lock. */
 void vm_pause(Vm *vm);
 /* Paused VMs only. */
 void vm_reset(Vm *vm);

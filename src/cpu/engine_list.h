@@ -6,7 +6,8 @@
 
 typedef struct EngineRow {
     const Engine *engine;
-    bool soft; /* needs nothing of the host but its CPU */
+    bool soft;  /* needs nothing of the host but its CPU */
+    bool named; /* only when asked for by name */
 } EngineRow;
 
 extern const EngineRow engine_rows[]; /* ends with a NULL engine */

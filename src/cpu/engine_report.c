@@ -12,8 +12,7 @@
 #define INDENT "  "
 #define WIDTH  96
 
-/* ---- layout -----------------------------------------------------------------------------------
- */
+/* ---- layout ---------------------------------------------------------------------------------- */
 
 /* A paragraph with its words wrapped; lines after the first are indented by `hang` more. */
 static void add(GString *text, unsigned hang, const char *format, ...) G_GNUC_PRINTF(3, 4);
@@ -50,8 +49,7 @@ static void add_field_text(GString *text, const char *name, char *value)
     g_free(value);
 }
 
-/* ---- the host -----------------------------------------------------------------------------------
- */
+/* ---- the host -------------------------------------------------------------------------------- */
 
 typedef struct Host {
     bool features[CPU_FEATURE_COUNT];
@@ -184,8 +182,7 @@ static void report_host(GString *text, const Host *host)
               tsc_host_is_invariant() ? "steady" : "not steady: the system clock is used instead");
 }
 
-/* ---- engines
- * -------------------------------------------------------------------------------------- */
+/* ---- engines --------------------------------------------------------------------------------- */
 
 static const struct {
     const char *engine, *expectation;
@@ -223,8 +220,7 @@ static void report_choice(GString *text, const Engine *chosen)
             add(text, 0, "%s", expectations[i].expectation);
 }
 
-/* ---- advice
- * ----------------------------------------------------------------------------------------- */
+/* ---- advice ---------------------------------------------------------------------------------- */
 
 static void report_advice(GString *text, const Host *host)
 {

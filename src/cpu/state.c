@@ -18,9 +18,11 @@ static void reset_core(CpuState *s)
     s->rip = 0xfff0;
     s->rflags = 2;
     for (unsigned i = 0; i < SEG_COUNT; i++)
-        s->seg[i] = reset_segment(0, 0, SEGMENT_P | SEGMENT_S | SEGMENT_WRITABLE | SEGMENT_ACCESSED);
-    s->seg[SEG_CS] = reset_segment(0xf000, 0xffff0000, SEGMENT_P | SEGMENT_S | SEGMENT_CODE |
-                                                           SEGMENT_READABLE | SEGMENT_ACCESSED);
+        s->seg[i] =
+            reset_segment(0, 0, SEGMENT_P | SEGMENT_S | SEGMENT_WRITABLE | SEGMENT_ACCESSED);
+    s->seg[SEG_CS] =
+        reset_segment(0xf000, 0xffff0000,
+                      SEGMENT_P | SEGMENT_S | SEGMENT_CODE | SEGMENT_READABLE | SEGMENT_ACCESSED);
     s->ldtr = reset_segment(0, 0, SEGMENT_P | 2);
     s->tr = reset_segment(0, 0, SEGMENT_P | 11);
     s->gdtr = s->idtr = (DescriptorTable){.limit = 0xffff};
@@ -29,10 +31,11 @@ static void reset_core(CpuState *s)
     s->dr6 = 0xffff0ff0;
     s->dr7 = 0x400;
     s->efer = 0;
-    s->interrupt_shadow = s->nmi_blocked = s->nmi_pending = false;
+    s->interrupt_shadow = s->nmi_blocked = false;
+    s->nmi_pending = 0;
 }
 
-void cpu_state_reset(CpuState *state, bool bootstrap_processor, bool init)
+void cpu_state_reset(CpuState *state, uint32_t signature, bool bootstrap_processor, bool init)
 {
     uint64_t cache_bits = init ? state->cr0 & (CR0_CD | CR0_NW) : CR0_CD | CR0_NW;
 
@@ -41,6 +44,7 @@ void cpu_state_reset(CpuState *state, bool bootstrap_processor, bool init)
         state->pat = UINT64_C(0x0007040600070406);
         state->misc_enable = 1 | 1 << 11 | 1 << 12; /* fast strings; no BTS, no PEBS */
         state->apic_base = 0xfee00800 | (bootstrap_processor ? 0x100 : 0);
+        memset(state->mc_ctl, 0xff, sizeof(state->mc_ctl)); /* all errors are reported */
         state->xcr0 = XCR0_X87;
         state->fpu.fcw = 0x40;
         state->fpu.ftw_abridged = 0xff;
@@ -48,6 +52,7 @@ void cpu_state_reset(CpuState *state, bool bootstrap_processor, bool init)
         state->fpu.mxcsr_mask = 0xffff;
     }
     reset_core(state);
+    state->gpr[GPR_RDX] = signature;
     state->cr0 = CR0_ET | cache_bits;
     state->activity = bootstrap_processor ? CPU_ACTIVE : CPU_WAIT_SIPI;
 }

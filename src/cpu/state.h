@@ -146,6 +146,7 @@ typedef enum CpuActivity { CPU_ACTIVE, CPU_HALTED, CPU_WAIT_SIPI, CPU_SHUTDOWN }
 
 #define MTRR_FIXED_COUNT    11
 #define MTRR_VARIABLE_COUNT 8
+#define CPU_MC_BANK_COUNT   10
 
 typedef struct CpuState {
     uint64_t gpr[GPR_COUNT];
@@ -163,14 +164,17 @@ typedef struct CpuState {
     uint64_t apic_base;
     uint64_t mtrr_def_type, mtrr_fixed[MTRR_FIXED_COUNT];
     uint64_t mtrr_base[MTRR_VARIABLE_COUNT], mtrr_mask[MTRR_VARIABLE_COUNT];
+    uint64_t debugctl, mcg_status;
+    uint64_t mc_ctl[CPU_MC_BANK_COUNT], mc_addr[CPU_MC_BANK_COUNT], mc_misc[CPU_MC_BANK_COUNT];
     FpuState fpu __attribute__((aligned(64)));
     CpuActivity activity;
     bool interrupt_shadow; /* STI or MOV SS just executed */
     bool nmi_blocked;
-    bool nmi_pending;
-    bool a20_masked; /* address bit 20 reads as 0 */
+    uint8_t nmi_pending; /* NMIs that wait: at most one while they are blocked, else two */
+    bool a20_masked;     /* address bit 20 reads as 0 */
 } CpuState;
 
 /* The state after power-on or RESET (`init` false) or INIT (true: caches, FPU, most MSRs and TSC
- * keep their values). SDM 3A table 9-1. The BSP starts at f000:fff0, others wait for SIPI. */
-void cpu_state_reset(CpuState *state, bool bootstrap_processor, bool init);
+ * keep their values). SDM 3A table 9-1. The BSP starts at f000:fff0, others wait for SIPI. EDX
+ * holds the processor's `signature` (CPUID.1:EAX). */
+void cpu_state_reset(CpuState *state, uint32_t signature, bool bootstrap_processor, bool init);

@@ -17,7 +17,12 @@ Vcpu *vcpu_current(void)
     return current_vcpu;
 }
 
-/* ---- requests ------------------------------------------------------------------------------- */
+void vcpu_adopt_thread(Vcpu *vcpu)
+{
+    current_vcpu = vcpu;
+}
+
+/* ---- requests -------------------------------------------------------------------------------- */
 
 void vcpu_request(Vcpu *vcpu, uint32_t requests)
 {
@@ -57,7 +62,7 @@ bool vcpu_has_work(Vcpu *vcpu)
     return atomic_load(&vcpu->requests) & others || has_event(vcpu);
 }
 
-/* ---- work ----------------------------------------------------------------------------------- */
+/* ---- work ------------------------------------------------------------------------------------ */
 
 static VcpuWork *take_work(Vcpu *vcpu)
 {
@@ -116,7 +121,7 @@ void vcpu_run_on(Vcpu *vcpu, void (*fn)(Vcpu *vcpu, void *data), void *data)
         vcpu_enter(self);
 }
 
-/* ---- state ---------------------------------------------------------------------------------- */
+/* ---- state ----------------------------------------------------------------------------------- */
 
 static void get_state_work(Vcpu *vcpu, void *data)
 {
@@ -135,6 +140,7 @@ static void set_state_work(Vcpu *vcpu, void *data)
     vcpu->activity = state->activity;
     vcpu->nmi_blocked = state->nmi_blocked;
     vcpu->interrupts_enabled = state->rflags & FLAG_IF && !state->interrupt_shadow;
+    atomic_store(&vcpu->nmis, state->nmi_pending);
     if (state->nmi_pending)
         atomic_fetch_or(&vcpu->requests, VCPU_REQUEST_NMI);
     else
@@ -159,7 +165,7 @@ void vcpu_reset_state(Vcpu *vcpu, bool init)
         get_state_work(vcpu, &state);
     else
         atomic_fetch_and(&vcpu->requests, ~(VCPU_REQUEST_INIT | VCPU_REQUEST_SIPI));
-    cpu_state_reset(&state, vcpu->index == 0, init);
+    cpu_state_reset(&state, cpu_model_signature(vcpu->vm->model), vcpu->index == 0, init);
     state.nmi_pending = false;
     if (engine->reset_apic) {
         engine->reset_apic(vcpu);
@@ -184,20 +190,26 @@ static void start_up(Vcpu *vcpu)
     set_state_work(vcpu, &state);
 }
 
-/* ---- the thread ----------------------------------------------------------------------------- */
+/* ---- the thread ------------------------------------------------------------------------------ */
 
 static void service_requests(Vcpu *vcpu)
 {
     uint32_t requests = atomic_fetch_and(&vcpu->requests, VCPU_REQUEST_NMI | VCPU_REQUEST_QUIT);
+    /* An exclusive section of another vCPU may touch this one's translations, too. */
+    if (requests & (VCPU_REQUEST_INIT | VCPU_REQUEST_SIPI))
+        vcpu_enter(vcpu);
+    if (requests & VCPU_REQUEST_INIT)
+        vcpu_reset_state(vcpu, true);
+    if (requests & VCPU_REQUEST_SIPI && vcpu->activity == CPU_WAIT_SIPI)
+        start_up(vcpu);
+    if (requests & (VCPU_REQUEST_INIT | VCPU_REQUEST_SIPI))
+        vcpu_leave(vcpu);
+    /* Last: whoever sees his work done knows that what was asked before is done, too. */
     if (requests & VCPU_REQUEST_WORK) {
         pthread_mutex_lock(&vcpu->vm->sync->lock);
         do_work_locked(vcpu);
         pthread_mutex_unlock(&vcpu->vm->sync->lock);
     }
-    if (requests & VCPU_REQUEST_INIT)
-        vcpu_reset_state(vcpu, true);
-    if (requests & VCPU_REQUEST_SIPI && vcpu->activity == CPU_WAIT_SIPI)
-        start_up(vcpu);
 }
 
 /* Which requests end the wait that the vCPU's activity asks for; 0: no wait. Engines with local
@@ -269,7 +281,7 @@ static void run(Vcpu *vcpu)
 void *vcpu_thread(void *obj)
 {
     Vcpu *vcpu = obj;
-    current_vcpu = vcpu;
+    vcpu_adopt_thread(vcpu);
     for (;;) {
         service_requests(vcpu);
         if (atomic_load(&vcpu->requests) & VCPU_REQUEST_QUIT)
@@ -282,8 +294,7 @@ void *vcpu_thread(void *obj)
     }
 }
 
-/* ---- what the local APIC asks ---------------------------------------------------------------
- */
+/* ---- what the local APIC asks ---------------------------------------------------------------- */
 
 static void op_interrupt_pending(void *vcpu)
 {
@@ -292,6 +303,7 @@ static void op_interrupt_pending(void *vcpu)
 
 static void op_nmi(void *vcpu)
 {
+    atomic_fetch_add(&((Vcpu *)vcpu)->nmis, 1);
     vcpu_request(vcpu, VCPU_REQUEST_NMI);
 }
 

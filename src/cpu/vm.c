@@ -30,7 +30,7 @@ void vm_notify(Vm *vm)
     vm_unlock(vm);
 }
 
-/* ---- making and freeing --------------------------------------------------------------------- */
+/* ---- making and freeing ---------------------------------------------------------------------- */
 
 static bool vcpu_add(Vm *vm, GError **error)
 {
@@ -47,8 +47,6 @@ static bool vcpu_add(Vm *vm, GError **error)
 
 static void vcpu_free(Vcpu *vcpu)
 {
-    if (vcpu->thread)
-        g_thread_join(vcpu->thread);
     vcpu->vm->engine->vcpu_clear(vcpu);
     pthread_cond_destroy(&vcpu->sync->wake);
     pthread_mutex_destroy(&vcpu->sync->lock);
@@ -100,9 +98,14 @@ void vm_free(Vm *vm)
 {
     if (!vm)
         return;
-    vm_pause(vm);
+    if (!atomic_load(&vm->sync->paused))
+        vm_pause(vm);
+    /* A thread looks at the other CPUs until it ends: all end before the first is freed. */
     for (unsigned i = 0; i < vm->vcpu_count; i++)
         vcpu_request(vm->vcpus[i], VCPU_REQUEST_QUIT);
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        if (vm->vcpus[i]->thread)
+            g_thread_join(vm->vcpus[i]->thread);
     for (unsigned i = 0; i < vm->vcpu_count; i++)
         vcpu_free(vm->vcpus[i]);
     vm->engine->vm_clear(vm);
@@ -112,7 +115,7 @@ void vm_free(Vm *vm)
     g_free(vm);
 }
 
-/* ---- pausing and resetting ------------------------------------------------------------------ */
+/* ---- pausing and resetting ------------------------------------------------------------------- */
 
 static void request_all(Vm *vm, uint32_t requests)
 {
@@ -128,6 +131,10 @@ static bool any_in_run(Vm *vm)
     return false;
 }
 
+static void no_work(Vcpu *vcpu, void *data)
+{
+}
+
 void vm_pause(Vm *vm)
 {
     g_assert(!vcpu_current());
@@ -137,6 +144,10 @@ void vm_pause(Vm *vm)
     while (any_in_run(vm))
         vm_wait(vm);
     vm_unlock(vm);
+    /* An INIT or startup IPI may still be under way. */
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        if (vm->vcpus[i]->thread)
+            vcpu_run_on(vm->vcpus[i], no_work, NULL);
 }
 
 void vm_resume(Vm *vm)
@@ -157,7 +168,7 @@ void vm_reset(Vm *vm)
         vcpu_run_on(vm->vcpus[i], reset_work, NULL);
 }
 
-/* ---- exclusive sections --------------------------------------------------------------------- */
+/* ---- exclusive sections ---------------------------------------------------------------------- */
 
 static bool others_in_guest(Vm *vm, const Vcpu *self)
 {

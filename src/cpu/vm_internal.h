@@ -45,6 +45,8 @@ struct VcpuSync {
 };
 
 void *vcpu_thread(void *vcpu);
+/* From now on the calling thread is the vCPU's (vcpu_current()); NULL: nobody's. */
+void vcpu_adopt_thread(Vcpu *vcpu);
 /* Tells whoever waits on vm->sync->changed. */
 void vm_notify(Vm *vm);
 /* Architectural reset (`init` false) or INIT, with the local APIC. vCPU thread, outside run(). */

@@ -18,7 +18,8 @@ typedef struct FakeCpu {
     _Atomic bool pending;       /* the fake local APIC has an interrupt */
     _Atomic unsigned delivered; /* interrupts */
     _Atomic unsigned nmis;
-    uint64_t a, b; /* equal whenever the CPU is at a safe point */
+    uint64_t a, b;                   /* equal whenever the CPU is at a safe point */
+    uint64_t sets_begun, sets_ended; /* likewise */
     Fake *fake;
 } FakeCpu;
 
@@ -102,8 +103,13 @@ static void fake_get_state(Vcpu *vcpu, CpuState *state)
 
 static void fake_set_state(Vcpu *vcpu, const CpuState *state)
 {
-    if (vcpu->engine_data)
-        ((FakeCpu *)vcpu->engine_data)->state = *state;
+    FakeCpu *cpu = vcpu->engine_data;
+    if (!cpu)
+        return;
+    cpu->sets_begun++;
+    cpu->state = *state;
+    g_thread_yield();
+    cpu->sets_ended++;
 }
 
 static const Engine fake_engine = {
@@ -196,14 +202,16 @@ static void wait_until(_Atomic unsigned *value, unsigned wanted)
     }
 }
 
-/* ---- exclusive sections ------------------------------------------------------------------------
- */
+/* ---- exclusive sections ---------------------------------------------------------------------- */
 
 static void check_all_stopped(Fake *fake, const Vcpu *self)
 {
-    for (unsigned i = 0; i < fake->count; i++)
-        if (fake->vm->vcpus[i] != self)
+    for (unsigned i = 0; i < fake->count; i++) {
+        if (fake->vm->vcpus[i] != self) {
             g_assert_cmpuint(fake->cpus[i].a, ==, fake->cpus[i].b);
+            g_assert_cmpuint(fake->cpus[i].sets_begun, ==, fake->cpus[i].sets_ended);
+        }
+    }
 }
 
 static void exclusive_section(Fake *fake, Vcpu *self)
@@ -286,6 +294,43 @@ static void test_exclusive(void)
     fake_free(fake);
 }
 
+/* Only the first CPU; sections all the time. */
+static VcpuExit excluding_guest(Vcpu *vcpu, FakeCpu *cpu)
+{
+    exclusive_section(cpu->fake, vcpu);
+    atomic_fetch_add(&cpu->delivered, 1);
+    return VCPU_EXIT_KICKED;
+}
+
+/* A CPU that is reset or started by another changes nothing inside the other's sections. */
+static void test_exclusive_init(void)
+{
+    Fake *fake = fake_new(2, excluding_guest);
+    Vcpu *ap = fake->vm->vcpus[1];
+    vm_resume(fake->vm);
+    for (unsigned i = 1; i <= ROUNDS; i++) {
+        vcpu_intc_cpu_ops.init(ap);
+        if (i % 10 == 0)
+            wait_until(&fake->cpus[0].delivered, i);
+    }
+    fake_free(fake);
+}
+
+/* A paused CPU has taken what was sent to it before: its state can be saved. */
+static void test_pause_init(void)
+{
+    Fake *fake = fake_new(2, busy_guest);
+    Vcpu *ap = fake->vm->vcpus[1];
+    for (unsigned i = 0; i < ROUNDS / 4; i++) {
+        vm_resume(fake->vm);
+        vcpu_intc_cpu_ops.init(ap);
+        vm_pause(fake->vm);
+        g_assert_cmphex(atomic_load(&ap->requests) & VCPU_REQUEST_INIT, ==, 0);
+        g_assert_cmpuint(fake->cpus[1].sets_begun, ==, fake->cpus[1].sets_ended);
+    }
+    fake_free(fake);
+}
+
 /* Freeing a running VM must not hang. */
 static void test_free_running(void)
 {
@@ -298,8 +343,7 @@ static void test_free_running(void)
     }
 }
 
-/* ---- halting -----------------------------------------------------------------------------------
- */
+/* ---- halting --------------------------------------------------------------------------------- */
 
 static VcpuExit halting_guest(Vcpu *vcpu, FakeCpu *cpu)
 {
@@ -403,8 +447,7 @@ static void test_halt_masked(void)
     fake_free(fake);
 }
 
-/* ---- work, INIT and SIPI, exits
- * ------------------------------------------------------------------ */
+/* ---- work, INIT and SIPI, exits -------------------------------------------------------------- */
 
 static void add_one(Vcpu *vcpu, void *data)
 {
@@ -491,6 +534,8 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/cpu/vm/exclusive", test_exclusive);
+    g_test_add_func("/cpu/vm/exclusive-init", test_exclusive_init);
+    g_test_add_func("/cpu/vm/pause-init", test_pause_init);
     g_test_add_func("/cpu/vm/free-running", test_free_running);
     g_test_add_func("/cpu/vm/halt", test_halt);
     g_test_add_func("/cpu/vm/ring", test_ring);

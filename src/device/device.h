@@ -47,7 +47,7 @@ typedef struct Board {
     void *obj;
 } Board;
 
-/* ---- options ------------------------------------------------------------------------------- */
+/* ---- options --------------------------------------------------------------------------------- */
 
 typedef enum DeviceOptionType {
     OPTION_BOOL, /* bool: "on" or "off" */
@@ -65,7 +65,7 @@ typedef struct DeviceOption {
     const char *help;
 } DeviceOption;
 
-/* ---- state --------------------------------------------------------------------------------- */
+/* ---- state ----------------------------------------------------------------------------------- */
 
 typedef enum StateType {
     STATE_END,
@@ -120,7 +120,7 @@ typedef struct StateField {
         .type = STATE_END \
     }
 
-/* ---- the table ----------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 struct DeviceType {
     const char *name;            /* "serial-16550", what options and states call it */

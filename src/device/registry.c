@@ -25,11 +25,11 @@
 #include "device/video/vga.h"
 
 static const DeviceType *const types[] = {
-    &debug_port_type, &dma_type,      &fdc_type,    &hpet_type,      &i440fx_type,
-    &i8042_type,      &ioapic_type,   &isa_debug_exit_type,          &lapic_type,
-    &parallel_type,   &pic_type,      &piix3_ide_type, &piix3_type,  &piix4_pm_type,
-    &pit_type,        &port92_type,   &rtc_type,    &uart16550_type, &vga_type,
-    NULL,
+    &debug_port_type, &dma_type,       &fdc_type,    &hpet_type,
+    &i440fx_type,     &i8042_type,     &ioapic_type, &isa_debug_exit_type,
+    &lapic_type,      &parallel_type,  &pic_type,    &piix3_ide_type,
+    &piix3_type,      &piix4_pm_type,  &pit_type,    &port92_type,
+    &rtc_type,        &uart16550_type, &vga_type,    NULL,
 };
 
 const DeviceType *const *device_registry(void)

@@ -26,8 +26,7 @@ static const char *element_format(StateType type)
     return formats[type];
 }
 
-/* ---- saving ------------------------------------------------------------------------------------
- */
+/* ---- saving ---------------------------------------------------------------------------------- */
 
 static GVariant *save_fields(const void *from, const StateField *fields);
 
@@ -98,8 +97,7 @@ GVariant *device_save(Device *device)
     return g_variant_builder_end(&dict);
 }
 
-/* ---- loading -----------------------------------------------------------------------------------
- */
+/* ---- loading --------------------------------------------------------------------------------- */
 
 static bool check_fields(const StateField *fields, GVariant *dict, uint32_t version,
                          const char *path, GError **error);
@@ -271,8 +269,7 @@ bool device_load(Device *device, GVariant *state, GError **error)
     return false;
 }
 
-/* ---- comparing ---------------------------------------------------------------------------------
- */
+/* ---- comparing ------------------------------------------------------------------------------- */
 
 static void diff_values(const char *path, GVariant *a, GVariant *b, GPtrArray *names);
 

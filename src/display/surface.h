@@ -40,8 +40,8 @@ typedef struct DisplaySource {
 } DisplaySource;
 
 /*
- * While someone listens the source is asked to draw 30 times a second, by a timer on `context` (NULL: the
- * default one) that takes `lock`.
+ * While someone listens the source is asked to draw 30 times a second, by a timer on `context`
+ * (NULL: the default one) that takes `lock`.
  */
 Display *display_new(GMainContext *context, GRecMutex *lock);
 /* NULL is allowed. */

@@ -4,6 +4,9 @@
  *
  * All tables but the RSDP lie in one blob, FACS first because it alone wants 64-byte alignment.
  * Addresses in them are offsets into the blob until the loader script adds where it went.
+ *
+ * There are two FADTs: Windows 2000 stops at one that is newer than ACPI 1.0, so the RSDT, which is
+ * all that systems of that time know, lists one of revision 1, and the XSDT one of revision 3.
  */
 #include "machine/acpi.h"
 
@@ -12,26 +15,32 @@
 #include "base/bits.h"
 #include "device/chipset/piix4_pm.h"
 
-#define ACPI_HEADER_SIZE  36
-#define ACPI_FADT_SIZE    244
-#define ACPI_FACS_SIZE    64
-#define ACPI_RSDP_SIZE    36
-#define ACPI_CHECKSUM_AT  9
-#define ACPI_SCI_IRQ      9
-#define ACPI_RESET_PORT   0xcf9
-#define ACPI_LAPIC_BASE   0xfee00000u
-#define ACPI_IOAPIC_BASE  0xfec00000u
-#define ACPI_HPET_BASE    0xfed00000u
-#define ACPI_OEM          "OSPITE"
-#define ACPI_OEM_TABLE    "OSPITEPC"
-#define ACPI_CREATOR      "OSPI"
+#define ACPI_HEADER_SIZE 36
+#define ACPI_FADT_SIZE   244
+#define ACPI_FADT1_SIZE  116
+#define ACPI_FACS_SIZE   64
+#define ACPI_RSDP_SIZE   36
+#define ACPI_CHECKSUM_AT 9
+#define ACPI_SCI_IRQ     9
+#define ACPI_RESET_PORT  0xcf9
+#define ACPI_LAPIC_BASE  0xfee00000u
+#define ACPI_IOAPIC_BASE 0xfec00000u
+#define ACPI_HPET_BASE   0xfed00000u
+#define ACPI_OEM         "OSPITE"
+#define ACPI_OEM_TABLE   "OSPITEPC"
+#define ACPI_CREATOR     "OSPI"
 
 enum { GAS_MEMORY = 0, GAS_IO = 1 };
 /* FADT flags (§5.2.9, table 5-10). */
-enum { FADT_WBINVD = 1 << 0, FADT_PROC_C1 = 1 << 2, FADT_NO_SLEEP_BUTTON = 1 << 5,
-       FADT_RTC_NOT_FIXED = 1 << 6, FADT_RESET_REG = 1 << 10 };
+enum {
+    FADT_WBINVD = 1 << 0,
+    FADT_PROC_C1 = 1 << 2,
+    FADT_NO_SLEEP_BUTTON = 1 << 5,
+    FADT_RTC_NOT_FIXED = 1 << 6,
+    FADT_RESET_REG = 1 << 10
+};
 
-/* ---- tables in a blob ---------------------------------------------------------------------- */
+/* ---- tables in a blob ------------------------------------------------------------------------ */
 
 static void acpi_append(GByteArray *blob, uint64_t value, unsigned size)
 {
@@ -76,8 +85,7 @@ static void acpi_point(AcpiTables *t, guint field, guint target, unsigned size)
     acpi_loader_add_pointer(t->loader, ACPI_TABLES_FILE, ACPI_TABLES_FILE, field, size);
 }
 
-static void acpi_put_gas(uint8_t *at, uint8_t space, uint8_t bits, uint8_t access,
-                         uint64_t address)
+static void acpi_put_gas(uint8_t *at, uint8_t space, uint8_t bits, uint8_t access, uint64_t address)
 {
     at[0] = space;
     at[1] = bits;
@@ -85,7 +93,7 @@ static void acpi_put_gas(uint8_t *at, uint8_t space, uint8_t bits, uint8_t acces
     store_le64(at + 4, address);
 }
 
-/* ---- the tables ---------------------------------------------------------------------------- */
+/* ---- the tables ------------------------------------------------------------------------------ */
 
 static guint acpi_build_facs(AcpiTables *t)
 {
@@ -129,26 +137,61 @@ static const FadtField fadt_fields[] = {
     {89, 1, 2}, /* PM1 control */
     {91, 1, 4}, /* timer */
     {92, 1, 4}, /* GPE0 */
-    {96, 2, 0xfff}, {98, 2, 0xfff}, /* no C2, no C3 */
-    {108, 1, 0x32}, /* century in CMOS */
+    {96, 2, 0xfff},
+    {98, 2, 0xfff},   /* no C2, no C3 */
+    {108, 1, 0x32},   /* century in CMOS */
     {109, 2, 0x0003}, /* legacy devices, 8042 */
-    {112, 4, FADT_WBINVD | FADT_PROC_C1 | FADT_NO_SLEEP_BUTTON | FADT_RTC_NOT_FIXED |
-                 FADT_RESET_REG},
+    {112, 4,
+     FADT_WBINVD | FADT_PROC_C1 | FADT_NO_SLEEP_BUTTON | FADT_RTC_NOT_FIXED | FADT_RESET_REG},
     {128, 1, 0x06}, /* reset value */
 };
+/* Where ACPI 1.0 §5.2.5 differs. */
+static const FadtField fadt1_fields[] = {
+    {44, 1, 1},  /* interrupt model: multiple APIC */
+    {45, 1, 0},  /* reserved, */
+    {109, 2, 0}, /* reserved */
+    {112, 4, FADT_WBINVD | FADT_PROC_C1 | FADT_NO_SLEEP_BUTTON | FADT_RTC_NOT_FIXED},
+};
+
+/* Those that end within `size`. */
+static void fadt_put(uint8_t *fadt, const FadtField *fields, size_t count, unsigned size)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint8_t value[4];
+        store_le32(value, fields[i].value);
+        if (fields[i].offset + fields[i].size <= size)
+            memcpy(fadt + fields[i].offset, value, fields[i].size);
+    }
+}
+
+/* The table without its pointers. */
+static uint8_t *fadt_begin(AcpiTables *t, uint8_t revision, unsigned size, guint *ret_at)
+{
+    *ret_at = acpi_begin(t->tables, "FACP", revision);
+    g_byte_array_set_size(t->tables, *ret_at + size);
+    uint8_t *fadt = t->tables->data + *ret_at;
+    memset(fadt + ACPI_HEADER_SIZE, 0, size - ACPI_HEADER_SIZE);
+    fadt_put(fadt, fadt_fields, G_N_ELEMENTS(fadt_fields), size);
+    return fadt;
+}
+
+static guint acpi_build_fadt1(AcpiTables *t, guint facs, guint dsdt)
+{
+    guint at;
+    uint8_t *fadt = fadt_begin(t, 1, ACPI_FADT1_SIZE, &at);
+
+    fadt_put(fadt, fadt1_fields, G_N_ELEMENTS(fadt1_fields), ACPI_FADT1_SIZE);
+    acpi_point(t, at + 36, facs, 4);
+    acpi_point(t, at + 40, dsdt, 4);
+    acpi_end(t, at);
+    return at;
+}
 
 static guint acpi_build_fadt(AcpiTables *t, guint facs, guint dsdt)
 {
-    guint at = acpi_begin(t->tables, "FACP", 3);
+    guint at;
+    uint8_t *fadt = fadt_begin(t, 3, ACPI_FADT_SIZE, &at);
 
-    g_byte_array_set_size(t->tables, at + ACPI_FADT_SIZE);
-    uint8_t *fadt = t->tables->data + at;
-    memset(fadt + ACPI_HEADER_SIZE, 0, ACPI_FADT_SIZE - ACPI_HEADER_SIZE);
-    for (unsigned i = 0; i < G_N_ELEMENTS(fadt_fields); i++) {
-        uint8_t value[4];
-        store_le32(value, fadt_fields[i].value);
-        memcpy(fadt + fadt_fields[i].offset, value, fadt_fields[i].size);
-    }
     acpi_put_gas(fadt + 116, GAS_IO, 8, 1, ACPI_RESET_PORT);
     acpi_put_gas(fadt + 148, GAS_IO, 32, 2, PIIX4_PM_BASE + PIIX4_PM1_EVENT);
     acpi_put_gas(fadt + 172, GAS_IO, 16, 2, PIIX4_PM_BASE + PIIX4_PM1_CONTROL);
@@ -255,11 +298,12 @@ void acpi_build(const AcpiConfig *config, AcpiTables *ret_tables)
     acpi_loader_allocate(t.loader, ACPI_TABLES_FILE, 64, ACPI_ZONE_HIGH);
     guint facs = acpi_build_facs(&t);
     guint dsdt = acpi_build_dsdt(config, &t);
-    roots[count++] = acpi_build_fadt(&t, facs, dsdt);
+    roots[count++] = acpi_build_fadt1(&t, facs, dsdt);
     roots[count++] = acpi_build_madt(config, &t);
     if (config->hpet)
         roots[count++] = acpi_build_hpet(&t);
     guint rsdt = acpi_build_root(&t, "RSDT", 4, roots, count);
+    roots[0] = acpi_build_fadt(&t, facs, dsdt);
     guint xsdt = acpi_build_root(&t, "XSDT", 8, roots, count);
     acpi_build_rsdp(&t, rsdt, xsdt);
     *ret_tables = t;

@@ -2,8 +2,8 @@
 /*
  * The machine's ACPI tables: RSDP, RSDT, XSDT, FADT, FACS, DSDT, MADT, HPET.
  *
- * They are built as blobs with a loader script (acpi_loader.h) and given to firmware through fw_cfg;
- * without firmware acpi_link() places them. Pure; any thread. Source: ACPI 6.4 chapter 5.
+ * They are built as blobs with a loader script (acpi_loader.h) and given to firmware through
+ * fw_cfg; without firmware acpi_link() places them. Pure; any thread. Source: ACPI 6.4 chapter 5.
  */
 #pragma once
 
@@ -15,9 +15,9 @@
 #define ACPI_SERIAL_MAX  4
 
 typedef struct AcpiConfig {
-    unsigned cpu_count;            /* APIC ids 0 to cpu_count - 1 */
-    uint64_t pci_window_start;     /* first byte after low RAM; the window ends below the I/O APIC */
-    bool serial[ACPI_SERIAL_MAX];  /* COM1 … at the standard places */
+    unsigned cpu_count;           /* APIC ids 0 to cpu_count - 1 */
+    uint64_t pci_window_start;    /* first byte after low RAM; the window ends below the I/O APIC */
+    bool serial[ACPI_SERIAL_MAX]; /* COM1 … at the standard places */
     bool parallel;
     bool floppy;
     bool hpet;

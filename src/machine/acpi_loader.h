@@ -3,8 +3,8 @@
  * The table loader script: how ACPI blobs are placed and linked in guest memory, by firmware (file
  * etc/table-loader in fw_cfg) or by us when there is no firmware.
  *
- * Commands of 128 bytes: allocate a blob, add the address of one blob to a field in another, write a
- * checksum. Pure; any thread. Source: QEMU's bios-linker-loader.c, format comment.
+ * Commands of 128 bytes: allocate a blob, add the address of one blob to a field in another, write
+ * a checksum. Pure; any thread. Source: QEMU's bios-linker-loader.c, format comment.
  */
 #pragma once
 
@@ -15,7 +15,8 @@
 typedef enum AcpiZone { ACPI_ZONE_HIGH = 1, ACPI_ZONE_FSEG = 2 } AcpiZone;
 
 void acpi_loader_allocate(GByteArray *script, const char *file, uint32_t alignment, AcpiZone zone);
-/* The field of `size` bytes at `offset` in `file` holds an offset into `target`; its address is added. */
+/* The field of `size` bytes at `offset` in `file` holds an offset into `target`; its address is
+ * added. */
 void acpi_loader_add_pointer(GByteArray *script, const char *file, const char *target,
                              uint32_t offset, uint8_t size);
 /* Byte `at` of `file` makes [start, start + length) sum to zero. */

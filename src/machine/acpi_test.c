@@ -14,9 +14,12 @@
 #define TABLES_AT 0x7ff0000u
 #define RSDP_AT   0xf0000u
 
-static const AcpiConfig full = {.cpu_count = 8, .pci_window_start = 0xe0000000,
-                                .serial = {true, true, true, true}, .parallel = true,
-                                .floppy = true, .hpet = true};
+static const AcpiConfig full = {.cpu_count = 8,
+                                .pci_window_start = 0xe0000000,
+                                .serial = {true, true, true, true},
+                                .parallel = true,
+                                .floppy = true,
+                                .hpet = true};
 
 static uint8_t sum(const uint8_t *data, size_t size)
 {
@@ -62,16 +65,38 @@ static void test_links(void)
     unsigned count = (load_le32(rsdt + 4) - 36) / 4;
     g_assert_cmpuint(count, ==, 3);
     g_assert_cmpuint((load_le32(xsdt + 4) - 36) / 8, ==, count);
-    for (unsigned i = 0; i < count; i++) {
+    for (unsigned i = 1; i < count; i++) {
         g_assert_cmphex(load_le32(rsdt + 36 + 4 * i), ==, load_le64(xsdt + 36 + 8 * i));
         table_at(&t, load_le32(rsdt + 36 + 4 * i), NULL);
     }
-    const uint8_t *fadt = table_at(&t, load_le32(rsdt + 36), "FACP");
+    const uint8_t *fadt = table_at(&t, load_le64(xsdt + 36), "FACP");
+    g_assert_cmpuint(fadt[8], ==, 3);
+    g_assert_cmpuint(load_le32(fadt + 4), ==, 244);
     g_assert_cmphex(load_le32(fadt + 36) % 64, ==, 0);
     table_at(&t, load_le32(fadt + 36), "FACS");
     table_at(&t, load_le32(fadt + 40), "DSDT");
     g_assert_cmphex(load_le64(fadt + 140), ==, load_le32(fadt + 40));
     g_assert_cmphex(load_le32(fadt + 76), ==, load_le64(fadt + 208 + 4)); /* PM timer, both ways */
+    acpi_tables_clear(&t);
+}
+
+/* Systems that know only the RSDT are of ACPI 1.0's time; Windows 2000 insists on its FADT. */
+static void test_old_fadt(void)
+{
+    AcpiTables t;
+
+    link_tables(&full, &t);
+    const uint8_t *rsdt = table_at(&t, load_le32(t.rsdp->data + 16), "RSDT");
+    const uint8_t *xsdt = table_at(&t, load_le64(t.rsdp->data + 24), "XSDT");
+    const uint8_t *old = table_at(&t, load_le32(rsdt + 36), "FACP");
+    const uint8_t *new = table_at(&t, load_le64(xsdt + 36), "FACP");
+    g_assert_cmpuint(old[8], ==, 1);
+    g_assert_cmpuint(load_le32(old + 4), ==, 116);
+    g_assert_cmpmem(old + 46, 109 - 46, new + 46, 109 - 46); /* SCI, ports, lengths, century */
+    g_assert_cmphex(load_le32(old + 36), ==, load_le32(new + 36));
+    g_assert_cmphex(load_le32(old + 40), ==, load_le32(new + 40));
+    g_assert_cmphex(old[45] | old[109] | old[110] | old[111], ==, 0); /* reserved then */
+    g_assert_cmphex(load_le32(old + 112) >> 9, ==, 0);
     acpi_tables_clear(&t);
 }
 
@@ -108,7 +133,7 @@ static void test_malformed_script(void)
         uint32_t command, at60, at64, at68;
     } cases[] = {{3, 8, 0, 8}, {3, 0, 4, 5}, {3, 0, 0xffffffff, 8}, {9, 0, 0, 0}, {2, 0, 0, 0}};
 
-    strcpy((char *)script + 4, "file");
+    memcpy(script + 4, "file", sizeof("file"));
     for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autoptr(GError) error = NULL;
         store_le32(script, cases[i].command);
@@ -128,8 +153,8 @@ static bool run_iasl(const char *folder, const char *option, const char *file, c
 
     if (!option[0])
         argv[1] = file, argv[2] = NULL;
-    bool ran = g_spawn_sync(folder, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, ret_output,
-                            &errors, &status, NULL);
+    bool ran = g_spawn_sync(folder, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL,
+                            ret_output, &errors, &status, NULL);
     return ran && g_spawn_check_wait_status(status, NULL);
 }
 
@@ -207,9 +232,9 @@ static void test_aml_lengths(void)
 
 static void test_aml_data(void)
 {
-    static const uint8_t expected[] = {0x00, 0x01, 0x0a, 0xff, 0x0b, 0x34, 0x12, 0x0c, 0x41, 0xd0,
-                                       0x0a, 0x03, 0x5c, 0x2e, '_',  'S',  'B',  '_',  'P',  'C',
-                                       'I',  '0'};
+    static const uint8_t expected[] = {0x00, 0x01, 0x0a, 0xff, 0x0b, 0x34, 0x12, 0x0c,
+                                       0x41, 0xd0, 0x0a, 0x03, 0x5c, 0x2e, '_',  'S',
+                                       'B',  '_',  'P',  'C',  'I',  '0'};
     Aml aml;
 
     aml_init(&aml);
@@ -225,8 +250,8 @@ static void test_aml_data(void)
 
 static void test_smbios(void)
 {
-    SmbiosConfig config = {.cpu_count = 3, .cpu_name = "test", .low_ram = GIB(3),
-                           .high_ram = GIB(30)};
+    SmbiosConfig config = {
+        .cpu_count = 3, .cpu_name = "test", .low_ram = GIB(3), .high_ram = GIB(30)};
     GByteArray *anchor = NULL;
     g_autoptr(GByteArray) tables = smbios_build(&config, &anchor);
     unsigned seen[128] = {0}, count = 0;
@@ -241,6 +266,8 @@ static void test_smbios(void)
         const uint8_t *s = tables->data + at;
         seen[s[0]]++;
         count++;
+        if (s[0] == 0) /* table 8: a virtual machine, but no UEFI */
+            g_assert_cmphex(s[19] & 0x18, ==, 0x10);
         if (s[0] == 17)
             g_assert_cmpuint(load_le16(s + 12), ==, seen[17] < 3 ? 16384 : 1024);
         at += s[1];
@@ -262,6 +289,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/acpi/links", test_links);
+    g_test_add_func("/acpi/old-fadt", test_old_fadt);
     g_test_add_func("/acpi/madt", test_madt);
     g_test_add_func("/acpi/malformed-script", test_malformed_script);
     g_test_add_func("/acpi/iasl", test_iasl);

@@ -7,12 +7,28 @@
 #include "base/bits.h"
 
 enum {
-    AML_ZERO = 0x00, AML_ONE = 0x01, AML_NAME = 0x08, AML_BYTE_PREFIX = 0x0a, AML_WORD_PREFIX = 0x0b,
-    AML_DWORD_PREFIX = 0x0c, AML_STRING_PREFIX = 0x0d, AML_QWORD_PREFIX = 0x0e, AML_SCOPE = 0x10,
-    AML_BUFFER = 0x11, AML_PACKAGE = 0x12, AML_METHOD = 0x14, AML_DUAL_NAME = 0x2e,
-    AML_MULTI_NAME = 0x2f, AML_EXT = 0x5b, AML_STORE = 0x70, AML_RETURN = 0xa4,
-    AML_EXT_REGION = 0x80, AML_EXT_FIELD = 0x81, AML_EXT_DEVICE = 0x82,
-    AML_EXT_PROCESSOR = 0x83, AML_IF = 0xa0,
+    AML_ZERO = 0x00,
+    AML_ONE = 0x01,
+    AML_NAME = 0x08,
+    AML_BYTE_PREFIX = 0x0a,
+    AML_WORD_PREFIX = 0x0b,
+    AML_DWORD_PREFIX = 0x0c,
+    AML_STRING_PREFIX = 0x0d,
+    AML_QWORD_PREFIX = 0x0e,
+    AML_SCOPE = 0x10,
+    AML_BUFFER = 0x11,
+    AML_PACKAGE = 0x12,
+    AML_METHOD = 0x14,
+    AML_DUAL_NAME = 0x2e,
+    AML_MULTI_NAME = 0x2f,
+    AML_EXT = 0x5b,
+    AML_STORE = 0x70,
+    AML_RETURN = 0xa4,
+    AML_EXT_REGION = 0x80,
+    AML_EXT_FIELD = 0x81,
+    AML_EXT_DEVICE = 0x82,
+    AML_EXT_PROCESSOR = 0x83,
+    AML_IF = 0xa0,
 };
 #define AML_MAX_SEGMENTS 8
 
@@ -44,7 +60,7 @@ static void aml_number(Aml *aml, uint64_t value, unsigned size)
     aml_raw(aml, bytes, size);
 }
 
-/* ---- lengths ------------------------------------------------------------------------------- */
+/* ---- lengths --------------------------------------------------------------------------------- */
 
 /* PkgLength (§20.2.4) of a term with `body` bytes after it: it counts itself. */
 static unsigned aml_package_length(uint8_t ret_bytes[4], size_t body)
@@ -85,7 +101,7 @@ void aml_close(Aml *aml)
     aml_insert(aml, at, length, aml_package_length(length, aml->bytes->len - at));
 }
 
-/* ---- names and data ------------------------------------------------------------------------ */
+/* ---- names and data -------------------------------------------------------------------------- */
 
 void aml_name_string(Aml *aml, const char *name)
 {
@@ -148,7 +164,7 @@ void aml_eisa_id(Aml *aml, const char *id)
     aml_raw(aml, bytes, sizeof(bytes));
 }
 
-/* ---- terms --------------------------------------------------------------------------------- */
+/* ---- terms ----------------------------------------------------------------------------------- */
 
 void aml_open_scope(Aml *aml, const char *name)
 {
@@ -271,14 +287,15 @@ void aml_field(Aml *aml, const char *region, const AmlField *fields, size_t coun
     aml_name_string(aml, region);
     aml_byte(aml, 1); /* ByteAcc, NoLock, Preserve */
     for (size_t i = 0; i < count; i++) {
-        g_assert(fields[i].bits < 0x40); /* one byte of PkgLength, which here does not count itself */
+        g_assert(fields[i].bits <
+                 0x40); /* one byte of PkgLength, which here does not count itself */
         aml_name_string(aml, fields[i].name);
         aml_byte(aml, fields[i].bits);
     }
     aml_close(aml);
 }
 
-/* ---- resources ----------------------------------------------------------------------------- */
+/* ---- resources ------------------------------------------------------------------------------- */
 
 void aml_io(Aml *aml, uint16_t base, uint8_t length)
 {

@@ -22,7 +22,8 @@ typedef struct Aml {
 void aml_init(Aml *aml);
 void aml_clear(Aml *aml);
 
-/* Names are NameStrings as ASL writes them: "\\_SB.PCI0", "LNKA", "^^FOO"; segments of 1 to 4 characters. */
+/* Names are NameStrings as ASL writes them: "\\_SB.PCI0", "LNKA", "^^FOO"; segments of 1 to 4
+ * characters. */
 void aml_name_string(Aml *aml, const char *name);
 /* The smallest encoding of an integer. */
 void aml_integer(Aml *aml, uint64_t value);

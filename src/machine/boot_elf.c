@@ -2,7 +2,8 @@
 /*
  * ELF executables for x86 (segments and the PVH note), and booting them by PVH.
  *
- * Source: System V ABI chapter 4/5 (ELF), Xen docs/misc/pvh.pandoc and public/arch-x86/hvm/start_info.h.
+ * Source: System V ABI chapter 4/5 (ELF), Xen docs/misc/pvh.pandoc and
+ * public/arch-x86/hvm/start_info.h.
  */
 #include <elf.h>
 #include <string.h>
@@ -132,7 +133,7 @@ bool boot_elf_parse(const uint8_t *data, size_t size, BootElf *ret_elf, const ch
     return !*ret_problem;
 }
 
-/* ---- PVH ----------------------------------------------------------------------------------- */
+/* ---- PVH ------------------------------------------------------------------------------------- */
 
 static bool pvh_parse(DirectBoot *boot, BootElf *ret_elf, GError **error)
 {
@@ -204,7 +205,7 @@ static uint64_t pvh_put_info(DirectBoot *boot, const uint64_t *addresses)
 static bool pvh_load(DirectBoot *boot, BootEntry *entry, GError **error)
 {
     uint64_t addresses[BOOT_MODULE_MAX];
-    BootElf elf;
+    BootElf elf = {0};
 
     if (!pvh_parse(boot, &elf, error) ||
         !boot_place_segments(boot, elf.segments, elf.segment_count, error) ||

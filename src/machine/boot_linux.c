@@ -2,7 +2,8 @@
 /*
  * Linux bzImage: 64-bit entry where the kernel has one, else 32-bit entry.
  *
- * Source: Linux Documentation/arch/x86/boot.rst (header, 32-bit and 64-bit protocols) and zero-page.rst.
+ * Source: Linux Documentation/arch/x86/boot.rst (header, 32-bit and 64-bit protocols) and
+ * zero-page.rst.
  */
 #include <string.h>
 
@@ -20,14 +21,35 @@
 #define LINUX_STACK_SIZE     4096
 
 enum { /* setup header, offsets in the file and in the zero page */
-       HDR_SETUP_SECTS = 0x1f1, HDR_VID_MODE = 0x1fa, HDR_BOOT_FLAG = 0x1fe, HDR_JUMP = 0x200,
-       HDR_MAGIC = 0x202, HDR_VERSION = 0x206, HDR_LOADER = 0x210, HDR_LOADFLAGS = 0x211,
-       HDR_CODE32 = 0x214, HDR_RAMDISK = 0x218, HDR_RAMDISK_SIZE = 0x21c, HDR_CMDLINE = 0x228,
-       HDR_INITRD_MAX = 0x22c, HDR_XLOADFLAGS = 0x236, HDR_CMDLINE_SIZE = 0x238,
-       HDR_PREF_ADDRESS = 0x258, HDR_INIT_SIZE = 0x260 };
-enum { ZP_CURSOR_Y = 0x001, ZP_VIDEO_MODE = 0x006, ZP_COLUMNS = 0x007, ZP_EGA_BX = 0x00a,
-       ZP_ROWS = 0x00e, ZP_IS_VGA = 0x00f, ZP_POINTS = 0x010, ZP_RSDP = 0x070,
-       ZP_E820_ENTRIES = 0x1e8 };
+       HDR_SETUP_SECTS = 0x1f1,
+       HDR_VID_MODE = 0x1fa,
+       HDR_BOOT_FLAG = 0x1fe,
+       HDR_JUMP = 0x200,
+       HDR_MAGIC = 0x202,
+       HDR_VERSION = 0x206,
+       HDR_LOADER = 0x210,
+       HDR_LOADFLAGS = 0x211,
+       HDR_CODE32 = 0x214,
+       HDR_RAMDISK = 0x218,
+       HDR_RAMDISK_SIZE = 0x21c,
+       HDR_CMDLINE = 0x228,
+       HDR_INITRD_MAX = 0x22c,
+       HDR_XLOADFLAGS = 0x236,
+       HDR_CMDLINE_SIZE = 0x238,
+       HDR_PREF_ADDRESS = 0x258,
+       HDR_INIT_SIZE = 0x260
+};
+enum {
+    ZP_CURSOR_Y = 0x001,
+    ZP_VIDEO_MODE = 0x006,
+    ZP_COLUMNS = 0x007,
+    ZP_EGA_BX = 0x00a,
+    ZP_ROWS = 0x00e,
+    ZP_IS_VGA = 0x00f,
+    ZP_POINTS = 0x010,
+    ZP_RSDP = 0x070,
+    ZP_E820_ENTRIES = 0x1e8
+};
 enum { LOADED_HIGH = 1, XLF_KERNEL_64 = 1 };
 
 typedef struct LinuxImage {
@@ -51,7 +73,8 @@ static void linux_read_optional(const uint8_t *data, LinuxImage *image)
     bool reaches = image->header_end >= HDR_INIT_SIZE + 4;
     uint64_t start = LINUX_LOAD_AT, size = image->payload_size;
 
-    image->initrd_max = image->version >= 0x0203 ? load_le32(data + HDR_INITRD_MAX) : LINUX_INITRD_MAX;
+    image->initrd_max =
+        image->version >= 0x0203 ? load_le32(data + HDR_INITRD_MAX) : LINUX_INITRD_MAX;
     image->cmdline_max = image->version >= 0x0206 ? load_le32(data + HDR_CMDLINE_SIZE) : 255;
     image->is_64 = image->version >= 0x020c && (data[HDR_XLOADFLAGS] & XLF_KERNEL_64);
     image->run_end = start + size;
@@ -73,10 +96,11 @@ static bool linux_parse(const DirectBoot *boot, LinuxImage *ret_image, GError **
         return boot_fail(boot, error, "the file is too short for a Linux kernel; copy it again");
     image.version = load_le16(data + HDR_VERSION);
     if (image.version < 0x0202)
-        return boot_fail(boot, error,
-                         "it speaks boot protocol %u.%02u, and at least 2.02 (Linux 2.4) is needed; "
-                         "boot it from a disk or floppy image instead",
-                         image.version >> 8, image.version & 0xff);
+        return boot_fail(
+            boot, error,
+            "it speaks boot protocol %u.%02u, and at least 2.02 (Linux 2.4) is needed; "
+            "boot it from a disk or floppy image instead",
+            image.version >> 8, image.version & 0xff);
     if (!(data[HDR_LOADFLAGS] & LOADED_HIGH))
         return boot_fail(boot, error, "it is a zImage, which loads below 1 MiB; use a bzImage");
     unsigned sectors = data[HDR_SETUP_SECTS] ? data[HDR_SETUP_SECTS] : 4;
@@ -118,10 +142,11 @@ static bool linux_place_initrd(DirectBoot *boot, const LinuxImage *image, uint8_
             best = MAX(best, at);
     }
     if (!best)
-        return boot_fail(boot, error,
-                         "the initrd %s (%" G_GSIZE_FORMAT
-                         " bytes) does not fit behind the kernel; give the VM more memory (--memory)",
-                         boot->modules[0].name, size);
+        return boot_fail(
+            boot, error,
+            "the initrd %s (%" G_GSIZE_FORMAT
+            " bytes) does not fit behind the kernel; give the VM more memory (--memory)",
+            boot->modules[0].name, size);
     store_le32(zero_page + HDR_RAMDISK, best);
     store_le32(zero_page + HDR_RAMDISK_SIZE, size);
     return boot_place(boot, "initrd", best, data, size, size, error);
@@ -215,7 +240,7 @@ static bool linux_load(DirectBoot *boot, BootEntry *entry, GError **error)
 {
     const uint8_t *data = g_bytes_get_data(boot->kernel.bytes, NULL);
     uint8_t zero_page[LINUX_ZERO_PAGE_SIZE] = {0};
-    LinuxImage image;
+    LinuxImage image = {0};
 
     if (!linux_parse(boot, &image, error))
         return false;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * What the loaders of direct_boot.c share: the files, a place for what kernels are told, and checked
- * placing of bytes in guest RAM.
+ * What the loaders of direct_boot.c share: the files, a place for what kernels are told, and
+ * checked placing of bytes in guest RAM.
  *
  *     0x80000 ┬ boot area: GDT, page tables, parameters, command lines, grows upwards
  *     0x9f000 ┴
@@ -23,6 +23,7 @@ typedef struct BootFile {
 
 typedef struct BootKind {
     const char *name;
+    bool wants_firmware; /* a BIOS must have run, and still answer */
     /* Whether the file says it is of this kind; touches nothing else. */
     bool (*probe)(const uint8_t *data, size_t size);
     /* Checks all that does not depend on the machine. */
@@ -65,7 +66,8 @@ bool boot_place(DirectBoot *boot, const char *what, uint64_t address, const void
                 uint64_t size, uint64_t memory_size, GError **error);
 bool boot_place_segments(DirectBoot *boot, const BootSegment *segments, unsigned count,
                          GError **error);
-/* Puts modules on pages behind the kernel. Addresses and sizes go to the arrays (BOOT_MODULE_MAX long). */
+/* Puts modules on pages behind the kernel. Addresses and sizes go to the arrays (BOOT_MODULE_MAX
+ * long). */
 bool boot_place_modules(DirectBoot *boot, uint64_t *ret_addresses, GError **error);
 /* A GDT with flat segments; sets entry->gdt_*. */
 bool boot_put_gdt(DirectBoot *boot, BootEntry *entry, GError **error);

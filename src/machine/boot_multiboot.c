@@ -2,7 +2,8 @@
 /*
  * Multiboot 1 kernels: ELF segments or the address fields of the header, modules, memory map.
  *
- * Source: The Multiboot Specification 0.6.96, §3.1 (header), §3.2 (machine state), §3.3 (information).
+ * Source: The Multiboot Specification 0.6.96, §3.1 (header), §3.2 (machine state), §3.3
+ * (information).
  */
 #include <string.h>
 
@@ -19,8 +20,13 @@
 /* Header flags; of bits 0 to 15 we must know every one that is set. */
 enum { MB_ALIGN = 1 << 0, MB_MEMORY = 1 << 1, MB_VIDEO = 1 << 2, MB_ADDRESSES = 1 << 16 };
 /* Information flags. */
-enum { MBI_MEMORY = 1 << 0, MBI_CMDLINE = 1 << 2, MBI_MODULES = 1 << 3, MBI_MAP = 1 << 6,
-       MBI_LOADER = 1 << 9 };
+enum {
+    MBI_MEMORY = 1 << 0,
+    MBI_CMDLINE = 1 << 2,
+    MBI_MODULES = 1 << 3,
+    MBI_MAP = 1 << 6,
+    MBI_LOADER = 1 << 9
+};
 
 typedef struct MbImage {
     BootSegment segments[BOOT_SEGMENT_MAX];
@@ -167,9 +173,9 @@ static bool mb_put_map(DirectBoot *boot, uint8_t *info)
 
 static uint64_t mb_put_info(DirectBoot *boot, GError **error)
 {
-    g_autofree char *command_line =
-        *boot->append ? g_strconcat(boot->kernel.name, " ", boot->append, NULL)
-                      : g_strdup(boot->kernel.name);
+    g_autofree char *command_line = *boot->append
+                                        ? g_strconcat(boot->kernel.name, " ", boot->append, NULL)
+                                        : g_strdup(boot->kernel.name);
     uint8_t info[MB_INFO_SIZE] = {0};
 
     store_le32(info, MBI_MEMORY | MBI_CMDLINE | MBI_MAP | MBI_LOADER |
@@ -209,4 +215,9 @@ static bool mb_load(DirectBoot *boot, BootEntry *entry, GError **error)
 }
 
 const BootKind boot_multiboot = {
-    .name = "Multiboot", .probe = mb_probe, .check = mb_check, .load = mb_load};
+    .name = "Multiboot",
+    .wants_firmware = true,
+    .probe = mb_probe,
+    .check = mb_check,
+    .load = mb_load,
+};

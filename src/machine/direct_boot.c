@@ -2,8 +2,8 @@
 /*
  * Booting without firmware: files, kinds, placing. See direct_boot.h and boot_loader.h.
  *
- * Invariant: whatever a file says, bytes are written only to what E820 calls RAM, and never over the
- * boot area.
+ * Invariant: whatever a file says, bytes are written only to what E820 calls RAM, and never over
+ * the boot area.
  */
 #include "machine/direct_boot.h"
 
@@ -33,7 +33,7 @@ bool boot_fail(const DirectBoot *boot, GError **error, const char *format, ...)
     return false;
 }
 
-/* ---- placing ------------------------------------------------------------------------------- */
+/* ---- placing --------------------------------------------------------------------------------- */
 
 bool boot_is_ram(const DirectBoot *boot, uint64_t start, uint64_t size)
 {
@@ -87,7 +87,8 @@ bool boot_place(DirectBoot *boot, const char *what, uint64_t address, const void
 {
     if (memory_size > UINT64_MAX - address || !boot_is_ram(boot, address, memory_size))
         return boot_fail(boot, error,
-                         "the %s needs guest memory at %#" G_GINT64_MODIFIER "x to %#" G_GINT64_MODIFIER
+                         "the %s needs guest memory at %#" G_GINT64_MODIFIER
+                         "x to %#" G_GINT64_MODIFIER
                          "x, which is no RAM; give the VM more memory (--memory)",
                          what, address, address + memory_size);
     if (address < BOOT_AREA_END && address + memory_size > BOOT_AREA_START)
@@ -145,7 +146,7 @@ bool boot_put_gdt(DirectBoot *boot, BootEntry *entry, GError **error)
     return entry->gdt_base || boot_fail(boot, error, "the boot parameters do not fit");
 }
 
-/* ---- files --------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static void boot_file_clear(BootFile *file)
 {
@@ -226,10 +227,45 @@ static bool boot_set_append(DirectBoot *boot, const char *append, GError **error
                      (unsigned)BOOT_APPEND_MAX - 1);
 }
 
+/* Multiboot kernels are often compressed with gzip, and loaders undo that. Other files are returned
+ * as they are. */
+static GBytes *boot_decompress(GBytes *bytes, const char *name, GError **error)
+{
+    gsize size;
+    const uint8_t *data = g_bytes_get_data(bytes, &size);
+    g_autoptr(GZlibDecompressor) gzip = NULL;
+    g_autoptr(GInputStream) packed = NULL, stream = NULL;
+    g_autoptr(GByteArray) plain = NULL;
+    uint8_t part[KIB(64)];
+    gssize got;
+
+    if (size < 2 || load_be16(data) != 0x1f8b)
+        return g_bytes_ref(bytes);
+    gzip = g_zlib_decompressor_new(G_ZLIB_COMPRESSOR_FORMAT_GZIP);
+    packed = g_memory_input_stream_new_from_bytes(bytes);
+    stream = g_converter_input_stream_new(packed, G_CONVERTER(gzip));
+    plain = g_byte_array_new();
+    while ((got = g_input_stream_read(stream, part, sizeof(part), NULL, error)) > 0) {
+        if (plain->len + (gsize)got > BOOT_KERNEL_MAX) {
+            g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
+                        "kernel %s: it unpacks to more than %u MiB", name,
+                        (unsigned)(BOOT_KERNEL_MAX >> 20));
+            return NULL;
+        }
+        g_byte_array_append(plain, part, (guint)got);
+    }
+    if (got < 0) {
+        g_prefix_error(error, "kernel %s: cannot unpack it: ", name);
+        return NULL;
+    }
+    return g_byte_array_free_to_bytes(g_steal_pointer(&plain));
+}
+
 DirectBoot *direct_boot_open(const char *kernel, const char *initrd, const char *append,
                              GError **error)
 {
-    g_autoptr(GBytes) bytes = input_file_read(kernel, "kernel", BOOT_KERNEL_MAX, error);
+    g_autoptr(GBytes) file = input_file_read(kernel, "kernel", BOOT_KERNEL_MAX, error);
+    g_autoptr(GBytes) bytes = file ? boot_decompress(file, kernel, error) : NULL;
     g_autoptr(DirectBoot) boot = g_new0(DirectBoot, 1);
 
     if (!bytes || !boot_set_kernel(boot, kernel, bytes, error) ||
@@ -254,6 +290,11 @@ DirectBoot *direct_boot_new(GBytes *kernel, GBytes *initrd, const char *append, 
 const char *direct_boot_protocol(const DirectBoot *boot)
 {
     return boot->kind->name;
+}
+
+bool direct_boot_wants_firmware(const DirectBoot *boot)
+{
+    return boot->kind->wants_firmware;
 }
 
 bool direct_boot_load(DirectBoot *boot, const BootMachine *machine, BootEntry *ret_entry,

@@ -41,13 +41,13 @@ typedef struct BootMachine {
     AddressSpace *memory;
     const E820Entry *e820;
     size_t e820_count;
-    uint64_t rsdp;  /* address of the ACPI root pointer */
+    uint64_t rsdp; /* address of the ACPI root pointer */
 } BootMachine;
 
 typedef struct DirectBoot DirectBoot;
 
-/* `initrd` (Multiboot: "FILE ARGUMENTS,FILE ARGUMENTS,…") and `append` may be NULL. Fails naming the file when
- * it cannot be read or is no kernel of a kind known here. */
+/* `initrd` (Multiboot: "FILE ARGUMENTS,FILE ARGUMENTS,…") and `append` may be NULL. Fails naming
+ * the file when it cannot be read or is no kernel of a kind known here. */
 DirectBoot *direct_boot_open(const char *kernel, const char *initrd, const char *append,
                              GError **error);
 /* From memory, for tests and fuzzing; `initrd` may be NULL. */
@@ -55,6 +55,9 @@ DirectBoot *direct_boot_new(GBytes *kernel, GBytes *initrd, const char *append, 
 void direct_boot_free(DirectBoot *boot);
 /* "Linux", "Multiboot" or "PVH". */
 const char *direct_boot_protocol(const DirectBoot *boot);
+/* Whether the protocol promises a BIOS that still runs: then load only after firmware has
+ * (boot_door.h). */
+bool direct_boot_wants_firmware(const DirectBoot *boot);
 /* Board lock held, vCPUs stopped. Fails when memory is too small for the files. */
 bool direct_boot_load(DirectBoot *boot, const BootMachine *machine, BootEntry *ret_entry,
                       GError **error);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Fuzz target: kernel files, parsed and loaded. The first byte chooses what the rest pretends to be. */
+/* Fuzz target: kernel files, parsed and loaded. The first byte chooses what the rest pretends to
+ * be. */
 #include <string.h>
 
 #include "base/bits.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Kernels made here by hand, good and damaged, loaded into a board of 16 MiB and looked at there. */
+/* Kernels made here by hand, good and damaged, loaded into a board of 16 MiB and looked at there.
+ */
 #include <glib/gstdio.h>
 #include <string.h>
 
@@ -63,7 +64,7 @@ static void assert_gdt(Fixture *f, uint32_t code_high)
     g_assert_cmphex(load_le32(at(f, f->entry.gdt_base + 0x1c)), ==, 0x00cf9300);
 }
 
-/* ---- Linux --------------------------------------------------------------------------------- */
+/* ---- Linux ----------------------------------------------------------------------------------- */
 
 #define LINUX_SIZE (5 * 512 + 4096)
 
@@ -167,11 +168,12 @@ static void test_linux_refused(Fixture *f, gconstpointer data)
     g_assert_nonnull(strstr(f->error->message, "initrd"));
 }
 
-/* ---- ELF and PVH --------------------------------------------------------------------------- */
+/* ---- ELF and PVH ----------------------------------------------------------------------------- */
 
 #define ELF_SIZE 0x400
 
-/* Two program headers: code at 2 MiB (0x80 bytes in the file, 0x2000 in memory) and the PVH note. */
+/* Two program headers: code at 2 MiB (0x80 bytes in the file, 0x2000 in memory) and the PVH note.
+ */
 static uint8_t *make_elf32(void)
 {
     uint8_t *e = g_malloc0(ELF_SIZE);
@@ -233,12 +235,12 @@ static void test_elf_refused(Fixture *f, gconstpointer data)
         uint32_t value;
         const char *why;
     } cases[] = {
-        {0x308, 17, "PVH"},                  /* another note */
-        {0x304, 0xffffffff, "PVH"},          /* a note longer than the segment */
+        {0x308, 17, "PVH"},         /* another note */
+        {0x304, 0xffffffff, "PVH"}, /* a note longer than the segment */
         {0x300, 0xfffffff0, "PVH"},
-        {0x44, 0x7fffffff, "outside"},       /* p_offset */
-        {0x50, 0xfffffff0, "outside"},       /* p_filesz */
-        {0x54, 0x10, "larger"},              /* p_memsz < p_filesz */
+        {0x44, 0x7fffffff, "outside"}, /* p_offset */
+        {0x50, 0xfffffff0, "outside"}, /* p_filesz */
+        {0x54, 0x10, "larger"},        /* p_memsz < p_filesz */
         {0x54, 0xffffffff, "4 GiB"},
         {0x4c, 0xe0000000, "no RAM"},
         {0x4c, 0x88000, "boot parameters"},
@@ -260,7 +262,7 @@ static void test_elf_refused(Fixture *f, gconstpointer data)
     assert_refused(f, e, 3, "no kernel known");
 }
 
-/* ---- Multiboot ----------------------------------------------------------------------------- */
+/* ---- Multiboot ------------------------------------------------------------------------------- */
 
 static void put_multiboot(uint8_t *at, uint32_t flags)
 {
@@ -285,7 +287,8 @@ static void test_multiboot_elf(Fixture *f, gconstpointer data)
     g_assert_cmpstr((char *)at(f, load_le32(info + 16)), ==, "kernel arg1 arg2");
     const uint8_t *module = at(f, load_le32(info + 24));
     g_assert_cmphex(load_le32(module) & 0xfff, ==, 0);
-    g_assert_cmpmem(at(f, load_le32(module)), load_le32(module + 4) - load_le32(module), "module", 6);
+    g_assert_cmpmem(at(f, load_le32(module)), load_le32(module + 4) - load_le32(module), "module",
+                    6);
     const uint8_t *map = at(f, load_le32(info + 48));
     g_assert_cmpuint(load_le32(info + 44), ==, 72);
     g_assert_cmpuint(load_le32(map), ==, 20);

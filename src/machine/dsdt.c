@@ -21,7 +21,7 @@ enum { REGION_PCI_CONFIG = 2 };
 
 static const uint32_t link_choices[] = {5, 10, 11};
 
-/* ---- interrupt links ----------------------------------------------------------------------- */
+/* ---- interrupt links ------------------------------------------------------------------------- */
 
 static void dsdt_link_status(Aml *aml, const char *field)
 {
@@ -108,7 +108,7 @@ static void dsdt_link(Aml *aml, unsigned n)
     aml_close(aml);
 }
 
-/* ---- ISA devices --------------------------------------------------------------------------- */
+/* ---- ISA devices ----------------------------------------------------------------------------- */
 
 typedef struct IsaDevice {
     const char *name, *hid;
@@ -181,7 +181,7 @@ static void dsdt_isa(const AcpiConfig *config, Aml *aml)
     aml_close(aml);
 }
 
-/* ---- PCI root ------------------------------------------------------------------------------ */
+/* ---- PCI root -------------------------------------------------------------------------------- */
 
 static void dsdt_pci_route(Aml *aml, unsigned slot, unsigned pin)
 {
@@ -254,7 +254,7 @@ static void dsdt_pci(const AcpiConfig *config, Aml *aml)
     aml_close(aml);
 }
 
-/* ---- the rest ------------------------------------------------------------------------------ */
+/* ---- the rest -------------------------------------------------------------------------------- */
 
 static void dsdt_hpet(Aml *aml)
 {
@@ -272,8 +272,10 @@ static void dsdt_soft_off(Aml *aml)
 {
     aml_name(aml, "\\_S5");
     aml_open_package(aml, 4);
-    for (unsigned i = 0; i < 4; i++)
-        aml_integer(aml, i < 2 ? PIIX4_S5_SLEEP_TYPE : 0);
+    aml_integer(aml, PIIX4_S5_SLEEP_TYPE);
+    aml_integer(aml, PIIX4_S5_SLEEP_TYPE);
+    aml_integer(aml, 0); /* reserved */
+    aml_integer(aml, 0);
     aml_close(aml);
 }
 

@@ -21,7 +21,7 @@ enum { DMA_ERROR = 1, DMA_READ = 2, DMA_SKIP = 4, DMA_SELECT = 8, DMA_WRITE = 16
 
 typedef struct FwCfgItem {
     uint16_t key;
-    char *name;     /* NULL: an item without a file name */
+    char *name; /* NULL: an item without a file name */
     uint8_t *data;
     uint8_t *owned; /* `data`, or NULL when the buffer is somebody else's */
     size_t size;
@@ -43,7 +43,7 @@ static void fw_cfg_item_free(void *data)
     g_free(item);
 }
 
-/* ---- items --------------------------------------------------------------------------------- */
+/* ---- items ----------------------------------------------------------------------------------- */
 
 static FwCfgItem *fw_cfg_put(FwCfg *fw, uint16_t key, uint8_t *data, size_t size)
 {
@@ -152,7 +152,7 @@ const void *fw_cfg_find_file(FwCfg *fw, const char *name, size_t *ret_size)
     return item->data;
 }
 
-/* ---- ports --------------------------------------------------------------------------------- */
+/* ---- ports ----------------------------------------------------------------------------------- */
 
 static FwCfgItem *fw_cfg_selected(FwCfg *fw)
 {
@@ -196,12 +196,10 @@ static void fw_cfg_ports_write(void *obj, uint64_t offset, unsigned size, uint64
         fw_cfg_select(obj, value);
 }
 
-static const RegionOps fw_cfg_ports_ops = {.name = "fw-cfg",
-                                           .read = fw_cfg_ports_read,
-                                           .write = fw_cfg_ports_write,
-                                           .max_access = 2};
+static const RegionOps fw_cfg_ports_ops = {
+    .name = "fw-cfg", .read = fw_cfg_ports_read, .write = fw_cfg_ports_write, .max_access = 2};
 
-/* ---- DMA ----------------------------------------------------------------------------------- */
+/* ---- DMA ------------------------------------------------------------------------------------- */
 
 static bool fw_cfg_dma_read(FwCfg *fw, const FwCfgItem *item, const FwCfgDma *dma)
 {
@@ -261,8 +259,8 @@ static void fw_cfg_dma_run(FwCfg *fw, uint64_t at)
         guest_log("fw-cfg", "DMA descriptor outside RAM at %#llx", (unsigned long long)at);
         return;
     }
-    FwCfgDma dma = {.control = load_be32(raw), .length = load_be32(raw + 4),
-                    .address = load_be64(raw + 8)};
+    FwCfgDma dma = {
+        .control = load_be32(raw), .length = load_be32(raw + 4), .address = load_be64(raw + 8)};
     bool ok = fw_cfg_dma_transfer(fw, &dma);
     store_be32(result, ok ? 0 : DMA_ERROR);
     space_write(memory, at, result, sizeof(result));
@@ -304,7 +302,7 @@ static const RegionOps fw_cfg_dma_ops = {.name = "fw-cfg-dma",
                                          .write = fw_cfg_dma_port_write,
                                          .max_access = 8};
 
-/* ---- device -------------------------------------------------------------------------------- */
+/* ---- device ---------------------------------------------------------------------------------- */
 
 static bool fw_cfg_create(Device *device, GError **error)
 {

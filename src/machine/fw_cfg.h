@@ -34,12 +34,12 @@ typedef enum FwCfgKey {
 
 typedef struct FwCfg {
     Device device;
-    Region ports;        /* 2 ports */
-    Region dma;          /* 8 ports */
-    GHashTable *items;   /* key → FwCfgItem */
-    GPtrArray *files;    /* of FwCfgItem, in the order of their keys; not owned */
-    uint16_t selected;   /* key */
-    uint32_t offset;     /* of the next byte in the selected item */
+    Region ports;      /* 2 ports */
+    Region dma;        /* 8 ports */
+    GHashTable *items; /* key → FwCfgItem */
+    GPtrArray *files;  /* of FwCfgItem, in the order of their keys; not owned */
+    uint16_t selected; /* key */
+    uint32_t offset;   /* of the next byte in the selected item */
     uint64_t dma_address;
 } FwCfg;
 
@@ -50,7 +50,8 @@ void fw_cfg_add_bytes(FwCfg *fw, uint16_t key, const void *data, size_t size);
 void fw_cfg_add_u16(FwCfg *fw, uint16_t key, uint16_t value);
 void fw_cfg_add_u32(FwCfg *fw, uint16_t key, uint32_t value);
 void fw_cfg_add_u64(FwCfg *fw, uint16_t key, uint64_t value);
-/* Adds or replaces a named file; returns its key. The name is shorter than FW_CFG_FILE_NAME_SIZE. */
+/* Adds or replaces a named file; returns its key. The name is shorter than FW_CFG_FILE_NAME_SIZE.
+ */
 uint16_t fw_cfg_add_file(FwCfg *fw, const char *name, const void *data, size_t size);
 /* A file that the guest may write through DMA: `buffer` is the caller's, outlives the device and is
  * saved by its owner. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* fw_cfg as firmware drives it: selector and data port, directory, DMA, and what hostile guests try. */
+/* fw_cfg as firmware drives it: selector and data port, directory, DMA, and what hostile guests
+ * try. */
 #include <string.h>
 
 #include "base/bits.h"

@@ -22,10 +22,10 @@ static GBytes *input_file_fail(GError **error, const char *path, const char *wha
 static bool input_file_check(const struct stat *st, const char *path, const char *what,
                              size_t max_size, GError **error)
 {
-    const char *problem = !S_ISREG(st->st_mode)          ? "it is not a regular file"
-                          : st->st_size == 0             ? "the file is empty"
+    const char *problem = !S_ISREG(st->st_mode)            ? "it is not a regular file"
+                          : st->st_size == 0               ? "the file is empty"
                           : (size_t)st->st_size > max_size ? "the file is too large"
-                                                         : NULL;
+                                                           : NULL;
 
     if (!problem)
         return true;

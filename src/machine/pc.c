@@ -13,7 +13,7 @@
 #define PC_LOW_RAM_MAX  UINT64_C(0xe0000000)
 #define PC_LOW_RAM_BIG  UINT64_C(0xc0000000) /* low RAM of machines that have more than fits */
 
-/* ---- requests ------------------------------------------------------------------------------ */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 static void pc_emit(Pc *pc, PcEvent event, int value, const char *text)
 {
@@ -29,6 +29,20 @@ static void pc_request(void *obj, BoardRequest request, int value)
     if (request == BOARD_EXIT)
         pc->exit_value = value;
     g_source_set_ready_time(pc->request_source, 0);
+}
+
+static bool pc_enter_direct_boot(Pc *pc, GError **error);
+
+/* Firmware is ready for the kernel (boot_door.h). */
+static void pc_walk_through_door(Pc *pc)
+{
+    g_autoptr(GError) error = NULL;
+
+    pc_pause(pc);
+    if (pc_enter_direct_boot(pc, &error))
+        pc_resume(pc);
+    else
+        pc_emit(pc, PC_EVENT_ERROR, 0, error->message);
 }
 
 static void pc_reset_or_stop(Pc *pc)
@@ -52,7 +66,9 @@ static gboolean pc_serve_requests(gpointer obj)
     g_rec_mutex_lock(&pc->lock);
     unsigned requests = pc->requests;
     g_autofree char *cpu_error = g_steal_pointer(&pc->cpu_error);
+    bool door_open = pc->door_open;
     pc->requests = 0;
+    pc->door_open = false;
     g_rec_mutex_unlock(&pc->lock);
 
     if (cpu_error) {
@@ -66,6 +82,8 @@ static gboolean pc_serve_requests(gpointer obj)
         pc_emit(pc, PC_EVENT_POWEROFF, 0, NULL);
     } else if (requests & 1u << BOARD_RESET) {
         pc_reset_or_stop(pc);
+    } else if (door_open) {
+        pc_walk_through_door(pc);
     }
     return G_SOURCE_CONTINUE;
 }
@@ -136,21 +154,23 @@ static void pc_eoi(void *obj, uint8_t vector)
     ioapic_eoi(((Pc *)obj)->ioapic, vector);
 }
 
-/* ---- memory and CPUs ----------------------------------------------------------------------- */
+/* ---- memory and CPUs ------------------------------------------------------------------------- */
 
 static bool pc_check_config(const PcConfig *config, GError **error)
 {
     if (config->memory_size < PC_MEMORY_MIN || config->memory_size > PC_MEMORY_MAX) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "memory of %" G_GUINT64_FORMAT " MiB: choose between %" G_GUINT64_FORMAT
-                    " MiB and %" G_GUINT64_FORMAT " MiB (--memory)",
+                    "a VM cannot have %" G_GUINT64_FORMAT
+                    " MiB of memory; choose from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT
+                    " MiB (--memory)",
                     config->memory_size / MIB(1), PC_MEMORY_MIN / MIB(1), PC_MEMORY_MAX / MIB(1));
         return false;
     }
-    if (config->cpu_count < 1 || config->cpu_count > MIN(VM_MAX_VCPUS, LAPIC_MAX)) {
+    G_STATIC_ASSERT(VM_MAX_VCPUS <= LAPIC_MAX);
+    if (config->cpu_count < 1 || config->cpu_count > VM_MAX_VCPUS) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "%u CPUs: choose between 1 and %d (--cpus)", config->cpu_count,
-                    MIN(VM_MAX_VCPUS, LAPIC_MAX));
+                    "a VM cannot have %u CPUs; choose from 1 to %d (--cpus)", config->cpu_count,
+                    VM_MAX_VCPUS);
         return false;
     }
     return true;
@@ -219,7 +239,7 @@ static void pc_create_board(Pc *pc)
     pc->e820 = g_array_new(false, false, sizeof(E820Entry));
 }
 
-/* ---- life cycle ---------------------------------------------------------------------------- */
+/* ---- life cycle ------------------------------------------------------------------------------ */
 
 Pc *pc_new(const PcConfig *config, GMainContext *context, GError **error)
 {
@@ -386,7 +406,8 @@ bool pc_reset(Pc *pc, GError **error)
     g_rec_mutex_unlock(&pc->lock);
     vm_reset(pc->vm);
     pc_set_a20(pc, true);
-    if (pc->direct_boot && !pc_enter_direct_boot(pc, error))
+    if (pc->direct_boot && !direct_boot_wants_firmware(pc->direct_boot) &&
+        !pc_enter_direct_boot(pc, error))
         return false;
     if (was_running)
         pc_resume(pc);
@@ -425,10 +446,11 @@ char *pc_screen_text(Pc *pc)
     return text;
 }
 
-bool pc_irq_level(Pc *pc, unsigned irq)
+bool pc_irq_level(Pc *pc, unsigned irq, unsigned *ret_rises)
 {
     g_rec_mutex_lock(&pc->lock);
-    bool level = pc->pic->chip[irq / 8].lines >> irq % 8 & 1;
+    bool level = pc->irq_levels >> irq & 1;
+    *ret_rises = pc->irq_rises[irq];
     g_rec_mutex_unlock(&pc->lock);
     return level;
 }

@@ -14,6 +14,7 @@
 #include "block/disk.h"
 #include "char/char.h"
 #include "cpu/engine.h"
+#include "device/chipset/fpu_error.h"
 #include "device/chipset/i440fx.h"
 #include "device/chipset/ioapic.h"
 #include "device/chipset/lapic.h"
@@ -62,6 +63,7 @@ typedef struct PcConfig {
     const char *parallel;                 /* NULL: no port */
     const char *debug_console;            /* port 0x402; NULL: no port */
     uint32_t debug_exit_port;             /* 0: none; commonly PC_DEBUG_EXIT_PORT */
+    bool testdev;                         /* what test suites want: guest/testdev.h */
     bool rtc_local_time;
 } PcConfig;
 
@@ -98,11 +100,14 @@ typedef struct Pc {
     Vga *vga;
     Pic *pic;
     IoApic *ioapic;
+    uint16_t irq_levels;    /* what reaches the controllers, a bit for each ISA interrupt … */
+    unsigned irq_rises[16]; /* … and how often; for the control socket */
     LapicBus lapic_bus;
     Lapic *bsp_lapic; /* NULL: the engine has its own */
     Rtc *rtc;
     I8042 *i8042;
     Port92 *port92;
+    FpuError *fpu_error;
     Fdc *fdc;
     Uart16550 *com1; /* NULL: none */
     FwCfg *fw_cfg;
@@ -111,8 +116,10 @@ typedef struct Pc {
     Display *display;
     InputRouter *input;
 
-    DirectBoot *direct_boot;                                             /* NULL: firmware */
-    GArray *e820;                                                        /* of E820Entry */
+    DirectBoot *direct_boot; /* NULL: firmware */
+    Region door;             /* boot_door.h, when the kernel wants firmware first */
+    bool door_open;          /* firmware asks for the kernel; under the lock */
+    GArray *e820;            /* of E820Entry */
     GByteArray *acpi_tables, *acpi_rsdp, *smbios_tables, *smbios_anchor; /* direct boot only */
 
     GSource *request_source; /* wakes the main loop; ready while requests are pending */
@@ -137,17 +144,18 @@ void pc_serial_break(Pc *pc);
 /* The screen as PNG; the characters on it in a text mode (new; NULL in a graphics mode). */
 bool pc_screenshot(Pc *pc, const char *path, GError **error);
 char *pc_screen_text(Pc *pc);
-/* The level of an ISA interrupt, 0 to 15, as the interrupt controllers see it. */
-bool pc_irq_level(Pc *pc, unsigned irq);
+/* The level of an ISA interrupt, 0 to 15, as it reaches the interrupt controllers, and how often it
+ * rose. */
+bool pc_irq_level(Pc *pc, unsigned irq, unsigned *ret_rises);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Pc, pc_free)
 
-/* ---- between the files of the machine ---------------------------------------------------------
- */
+/* ---- between the files of the machine -------------------------------------------------------- */
 
 /* Makes, wires and maps all devices. */
 bool pc_create_devices(Pc *pc, const PcConfig *config, GError **error);
 /* Firmware images, CMOS, fw_cfg, ACPI and SMBIOS. After pc_create_devices(). */
 bool pc_create_firmware(Pc *pc, const PcConfig *config, GError **error);
-/* After a reset, with the board lock: what firmware would have done, and the kernel in memory. */
+/* With the board lock: the kernel in memory, and, if no firmware has run, what that would have
+ * done. */
 bool pc_prepare_direct_boot(Pc *pc, BootEntry *ret_entry, GError **error);

@@ -12,9 +12,11 @@
 #include "base/bits.h"
 #include "device/chipset/debug_port.h"
 #include "device/chipset/dma8237.h"
+#include "device/chipset/fpu_error.h"
 #include "device/chipset/hpet.h"
 #include "device/chipset/isa_debug_exit.h"
 #include "device/chipset/pit.h"
+#include "device/guest/testdev.h"
 #include "device/serial/parallel.h"
 #include "device/serial/uart16550.h"
 #include "machine/firmware.h"
@@ -24,11 +26,12 @@
 #define PC_HPET_BASE   UINT64_C(0xfed00000)
 #define PC_IDE_PLACES  (IDE_CHANNELS * IDE_UNITS)
 #define PC_FLOPPY_DMA  2
+#define PC_CD_SECTOR   2048
 
 enum { PC_SLOT_HOST = 0, PC_SLOT_PIIX = 1, PC_SLOT_VGA = 2 };
 enum { PIIX_ISA = 0, PIIX_IDE = 1, PIIX_PM = 3 };
 
-/* ---- making and mapping -------------------------------------------------------------------- */
+/* ---- making and mapping ---------------------------------------------------------------------- */
 
 static void *pc_add(Pc *pc, const DeviceType *type, const char *id)
 {
@@ -59,13 +62,15 @@ static bool pc_add_pci(Pc *pc, PciDevice *device, unsigned slot, unsigned functi
            pci_bus_add(pc->bus, device, PCI_DEVFN(slot, function), error);
 }
 
-/* ---- interrupts ---------------------------------------------------------------------------- */
+/* ---- interrupts ------------------------------------------------------------------------------ */
 
 /* What the PIIX3 drives: an ISA interrupt, seen by both controllers. */
 static void pc_set_irq(void *obj, unsigned n, bool level)
 {
     Pc *pc = obj;
 
+    pc->irq_rises[n] += level && !(pc->irq_levels >> n & 1);
+    pc->irq_levels = (uint16_t)bits_set(pc->irq_levels, n, 1, level);
     irq_set(pic_irq(pc->pic, n), level);
     if (n != 2)
         irq_set(ioapic_irq(pc->ioapic, n == 0 ? 2 : n), level);
@@ -141,7 +146,7 @@ static bool pc_create_interrupts(Pc *pc, GError **error)
     return true;
 }
 
-/* ---- chipset ------------------------------------------------------------------------------- */
+/* ---- chipset --------------------------------------------------------------------------------- */
 
 static bool pc_create_bridges(Pc *pc, GError **error)
 {
@@ -164,6 +169,17 @@ static bool pc_create_bridges(Pc *pc, GError **error)
     return true;
 }
 
+/* The timer's interrupt waits in every controller that passes it on. */
+static bool pc_timer_untaken(void *obj)
+{
+    Pc *pc = obj;
+    bool by_pic = pic_is_unmasked(pc->pic, 0);
+    int vector = pc->engine->send_msi ? -1 : ioapic_vector(pc->ioapic, 2);
+
+    return (by_pic || vector >= 0) && (!by_pic || pic_is_pending(pc->pic, 0)) &&
+           (vector < 0 || lapic_bus_is_pending(&pc->lapic_bus, (uint8_t)vector));
+}
+
 static bool pc_create_timers(Pc *pc, const PcConfig *config, GError **error)
 {
     Hpet *hpet = pc_add(pc, &hpet_type, "hpet");
@@ -175,6 +191,8 @@ static bool pc_create_timers(Pc *pc, const PcConfig *config, GError **error)
     hpet->isa_irq[0] = piix3_isa_irq(pc->piix3, 0);
     hpet->isa_irq[1] = piix3_isa_irq(pc->piix3, 8);
     pit->irq = hpet_legacy_input(hpet, 0);
+    pit->irq_untaken = pc_timer_untaken;
+    pit->irq_untaken_obj = pc;
     pc->rtc->irq = hpet_legacy_input(hpet, 1);
     if (!device_set(&pc->rtc->device, "local-time", config->rtc_local_time ? "on" : "off", error) ||
         !device_create(&hpet->device, error) || !device_create(&pit->device, error) ||
@@ -187,7 +205,24 @@ static bool pc_create_timers(Pc *pc, const PcConfig *config, GError **error)
     return true;
 }
 
-/* ---- input and small ports ----------------------------------------------------------------- */
+/* FERR# of all CPUs is one wire, as on boards of two processors. */
+static bool pc_fpu_error(void *obj, bool ferr)
+{
+    return fpu_error_changed(((Pc *)obj)->fpu_error, ferr);
+}
+
+static bool pc_create_fpu_error(Pc *pc, GError **error)
+{
+    pc->fpu_error = pc_add(pc, &fpu_error_type, "fpu-error");
+    pc->fpu_error->irq = piix3_isa_irq(pc->piix3, 13);
+    if (!device_create(&pc->fpu_error->device, error))
+        return false;
+    pc_map_ports(pc, 0xf0, &pc->fpu_error->io);
+    pc->vm->fpu_error = pc_fpu_error;
+    return true;
+}
+
+/* ---- input and small ports ------------------------------------------------------------------- */
 
 static void pc_a20_changed(void *obj, bool on)
 {
@@ -240,7 +275,8 @@ static bool pc_create_serial(Pc *pc, const PcConfig *config, GError **error)
         Uart16550 *uart = pc_add(pc, &uart16550_type, id);
         if (i == 0)
             pc->com1 = uart;
-        uart->irq = piix3_isa_irq(pc->piix3, places[i].irq);
+        uart->irq = i < 2 ? piix3_isa_irq(pc->piix3, places[i].irq)
+                          : piix3_isa_irq_shared(pc->piix3, places[i].irq);
         if (!pc_open_char(pc, config->serial[i], &uart->chr, error) ||
             !device_create(&uart->device, error))
             return false;
@@ -281,15 +317,43 @@ static bool pc_create_debug_exit(Pc *pc, uint32_t port, GError **error)
     return true;
 }
 
+static bool pc_create_testdev(Pc *pc, GError **error)
+{
+    Testdev *dev = pc_add(pc, &testdev_type, "testdev");
+
+    for (unsigned n = 0; n < TESTDEV_IRQS; n++)
+        dev->irq[n] = n < PIIX3_IRQS ? piix3_isa_irq(pc->piix3, n) : ioapic_irq(pc->ioapic, n);
+    if (!device_create(&dev->device, error))
+        return false;
+    pc_map_ports(pc, TESTDEV_PORTS, &dev->ports);
+    pc_map_ports(pc, TESTDEV_LINES, &dev->lines);
+    pc_map_memory(pc, TESTDEV_MEMORY, &dev->memory);
+    return true;
+}
+
 static bool pc_create_consoles(Pc *pc, const PcConfig *config, GError **error)
 {
     return pc_create_serial(pc, config, error) &&
            (!config->parallel || pc_create_parallel(pc, config->parallel, error)) &&
            (!config->debug_console || pc_create_debug_console(pc, config->debug_console, error)) &&
-           (!config->debug_exit_port || pc_create_debug_exit(pc, config->debug_exit_port, error));
+           (!config->debug_exit_port || pc_create_debug_exit(pc, config->debug_exit_port, error)) &&
+           (!config->testdev || pc_create_testdev(pc, error));
 }
 
-/* ---- storage ------------------------------------------------------------------------------- */
+/* ---- storage --------------------------------------------------------------------------------- */
+
+static bool pc_check_disc(const Disk *disk, GError **error)
+{
+    const DiskInfo *info = disk_info(disk);
+
+    if (info->size >= PC_CD_SECTOR)
+        return true;
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
+                "cannot use CD-ROM '%s': %" G_GUINT64_FORMAT
+                " bytes are too short for a disc; the smallest is one sector of %d bytes",
+                info->path, info->size, PC_CD_SECTOR);
+    return false;
+}
 
 /* NULL without an error: an empty drive. */
 static bool pc_open_disk(Pc *pc, const PcDrive *drive, Disk **ret_disk, GError **error)
@@ -301,9 +365,10 @@ static bool pc_open_disk(Pc *pc, const PcDrive *drive, Disk **ret_disk, GError *
     if (!drive->path)
         return true;
     *ret_disk = disk_open(drive->path, &options, pc->context, &pc->lock, error);
-    if (*ret_disk)
-        g_ptr_array_add(pc->disks, *ret_disk);
-    return *ret_disk != NULL;
+    if (!*ret_disk)
+        return false;
+    g_ptr_array_add(pc->disks, *ret_disk);
+    return drive->kind != PC_DRIVE_CDROM || pc_check_disc(*ret_disk, error);
 }
 
 /* Disks take the first free place, CD-ROMs begin at the second channel. */
@@ -428,7 +493,7 @@ static bool pc_create_storage(Pc *pc, const PcConfig *config, GError **error)
     return pc_create_ide(pc, config, error) && pc_create_floppy(pc, config, dma, error);
 }
 
-/* ---- all ----------------------------------------------------------------------------------- */
+/* ---- all ------------------------------------------------------------------------------------- */
 
 static bool pc_create_vga(Pc *pc, GError **error)
 {
@@ -464,7 +529,7 @@ bool pc_create_devices(Pc *pc, const PcConfig *config, GError **error)
 {
     return pc_create_bios(pc, error) && pc_create_interrupts(pc, error) &&
            pc_create_bridges(pc, error) && pc_create_timers(pc, config, error) &&
-           pc_create_input(pc, error) && pc_create_consoles(pc, config, error) &&
-           pc_create_storage(pc, config, error) && pc_create_vga(pc, error) &&
-           pc_create_fw_cfg(pc, error);
+           pc_create_fpu_error(pc, error) && pc_create_input(pc, error) &&
+           pc_create_consoles(pc, config, error) && pc_create_storage(pc, config, error) &&
+           pc_create_vga(pc, error) && pc_create_fw_cfg(pc, error);
 }

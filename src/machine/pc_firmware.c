@@ -10,6 +10,7 @@
  */
 #include "base/bits.h"
 #include "machine/acpi.h"
+#include "machine/boot_door.h"
 #include "machine/pc.h"
 #include "machine/pci_setup.h"
 #include "machine/smbios.h"
@@ -17,7 +18,7 @@
 #define PC_BASE_RAM_END    UINT64_C(0x9fc00) /* 1 KiB of extended BIOS data above */
 #define PC_RSDP_AT         UINT64_C(0xf0000)
 #define PC_SMBIOS_AT       UINT64_C(0xf0040)
-#define PC_TABLES_RESERVED KIB(128) /* with direct boot: for ACPI tables and SMBIOS structures */
+#define PC_TABLES_RESERVED KIB(256) /* with direct boot: for tables, ours or firmware's */
 #define PC_SMBIOS_RESERVED KIB(32)  /* … of which the last part is SMBIOS's */
 
 /* CMOS bytes that PC firmware reads (SeaBIOS src/hw/rtc.h). */
@@ -38,7 +39,7 @@ enum {
 /* Disks beyond what 1024 cylinders of 16 heads and 63 sectors hold need LBA translation. */
 #define PC_CHS_LIMIT (UINT64_C(1024) * 16 * 63 * 512)
 
-/* ---- CMOS ---------------------------------------------------------------------------------- */
+/* ---- CMOS ------------------------------------------------------------------------------------ */
 
 static void pc_cmos_put16(Pc *pc, uint8_t index, uint64_t value)
 {
@@ -116,7 +117,7 @@ static void pc_cmos_drives(Pc *pc)
     rtc_set_cmos(pc->rtc, CMOS_DISK_TRANSLATION, translation);
 }
 
-/* ---- memory map ---------------------------------------------------------------------------- */
+/* ---- memory map ------------------------------------------------------------------------------ */
 
 static void pc_add_e820(Pc *pc, uint64_t start, uint64_t end, uint32_t type)
 {
@@ -158,7 +159,7 @@ static void pc_publish_e820(Pc *pc)
     fw_cfg_add_file(pc->fw_cfg, "etc/e820", table->data, table->len);
 }
 
-/* ---- tables -------------------------------------------------------------------------------- */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 static bool pc_build_acpi(Pc *pc, const PcConfig *config, GError **error)
 {
@@ -170,7 +171,8 @@ static bool pc_build_acpi(Pc *pc, const PcConfig *config, GError **error)
     AcpiTables tables;
     bool ok = true;
 
-    for (unsigned i = 0; i < MIN(PC_SERIAL_MAX, ACPI_SERIAL_MAX); i++)
+    G_STATIC_ASSERT(PC_SERIAL_MAX == ACPI_SERIAL_MAX);
+    for (unsigned i = 0; i < PC_SERIAL_MAX; i++)
         acpi.serial[i] = config->serial[i] != NULL;
     acpi_build(&acpi, &tables);
     fw_cfg_add_file(pc->fw_cfg, ACPI_TABLES_FILE, tables.tables->data, tables.tables->len);
@@ -203,7 +205,7 @@ static void pc_build_smbios(Pc *pc)
         smbios_set_address(pc->smbios_anchor, pc->low_ram - PC_SMBIOS_RESERVED);
 }
 
-/* ---- fw_cfg -------------------------------------------------------------------------------- */
+/* ---- fw_cfg ---------------------------------------------------------------------------------- */
 
 static void pc_publish_config(Pc *pc, const PcConfig *config)
 {
@@ -224,16 +226,38 @@ static void pc_publish_config(Pc *pc, const PcConfig *config)
     fw_cfg_add_file(fw, "etc/system-states", system_states, sizeof(system_states));
 }
 
+static void pc_open_door(void *obj, uint64_t offset, unsigned size, uint64_t value)
+{
+    Pc *pc = obj;
+
+    pc->door_open = true;
+    g_source_set_ready_time(pc->request_source, 0);
+}
+
+/* Firmware boots an option ROM that asks for the kernel. */
+static void pc_create_door(Pc *pc)
+{
+    static const RegionOps ops = {.name = "boot-door", .write = pc_open_door};
+    g_autoptr(GByteArray) rom = boot_door_rom();
+
+    fw_cfg_add_file(pc->fw_cfg, BOOT_DOOR_ROM_FILE, rom->data, rom->len);
+    fw_cfg_add_file(pc->fw_cfg, "bootorder", BOOT_DOOR_ORDER, sizeof(BOOT_DOOR_ORDER));
+    region_init_io(&pc->door, &ops, pc, &pc->lock, 1);
+    space_map(pc->board.ports, BOOT_DOOR_PORT, &pc->door, 0, 1, SPACE_PRIORITY_BOARD, false);
+}
+
 static bool pc_open_kernel(Pc *pc, const PcConfig *config, GError **error)
 {
     if (!config->kernel)
         return true;
-    if (pc->low_ram < MIB(2)) {
+    if (pc->low_ram < MIB(4)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "a kernel needs at least 2 MiB of memory; give the VM more (--memory)");
+                    "a kernel needs at least 4 MiB of memory; give the VM more (--memory)");
         return false;
     }
     pc->direct_boot = direct_boot_open(config->kernel, config->initrd, config->append, error);
+    if (pc->direct_boot && direct_boot_wants_firmware(pc->direct_boot))
+        pc_create_door(pc);
     return pc->direct_boot != NULL;
 }
 
@@ -245,13 +269,17 @@ bool pc_create_firmware(Pc *pc, const PcConfig *config, GError **error)
     pc_cmos_drives(pc);
     rtc_set_cmos(pc->rtc, CMOS_CPU_COUNT, pc->vm->vcpu_count - 1);
     pc_publish_config(pc, config);
-    pc_build_e820(pc, pc->direct_boot != NULL);
+    pc_build_e820(pc, false);
     pc_publish_e820(pc);
+    if (pc->direct_boot) {
+        g_array_set_size(pc->e820, 0);
+        pc_build_e820(pc, true);
+    }
     pc_build_smbios(pc);
     return pc_build_acpi(pc, config, error);
 }
 
-/* ---- without firmware ---------------------------------------------------------------------- */
+/* ---- without firmware ------------------------------------------------------------------------ */
 
 typedef struct BdaField {
     uint16_t address, value;
@@ -288,11 +316,12 @@ typedef struct PortWrite {
     uint8_t value;
 } PortWrite;
 
-/* 8259A at vectors 8 and 0x70, all masked; timer channel 0 at 18.2 Hz: as a PC BIOS leaves them. */
+/* 8259A at vectors 8 and 0x70, all masked; timer channel 0 at 18.2 Hz; the first DMA controller let
+ * through the second (channel 4: cascade, unmasked): as a PC BIOS leaves them. */
 static const PortWrite bios_port_writes[] = {
     {0x20, 0x11}, {0x21, 0x08}, {0x21, 0x04}, {0x21, 0x01}, {0xa0, 0x11},
     {0xa1, 0x70}, {0xa1, 0x02}, {0xa1, 0x01}, {0x21, 0xff}, {0xa1, 0xff},
-    {0x43, 0x34}, {0x40, 0x00}, {0x40, 0x00},
+    {0x43, 0x34}, {0x40, 0x00}, {0x40, 0x00}, {0xd6, 0xc0}, {0xd4, 0x00},
 };
 
 static void pc_setup_hardware(Pc *pc)
@@ -342,7 +371,10 @@ bool pc_prepare_direct_boot(Pc *pc, BootEntry *ret_entry, GError **error)
                            .e820_count = pc->e820->len,
                            .rsdp = PC_RSDP_AT};
 
-    pc_setup_hardware(pc);
-    return pc_write_tables(pc, error) &&
-           direct_boot_load(pc->direct_boot, &machine, ret_entry, error);
+    if (!direct_boot_wants_firmware(pc->direct_boot)) {
+        pc_setup_hardware(pc);
+        if (!pc_write_tables(pc, error))
+            return false;
+    }
+    return direct_boot_load(pc->direct_boot, &machine, ret_entry, error);
 }

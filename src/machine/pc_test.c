@@ -9,67 +9,7 @@
 #include "base/bits.h"
 #include "machine/pc.h"
 
-/* ---- an engine without instructions -------------------------------------------------------- */
-
-static bool idle_vm_init(Vm *vm, GError **error)
-{
-    return true;
-}
-
-static void idle_vm_clear(Vm *vm)
-{
-}
-
-static bool idle_vcpu_init(Vcpu *vcpu, GError **error)
-{
-    vcpu->engine_data = g_new0(CpuState, 1);
-    return true;
-}
-
-static void idle_vcpu_clear(Vcpu *vcpu)
-{
-    g_clear_pointer(&vcpu->engine_data, g_free);
-}
-
-static VcpuExit idle_run(Vcpu *vcpu)
-{
-    g_usleep(1000);
-    return VCPU_EXIT_KICKED;
-}
-
-static void idle_kick(Vcpu *vcpu)
-{
-}
-
-static void idle_get_state(Vcpu *vcpu, CpuState *state)
-{
-    *state = *(CpuState *)vcpu->engine_data;
-}
-
-static void idle_set_state(Vcpu *vcpu, const CpuState *state)
-{
-    *(CpuState *)vcpu->engine_data = *state;
-}
-
-static void idle_features(bool *features)
-{
-    cpu_host_features(features);
-}
-
-static const Engine idle_engine = {
-    .name = "idle",
-    .features = idle_features,
-    .vm_init = idle_vm_init,
-    .vm_clear = idle_vm_clear,
-    .vcpu_init = idle_vcpu_init,
-    .vcpu_clear = idle_vcpu_clear,
-    .run = idle_run,
-    .kick = idle_kick,
-    .get_state = idle_get_state,
-    .set_state = idle_set_state,
-};
-
-/* ---- fixture ------------------------------------------------------------------------------- */
+/* ---- fixture --------------------------------------------------------------------------------- */
 
 typedef struct Fixture {
     Pc *pc;
@@ -93,7 +33,7 @@ static PcConfig default_config(void)
     return (PcConfig){.memory_size = MIB(64),
                       .cpu_count = 2,
                       .cpu_model = "x86-64-v1",
-                      .engine = &idle_engine,
+                      .engine = &engine_none,
                       .serial = {"none"},
                       .debug_exit_port = PC_DEBUG_EXIT_PORT};
 }
@@ -163,7 +103,7 @@ static void run_until_event(Fixture *f)
     g_assert_cmpuint(f->events, ==, before + 1);
 }
 
-/* ---- tests --------------------------------------------------------------------------------- */
+/* ---- tests ----------------------------------------------------------------------------------- */
 
 static void test_memory_map(Fixture *f, gconstpointer data)
 {
@@ -182,6 +122,7 @@ static void test_pci_devices(Fixture *f, gconstpointer data)
     g_assert_cmphex(config_in(f, 0, 0, 0), ==, 0x12378086);
     g_assert_cmphex(config_in(f, 1, 0, 0), ==, 0x70008086);
     g_assert_cmphex(config_in(f, 1, 1, 0), ==, 0x70108086);
+    g_assert_cmphex(config_in(f, 1, 1, 4) >> 16, ==, 0x0280);
     g_assert_cmphex(config_in(f, 1, 3, 0), ==, 0x71138086);
     g_assert_cmphex(config_in(f, 2, 0, 0), ==, 0x11111234);
     g_assert_cmphex(config_in(f, 1, 0, 0x0c) >> 16 & 0x80, ==, 0x80);
@@ -231,6 +172,33 @@ static void test_interrupt_wires(Fixture *f, gconstpointer data)
     g_assert_false(ioapic_asserted(f, 0));
     irq_set(piix3_isa_irq(f->pc->piix3, 0), false);
     g_rec_mutex_unlock(&f->pc->lock);
+}
+
+static void ask_for_transmit_interrupts(Fixture *f, uint16_t base)
+{
+    out(f, base + 4, 1, 0x0b); /* DTR, RTS, OUT2 */
+    out(f, base + 1, 1, 0x02);
+}
+
+/* COM1 and COM3 share IRQ 4: what one does not want, the other still gets. */
+static void test_shared_serial(void)
+{
+    PcConfig config = default_config();
+    Fixture f = {0};
+    unsigned rises;
+
+    config.serial[2] = "none";
+    build(&f, &config);
+    ask_for_transmit_interrupts(&f, 0x3f8);
+    g_assert_true(pc_irq_level(f.pc, 4, &rises));
+    out(&f, 0x3e9, 1, 0x00);
+    g_assert_true(pc_irq_level(f.pc, 4, &rises));
+    ask_for_transmit_interrupts(&f, 0x3e8);
+    in(&f, 0x3fa, 1); /* takes COM1's request */
+    g_assert_true(pc_irq_level(f.pc, 4, &rises));
+    in(&f, 0x3ea, 1);
+    g_assert_false(pc_irq_level(f.pc, 4, &rises));
+    pc_free(f.pc);
 }
 
 static void test_power_off(Fixture *f, gconstpointer data)
@@ -368,6 +336,7 @@ static void assert_booted(Fixture *f)
     g_assert_cmphex(config_in(f, 1, 0, 0x60), ==, 0x0b0b0a0a);
     g_assert_cmphex(in(f, 0x608, 4), !=, 0xffffffff);
     g_assert_cmphex(in(f, 0x4d1, 1) & 0x0c, ==, 0x0c);
+    g_assert_cmphex(in(f, 0xde, 1) & 1, ==, 0); /* DMA channel 4 is open: kernels leave it alone */
 }
 
 static void test_direct_boot(void)
@@ -423,6 +392,7 @@ int main(int argc, char **argv)
     ADD(states);
     g_test_add_func("/pc/big-memory", test_big_memory);
     g_test_add_func("/pc/refused", test_refused);
+    g_test_add_func("/pc/shared-serial", test_shared_serial);
     g_test_add_func("/pc/direct-boot", test_direct_boot);
     g_test_add_func("/pc/two-machines", test_two_machines);
     return g_test_run();

@@ -11,9 +11,17 @@
 #define SMBIOS_PRODUCT     "Ospite PC"
 #define SMBIOS_MAKER       "Ospite"
 
-enum { HANDLE_BIOS = 0x000, HANDLE_SYSTEM = 0x100, HANDLE_CHASSIS = 0x300, HANDLE_CPU = 0x400,
-       HANDLE_MEMORY_ARRAY = 0x1000, HANDLE_DIMM = 0x1100, HANDLE_MEMORY_MAP = 0x1300,
-       HANDLE_BOOT = 0x2000, HANDLE_END = 0x7f00 };
+enum {
+    HANDLE_BIOS = 0x000,
+    HANDLE_SYSTEM = 0x100,
+    HANDLE_CHASSIS = 0x300,
+    HANDLE_CPU = 0x400,
+    HANDLE_MEMORY_ARRAY = 0x1000,
+    HANDLE_DIMM = 0x1100,
+    HANDLE_MEMORY_MAP = 0x1300,
+    HANDLE_BOOT = 0x2000,
+    HANDLE_END = 0x7f00
+};
 
 typedef struct Smbios {
     GByteArray *bytes;
@@ -57,8 +65,8 @@ static void smbios_end(Smbios *s, const char *const *strings)
     s->largest = MAX(s->largest, s->bytes->len - s->start);
 }
 
-#define SMBIOS_BEGIN(s, type, length, handle, ...)                                                 \
-    smbios_begin(s, type, length, handle, (const SmbiosField[]){__VA_ARGS__},                      \
+#define SMBIOS_BEGIN(s, type, length, handle, ...)                            \
+    smbios_begin(s, type, length, handle, (const SmbiosField[]){__VA_ARGS__}, \
                  sizeof((const SmbiosField[]){__VA_ARGS__}) / sizeof(SmbiosField))
 #define SMBIOS_END(s, ...) smbios_end(s, (const char *const[]){__VA_ARGS__, NULL})
 
@@ -66,8 +74,8 @@ static void smbios_add_system(Smbios *s, const SmbiosConfig *config)
 {
     /* Type 0, BIOS: PCI and selectable boot (bits 7, 16), ACPI; virtual machine. */
     SMBIOS_BEGIN(s, 0, 24, HANDLE_BIOS, {4, 1, 1}, {5, 1, 2}, {6, 2, 0xe800}, {8, 1, 3},
-                 {10, 8, 1 << 7 | 1 << 16}, {18, 1, 0x01}, {19, 1, 0x1c}, {20, 1, 1},
-                 {22, 1, 0xff}, {23, 1, 0xff});
+                 {10, 8, 1 << 7 | 1 << 16}, {18, 1, 0x01}, {19, 1, 0x14}, {20, 1, 1}, {22, 1, 0xff},
+                 {23, 1, 0xff});
     SMBIOS_END(s, SMBIOS_MAKER, "1.0", "01/01/2026");
     uint8_t *system = SMBIOS_BEGIN(s, 1, 27, HANDLE_SYSTEM, {4, 1, 1}, {5, 1, 2}, {6, 1, 3},
                                    {24, 1, 6} /* woken by the power switch */);
@@ -88,8 +96,7 @@ static void smbios_add_cpus(Smbios *s, const SmbiosConfig *config)
                      {6, 1, 1} /* family: other */, {7, 1, 2}, {16, 1, 3}, {20, 2, 2000},
                      {22, 2, 2000}, {24, 1, 0x41} /* populated, enabled */, {25, 1, 1},
                      {26, 2, 0xffff}, {28, 2, 0xffff}, {30, 2, 0xffff} /* no cache handles */,
-                     {35, 1, 1}, {36, 1, 1}, {37, 1, 1}, {38, 2, 1 << 2} /* 64-bit */,
-                     {40, 2, 1});
+                     {35, 1, 1}, {36, 1, 1}, {37, 1, 1}, {38, 2, 1 << 2} /* 64-bit */, {40, 2, 1});
         SMBIOS_END(s, socket, SMBIOS_MAKER, config->cpu_name ? config->cpu_name : "virtual");
     }
 }

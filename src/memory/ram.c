@@ -13,6 +13,21 @@
 #include "base/bits.h"
 #include "base/fd.h"
 
+#ifndef __has_feature
+#define __has_feature(feature) 0
+#endif
+
+/* Guest memory is the one place where threads may race: CPUs and devices access it as the guest
+ * pleases, as on hardware, and nothing of ours is kept there. ThreadSanitizer is told so here. */
+static void expect_races(const void *host, size_t size)
+{
+#if __has_feature(thread_sanitizer)
+    void AnnotateBenignRaceSized(const char *, int, const volatile void *, size_t, const char *);
+
+    AnnotateBenignRaceSized(__FILE__, __LINE__, host, size, "guest memory");
+#endif
+}
+
 Ram *ram_new(const char *name, uint64_t size_bytes, GError **error)
 {
     g_autofree Ram *ram = g_new0(Ram, 1);
@@ -34,6 +49,7 @@ Ram *ram_new(const char *name, uint64_t size_bytes, GError **error)
         errno = saved;
         goto fail;
     }
+    expect_races(ram->host, ram->size);
     ram->page_flags = flags;
     ram->name = g_strdup(name);
     ram->memfd = fd_steal(&fd);

@@ -260,8 +260,7 @@ SpaceRange space_lookup(AddressSpace *space, uint64_t address)
     return range;
 }
 
-/* ---- register access --------------------------------------------------------------------------
- */
+/* ---- register access ------------------------------------------------------------------------- */
 
 static uint64_t ones(unsigned size)
 {
@@ -296,6 +295,7 @@ static uint64_t io_read(Region *region, uint64_t offset, unsigned size)
     unsigned use = access_size(region->ops, offset, size);
     uint64_t value = 0;
 
+    g_assert(size <= sizeof(value));
     if (use > size || (region->ops->min_access > 1 && (offset & (use - 1)))) {
         /* Cut each wanted byte out of the register that holds it. */
         for (unsigned i = 0; i < size; i++) {
@@ -411,8 +411,7 @@ void space_store(AddressSpace *space, uint64_t address, unsigned size, uint64_t 
         space_store(space, address + i, 1, value >> 8 * i & 0xff);
 }
 
-/* ---- DMA --------------------------------------------------------------------------------------
- */
+/* ---- DMA ------------------------------------------------------------------------------------- */
 
 static bool range_allows(const SpaceRange *range, bool write)
 {

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Debian kernels from a disk through SeaBIOS and GRUB, and directly."""
 import shutil
+import subprocess
 import sys
 import tempfile
 
 sys.path.insert(0, __file__.rsplit("/", 1)[0])
-from vm import GUEST, Failed, Machine, run  # noqa: E402
+from vm import GUEST, OSPITE, Failed, Machine, run  # noqa: E402
 
 
 def direct(*args, kernel=GUEST / "vmlinuz"):
@@ -45,6 +46,25 @@ def disk():
                 vm.wait_exit(0)
 
 
+def disk_formats():
+    """The same disk boots as qcow2, VDI, VMDK and VHD, and keeps what is written."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("qcow2", "vdi", "vmdk", "vhd"):
+            image = f"{folder}/disk.{name}"
+            subprocess.run([OSPITE, "disk", "convert", "-O", name, GUEST / "disk.raw", image], check=True, stdout=subprocess.DEVNULL)
+            for start in range(2):
+                with Machine("--disk", f"{image},format={name}", "--serial", "stdio") as vm:
+                    vm.expect("login: ", 60)
+                    vm.send("root\n")
+                    vm.expect("# ")
+                    if start == 0:
+                        vm.shell("dd if=/dev/urandom of=data bs=64k count=40; md5sum data >sum; sync; echo stored", r"\nstored")
+                    else:
+                        vm.shell("md5sum -c sum", "data: OK")
+                    vm.send("poweroff\n")
+                    vm.wait_exit(0)
+
+
 def screen_login():
     """The VGA console shows a login and takes keys."""
     with tempfile.NamedTemporaryFile() as copy:
@@ -52,7 +72,7 @@ def screen_login():
         with Machine("--disk", f"{copy.name},format=raw", "--serial", "none") as vm:
             vm.expect_screen("login:", 60)
             vm.type("root\n")
-            vm.expect_screen("# ")
+            vm.expect_screen(r"# ?$|# *\n")
             vm.type("echo $((6*7))-answer\n")
             vm.expect_screen("42-answer")
 
@@ -84,4 +104,4 @@ def terminate():
         vm.wait_exit(0)
 
 
-run(direct_kernel, disk, screen_login, power_button, reboot, terminate)
+run(direct_kernel, disk, disk_formats, screen_login, power_button, reboot, terminate)

@@ -85,7 +85,8 @@ static void set_gate(unsigned vector, word target)
     uint64_t *entry = idt_entry(vector);
     uint64_t selector = sizeof(word) == 8 ? 0x18 : 0x08;
 
-    entry[0] = (target & 0xffff) | selector << 16 | UINT64_C(0x8e00) << 32 | (uint64_t)(target >> 16 & 0xffff) << 48;
+    entry[0] = (target & 0xffff) | selector << 16 | UINT64_C(0x8e00) << 32 |
+               (uint64_t)(target >> 16 & 0xffff) << 48;
 #ifdef __x86_64__
     entry[1] = target >> 32;
 #endif
@@ -98,7 +99,10 @@ void set_vector(unsigned vector, vector_fn fn)
 
 void idt_init(void)
 {
-    struct { uint16_t limit; word base; } __attribute__((packed)) pointer = {sizeof(idt) - 1, (word)idt};
+    struct {
+        uint16_t limit;
+        word base;
+    } __attribute__((packed)) pointer = {sizeof(idt) - 1, (word)idt};
 
     for (unsigned i = 0; i < 64; i++)
         set_gate(i, vector_table[i]);

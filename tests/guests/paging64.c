@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* 4-level paging: fault codes, NX, WP, SMEP, SMAP, reserved bits, A/D bits, INVLPG, non-canonical addresses. SDM 3A 4. */
+/* 4-level paging: fault codes, NX, WP, SMEP, SMAP, reserved bits, A/D bits, INVLPG, non-canonical
+ * addresses. SDM 3A 4. */
 #include "lib.h"
 
 enum { P = 1, W = 2, U = 4, A = 0x20, D = 0x40, PS = 0x80, G = 0x100 };
@@ -32,17 +33,17 @@ static void map(uint64_t upper, uint64_t pte)
 static int load(volatile void *p)
 {
     uint64_t out;
-    return TRY("mov (%1), %0", : "=&r"(out) : "r"(p) CLOBBER);
+    return TRY("mov (%1), %0", : "=&r"(out) : "r"(p)CLOBBER);
 }
 
 static int store(volatile void *p)
 {
-    return TRY("movq $77, (%0)", : : "r"(p) CLOBBER);
+    return TRY("movq $77, (%0)", : : "r"(p)CLOBBER);
 }
 
 static int execute(volatile void *p)
 {
-    return TRY("call *%0", : : "r"(p) CLOBBER);
+    return TRY("call *%0", : : "r"(p)CLOBBER);
 }
 
 static void expect_fault(int vector, uint64_t error, const char *name)
@@ -63,7 +64,8 @@ static void test_present_and_dirty(void)
 
     map(P | W | U, page | P | W);
     ok(load(window) < 0 && table[0] == (page | P | W | A), "a read sets A alone");
-    ok((directory_page[0] & A) && (pdpt_page[0] & A) && (page_pml4[1] & A), "A is set at every level");
+    ok((directory_page[0] & A) && (pdpt_page[0] & A) && (page_pml4[1] & A),
+       "A is set at every level");
     ok(store(window) < 0 && table[0] == (page | P | W | A | D), "a write sets D");
     map(P | W | U, 0);
     expect_fault(load(window), 0, "read of a page not present");
@@ -138,14 +140,16 @@ static void test_crossing(void)
     flush();
     {
         uint64_t value = 0xaaaaaaaaaaaaaaaa;
-        int vector = TRY("movq %1, (%0)", : : "r"(BASE + 4092), "r"(value) CLOBBER);
-        ok(vector == 14 && fault_error == 2 && fault_cr2 == BASE + 4096, "write over a page end faults on the second page");
+        int vector = TRY("movq %1, (%0)", : : "r"(BASE + 4092), "r"(value)CLOBBER);
+        ok(vector == 14 && fault_error == 2 && fault_cr2 == BASE + 4096,
+           "write over a page end faults on the second page");
         ok(pages[0][511] == 0x1122334455667788, "and changes nothing");
     }
     table[1] = (uint64_t)pages[2] | P | W;
     flush();
     *(volatile uint64_t *)(BASE + 4092) = 0x0102030405060708;
-    ok((uint32_t)(pages[0][511] >> 32) == 0x05060708 && (uint32_t)pages[2][0] == 0x01020304, "crossing write on scattered pages");
+    ok((uint32_t)(pages[0][511] >> 32) == 0x05060708 && (uint32_t)pages[2][0] == 0x01020304,
+       "crossing write on scattered pages");
     /* An instruction across the page end: mov eax, imm32; ret. */
     *(uint8_t *)(BASE + 4094) = 0xb8;
     *(volatile uint32_t *)(BASE + 4095) = 0x12345678;
@@ -154,7 +158,8 @@ static void test_crossing(void)
     ok(value == 0x12345678, "instruction across pages");
     table[1] = 0;
     flush();
-    ok(execute((void *)(BASE + 4094)) == 14 && fault_cr2 == BASE + 4096 && fault_error == 0x10, "fetch fault on its second page");
+    ok(execute((void *)(BASE + 4094)) == 14 && fault_cr2 == BASE + 4096 && fault_error == 0x10,
+       "fetch fault on its second page");
     int vector = TRY("mov (%0), %%rbx", : : "r"(UINT64_C(0x800000000000)) : "rax", "rbx", "memory");
     ok(vector == 13 && fault_error == 0, "non-canonical read is #GP(0)");
 }
@@ -187,14 +192,33 @@ static void test_smep_smap(void)
 
 static void test_control_checks(void)
 {
-    ok(TRY("mov %0, %%cr0", : : "r"(READ_CR(0) & ~(word)1) CLOBBER) == 13, "PE clear with PG set is #GP");
-    ok(TRY("mov %0, %%cr0", : : "r"((READ_CR(0) | 1 << 29) & ~(word)(1 << 30)) CLOBBER) == 13, "NW without CD is #GP");
-    ok(TRY("mov %0, %%cr4", : : "r"(READ_CR(4) & ~(word)0x20) CLOBBER) == 13, "clearing PAE in long mode is #GP");
-    ok(TRY("mov %0, %%cr4", : : "r"(READ_CR(4) | UINT64_C(1) << 63) CLOBBER) == 13, "reserved CR4 bit is #GP");
-    ok(TRY("mov %0, %%cr0", : : "r"(READ_CR(0) | UINT64_C(1) << 32) CLOBBER) == 13, "upper half of CR0 is #GP");
-    ok(TRY("mov %0, %%cr8", : : "r"((word)16) CLOBBER) == 13, "CR8 over 15 is #GP");
+    ok(TRY("mov %0, %%cr0",
+           :
+           : "r"(READ_CR(0) & ~(word)1) CLOBBER) == 13,
+       "PE clear with PG set is #GP");
+    ok(TRY("mov %0, %%cr0",
+           :
+           : "r"((READ_CR(0) | 1 << 29) & ~(word)(1 << 30)) CLOBBER) == 13,
+       "NW without CD is #GP");
+    ok(TRY("mov %0, %%cr4",
+           :
+           : "r"(READ_CR(4) & ~(word)0x20) CLOBBER) == 13,
+       "clearing PAE in long mode is #GP");
+    ok(TRY("mov %0, %%cr4",
+           :
+           : "r"(READ_CR(4) | UINT64_C(1) << 63) CLOBBER) == 13,
+       "reserved CR4 bit is #GP");
+    ok(TRY("mov %0, %%cr0",
+           :
+           : "r"(READ_CR(0) | UINT64_C(1) << 32) CLOBBER) == 13,
+       "upper half of CR0 is #GP");
+    ok(TRY("mov %0, %%cr8", : : "r"((word)16)CLOBBER) == 13, "CR8 over 15 is #GP");
     ok(TRY("rdmsr", : : "c"(0x12345678) : "rax", "rdx") == 13, "unknown MSR is #GP");
-    ok(TRY("mov $0, %%edx; mov $2, %%eax; wrmsr", : : "c"(0x277) : "rax", "rdx", "memory") == 13, "bad PAT type is #GP");
+    ok(TRY("mov $0, %%edx; mov $2, %%eax; wrmsr",
+           :
+           : "c"(0x277)
+           : "rax", "rdx", "memory") == 13,
+       "bad PAT type is #GP");
 }
 
 int main(void)

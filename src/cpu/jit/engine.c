@@ -191,6 +191,7 @@ static void jit_vcpu_clear(Vcpu *vcpu)
 static VcpuExit jit_run(Vcpu *vcpu)
 {
     SoftCpu *cpu = vcpu->engine_data;
+    interp_enter_run(cpu);
     return interp_leave_run(cpu, run_loop(cpu));
 }
 

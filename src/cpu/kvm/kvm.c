@@ -25,8 +25,7 @@
 #define MAX_CPUID_ENTRIES     256
 #define MSR_ARCH_CAPABILITIES 0x10a
 
-/* ---- probing -----------------------------------------------------------------------------------
- */
+/* ---- probing --------------------------------------------------------------------------------- */
 
 static const struct {
     int capability;
@@ -117,8 +116,7 @@ static bool kvm_runs_stock_guests(char **ret_why_not)
     return false;
 }
 
-/* ---- CPUID
- * ---------------------------------------------------------------------------------------- */
+/* ---- CPUID ----------------------------------------------------------------------------------- */
 
 typedef union CpuidBuffer {
     struct kvm_cpuid2 cpuid;
@@ -243,8 +241,7 @@ static bool set_tsc_rate(Vcpu *vcpu, GError **error)
     return false;
 }
 
-/* ---- VM
- * -------------------------------------------------------------------------------------------- */
+/* ---- VM -------------------------------------------------------------------------------------- */
 
 static bool fail(GError **error, const char *what)
 {
@@ -300,8 +297,7 @@ static void kvm_vm_clear(Vm *vm)
     g_clear_pointer(&vm->engine_data, g_free);
 }
 
-/* ---- vCPU
- * -------------------------------------------------------------------------------------------- */
+/* ---- vCPU ------------------------------------------------------------------------------------ */
 
 static bool kvm_vcpu_init(Vcpu *vcpu, GError **error)
 {
@@ -333,8 +329,7 @@ static void kvm_vcpu_clear(Vcpu *vcpu)
     g_clear_pointer(&vcpu->engine_data, g_free);
 }
 
-/* ---- errors
- * --------------------------------------------------------------------------------------------- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 static const char *suberror_name(uint32_t suberror)
 {
@@ -414,9 +409,7 @@ static VcpuExit other_error(Vcpu *vcpu)
     return run_error(vcpu, text);
 }
 
-/* ---- exits
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- exits ----------------------------------------------------------------------------------- */
 
 static uint64_t load_le(const uint8_t *from, unsigned size)
 {
@@ -516,8 +509,7 @@ static VcpuExit handle_exit(Vcpu *vcpu)
     return other_error(vcpu);
 }
 
-/* ---- the run loop
- * ------------------------------------------------------------------------------------------- */
+/* ---- the run loop ---------------------------------------------------------------------------- */
 
 static void set_up_thread(KvmVcpu *cpu)
 {

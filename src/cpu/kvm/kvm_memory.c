@@ -25,8 +25,7 @@ static void set_slot(KvmVm *kvm, unsigned index)
         atomic_store(&kvm->slot_errno, errno);
 }
 
-/* ---- dirty log --------------------------------------------------------------------------------
- */
+/* ---- dirty log ------------------------------------------------------------------------------- */
 
 static void mark_written(const KvmSlot *slot, const uint64_t *bitmap)
 {
@@ -82,8 +81,7 @@ static void cleaned(void *obj, Ram *ram, uint64_t offset, uint64_t size)
 
 static const RamClientOps ram_client = {.cleaned = cleaned, .sync_dirty = sync_dirty};
 
-/* ---- slots --------------------------------------------------------------------------------------
- */
+/* ---- slots ----------------------------------------------------------------------------------- */
 
 static bool slot_equal(const KvmSlot *a, const KvmSlot *b)
 {

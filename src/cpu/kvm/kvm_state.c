@@ -10,8 +10,7 @@
 
 #include "cpu/kvm/kvm_internal.h"
 
-/* ---- segments
- * -------------------------------------------------------------------------------------- */
+/* ---- segments -------------------------------------------------------------------------------- */
 
 static Segment segment_from_kvm(const struct kvm_segment *from)
 {
@@ -87,8 +86,7 @@ static void sregs_to_kvm(struct kvm_sregs *s, const CpuState *state)
     memset(s->interrupt_bitmap, 0, sizeof(s->interrupt_bitmap));
 }
 
-/* ---- general registers
- * ------------------------------------------------------------------------------- */
+/* ---- general registers ----------------------------------------------------------------------- */
 
 static const size_t gpr_offsets[16] = {
     [GPR_RAX] = offsetof(struct kvm_regs, rax), [GPR_RCX] = offsetof(struct kvm_regs, rcx),
@@ -120,8 +118,7 @@ static void set_regs(int fd, const CpuState *state)
     ioctl(fd, KVM_SET_REGS, &regs);
 }
 
-/* ---- FPU: the XSAVE area, standard format, SDM 1 13.4
- * --------------------------------------------------- */
+/* ---- FPU: the XSAVE area, standard format, SDM 1 13.4 ---------------------------------------- */
 
 enum { XSAVE_LEGACY_SIZE = 416, XSAVE_XSTATE_BV = 512, XSAVE_YMM = 576 };
 G_STATIC_ASSERT(offsetof(FpuState, ymm_high) == XSAVE_LEGACY_SIZE);
@@ -164,8 +161,7 @@ static void set_xcr0(Vcpu *vcpu, const CpuState *state)
         ioctl(kvm_vcpu(vcpu)->fd, KVM_SET_XCRS, &xcrs);
 }
 
-/* ---- model-specific registers, SDM 4
- * -------------------------------------------------------------------- */
+/* ---- model-specific registers, SDM 4 --------------------------------------------------------- */
 
 typedef struct MsrRow {
     uint32_t index;
@@ -244,8 +240,7 @@ static void set_msrs(Vcpu *vcpu, const CpuState *state)
     }
 }
 
-/* ---- debug registers, events, activity
- * ------------------------------------------------------------------- */
+/* ---- debug registers, events, activity ------------------------------------------------------- */
 
 static void get_debug(int fd, CpuState *state)
 {
@@ -308,9 +303,7 @@ static void set_activity(int fd, CpuActivity activity)
     ioctl(fd, KVM_SET_MP_STATE, &mp);
 }
 
-/* ---- all
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- all ------------------------------------------------------------------------------------- */
 
 void kvm_get_state(Vcpu *vcpu, CpuState *state)
 {

@@ -176,8 +176,7 @@ static bool finished(Machine *m)
     return false;
 }
 
-/* ---- snippets ----------------------------------------------------------------------------------
- */
+/* ---- snippets -------------------------------------------------------------------------------- */
 
 static void test_real_mode(void)
 {
@@ -320,8 +319,7 @@ static void test_triple_fault(void)
     machine_free(m);
 }
 
-/* ---- interrupts
- * ------------------------------------------------------------------------------------ */
+/* ---- interrupts ------------------------------------------------------------------------------ */
 
 /* Handler at 0:2000: out 0xe9, 'I'; out 0xf4; iret. Vector 0x30 points there. */
 static void put_handler(Machine *m)
@@ -382,8 +380,7 @@ static void test_level_eoi(void)
     machine_free(m);
 }
 
-/* ---- pausing, memory, state
- * -------------------------------------------------------------------------- */
+/* ---- pausing, memory, state ------------------------------------------------------------------ */
 
 static void test_pause_running(void)
 {

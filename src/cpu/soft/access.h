@@ -12,8 +12,7 @@
 /* The offset in its segment. */
 static inline uint64_t insn_ea(const SoftCpu *cpu, const Insn *insn)
 {
-    return (cpu->s.gpr[insn->base] + (cpu->s.gpr[insn->index] << insn->scale) +
-            (int64_t)insn->disp) &
+    return (cpu->s.gpr[insn->base] + (cpu->s.gpr[insn->index] << insn->scale) + insn->disp) &
            insn->addr_mask;
 }
 

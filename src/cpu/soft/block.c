@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The block cache of one vCPU: finding, decoding and dropping blocks (block.h says what points at what).
+ * The block cache of one vCPU: finding, decoding and dropping blocks (block.h says what points at
+ * what).
  *
- * vCPU thread only; block_cache_drop() also from others in an exclusive section, when the vCPU stands between two
- * instructions' accesses.
+ * vCPU thread only; block_cache_drop() also from others in an exclusive section, when the vCPU
+ * stands between two instructions' accesses.
  */
 #include "cpu/soft/block.h"
 
@@ -13,9 +14,9 @@
 #include "cpu/soft/ops_system.h"
 #include "cpu/soft/soft_vm.h"
 
-#define ARENA_SIZE ((size_t)192 << 20) /* address space; touched as blocks come */
-#define HASH_BITS 16
-#define PAGES_BITS 14
+#define ARENA_SIZE        ((size_t)192 << 20) /* address space; touched as blocks come */
+#define HASH_BITS         16
+#define PAGES_BITS        14
 #define BLOCK_SIZE(insns) (sizeof(Block) + ((size_t)(insns) + 1) * sizeof(Insn))
 
 BlockCache *block_cache_new(SoftCpu *cpu)
@@ -89,15 +90,17 @@ static uint64_t mix(uint64_t value)
 
 static Block **hash_bucket(BlockCache *cache, const Ram *ram, uint64_t offset, uint32_t mode)
 {
-    return &cache->hash[mix(offset ^ (uintptr_t)ram << 8 ^ (uint64_t)mode << 36) & ((1 << HASH_BITS) - 1)];
+    return &cache->hash[mix(offset ^ (uintptr_t)ram << 8 ^ (uint64_t)mode << 36) &
+                        ((1 << HASH_BITS) - 1)];
 }
 
 static Block **page_bucket(BlockCache *cache, const Ram *ram, uint64_t offset)
 {
-    return &cache->pages[mix(offset >> GUEST_PAGE_SHIFT ^ (uintptr_t)ram) & ((1 << PAGES_BITS) - 1)];
+    return &cache
+                ->pages[mix(offset >> GUEST_PAGE_SHIFT ^ (uintptr_t)ram) & ((1 << PAGES_BITS) - 1)];
 }
 
-/* ---- dropping ---------------------------------------------------------------------------------- */
+/* ---- dropping -------------------------------------------------------------------------------- */
 
 void block_uncount(SoftCpu *cpu, const Insn *insn)
 {
@@ -111,6 +114,13 @@ static void op_dropped(SoftCpu *cpu, const Insn *insn)
     cpu->s.rip = INSN_RIP(cpu, insn) & cpu->rip_mask;
     block_uncount(cpu, insn);
     cpu->insn = NULL;
+}
+
+void block_stop_behind(SoftCpu *cpu, const Insn *insn)
+{
+    Insn *next = (Insn *)insn + 1; /* blocks are ours to change */
+    if (next->length)
+        next->fn = op_dropped;
 }
 
 static void block_kill(BlockCache *cache, Block *block)
@@ -138,7 +148,8 @@ static uint64_t part_start(const Block *block, unsigned part)
 }
 static uint64_t part_size(const Block *block, unsigned part)
 {
-    uint64_t first = block->crossing ? GUEST_PAGE_SIZE - (block->offset & (GUEST_PAGE_SIZE - 1)) : block->bytes;
+    uint64_t first =
+        block->crossing ? GUEST_PAGE_SIZE - (block->offset & (GUEST_PAGE_SIZE - 1)) : block->bytes;
     return part ? block->bytes - first : first;
 }
 
@@ -151,7 +162,8 @@ static unsigned link_part(const Block *block, const Ram *ram, uint64_t page)
 static bool block_on_page(const Block *block, const Ram *ram, uint64_t page)
 {
     return (block->ram == ram && (block->offset & GUEST_PAGE_MASK) == page) ||
-           (block->crossing && block->second_ram == ram && (block->second_offset & GUEST_PAGE_MASK) == page);
+           (block->crossing && block->second_ram == ram &&
+            (block->second_offset & GUEST_PAGE_MASK) == page);
 }
 
 /* Translated code of a page relies on what blocks of the same page do with the flags. */
@@ -164,7 +176,8 @@ static void drop_translations(BlockCache *cache, Block *list, const Ram *ram, ui
     }
 }
 
-unsigned block_cache_drop(BlockCache *cache, Ram *ram, uint64_t offset, uint64_t size, uint64_t *remaining)
+unsigned block_cache_drop(BlockCache *cache, Ram *ram, uint64_t offset, uint64_t size,
+                          uint64_t *remaining)
 {
     uint64_t page = offset & GUEST_PAGE_MASK;
     Block **bucket = page_bucket(cache, ram, offset), **at = bucket;
@@ -195,21 +208,23 @@ unsigned block_cache_drop(BlockCache *cache, Ram *ram, uint64_t offset, uint64_t
     return dropped;
 }
 
-/* ---- decoding ---------------------------------------------------------------------------------- */
+/* ---- decoding -------------------------------------------------------------------------------- */
 
 static void block_finish(Block *block, unsigned count, unsigned bytes)
 {
     block->count = count;
     block->bytes = bytes;
-    block->insns[count] = (Insn){ .fn = op_block_end, .rip_offset = bytes };
+    block->insns[count] = (Insn){.fn = op_block_end, .rip_offset = bytes};
     for (unsigned i = 0; i < count; i++) {
         if (block->insns[i].addr_mask == 0)
             block->insns[i].vvvv = count - 1 - i;
     }
 }
 
-/* As many instructions as the block may have and the bytes hold whole; 0: the first goes on behind them. */
-static unsigned decode_run(SoftCpu *cpu, Block *block, const uint8_t *bytes, unsigned available, unsigned max)
+/* As many instructions as the block may have and the bytes hold whole; 0: the first goes on behind
+ * them. */
+static unsigned decode_run(SoftCpu *cpu, Block *block, const uint8_t *bytes, unsigned available,
+                           unsigned max)
 {
     unsigned count = 0, used = 0;
     while (count < max) {
@@ -244,7 +259,8 @@ static void check_canonical(SoftCpu *cpu, uint64_t linear)
         cpu_raise_error(cpu, EXC_GP, 0);
 }
 
-/* One instruction, byte by byte, into the scratch block: code in devices, at the end of the segment or on hot pages. */
+/* One instruction, byte by byte, into the scratch block: code in devices, at the end of the segment
+ * or on hot pages. */
 static Block *decode_scratch(SoftCpu *cpu, uint64_t linear)
 {
     uint8_t bytes[INSN_MAX_BYTES];
@@ -270,7 +286,7 @@ static Block *arena_block(BlockCache *cache)
     if (ARENA_SIZE - cache->arena_used < BLOCK_SIZE(BLOCK_MAX_INSNS))
         block_cache_clear(cache);
     Block *block = (Block *)(cache->arena + cache->arena_used);
-    *block = (Block){ 0 };
+    *block = (Block){0};
     return block;
 }
 
@@ -292,9 +308,10 @@ static void block_insert(BlockCache *cache, Block *block)
     cache->arena_used += BLOCK_SIZE(block->count);
 }
 
-/* A block inside one page, to be kept. NULL: its first instruction crosses the page's or the segment's end. */
-static Block *decode_block(SoftCpu *cpu, const uint8_t *page, Ram *ram, uint64_t offset, uint32_t mode,
-                           unsigned max)
+/* A block inside one page, to be kept. NULL: its first instruction crosses the page's or the
+ * segment's end. */
+static Block *decode_block(SoftCpu *cpu, const uint8_t *page, Ram *ram, uint64_t offset,
+                           uint32_t mode, unsigned max)
 {
     uint8_t copy[BLOCK_MAX_INSNS * INSN_MAX_BYTES];
     unsigned in_page = offset & (GUEST_PAGE_SIZE - 1);
@@ -314,8 +331,10 @@ static Block *decode_block(SoftCpu *cpu, const uint8_t *page, Ram *ram, uint64_t
     return block;
 }
 
-/* A block of the one instruction that starts on `page` and ends on the next. NULL: not to be kept. */
-static Block *decode_crossing(SoftCpu *cpu, const uint8_t *page, Ram *ram, uint64_t offset, uint32_t mode)
+/* A block of the one instruction that starts on `page` and ends on the next. NULL: not to be kept.
+ */
+static Block *decode_crossing(SoftCpu *cpu, const uint8_t *page, Ram *ram, uint64_t offset,
+                              uint32_t mode)
 {
     uint8_t copy[INSN_MAX_BYTES];
     unsigned in_page = offset & (GUEST_PAGE_SIZE - 1), first = GUEST_PAGE_SIZE - in_page;
@@ -325,11 +344,16 @@ static Block *decode_crossing(SoftCpu *cpu, const uint8_t *page, Ram *ram, uint6
         return NULL;
     check_canonical(cpu, second_linear);
     const uint8_t *second = mmu_fetch_page(cpu, second_linear, &second_ram, &second_offset);
-    if (!second || second_offset >= second_ram->size || atomic_load(&code_page(second_ram, second_offset)->hot))
+    if (!second || second_offset >= second_ram->size ||
+        atomic_load(&code_page(second_ram, second_offset)->hot))
         return NULL;
     Block *block = arena_block(cpu->blocks);
-    *block = (Block){ .ram = ram, .offset = offset, .mode = mode, .crossing = true, .second_ram = second_ram,
-                      .second_offset = second_offset & GUEST_PAGE_MASK };
+    *block = (Block){.ram = ram,
+                     .offset = offset,
+                     .mode = mode,
+                     .crossing = true,
+                     .second_ram = second_ram,
+                     .second_offset = second_offset & GUEST_PAGE_MASK};
     do {
         memcpy(copy, page + in_page, first);
         memcpy(copy + first, second, INSN_MAX_BYTES - first);
@@ -338,12 +362,13 @@ static Block *decode_crossing(SoftCpu *cpu, const uint8_t *page, Ram *ram, uint6
         while ((int)soft_vm_mark_code(cpu, ram, offset, first) |
                (int)soft_vm_mark_code(cpu, second_ram, block->second_offset, block->bytes - first))
             continue;
-    } while (memcmp(copy, page + in_page, first) || memcmp(copy + first, second, block->bytes - first));
+    } while (memcmp(copy, page + in_page, first) ||
+             memcmp(copy + first, second, block->bytes - first));
     block_insert(cpu->blocks, block);
     return block;
 }
 
-/* ---- finding ------------------------------------------------------------------------------------ */
+/* ---- finding --------------------------------------------------------------------------------- */
 
 /* Whether the page after the block's is still the one that its end was decoded from. */
 static bool crossing_valid(SoftCpu *cpu, const Block *block)
@@ -367,7 +392,8 @@ Block *block_peek(BlockCache *cache, const Ram *ram, uint64_t offset, uint32_t m
 
 static Block *hash_find(SoftCpu *cpu, const Ram *ram, uint64_t offset, uint32_t mode)
 {
-    for (Block *block = *hash_bucket(cpu->blocks, ram, offset, mode); block; block = block->next_in_hash) {
+    for (Block *block = *hash_bucket(cpu->blocks, ram, offset, mode); block;
+         block = block->next_in_hash) {
         if (block->offset != offset || block->ram != ram || block->mode != mode ||
             !block_fits(cpu, block, cpu->s.rip))
             continue;
@@ -382,7 +408,6 @@ static Block *block_find_slow(SoftCpu *cpu, uint64_t linear, bool single)
     uint32_t mode = cpu->mode | (single ? BLOCK_SINGLE : 0);
     uint64_t offset;
     Ram *ram;
-    check_canonical(cpu, linear);
     segment_room(cpu, 1);
     const uint8_t *page = mmu_fetch_page(cpu, linear & GUEST_PAGE_MASK, &ram, &offset);
     if (!page)
@@ -403,9 +428,10 @@ static Block *block_find_slow(SoftCpu *cpu, uint64_t linear, bool single)
         if (!block)
             return decode_scratch(cpu, linear);
     }
-    if (!single) {
+    /* A step ends in the loop, not in the next: nothing may chain to it. */
+    if (!(mode & (BLOCK_SINGLE | MODE_SINGLE_STEP))) {
         JumpEntry *entry = jump_entry(cpu->blocks, linear);
-        *entry = (JumpEntry){ jump_key(linear, cpu->mode), block, cpu->map_generation[linear >> 63] };
+        *entry = (JumpEntry){jump_key(linear, cpu->mode), block, cpu->map_generation[linear >> 63]};
     }
     return block;
 }
@@ -414,9 +440,10 @@ Block *block_find(SoftCpu *cpu, bool single)
 {
     cpu->s.rip &= cpu->rip_mask;
     uint64_t rip = cpu->s.rip;
+    cpu->insn = NULL;
+    check_canonical(cpu, code_linear(cpu, rip)); /* the table's keys suppose it */
     Block *block = single ? NULL : jump_find(cpu, rip);
     if (block && !block->dead && block_fits(cpu, block, rip))
         return block;
-    cpu->insn = NULL;
     return block_find_slow(cpu, code_linear(cpu, rip), single);
 }

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Decoded blocks and the ways from one to the next. For the loop, branches, strings and faults alone.
+ * Decoded blocks and the ways from one to the next. For the loop, branches, strings and faults
+ * alone.
  *
  *   jump table   linear RIP and mode → block; valid for one generation of the linear mapping
- *   links        in a direct branch: the target's block, when it lies on the same page (so no mapping is involved)
- *   page hash    RAM page, offset and mode → block; what stays when mappings change
+ *   links        in a direct branch: the target's block, when it lies on the same page (so no
+ * mapping is involved) page hash    RAM page, offset and mode → block; what stays when mappings
+ * change
  *
- * A block is memory of its vCPU's arena and is freed only with all others. A dropped block stays where it is, all its handlers
- * replaced by one that leaves to the loop; so jump table, links and the running handler may go on pointing at it.
+ * A block is memory of its vCPU's arena and is freed only with all others. A dropped block stays
+ * where it is, all its handlers replaced by one that leaves to the loop; so jump table, links and
+ * the running handler may go on pointing at it.
  */
 #pragma once
 
@@ -26,14 +29,14 @@ struct Block {
     uint32_t mode;
     uint16_t bytes, count; /* length of the code, instructions */
     bool dead;
-    uint8_t heat; /* times it was interpreted, for the translator */
-    bool crossing;     /* one instruction that ends on another page, at second_offset in second_ram */
+    uint8_t heat;  /* times it was interpreted, for the translator */
+    bool crossing; /* one instruction that ends on another page, at second_offset in second_ram */
     Ram *second_ram;
     uint64_t second_offset;
     Block *next_in_hash;
     Block *next_in_page[2]; /* [1]: the list of the second page */
     struct JitBlock *translations; /* the translator's, of this block at different RIPs */
-    Insn insns[];      /* count + 1: the last goes on behind the block */
+    Insn insns[];           /* count + 1: the last goes on behind the block */
 };
 
 typedef struct JumpEntry {
@@ -44,13 +47,14 @@ typedef struct JumpEntry {
 
 struct BlockCache {
     uint32_t link_generation; /* of links: never 0 */
-    uintptr_t stack_floor;    /* blocks chain on only above it: a handler the compiler gave no tail call ends here */
+    uintptr_t stack_floor;    /* blocks chain on only above it: a handler the compiler gave no tail
+                                 call ends here */
     bool look_again;          /* events were looked for while they could not be taken */
     uint8_t *arena;
     size_t arena_used;
     Block **hash, **pages;
     SoftCpu *cpu;
-    Block *scratch;           /* one instruction that is not to be kept */
+    Block *scratch; /* one instruction that is not to be kept */
     JumpEntry jumps[1 << JUMP_TABLE_BITS];
 };
 
@@ -100,12 +104,12 @@ static inline bool block_may_chain(const SoftCpu *cpu)
 #endif
 
 /* Runs a block, as the last thing a handler does. */
-#define BLOCK_ENTER(cpu, block, rip_)                                                              \
-    do {                                                                                           \
-        Block *block_ = (block);                                                                   \
-        (cpu)->s.gpr[GPR_BLOCK_RIP] = (rip_);                                                      \
-        (cpu)->insn_count += block_->count;                                                        \
-        return block_->insns[0].fn((cpu), block_->insns);                                          \
+#define BLOCK_ENTER(cpu, block, rip_)                     \
+    do {                                                  \
+        Block *block_ = (block);                          \
+        (cpu)->s.gpr[GPR_BLOCK_RIP] = (rip_);             \
+        (cpu)->insn_count += block_->count;               \
+        return block_->insns[0].fn((cpu), block_->insns); \
     } while (0)
 
 /* ---- ops_branch.c ---------------------------------------------------------------------------- */
@@ -126,9 +130,13 @@ BlockCache *block_cache_new(SoftCpu *cpu);
 void block_cache_free(BlockCache *cache);
 /* Forgets every block. Only between blocks. */
 void block_cache_clear(BlockCache *cache);
-/* The block at s.rip, decoded if need be; with `single` one instruction. Faults of the fetch are raised. */
+/* The block at s.rip, decoded if need be; with `single` one instruction. Faults of the fetch are
+ * raised. */
 Block *block_find(SoftCpu *cpu, bool single);
 /* The kept block at `offset` in `ram`, or NULL; nothing is decoded and no mapping looked at. */
 Block *block_peek(BlockCache *cache, const Ram *ram, uint64_t offset, uint32_t mode);
+/* Has the running instruction be the last before the loop looks around, now and whenever it runs
+ * again. */
+void block_stop_behind(SoftCpu *cpu, const Insn *insn);
 /* Takes back from insn_count what a block did not execute from `insn` on (itself included). */
 void block_uncount(SoftCpu *cpu, const Insn *insn);

@@ -1,25 +1,29 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Control and debug registers, EFER and XCR0: which values are allowed, and what follows from a change.
+ * Control and debug registers, EFER and XCR0: which values are allowed, and what follows from a
+ * change.
  *
- * Source: SDM 3A 2.5, 2.6, 4.1, 4.10.4, 9.8.5; 3B 17.2. Illegal values raise #GP(0) before anything changes.
+ * Source: SDM 3A 2.5, 2.6, 4.1, 4.10.4, 9.8.5; 3B 17.2. Illegal values raise #GP(0) before anything
+ * changes.
  */
 #include "cpu/soft/system.h"
 
 #include "cpu/tsc.h"
 
-#define CR0_DEFINED (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
+#define CR0_DEFINED                                                                            \
+    (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | \
+     CR0_PG)
 #define PCID_MASK UINT64_C(0xfff)
 
 static const struct {
     uint32_t bit;
     CpuFeature feature;
 } cr4_features[] = {
-    {CR4_VME | CR4_PVI, CPU_VME},    {CR4_TSD, CPU_TSC},         {CR4_DE, CPU_DE},
-    {CR4_PSE, CPU_PSE},              {CR4_PAE, CPU_PAE},         {CR4_MCE, CPU_MCE},
-    {CR4_PGE, CPU_PGE},              {CR4_PCE, CPU_MMX},         {CR4_OSFXSR, CPU_FXSR},
-    {CR4_OSXMMEXCPT, CPU_SSE},       {CR4_UMIP, CPU_UMIP},       {CR4_FSGSBASE, CPU_FSGSBASE},
-    {CR4_PCIDE, CPU_PCID},           {CR4_OSXSAVE, CPU_XSAVE},   {CR4_SMEP, CPU_SMEP},
+    {CR4_VME | CR4_PVI, CPU_VME}, {CR4_TSD, CPU_TSC},       {CR4_DE, CPU_DE},
+    {CR4_PSE, CPU_PSE},           {CR4_PAE, CPU_PAE},       {CR4_MCE, CPU_MCE},
+    {CR4_PGE, CPU_PGE},           {CR4_PCE, CPU_MMX},       {CR4_OSFXSR, CPU_FXSR},
+    {CR4_OSXMMEXCPT, CPU_SSE},    {CR4_UMIP, CPU_UMIP},     {CR4_FSGSBASE, CPU_FSGSBASE},
+    {CR4_PCIDE, CPU_PCID},        {CR4_OSXSAVE, CPU_XSAVE}, {CR4_SMEP, CPU_SMEP},
     {CR4_SMAP, CPU_SMAP},
 };
 
@@ -44,7 +48,8 @@ void control_write_cr0(SoftCpu *cpu, uint64_t value)
     CpuState *s = &cpu->s;
     uint64_t efer = s->efer, changed;
 
-    if (value >> 32 || (value & CR0_PG && !(value & CR0_PE)) || (value & CR0_NW && !(value & CR0_CD)))
+    if (value >> 32 || (value & CR0_PG && !(value & CR0_PE)) ||
+        (value & CR0_NW && !(value & CR0_CD)))
         refuse(cpu);
     value = (value & CR0_DEFINED) | CR0_ET;
     changed = value ^ s->cr0;
@@ -159,7 +164,8 @@ uint64_t control_xcr0_allowed(const SoftCpu *cpu)
 
 bool control_write_xcr0(SoftCpu *cpu, uint64_t value)
 {
-    if (!(value & XCR0_X87) || value & ~control_xcr0_allowed(cpu) || (value & XCR0_AVX && !(value & XCR0_SSE)))
+    if (!(value & XCR0_X87) || value & ~control_xcr0_allowed(cpu) ||
+        (value & XCR0_AVX && !(value & XCR0_SSE)))
         return false;
     cpu->s.xcr0 = value;
     cpu_update_mode(cpu);

@@ -44,17 +44,24 @@ enum { /* exception vectors */
        EXC_XM = 19,
 };
 
-/* ---- TLB ------------------------------------------------------------------------------------ */
+/* ---- TLB ------------------------------------------------------------------------------------- */
 
 /*
- * Direct-mapped. A tag is the linear page address, or TLB_NONE. An access of `size` bytes at
- * `linear` hits when (linear ^ tag) <= 4096 - size: same page and not crossing its end in one
- * compare. host = linear + addend. tag_write is set only while the page may be written without
+ * Direct-mapped. A tag is the linear page address, or the slot's tlb_none(). An access of `size`
+ * bytes at `linear` hits when (linear ^ tag) <= 4096 - size: same page and not crossing its end in
+ * one compare. host = linear + addend. tag_write is set only while the page may be written without
  * telling anyone (no code, no CLEAN bit, D set); MMIO is never in tag_*.
  */
 #define TLB_BITS 10
 #define TLB_SIZE (1 << TLB_BITS)
-#define TLB_NONE UINT64_C(0x0fff000000000000) /* non-canonical: no access can match */
+#define TLB_NONE UINT64_C(0x0fff000000000000) /* not canonical: of no page */
+
+/* The tag of an empty slot. Addresses are compared with tags before they are known to be canonical,
+ * so it is one that belongs to another slot: no access can match. */
+static inline uint64_t tlb_none(unsigned slot)
+{
+    return TLB_NONE | (slot & 1 ? 0 : 0x1000);
+}
 
 typedef struct TlbEntry {
     uint64_t tag_read, tag_write, tag_exec;
@@ -71,19 +78,19 @@ typedef enum MmuIndex {
 
 typedef enum MmuAccess { MMU_READ, MMU_WRITE, MMU_EXEC } MmuAccess;
 
-/* What stands behind an entry of the TLB: the whole translation, also of pages that may not be accessed without
- * telling anyone. Same index as the entry. Private to mmu.c. */
+/* What stands behind an entry of the TLB: the whole translation, also of pages that may not be
+ * accessed without telling anyone. Same index as the entry. Private to mmu.c. */
 typedef struct TlbPage {
-    uint64_t linear;     /* of the page, or TLB_NONE */
+    uint64_t linear; /* of the page, or TLB_NONE */
     uint64_t physical;
-    uint8_t *host;       /* NULL: devices or nothing */
-    Ram *ram;            /* behind host */
+    uint8_t *host; /* NULL: devices or nothing */
+    Ram *ram;      /* behind host */
     uint64_t ram_offset;
-    uint8_t rights;      /* bit (1 << MmuAccess): allowed; write also means that D is set */
+    uint8_t rights; /* bit (1 << MmuAccess): allowed; write also means that D is set */
     bool global, local_apic, watched;
     bool writes_dispatched; /* ROM, read-only RAM: writes go through the address space */
-    uint8_t shift;       /* of the guest's page: 12, 21, 22, 30 */
-    bool listed;         /* in tlb_filled */
+    uint8_t shift;          /* of the guest's page: 12, 21, 22, 30 */
+    bool listed;            /* in tlb_filled */
 } TlbPage;
 
 /*
@@ -133,15 +140,19 @@ struct SoftCpu {
         bool external; /* from outside the program: EXT in error codes */
         uint32_t error;
     } event;
+    bool locked;         /* between lock_begin() and lock_end() */
     bool delivering;     /* raising now makes #DF or shutdown by the contributory rules */
     uint32_t pending_db; /* DR6 bits of traps to report before the next instruction */
     sigjmp_buf jump;     /* to the loop, used with sigsetjmp(…, 0) or __builtin_setjmp */
 
     /* SIMD and x87 (stub.h). */
-    uint8_t bounce[64] __attribute__((aligned(64))); /* stands in for memory operands not reachable in place */
-    uint32_t stub_mxcsr;   /* the host's MXCSR after a stub's operation */
-    /* An x87 error waits and CR0.NE is 0: drives FERR#; false: go on (IGNNE#). NULL: such errors are #MF, too. */
-    bool (*x87_error)(SoftCpu *cpu);
+    uint8_t bounce[64]
+        __attribute__((aligned(64))); /* stands in for memory operands not reachable in place */
+    uint32_t stub_mxcsr;              /* the host's MXCSR after a stub's operation */
+    /* An x87 error waits and CR0.NE is 0 (`ferr`), or is gone: drives FERR#; false: go on (IGNNE#).
+     * NULL: such errors are #MF, too. */
+    bool (*x87_error)(SoftCpu *cpu, bool ferr);
+    bool ferr; /* is driven */
 
     Vcpu *vcpu;
     SoftVm *vm;
@@ -158,30 +169,32 @@ struct SoftCpu {
     uint64_t stat_blocks_decoded, stat_tlb_fills, stat_faults, stat_interrupts, stat_mmio,
         stat_smc_drops;
 
-    uint64_t pdpte[4];     /* PAE paging: loaded when CR3 is (SDM 3A 4.4.1) */
+    uint64_t pdpte[4]; /* PAE paging: loaded when CR3 is (SDM 3A 4.4.1) */
 
     /* mmu.c */
     struct {
-        uint8_t *host;       /* the stretch of RAM that held the last paging structure … */
+        uint8_t *host;        /* the stretch of RAM that held the last paging structure … */
         uint64_t start, size; /* … and its guest physical addresses */
         Ram *ram;
         uint64_t ram_offset;
     } table_ram;
     struct {
-        uint64_t low, high; /* linear bounds of large pages entered into the TLB since the last flush */
+        uint64_t low,
+            high; /* linear bounds of large pages entered into the TLB since the last flush */
         bool global;
-    } large[2];             /* lower and upper half of the address space */
-    uint64_t fetched[16];   /* Bloom filter of the pages mmu_fetch_page() gave out */
+    } large[2];           /* lower and upper half of the address space */
+    uint64_t fetched[16]; /* Bloom filter of the pages mmu_fetch_page() gave out */
     uint16_t tlb_filled[MMU_INDEX_COUNT][TLB_SIZE]; /* slots with pages that are not global */
     uint16_t tlb_filled_count[MMU_INDEX_COUNT];
 
     TlbSite sites[SITES_COUNT][TLB_SITES];
     uint8_t sites_filled[SITES_COUNT];
+    uint64_t site_none; /* tag of an empty site; sites are not found by address, so tlb_none() would not do */
     TlbEntry tlbs[MMU_INDEX_COUNT][TLB_SIZE];
     TlbPage tlb_pages[MMU_INDEX_COUNT][TLB_SIZE];
 };
 
-/* ---- exception.c ---------------------------------------------------------------------------- */
+/* ---- exception.c ----------------------------------------------------------------------------- */
 
 /* Abandons the running instruction (cpu->insn) with a fault: RIP goes back to it. Never returns. */
 void cpu_raise(SoftCpu *cpu, int vector) __attribute__((noreturn, cold));
@@ -202,7 +215,7 @@ void exception_software_interrupt(SoftCpu *cpu, int vector);
  * and interrupts from the intc in the manual's order of priority (SDM 3A table 6-2). */
 void exception_take_events(SoftCpu *cpu);
 
-/* ---- mode and state ------------------------------------------------------------------------- */
+/* ---- mode and state -------------------------------------------------------------------------- */
 
 /* Recomputes cpl, mmu_index, code_size, stack_size, seg_base, masks and mode from s. After any
  * change of CS, SS, CR0, CR4, EFER, RFLAGS.VM/AC/TF, DR7, XCR0. (segment.c) */
@@ -222,8 +235,8 @@ enum { /* SoftCpu.mode */
        MODE_CS_BASE0 = 1 << 10,
        MODE_LONG = 1 << 11,        /* EFER.LMA */
        MODE_FPU_TRAP = 1 << 12,    /* CR0.EM or TS: x87/SSE decode to slow checks */
-       MODE_SINGLE_STEP = 1 << 13, /* TF, breakpoints or an interrupt shadow: blocks of one instruction,
-                                 * exception_take_events() before each */
+       MODE_SINGLE_STEP = 1 << 13, /* TF, breakpoints or an interrupt shadow: blocks of one
+                                    * instruction, exception_take_events() before each */
        MODE_AC = 1 << 14,          /* alignment checks are on (CR0.AM, AC, CPL 3) */
        MODE_SSE_OFF = 1 << 15,     /* CR4.OSFXSR clear or CR0.EM */
        MODE_AVX_OFF = 1 << 16,     /* CR4.OSXSAVE or XCR0.AVX clear */
@@ -245,7 +258,7 @@ static inline bool cpu_is_64bit(const SoftCpu *cpu)
     return cpu->code_size == 8;
 }
 
-/* ---- mmu.c ---------------------------------------------------------------------------------- */
+/* ---- mmu.c ----------------------------------------------------------------------------------- */
 
 /* Slow paths of access.h: page walks with faults, page crossing, MMIO, code pages, watchpoints. */
 uint64_t mmu_load(SoftCpu *cpu, uint64_t linear, unsigned size, MmuIndex index);
@@ -272,10 +285,11 @@ uint8_t *mmu_fetch_page(SoftCpu *cpu, uint64_t linear, Ram **ret_ram, uint64_t *
 uint64_t mmu_debug_translate(SoftCpu *cpu, uint64_t linear);
 /* A new SoftCpu with model and vcpu set: empty TLBs, address masks. */
 void mmu_init(SoftCpu *cpu);
-/* PAE paging: loads the four PDPTEs that CR3 `cr3` names; false when a reserved bit is set (nothing is loaded then). */
+/* PAE paging: loads the four PDPTEs that CR3 `cr3` names; false when a reserved bit is set (nothing
+ * is loaded then). */
 bool mmu_load_pdptes(SoftCpu *cpu, uint64_t cr3);
-/* The memory map of the VM changed: every vCPU forgets its translations, in an exclusive section. For the
- * listener that the engine registers; vcpu->engine_data is its SoftCpu. */
+/* The memory map of the VM changed: every vCPU forgets its translations, in an exclusive section.
+ * For the listener that the engine registers; vcpu->engine_data is its SoftCpu. */
 void mmu_space_changed(Vm *vm);
 void tlb_flush_all(SoftCpu *cpu);
 void tlb_flush_non_global(SoftCpu *cpu);
@@ -316,12 +330,11 @@ typedef enum TaskSwitch { TASK_JUMP, TASK_CALL, TASK_IRET, TASK_INTERRUPT } Task
 void task_switch(SoftCpu *cpu, uint16_t selector, TaskSwitch reason, bool push_error,
                  uint32_t error);
 
-/* After `s` was replaced (set_state, reset, INIT) or a20_masked changed: recomputes everything derived from it. s.rflags is whole
- * before; get_state stores flags_get() back. (control.c) */
+/* After `s` was replaced (set_state, reset, INIT) or a20_masked changed: recomputes everything
+ * derived from it. s.rflags is whole before; get_state stores flags_get() back. (control.c) */
 void cpu_state_loaded(SoftCpu *cpu);
 
-/* ---- control registers and MSRs (control.c, msr.c) --------------------------------------------
- */
+/* ---- control registers and MSRs (control.c, msr.c) ------------------------------------------- */
 
 void control_write_cr0(SoftCpu *cpu, uint64_t value);
 void control_write_cr3(SoftCpu *cpu, uint64_t value);

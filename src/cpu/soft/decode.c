@@ -40,7 +40,7 @@ static bool is_64bit(const Decoder *d)
     return (d->mode & MODE_CODE_MASK) == MODE_CODE64;
 }
 
-/* ---- prefixes ---------------------------------------------------------------------------------- */
+/* ---- prefixes -------------------------------------------------------------------------------- */
 
 enum { PREFIX_KIND_SEGMENT = 0x100, PREFIX_KIND_REX = 0x200 };
 
@@ -48,18 +48,30 @@ enum { PREFIX_KIND_SEGMENT = 0x100, PREFIX_KIND_REX = 0x200 };
 static unsigned prefix_kind(const Decoder *d, uint8_t byte)
 {
     switch (byte) {
-    case 0x26: return PREFIX_KIND_SEGMENT | SEG_ES;
-    case 0x2e: return PREFIX_KIND_SEGMENT | SEG_CS;
-    case 0x36: return PREFIX_KIND_SEGMENT | SEG_SS;
-    case 0x3e: return PREFIX_KIND_SEGMENT | SEG_DS;
-    case 0x64: return PREFIX_KIND_SEGMENT | SEG_FS;
-    case 0x65: return PREFIX_KIND_SEGMENT | SEG_GS;
-    case 0x66: return PREFIX_OPSIZE;
-    case 0x67: return PREFIX_ADDRSIZE;
-    case 0xf0: return PREFIX_LOCK;
-    case 0xf2: return PREFIX_REPNE;
-    case 0xf3: return PREFIX_REPE;
-    default: return is_64bit(d) && (byte & 0xf0) == 0x40 ? PREFIX_KIND_REX : 0;
+    case 0x26:
+        return PREFIX_KIND_SEGMENT | SEG_ES;
+    case 0x2e:
+        return PREFIX_KIND_SEGMENT | SEG_CS;
+    case 0x36:
+        return PREFIX_KIND_SEGMENT | SEG_SS;
+    case 0x3e:
+        return PREFIX_KIND_SEGMENT | SEG_DS;
+    case 0x64:
+        return PREFIX_KIND_SEGMENT | SEG_FS;
+    case 0x65:
+        return PREFIX_KIND_SEGMENT | SEG_GS;
+    case 0x66:
+        return PREFIX_OPSIZE;
+    case 0x67:
+        return PREFIX_ADDRSIZE;
+    case 0xf0:
+        return PREFIX_LOCK;
+    case 0xf2:
+        return PREFIX_REPNE;
+    case 0xf3:
+        return PREFIX_REPE;
+    default:
+        return is_64bit(d) && (byte & 0xf0) == 0x40 ? PREFIX_KIND_REX : 0;
     }
 }
 
@@ -95,8 +107,9 @@ static uint8_t decode_prefixes(Decoder *d)
 static void decode_address_size(const Decoder *d)
 {
     bool changed = d->insn->prefixes & PREFIX_ADDRSIZE;
-    unsigned size = is_64bit(d) ? (changed ? 4 : 8)
-                                : ((d->mode & MODE_CODE_MASK) == MODE_CODE32) != changed ? 4 : 2;
+    unsigned size = is_64bit(d)                                              ? (changed ? 4 : 8)
+                    : ((d->mode & MODE_CODE_MASK) == MODE_CODE32) != changed ? 4
+                                                                             : 2;
     d->insn->addr_size = size;
     d->insn->addr_mask = size == 8 ? UINT64_MAX : size == 4 ? UINT32_MAX : UINT16_MAX;
 }
@@ -117,12 +130,14 @@ static void decode_operand_size(const Decoder *d, uint32_t attributes)
         insn->op_size = ((d->mode & MODE_CODE_MASK) == MODE_CODE16) != changed ? 2 : 4;
 }
 
-/* ---- ModRM -------------------------------------------------------------------------------------- */
+/* ---- ModRM ----------------------------------------------------------------------------------- */
 
 static void decode_memory16(Decoder *d)
 {
-    static const uint8_t bases[8] = { GPR_RBX, GPR_RBX, GPR_RBP, GPR_RBP, GPR_RSI, GPR_RDI, GPR_RBP, GPR_RBX };
-    static const uint8_t indexes[8] = { GPR_RSI, GPR_RDI, GPR_RSI, GPR_RDI, GPR_NONE, GPR_NONE, GPR_NONE, GPR_NONE };
+    static const uint8_t bases[8] = {GPR_RBX, GPR_RBX, GPR_RBP, GPR_RBP,
+                                     GPR_RSI, GPR_RDI, GPR_RBP, GPR_RBX};
+    static const uint8_t indexes[8] = {GPR_RSI,  GPR_RDI,  GPR_RSI,  GPR_RDI,
+                                       GPR_NONE, GPR_NONE, GPR_NONE, GPR_NONE};
     Insn *insn = d->insn;
     unsigned mod = insn->modrm >> 6, rm = insn->modrm & 7;
     insn->base = bases[rm];
@@ -181,20 +196,30 @@ static void decode_modrm(Decoder *d, uint32_t attributes)
         decode_memory32(d);
 }
 
-/* ---- immediates --------------------------------------------------------------------------------- */
+/* ---- immediates ------------------------------------------------------------------------------ */
 
 static void decode_immediate(Decoder *d, uint32_t attributes)
 {
     Insn *insn = d->insn;
     unsigned z = insn->op_size == 2 ? 2 : 4;
     switch (attributes & OPCODE_IMM_MASK) {
-    case IMM_BYTE: insn->imm = next_byte(d); break;
+    case IMM_BYTE:
+        insn->imm = next_byte(d);
+        break;
     case IMM_REL8:
-    case IMM_SIGNED: insn->imm = next_signed(d, 1); break;
+    case IMM_SIGNED:
+        insn->imm = next_signed(d, 1);
+        break;
     case IMM_RELZ:
-    case IMM_Z: insn->imm = next_signed(d, insn->op_size == 1 ? 1 : z); break;
-    case IMM_V: insn->imm = next_bytes(d, insn->op_size); break;
-    case IMM_WORD: insn->imm = next_bytes(d, 2); break;
+    case IMM_Z:
+        insn->imm = next_signed(d, insn->op_size == 1 ? 1 : z);
+        break;
+    case IMM_V:
+        insn->imm = next_bytes(d, insn->op_size);
+        break;
+    case IMM_WORD:
+        insn->imm = next_bytes(d, 2);
+        break;
     case IMM_ENTER:
         insn->imm = next_bytes(d, 2);
         insn->imm |= (uint64_t)next_byte(d) << 16;
@@ -203,14 +228,16 @@ static void decode_immediate(Decoder *d, uint32_t attributes)
         insn->imm = next_bytes(d, z);
         insn->imm |= next_bytes(d, 2) << 32;
         break;
-    case IMM_OFFSET: insn->imm = next_bytes(d, insn->addr_size); break;
+    case IMM_OFFSET:
+        insn->imm = next_bytes(d, insn->addr_size);
+        break;
     default:
         if (attributes & OPCODE_ONE)
             insn->imm = 1;
     }
 }
 
-/* ---- VEX ----------------------------------------------------------------------------------------- */
+/* ---- VEX ------------------------------------------------------------------------------------- */
 
 /* Whether C4 or C5 begins a VEX prefix here, and not LES or LDS. */
 static bool is_vex(Decoder *d, uint8_t byte)
@@ -229,9 +256,10 @@ static bool is_vex(Decoder *d, uint8_t byte)
 /* False: #UD. */
 static bool decode_vex(Decoder *d, uint8_t first)
 {
-    static const uint8_t mandatory[4] = { 0, PREFIX_OPSIZE, PREFIX_REPE, PREFIX_REPNE };
+    static const uint8_t mandatory[4] = {0, PREFIX_OPSIZE, PREFIX_REPE, PREFIX_REPNE};
     Insn *insn = d->insn;
-    bool valid = !(insn->prefixes & (PREFIX_LOCK | PREFIX_OPSIZE | PREFIX_REPE | PREFIX_REPNE | PREFIX_REX)) &&
+    bool valid = !(insn->prefixes &
+                   (PREFIX_LOCK | PREFIX_OPSIZE | PREFIX_REPE | PREFIX_REPNE | PREFIX_REX)) &&
                  d->mode & MODE_PROTECTED;
     uint8_t byte = next_byte(d);
     insn->rex = byte & 0x80 ? 0 : REX_R;
@@ -253,15 +281,16 @@ static bool decode_vex(Decoder *d, uint8_t first)
     return valid && insn->map >= MAP_0F && insn->map <= MAP_0F3A;
 }
 
-/* ---- from row to handler ------------------------------------------------------------------------- */
+/* ---- from row to handler --------------------------------------------------------------------- */
 
-static const Opcode opcode_simd_modrm = { .attributes = OPCODE_SIMD | OPCODE_MODRM };
-static const Opcode opcode_simd_imm = { .attributes = OPCODE_SIMD | OPCODE_MODRM | IMM_BYTE };
-static const Opcode opcode_simd_plain = { .attributes = OPCODE_SIMD };
+static const Opcode opcode_simd_modrm = {.attributes = OPCODE_SIMD | OPCODE_MODRM};
+static const Opcode opcode_simd_imm = {.attributes = OPCODE_SIMD | OPCODE_MODRM | IMM_BYTE};
+static const Opcode opcode_simd_plain = {.attributes = OPCODE_SIMD};
 
 static bool has_byte_immediate(uint8_t opcode)
 {
-    return (opcode >= 0x70 && opcode <= 0x73) || opcode == 0xc2 || (opcode >= 0xc4 && opcode <= 0xc6);
+    return (opcode >= 0x70 && opcode <= 0x73) || opcode == 0xc2 ||
+           (opcode >= 0xc4 && opcode <= 0xc6);
 }
 
 /* The row that says whether there is a ModRM; which row it is in the end may hang on it. */
@@ -273,8 +302,9 @@ static const Opcode *first_row(const Decoder *d)
     if (insn->map == MAP_0F3A)
         return &opcode_simd_imm;
     if (insn->prefixes & PREFIX_VEX)
-        return insn->opcode == 0x77 ? &opcode_simd_plain
-               : has_byte_immediate(insn->opcode) ? &opcode_simd_imm : &opcode_simd_modrm;
+        return insn->opcode == 0x77               ? &opcode_simd_plain
+               : has_byte_immediate(insn->opcode) ? &opcode_simd_imm
+                                                  : &opcode_simd_modrm;
     return insn->map == MAP_0F ? &opcode_0f[insn->opcode] : &opcode_one_byte[insn->opcode];
 }
 
@@ -282,7 +312,8 @@ static const Opcode *final_row(const Decoder *d, const Opcode *row, uint32_t *at
 {
     const Insn *insn = d->insn;
     const Opcode *own = insn->prefixes & PREFIX_VEX ? opcode_vex(d)
-                        : insn->map == MAP_0F38 ? opcode_0f38(d) : NULL;
+                        : insn->map == MAP_0F38     ? opcode_0f38(d)
+                                                    : NULL;
     if (own) {
         row = own;
         *attributes = row->attributes;
@@ -329,20 +360,26 @@ static void decode_registers(const Decoder *d, uint32_t attributes)
 static bool segment_needs_check(const Decoder *d, unsigned segment)
 {
     switch (segment) {
-    case SEG_DS: return !(d->mode & MODE_FLAT_DS);
-    case SEG_ES: return !(d->mode & MODE_FLAT_ES);
-    case SEG_SS: return !(d->mode & MODE_FLAT_SS);
-    default: return true;
+    case SEG_DS:
+        return !(d->mode & MODE_FLAT_DS);
+    case SEG_ES:
+        return !(d->mode & MODE_FLAT_ES);
+    case SEG_SS:
+        return !(d->mode & MODE_FLAT_SS);
+    default:
+        return true;
     }
 }
 
 static void decode_segment(const Decoder *d, uint32_t attributes)
 {
     Insn *insn = d->insn;
-    bool stack_based = insn->flags & INSN_MEMORY && (insn->base == GPR_RSP || insn->base == GPR_RBP);
+    bool stack_based =
+        insn->flags & INSN_MEMORY && (insn->base == GPR_RSP || insn->base == GPR_RBP);
     bool own_operand = insn->flags & INSN_MEMORY || attributes & OPCODE_SOURCE;
     insn->segment = d->segment_override >= 0 ? d->segment_override
-                    : stack_based || (attributes & OPCODE_STACK && !own_operand) ? SEG_SS : SEG_DS;
+                    : stack_based || (attributes & OPCODE_STACK && !own_operand) ? SEG_SS
+                                                                                 : SEG_DS;
     bool check = d->mode & MODE_AC;
     if (!is_64bit(d))
         check |= (own_operand && segment_needs_check(d, insn->segment)) ||
@@ -356,8 +393,9 @@ static bool row_is_valid(const Decoder *d, const Opcode *row, uint32_t attribute
 {
     const Insn *insn = d->insn;
     bool memory = insn->flags & INSN_MEMORY;
-    if ((attributes & OPCODE_NOT64 && is_64bit(d)) || (attributes & OPCODE_ONLY64 && !is_64bit(d)) ||
-        (attributes & OPCODE_MEMORY && !memory) || (attributes & OPCODE_REGISTER && memory) ||
+    if ((attributes & OPCODE_NOT64 && is_64bit(d)) ||
+        (attributes & OPCODE_ONLY64 && !is_64bit(d)) || (attributes & OPCODE_MEMORY && !memory) ||
+        (attributes & OPCODE_REGISTER && memory) ||
         (attributes & OPCODE_PROTECTED && !(d->mode & MODE_PROTECTED)) ||
         (row->feature && !cpu_has(d->model, row->feature - 1)) ||
         (attributes & OPCODE_SEGMENT_REG && (insn->modrm >> 3 & 7) >= SEG_COUNT))
@@ -380,7 +418,9 @@ static void select_handler(const Decoder *d, const Opcode *row, uint32_t attribu
         if (locked || !(x87 ? x87_select : simd_select)(d->mode, d->model, insn))
             insn->fn = fn;
     } else if (row->forms) {
-        const InsnFn *forms = !memory ? row->forms->reg : locked ? row->forms->lock : row->forms->mem;
+        const InsnFn *forms = !memory  ? row->forms->reg
+                              : locked ? row->forms->lock
+                                       : row->forms->mem;
         InsnFn fn = locked && !memory ? NULL : forms[__builtin_ctz(insn->op_size)];
         if (fn)
             insn->fn = fn;
@@ -450,11 +490,17 @@ static void decode_opcode(Decoder *d)
         insn->flags |= INSN_ENDS_BLOCK;
 }
 
-bool decode_insn(const CpuModel *model, uint32_t mode, const uint8_t *bytes, unsigned available, Insn *insn)
+bool decode_insn(const CpuModel *model, uint32_t mode, const uint8_t *bytes, unsigned available,
+                 Insn *insn)
 {
-    Decoder d = { .bytes = bytes, .available = MIN(available, INSN_MAX_BYTES), .mode = mode, .model = model,
-                  .segment_override = -1, .insn = insn };
-    *insn = (Insn){ .fn = op_ud, .rip_offset = insn->rip_offset, .base = GPR_NONE, .index = GPR_NONE };
+    Decoder d = {.bytes = bytes,
+                 .available = MIN(available, INSN_MAX_BYTES),
+                 .mode = mode,
+                 .model = model,
+                 .segment_override = -1,
+                 .insn = insn};
+    *insn =
+        (Insn){.fn = op_ud, .rip_offset = insn->rip_offset, .base = GPR_NONE, .index = GPR_NONE};
     decode_opcode(&d);
     if (insn->fn == op_ud)
         insn->flags |= INSN_ENDS_BLOCK;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The decoder against Zydis on random bytes in all three code sizes: which instructions exist, how long they are, and what
- * memory they name.
+ * The decoder against Zydis on random bytes in all three code sizes: which instructions exist, how
+ * long they are, and what memory they name.
  */
 #include <stdio.h>
 
@@ -20,32 +20,47 @@ typedef struct Mode {
 } Mode;
 
 static const Mode modes[] = {
-    { "16", MODE_CODE16 | MODE_PROTECTED, ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16 },
-    { "32", MODE_CODE32 | MODE_STACK32 | MODE_PROTECTED, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32 },
-    { "64", MODE_CODE64 | MODE_PROTECTED | MODE_LONG, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64 },
+    {"16", MODE_CODE16 | MODE_PROTECTED, ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16},
+    {"32", MODE_CODE32 | MODE_STACK32 | MODE_PROTECTED, ZYDIS_MACHINE_MODE_LEGACY_32,
+     ZYDIS_STACK_WIDTH_32},
+    {"64", MODE_CODE64 | MODE_PROTECTED | MODE_LONG, ZYDIS_MACHINE_MODE_LONG_64,
+     ZYDIS_STACK_WIDTH_64},
 };
 
 /* Instructions that Zydis knows and this CPU, on purpose, does not. */
 static bool is_left_out(const ZydisDecodedInstruction *z)
 {
     static const ZydisISAExt extensions[] = {
-        ZYDIS_ISA_EXT_AMD3DNOW, ZYDIS_ISA_EXT_AMD_INVLPGB, ZYDIS_ISA_EXT_AMX_BF16, ZYDIS_ISA_EXT_AMX_INT8,
-        ZYDIS_ISA_EXT_AMX_TILE, ZYDIS_ISA_EXT_AVX512EVEX, ZYDIS_ISA_EXT_AVX512VEX, ZYDIS_ISA_EXT_AVX_VNNI,
-        ZYDIS_ISA_EXT_CET, ZYDIS_ISA_EXT_CLDEMOTE, ZYDIS_ISA_EXT_CLZERO, ZYDIS_ISA_EXT_ENQCMD, ZYDIS_ISA_EXT_FMA4,
-        ZYDIS_ISA_EXT_HRESET, ZYDIS_ISA_EXT_KEYLOCKER, ZYDIS_ISA_EXT_KEYLOCKER_WIDE, ZYDIS_ISA_EXT_KNC,
-        ZYDIS_ISA_EXT_KNCE, ZYDIS_ISA_EXT_KNCV, ZYDIS_ISA_EXT_MCOMMIT, ZYDIS_ISA_EXT_MONITORX,
-        ZYDIS_ISA_EXT_MOVDIR, ZYDIS_ISA_EXT_MPX, ZYDIS_ISA_EXT_PADLOCK, ZYDIS_ISA_EXT_PCONFIG, ZYDIS_ISA_EXT_PKU,
-        ZYDIS_ISA_EXT_PT, ZYDIS_ISA_EXT_RDPRU, ZYDIS_ISA_EXT_RTM, ZYDIS_ISA_EXT_SERIALIZE, ZYDIS_ISA_EXT_SGX,
-        ZYDIS_ISA_EXT_SGX_ENCLV, ZYDIS_ISA_EXT_SNP, ZYDIS_ISA_EXT_SSE4A,
-        ZYDIS_ISA_EXT_SVM, ZYDIS_ISA_EXT_TBM, ZYDIS_ISA_EXT_TDX, ZYDIS_ISA_EXT_TSX_LDTRK, ZYDIS_ISA_EXT_UINTR,
-        ZYDIS_ISA_EXT_VMFUNC, ZYDIS_ISA_EXT_VTX, ZYDIS_ISA_EXT_WAITPKG, ZYDIS_ISA_EXT_XOP, ZYDIS_ISA_EXT_XSAVES,
-        ZYDIS_ISA_EXT_GFNI,
+        ZYDIS_ISA_EXT_AMD3DNOW,  ZYDIS_ISA_EXT_AMD_INVLPGB,
+        ZYDIS_ISA_EXT_AMX_BF16,  ZYDIS_ISA_EXT_AMX_INT8,
+        ZYDIS_ISA_EXT_AMX_TILE,  ZYDIS_ISA_EXT_AVX512EVEX,
+        ZYDIS_ISA_EXT_AVX512VEX, ZYDIS_ISA_EXT_AVX_VNNI,
+        ZYDIS_ISA_EXT_CET,       ZYDIS_ISA_EXT_CLDEMOTE,
+        ZYDIS_ISA_EXT_CLZERO,    ZYDIS_ISA_EXT_ENQCMD,
+        ZYDIS_ISA_EXT_FMA4,      ZYDIS_ISA_EXT_HRESET,
+        ZYDIS_ISA_EXT_KEYLOCKER, ZYDIS_ISA_EXT_KEYLOCKER_WIDE,
+        ZYDIS_ISA_EXT_KNC,       ZYDIS_ISA_EXT_KNCE,
+        ZYDIS_ISA_EXT_KNCV,      ZYDIS_ISA_EXT_MCOMMIT,
+        ZYDIS_ISA_EXT_MONITOR,   ZYDIS_ISA_EXT_MONITORX,
+        ZYDIS_ISA_EXT_MOVDIR,    ZYDIS_ISA_EXT_MPX,
+        ZYDIS_ISA_EXT_PADLOCK,   ZYDIS_ISA_EXT_PCONFIG,
+        ZYDIS_ISA_EXT_PKU,       ZYDIS_ISA_EXT_PT,
+        ZYDIS_ISA_EXT_RDPRU,     ZYDIS_ISA_EXT_RTM,
+        ZYDIS_ISA_EXT_SERIALIZE, ZYDIS_ISA_EXT_SGX,
+        ZYDIS_ISA_EXT_SGX_ENCLV, ZYDIS_ISA_EXT_SNP,
+        ZYDIS_ISA_EXT_SSE4A,     ZYDIS_ISA_EXT_SVM,
+        ZYDIS_ISA_EXT_TBM,       ZYDIS_ISA_EXT_TDX,
+        ZYDIS_ISA_EXT_TSX_LDTRK, ZYDIS_ISA_EXT_UINTR,
+        ZYDIS_ISA_EXT_VMFUNC,    ZYDIS_ISA_EXT_VTX,
+        ZYDIS_ISA_EXT_WAITPKG,   ZYDIS_ISA_EXT_XOP,
+        ZYDIS_ISA_EXT_XSAVES,    ZYDIS_ISA_EXT_GFNI,
     };
     for (unsigned i = 0; i < G_N_ELEMENTS(extensions); i++) {
         if (z->meta.isa_ext == extensions[i])
             return true;
     }
-    return z->encoding == ZYDIS_INSTRUCTION_ENCODING_XOP || z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX ||
+    return z->encoding == ZYDIS_INSTRUCTION_ENCODING_XOP ||
+           z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX ||
            z->encoding == ZYDIS_INSTRUCTION_ENCODING_3DNOW;
 }
 
@@ -54,9 +69,12 @@ static unsigned gpr_of(ZydisRegister reg)
     switch (ZydisRegisterGetClass(reg)) {
     case ZYDIS_REGCLASS_GPR16:
     case ZYDIS_REGCLASS_GPR32:
-    case ZYDIS_REGCLASS_GPR64: return ZydisRegisterGetId(reg);
-    case ZYDIS_REGCLASS_IP: return GPR_BLOCK_RIP;
-    default: return GPR_NONE;
+    case ZYDIS_REGCLASS_GPR64:
+        return ZydisRegisterGetId(reg);
+    case ZYDIS_REGCLASS_IP:
+        return GPR_BLOCK_RIP;
+    default:
+        return GPR_NONE;
     }
 }
 
@@ -72,17 +90,19 @@ static void print_bytes(const char *what, const Mode *mode, const uint8_t *bytes
 static void compare_memory(const Mode *mode, const uint8_t *bytes, const Insn *insn,
                            const ZydisDecodedInstruction *z, const ZydisDecodedOperand *operands)
 {
-    static const uint8_t segments[] = { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS };
+    static const uint8_t segments[] = {SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS};
     for (unsigned i = 0; i < z->operand_count; i++) {
         const ZydisDecodedOperand *op = &operands[i];
-        if (op->type != ZYDIS_OPERAND_TYPE_MEMORY || op->encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM)
+        if (op->type != ZYDIS_OPERAND_TYPE_MEMORY ||
+            op->encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM)
             continue;
         int64_t disp = op->mem.disp.value;
         unsigned base = gpr_of(op->mem.base), index = gpr_of(op->mem.index);
         if (base == GPR_BLOCK_RIP)
             disp += insn->rip_offset + insn->length;
         /* Zydis 4.0 takes REX.B for a base here, against SDM 2A 2.2.1.3. */
-        if (z->address_width == 32 && insn->rex & REX_B && z->raw.sib.base == 5 && z->raw.modrm.mod == 0)
+        if (z->address_width == 32 && insn->rex & REX_B && z->raw.sib.base == 5 &&
+            z->raw.modrm.mod == 0)
             continue;
         bool same = base == insn->base && (index == insn->index) && disp == insn->disp &&
                     (index == GPR_NONE || op->mem.scale == 1 << insn->scale) &&
@@ -90,24 +110,26 @@ static void compare_memory(const Mode *mode, const uint8_t *bytes, const Insn *i
         if (!same)
             print_bytes("memory operand differs", mode, bytes);
         /* In 64-bit mode DS and SS differ in the vector of their fault only. */
-        if (segments[ZydisRegisterGetId(op->mem.segment)] != insn->segment && mode->machine != ZYDIS_MACHINE_MODE_LONG_64 &&
-            z->mnemonic != ZYDIS_MNEMONIC_LEA)
+        if (segments[ZydisRegisterGetId(op->mem.segment)] != insn->segment &&
+            mode->machine != ZYDIS_MACHINE_MODE_LONG_64 && z->mnemonic != ZYDIS_MNEMONIC_LEA)
             print_bytes("segment differs", mode, bytes);
     }
 }
 
-/* Rows whose handlers know more (CR and DR numbers, GETSEC), and NOPs that were MPX: Zydis looks deeper or elsewhere. */
+/* Rows whose handlers know more (CR and DR numbers, GETSEC), and NOPs that were MPX: Zydis looks
+ * deeper or elsewhere. */
 static bool is_judged_later(const Insn *insn)
 {
-    return insn->map == MAP_0F && ((insn->opcode >= 0x20 && insn->opcode <= 0x23) || insn->opcode == 0x37 ||
-                                   insn->opcode == 0x1a || insn->opcode == 0x1b);
+    return insn->map == MAP_0F &&
+           ((insn->opcode >= 0x20 && insn->opcode <= 0x23) || insn->opcode == 0x37 ||
+            insn->opcode == 0x1a || insn->opcode == 0x1b);
 }
 
 static void compare(const Mode *mode, const ZydisDecoder *decoder, const uint8_t *bytes)
 {
     ZydisDecodedInstruction z;
     ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
-    Insn insn = { .rip_offset = 0 };
+    Insn insn = {.rip_offset = 0};
     bool known = ZYAN_SUCCESS(ZydisDecoderDecodeFull(decoder, bytes, 15, &z, operands));
     g_assert_true(decode_insn(&model, mode->mode, bytes, 15, &insn));
     if (!known) {
@@ -116,10 +138,12 @@ static void compare(const Mode *mode, const ZydisDecoder *decoder, const uint8_t
         return;
     }
     if (insn.fn == op_ud || insn.fn == op_too_long) {
-        bool ud = z.mnemonic == ZYDIS_MNEMONIC_UD0 || z.mnemonic == ZYDIS_MNEMONIC_UD1 || z.mnemonic == ZYDIS_MNEMONIC_UD2;
+        bool ud = z.mnemonic == ZYDIS_MNEMONIC_UD0 || z.mnemonic == ZYDIS_MNEMONIC_UD1 ||
+                  z.mnemonic == ZYDIS_MNEMONIC_UD2;
         if (!ud && !is_left_out(&z)) {
             char text[128];
-            snprintf(text, sizeof(text), "only Zydis decodes it (%s)", ZydisMnemonicGetString(z.mnemonic));
+            snprintf(text, sizeof(text), "only Zydis decodes it (%s)",
+                     ZydisMnemonicGetString(z.mnemonic));
             print_bytes(text, mode, bytes);
         }
         return;
@@ -132,7 +156,7 @@ static void compare(const Mode *mode, const ZydisDecoder *decoder, const uint8_t
         compare_memory(mode, bytes, &insn, &z, operands);
     /* With one byte less it must ask for more. */
     if (insn.length < 15) {
-        Insn shorter = { .rip_offset = 0 };
+        Insn shorter = {.rip_offset = 0};
         if (decode_insn(&model, mode->mode, bytes, insn.length - 1, &shorter))
             print_bytes("decodes without its last byte", mode, bytes);
     }
@@ -140,7 +164,8 @@ static void compare(const Mode *mode, const ZydisDecoder *decoder, const uint8_t
 
 static void random_bytes(GRand *rand, uint8_t *bytes)
 {
-    static const uint8_t prefixes[] = { 0x66, 0x67, 0xf2, 0xf3, 0xf0, 0x2e, 0x65, 0x48, 0x41, 0x4f, 0xc4, 0xc5 };
+    static const uint8_t prefixes[] = {0x66, 0x67, 0xf2, 0xf3, 0xf0, 0x2e,
+                                       0x65, 0x48, 0x41, 0x4f, 0xc4, 0xc5};
     unsigned i = 0;
     for (unsigned n = g_rand_int_range(rand, 0, 4); n; n--)
         bytes[i++] = prefixes[g_rand_int_range(rand, 0, G_N_ELEMENTS(prefixes))];
@@ -169,7 +194,7 @@ static void test_random(const void *data)
 static void test_too_long(void)
 {
     uint8_t bytes[16];
-    Insn insn = { 0 };
+    Insn insn = {0};
     memset(bytes, 0x66, sizeof(bytes));
     g_assert_true(decode_insn(&model, modes[1].mode, bytes, 16, &insn));
     g_assert_true(insn.fn == op_too_long);

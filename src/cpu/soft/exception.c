@@ -1,29 +1,33 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Exceptions and interrupts: raising, the double-fault rules, delivery in every mode, and what happens between instructions.
+ * Exceptions and interrupts: raising, the double-fault rules, delivery in every mode, and what
+ * happens between instructions.
  *
- *   handler → cpu_raise() ─siglongjmp→ loop → exception_deliver() ─(faults itself)→ cpu_raise() → loop → …
+ *   handler → cpu_raise() ─siglongjmp→ loop → exception_deliver() ─(faults itself)→ cpu_raise() →
+ * loop → …
  *
- * Invariants: delivery changes no register before its last possible fault. A fault sets RF in RFLAGS at once, so every delivery
- * pushes RFLAGS as they are. pending_db holds BS while an instruction runs with TF set; whoever makes that instruction not count
- * (a fault, INT) clears it.
+ * Invariants: delivery changes no register before its last possible fault. A fault sets RF in
+ * RFLAGS at once, so every delivery pushes RFLAGS as they are. pending_db holds BS while an
+ * instruction runs with TF set; whoever makes that instruction not count (a fault, INT) clears it.
  *
  * Source: SDM 3A chapter 6, 3B chapter 17.
  */
 #include "cpu/soft/block.h"
+#include "cpu/soft/ops.h"
 #include "cpu/soft/system.h"
 
 #include "base/bits.h"
 
 #define VECTOR_SHUTDOWN 256 /* in event.vector: a third fault */
 
-/* ---- raising ---------------------------------------------------------------------------------- */
+/* ---- raising --------------------------------------------------------------------------------- */
 
 typedef enum FaultClass { BENIGN, CONTRIBUTORY, PAGE_FAULT } FaultClass;
 
 static FaultClass vector_class(int vector)
 {
-    const uint32_t contributory = 1u << EXC_DE | 1u << EXC_TS | 1u << EXC_NP | 1u << EXC_SS | 1u << EXC_GP;
+    const uint32_t contributory =
+        1u << EXC_DE | 1u << EXC_TS | 1u << EXC_NP | 1u << EXC_SS | 1u << EXC_GP;
 
     if (vector == EXC_PF)
         return PAGE_FAULT;
@@ -40,13 +44,17 @@ static int combine(const SoftCpu *cpu, int vector)
     if (cpu->event.vector == EXC_DF)
         return second == BENIGN ? vector : VECTOR_SHUTDOWN;
     first = vector_class(cpu->event.vector);
-    if ((first == CONTRIBUTORY && second == CONTRIBUTORY) || (first == PAGE_FAULT && second != BENIGN))
+    if ((first == CONTRIBUTORY && second == CONTRIBUTORY) ||
+        (first == PAGE_FAULT && second != BENIGN))
         return EXC_DF;
     return vector;
 }
 
-static void __attribute__((noreturn, cold)) raise_fault(SoftCpu *cpu, int vector, bool has_error, uint32_t error)
+static void __attribute__((noreturn, cold))
+raise_fault(SoftCpu *cpu, int vector, bool has_error, uint32_t error)
 {
+    if (cpu->locked)
+        lock_end(cpu);
     if (cpu->insn) {
         cpu->s.rip = INSN_RIP(cpu, cpu->insn);
         block_uncount(cpu, cpu->insn);
@@ -86,7 +94,7 @@ void cpu_raise_page_fault(SoftCpu *cpu, uint64_t linear, uint32_t error)
     raise_fault(cpu, EXC_PF, true, error);
 }
 
-/* ---- delivery --------------------------------------------------------------------------------- */
+/* ---- delivery -------------------------------------------------------------------------------- */
 
 typedef struct Gate {
     uint64_t offset;
@@ -114,7 +122,9 @@ static Gate read_gate(SoftCpu *cpu, unsigned size)
     access = low >> 40;
     gate = (Gate){
         .offset = (low & 0xffff) | (low >> 32 & 0xffff0000) | high << 32,
-        .selector = low >> 16, .type = access & 0x1f, .ist = low >> 32 & 7,
+        .selector = low >> 16,
+        .type = access & 0x1f,
+        .ist = low >> 32 & 7,
     };
     if (size == 16) {
         if ((gate.type | 1) != TYPE_TRAP_GATE32)
@@ -143,7 +153,8 @@ static Segment read_handler_segment(SoftCpu *cpu, uint16_t selector)
     return cs;
 }
 
-static void enter_handler(SoftCpu *cpu, const Segment *cs, unsigned cpl, uint64_t rip, uint64_t clear_flags)
+static void enter_handler(SoftCpu *cpu, const Segment *cs, unsigned cpl, uint64_t rip,
+                          uint64_t clear_flags)
 {
     cpu->s.seg[SEG_CS] = *cs;
     cpu->s.seg[SEG_CS].selector = (cs->selector & 0xfffc) | cpl;
@@ -331,11 +342,12 @@ void exception_trap(SoftCpu *cpu, int vector)
     deliver_event(cpu, vector, false, false);
 }
 
-/* ---- between instructions --------------------------------------------------------------------- */
+/* ---- between instructions -------------------------------------------------------------------- */
 
 void interrupts_maybe_enabled(SoftCpu *cpu)
 {
-    if (cpu->s.rflags & FLAG_IF && cpu->vcpu->intc && cpu->vcpu->intc->has_interrupt(cpu->vcpu->intc_obj))
+    if (cpu->s.rflags & FLAG_IF && cpu->vcpu->intc &&
+        cpu->vcpu->intc->has_interrupt(cpu->vcpu->intc_obj))
         events_notify(cpu);
 }
 
@@ -355,7 +367,8 @@ void flags_load(SoftCpu *cpu, uint64_t value, uint64_t mask)
 
 static const uint8_t breakpoint_length[] = {1, 2, 8, 4};
 
-/* DR6 bits of enabled breakpoints of `type` (0: instruction, 2: I/O) that [address, address + size) touches. */
+/* DR6 bits of enabled breakpoints of `type` (0: instruction, 2: I/O) that [address, address + size)
+ * touches. */
 static uint32_t breakpoints_hit(const SoftCpu *cpu, unsigned type, uint64_t address, unsigned size)
 {
     uint32_t hit = 0;
@@ -389,7 +402,7 @@ static bool take_interrupt(SoftCpu *cpu)
     int vector;
 
     if (cpu->s.nmi_pending && !cpu->s.nmi_blocked) {
-        cpu->s.nmi_pending = false;
+        cpu->s.nmi_pending--;
         cpu->s.nmi_blocked = true;
         cpu->s.activity = CPU_ACTIVE;
         deliver_event(cpu, EXC_NMI, false, true);
@@ -398,7 +411,9 @@ static bool take_interrupt(SoftCpu *cpu)
     if (!(cpu->s.rflags & FLAG_IF) || !cpu->vcpu->intc ||
         !cpu->vcpu->intc->has_interrupt(cpu->vcpu->intc_obj))
         return false;
+    vcpu_leave(cpu->vcpu); /* the 8259A pair answers under the board lock */
     vector = cpu->vcpu->intc->take_interrupt(cpu->vcpu->intc_obj);
+    vcpu_enter(cpu->vcpu);
     if (vector < 0)
         return false;
     cpu->s.activity = CPU_ACTIVE;

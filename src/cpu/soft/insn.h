@@ -55,7 +55,7 @@ struct Insn {
     uint64_t
         imm; /* sign- or zero-extended as the opcode wants; far pointers: offset | selector << 32 */
     uint64_t addr_mask; /* of the address size: 0xffff, 0xffffffff or all ones */
-    int32_t disp;
+    int64_t disp; /* wider than the encoding: RIP-relative ones count from the block's start */
     uint8_t base, index, scale, segment; /* memory operand: GPR_* (absent: GPR_NONE), shift count,
                                           * SEG_* after overrides and defaults */
     uint8_t reg,

@@ -2,7 +2,8 @@
 /*
  * The interpreter engine: the loop around the blocks.
  *
- *   look (requests, events) → find the block at RIP → its handlers, and by chaining those of the next blocks → again
+ *   look (requests, events) → find the block at RIP → its handlers, and by chaining those of the
+ * next blocks → again
  *
  * Faults come back to the loop by siglongjmp and are delivered from here.
  */
@@ -19,12 +20,21 @@
 /* How far below the loop's frame chained handlers may get. */
 #define CHAIN_STACK KIB(128)
 
-/* ---- the loop ---------------------------------------------------------------------------------- */
+/* ---- the loop -------------------------------------------------------------------------------- */
 
 bool interp_must_look(const SoftCpu *cpu)
 {
     return atomic_load_explicit(&cpu->exit_request, memory_order_relaxed) || cpu->pending_db ||
            cpu->s.interrupt_shadow || cpu->mode & MODE_SINGLE_STEP || cpu->s.activity != CPU_ACTIVE;
+}
+
+/* One NMI can be on its way and one more be latched behind it, which is all while they are blocked.
+ */
+static void queue_nmis(SoftCpu *cpu)
+{
+    unsigned count = atomic_exchange(&cpu->vcpu->nmis, 0);
+    unsigned waiting = cpu->s.nmi_pending + MIN(count, 2);
+    cpu->s.nmi_pending = MIN(waiting, cpu->s.nmi_blocked ? 1 : 2);
 }
 
 /* False: leave with `*ret_exit`. */
@@ -37,8 +47,11 @@ bool interp_look_around(SoftCpu *cpu, VcpuExit *ret_exit)
     if (requests & ~(VCPU_REQUEST_INTERRUPT | VCPU_REQUEST_NMI))
         return false;
     if (requests) {
-        atomic_fetch_and(&vcpu->requests, ~(uint32_t)(VCPU_REQUEST_INTERRUPT | VCPU_REQUEST_NMI));
-        cpu->s.nmi_pending |= !!(requests & VCPU_REQUEST_NMI);
+        /* What came since the load is in the answer of this. */
+        requests = atomic_fetch_and(&vcpu->requests,
+                                    ~(uint32_t)(VCPU_REQUEST_INTERRUPT | VCPU_REQUEST_NMI));
+        if (requests & VCPU_REQUEST_NMI)
+            queue_nmis(cpu);
     }
     exception_take_events(cpu);
     *ret_exit = cpu->s.activity == CPU_SHUTDOWN ? VCPU_EXIT_SHUTDOWN : VCPU_EXIT_HALTED;
@@ -89,7 +102,7 @@ int soft_cpu_step(SoftCpu *cpu, unsigned count)
     return -1;
 }
 
-/* ---- state ------------------------------------------------------------------------------------- */
+/* ---- state ----------------------------------------------------------------------------------- */
 
 SoftCpu *soft_cpu_new_with(Vcpu *vcpu, SoftVm *vm, size_t extra)
 {
@@ -104,8 +117,8 @@ SoftCpu *soft_cpu_new_with(Vcpu *vcpu, SoftVm *vm, size_t extra)
     cpu->event.vector = -1;
     cpu->blocks = block_cache_new(cpu);
     mmu_init(cpu);
-    CpuState state = { 0 };
-    cpu_state_reset(&state, vcpu->index == 0, false);
+    CpuState state = {0};
+    cpu_state_reset(&state, cpu_model_signature(cpu->model), vcpu->index == 0, false);
     soft_cpu_set_state(cpu, &state);
     vcpu->engine_data = cpu;
     return cpu;
@@ -145,7 +158,7 @@ void soft_cpu_set_state(SoftCpu *cpu, const CpuState *state)
     cpu_state_loaded(cpu);
 }
 
-/* ---- the engine -------------------------------------------------------------------------------- */
+/* ---- the engine ------------------------------------------------------------------------------ */
 
 static bool interp_probe(GError **error)
 {
@@ -156,14 +169,33 @@ static void interp_features(bool *ret_features)
 {
     /* What the CPU itself does, in software or by an instruction every x86-64 has. */
     static const CpuFeature own[] = {
-        CPU_FPU, CPU_VME, CPU_DE, CPU_PSE, CPU_TSC, CPU_MSR, CPU_PAE, CPU_MCE, CPU_CX8, CPU_APIC, CPU_SEP, CPU_MTRR,
-        CPU_PGE, CPU_MCA, CPU_CMOV, CPU_PAT, CPU_PSE36, CPU_CLFLUSH, CPU_MONITOR, CPU_CX16, CPU_PCID, CPU_X2APIC,
-        CPU_MOVBE, CPU_TSC_DEADLINE, CPU_HYPERVISOR, CPU_FSGSBASE, CPU_TSC_ADJUST, CPU_SMEP, CPU_ERMS, CPU_INVPCID,
-        CPU_ADX, CPU_SMAP, CPU_CLFLUSHOPT, CPU_CLWB, CPU_UMIP, CPU_RDPID, CPU_FSRM, CPU_ARCH_CAPABILITIES,
-        CPU_LAHF_LM, CPU_PREFETCHW, CPU_SYSCALL, CPU_NX, CPU_PDPE1GB, CPU_RDTSCP, CPU_LM, CPU_INVARIANT_TSC,
+        CPU_FPU,          CPU_VME,
+        CPU_DE,           CPU_PSE,
+        CPU_TSC,          CPU_MSR,
+        CPU_PAE,          CPU_MCE,
+        CPU_CX8,          CPU_APIC,
+        CPU_SEP,          CPU_MTRR,
+        CPU_PGE,          CPU_MCA,
+        CPU_CMOV,         CPU_PAT,
+        CPU_PSE36,        CPU_CLFLUSH,
+        CPU_CX16,         CPU_PCID,
+        CPU_X2APIC,       CPU_MOVBE,
+        CPU_TSC_DEADLINE, CPU_HYPERVISOR,
+        CPU_FSGSBASE,     CPU_TSC_ADJUST,
+        CPU_SMEP,         CPU_ERMS,
+        CPU_INVPCID,      CPU_ZERO_FCS_FDS,
+        CPU_ADX,          CPU_SMAP,
+        CPU_CLFLUSHOPT,   CPU_CLWB,
+        CPU_UMIP,         CPU_RDPID,
+        CPU_FSRM,         CPU_ARCH_CAPABILITIES,
+        CPU_LAHF_LM,      CPU_PREFETCHW,
+        CPU_SYSCALL,      CPU_NX,
+        CPU_PDPE1GB,      CPU_RDTSCP,
+        CPU_LM,           CPU_INVARIANT_TSC,
     };
     /* Handlers that use the host's instruction. */
-    static const CpuFeature host[] = { CPU_POPCNT, CPU_RDRAND, CPU_BMI1, CPU_BMI2, CPU_RDSEED, CPU_ABM };
+    static const CpuFeature host[] = {CPU_POPCNT, CPU_RDRAND, CPU_BMI1,
+                                      CPU_BMI2,   CPU_RDSEED, CPU_ABM};
     bool available[CPU_FEATURE_COUNT];
     memset(ret_features, 0, sizeof(bool) * CPU_FEATURE_COUNT);
     cpu_host_features(available);
@@ -196,11 +228,26 @@ static void interp_vcpu_clear(Vcpu *vcpu)
     soft_cpu_free(vcpu->engine_data);
 }
 
+static bool drive_ferr(SoftCpu *cpu, bool ferr)
+{
+    Vm *vm = cpu->vcpu->vm;
+    vcpu_leave(cpu->vcpu);
+    bool wait = vm->fpu_error(vm->obj, ferr);
+    vcpu_enter(cpu->vcpu);
+    return wait;
+}
+
+void interp_enter_run(SoftCpu *cpu)
+{
+    cpu->x87_error = cpu->vcpu->vm->fpu_error ? drive_ferr : NULL;
+}
+
 VcpuExit interp_leave_run(SoftCpu *cpu, VcpuExit exit)
 {
     Vcpu *vcpu = cpu->vcpu;
     if (cpu->s.nmi_pending) { /* vcpu.c decides by the request whether to wake a halted vCPU */
-        cpu->s.nmi_pending = false;
+        atomic_fetch_add(&vcpu->nmis, cpu->s.nmi_pending);
+        cpu->s.nmi_pending = 0;
         atomic_fetch_or(&vcpu->requests, VCPU_REQUEST_NMI);
     }
     vcpu->interrupts_enabled = cpu->s.rflags & FLAG_IF && !cpu->s.interrupt_shadow;
@@ -211,6 +258,7 @@ VcpuExit interp_leave_run(SoftCpu *cpu, VcpuExit exit)
 static VcpuExit interp_run(Vcpu *vcpu)
 {
     SoftCpu *cpu = vcpu->engine_data;
+    interp_enter_run(cpu);
     return interp_leave_run(cpu, run_loop(cpu));
 }
 
@@ -238,7 +286,8 @@ static void interp_set_a20(Vcpu *vcpu, bool on)
     cpu_state_loaded(cpu);
 }
 
-/* The local APIC's timer asks from other threads; the offset changes only when the guest writes its TSC. */
+/* The local APIC's timer asks from other threads; the offset changes only when the guest writes its
+ * TSC. */
 static uint64_t interp_tsc(Vcpu *vcpu)
 {
     return cpu_tsc(vcpu->engine_data);
@@ -247,11 +296,12 @@ static uint64_t interp_tsc(Vcpu *vcpu)
 static char *interp_stats(Vcpu *vcpu)
 {
     const SoftCpu *cpu = vcpu->engine_data;
-    return g_strdup_printf("insns=%" G_GUINT64_FORMAT " blocks=%" G_GUINT64_FORMAT " tlb_fills=%" G_GUINT64_FORMAT
-                           " faults=%" G_GUINT64_FORMAT " interrupts=%" G_GUINT64_FORMAT " mmio=%" G_GUINT64_FORMAT
-                           " smc_drops=%" G_GUINT64_FORMAT,
-                           cpu->insn_count, cpu->stat_blocks_decoded, cpu->stat_tlb_fills, cpu->stat_faults,
-                           cpu->stat_interrupts, cpu->stat_mmio, cpu->stat_smc_drops);
+    return g_strdup_printf(
+        "insns=%" G_GUINT64_FORMAT " blocks=%" G_GUINT64_FORMAT " tlb_fills=%" G_GUINT64_FORMAT
+        " faults=%" G_GUINT64_FORMAT " interrupts=%" G_GUINT64_FORMAT " mmio=%" G_GUINT64_FORMAT
+        " smc_drops=%" G_GUINT64_FORMAT,
+        cpu->insn_count, cpu->stat_blocks_decoded, cpu->stat_tlb_fills, cpu->stat_faults,
+        cpu->stat_interrupts, cpu->stat_mmio, cpu->stat_smc_drops);
 }
 
 const Engine engine_interp = {

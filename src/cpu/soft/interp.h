@@ -4,8 +4,8 @@
 
 #include "cpu/soft/cpu.h"
 
-/* A CPU in reset state. vcpu->vm must have memory, ports, model and vcpu_count; vcpu->engine_data becomes the
- * result. `vm` may be shared by several. */
+/* A CPU in reset state. vcpu->vm must have memory, ports, model and vcpu_count; vcpu->engine_data
+ * becomes the result. `vm` may be shared by several. */
 SoftCpu *soft_cpu_new(Vcpu *vcpu, SoftVm *vm);
 /* The same with `extra` zeroed bytes behind it, from align_up(sizeof(SoftCpu), 64) on. */
 SoftCpu *soft_cpu_new_with(Vcpu *vcpu, SoftVm *vm, size_t extra);
@@ -25,11 +25,13 @@ bool interp_look_around(SoftCpu *cpu, VcpuExit *ret_exit);
 void interp_run_block(SoftCpu *cpu, const struct Block *block);
 /* Handlers chain on to other blocks while the stack is above this frame's end. */
 void interp_set_stack_floor(SoftCpu *cpu);
-/* Functions of engine_interp that serve every engine whose vCPU is a SoftCpu. */
+/* Before and after run(), for every engine whose vCPU is a SoftCpu. */
+void interp_enter_run(SoftCpu *cpu);
 VcpuExit interp_leave_run(SoftCpu *cpu, VcpuExit exit);
 
 /*
- * Executes `count` instructions one by one, taking no interrupts. A fault or trap ends it: its vector is returned, RIP stands where
- * it is to be delivered and cpu->event.error holds the error code; else -1. A repeated string instruction may count several times.
+ * Executes `count` instructions one by one, taking no interrupts. A fault or trap ends it: its
+ * vector is returned, RIP stands where it is to be delivered and cpu->event.error holds the error
+ * code; else -1. A repeated string instruction may count several times.
  */
 int soft_cpu_step(SoftCpu *cpu, unsigned count);

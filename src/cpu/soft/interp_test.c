@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The software engines on small programs without a vCPU thread: arithmetic, self-modifying code, strings, locks, faults, modes. */
+/* The software engines on small programs without a vCPU thread: arithmetic, self-modifying code,
+ * strings, locks, faults, modes. */
 #include <time.h>
 
 #include "cpu/jit/jit.h"
 #include "cpu/soft/interp.h"
 #include "cpu/soft/soft_vm.h"
 
-#define BASE 0x10000
+#define BASE     0x10000
 #define RAM_SIZE (16 << 20)
 
 #define PROGRAM(name) extern const uint8_t name[], name##_end[]
@@ -37,8 +38,12 @@ static void set_up(Fixture *f, gconstpointer data)
     f->engine->features(f->model.features);
     f->model.physical_address_bits = 40;
     f->model.linear_address_bits = 48;
-    f->vm = (Vm){ .engine = f->engine, .memory = space_new("memory", UINT64_C(1) << 40),
-                  .ports = space_new("ports", 65536), .model = &f->model, .vcpu_count = 1, .vcpus = { &f->vcpu } };
+    f->vm = (Vm){.engine = f->engine,
+                 .memory = space_new("memory", UINT64_C(1) << 40),
+                 .ports = space_new("ports", 65536),
+                 .model = &f->model,
+                 .vcpu_count = 1,
+                 .vcpus = {&f->vcpu}};
     f->vcpu.vm = &f->vm;
     f->ram = ram_new("ram", RAM_SIZE, NULL);
     region_init_ram(&f->region, REGION_RAM, f->ram, 0, RAM_SIZE);
@@ -68,17 +73,19 @@ static void put64(Fixture *f, uint64_t address, uint64_t value)
 /* Interrupt gate to the 64-bit code segment. */
 static void put_gate(Fixture *f, unsigned vector, uint64_t handler)
 {
-    put64(f, 0x6000 + vector * 16, (handler & 0xffff) | UINT64_C(8) << 16 | UINT64_C(0x8e00) << 32 |
-                                       (handler & 0xffff0000) << 32);
+    put64(f, 0x6000 + vector * 16,
+          (handler & 0xffff) | UINT64_C(8) << 16 | UINT64_C(0x8e00) << 32 |
+              (handler & 0xffff0000) << 32);
     put64(f, 0x6000 + vector * 16 + 8, handler >> 32);
 }
 
 static Segment segment(uint16_t selector, uint32_t attributes)
 {
-    return (Segment){ .selector = selector, .attributes = attributes, .limit = UINT32_MAX };
+    return (Segment){.selector = selector, .attributes = attributes, .limit = UINT32_MAX};
 }
 
-/* 64-bit code, CPL 0, the first 16 MiB mapped to themselves, GDT at 0x5000, IDT at 0x6000, stack below BASE. */
+/* 64-bit code, CPL 0, the first 16 MiB mapped to themselves, GDT at 0x5000, IDT at 0x6000, stack
+ * below BASE. */
 static void long_mode(Fixture *f)
 {
     put64(f, 0x1000, 0x2003);
@@ -92,8 +99,8 @@ static void long_mode(Fixture *f)
     s->cr3 = 0x1000;
     s->cr4 |= CR4_PAE;
     s->efer |= EFER_LME | EFER_LMA;
-    s->gdtr = (DescriptorTable){ 0x5000, 23 };
-    s->idtr = (DescriptorTable){ 0x6000, 256 * 16 - 1 };
+    s->gdtr = (DescriptorTable){0x5000, 23};
+    s->idtr = (DescriptorTable){0x6000, 256 * 16 - 1};
     for (unsigned i = 0; i < SEG_COUNT; i++)
         s->seg[i] = segment(0x10, 0xc093);
     s->seg[SEG_CS] = segment(8, 0xa09b);
@@ -202,10 +209,11 @@ static void test_step(Fixture *f, gconstpointer data)
     g_assert_cmphex(f->cpu->s.rip, ==, BASE + 11);
 }
 
-/* An instruction across a page boundary faults at the second page's first byte, and not when it ends before. */
+/* An instruction across a page boundary faults at the second page's first byte, and not when it
+ * ends before. */
 static void test_crossing_fetch(Fixture *f, gconstpointer data)
 {
-    static const uint8_t code[] = { 0xb8, 1, 2, 3, 4 };
+    static const uint8_t code[] = {0xb8, 1, 2, 3, 4};
     long_mode(f);
     put64(f, 0x3000 + 8, 0); /* 2 MiB to 4 MiB: not present */
     memcpy(f->ram->host + 0x1ffffb, code, sizeof(code));

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Linear to physical to host: page walks, the TLB's second half, and every access that the inline path in access.h
- * can't finish (faults, page crossing, devices, code pages, watched pages).
+ * Linear to physical to host: page walks, the TLB's second half, and every access that the inline
+ * path in access.h can't finish (faults, page crossing, devices, code pages, watched pages).
  *
  *   access.h: TlbEntry hit → host
  *   here:     TlbPage hit → host or device;  miss → walk() → fill()
  *
- * Invariants: tag_read and tag_write of an entry belong to the page of its TlbPage and imply the right in it.
- * tag_write implies that D is set and that no flag of the RAM page asks to know. Watched pages have no tags.
- * A slot whose page is not global is in tlb_filled.
+ * Invariants: tag_read and tag_write of an entry belong to the page of its TlbPage and imply the
+ * right in it. tag_write implies that D is set and that no flag of the RAM page asks to know.
+ * Watched pages have no tags. A slot whose page is not global is in tlb_filled.
  *
  * Threads: the vCPU's own; mmu_space_changed() from any (it holds an exclusive section).
  */
@@ -17,17 +17,27 @@
 #include <stdatomic.h>
 
 #include "base/bits.h"
+#include "cpu/soft/block.h"
 #include "cpu/soft/soft_vm.h"
 
 enum { /* page-fault error code, SDM 3A 4.7 */
-    FAULT_PRESENT = 1, FAULT_WRITE = 2, FAULT_USER = 4, FAULT_RESERVED = 8, FAULT_FETCH = 16,
+       FAULT_PRESENT = 1,
+       FAULT_WRITE = 2,
+       FAULT_USER = 4,
+       FAULT_RESERVED = 8,
+       FAULT_FETCH = 16,
 };
 
 enum { /* paging-structure entries */
-    ENTRY_P = 1 << 0, ENTRY_W = 1 << 1, ENTRY_U = 1 << 2, ENTRY_A = 1 << 5, ENTRY_D = 1 << 6, ENTRY_PS = 1 << 7,
-    ENTRY_G = 1 << 8,
+       ENTRY_P = 1 << 0,
+       ENTRY_W = 1 << 1,
+       ENTRY_U = 1 << 2,
+       ENTRY_A = 1 << 5,
+       ENTRY_D = 1 << 6,
+       ENTRY_PS = 1 << 7,
+       ENTRY_G = 1 << 8,
 };
-#define ENTRY_NX (UINT64_C(1) << 63)
+#define ENTRY_NX      (UINT64_C(1) << 63)
 #define ENTRY_ADDRESS UINT64_C(0x000ffffffffff000)
 #define RIGHT(access) (1u << (access))
 
@@ -49,7 +59,7 @@ typedef struct Walk {
     bool global;
 } Walk;
 
-/* ---- paging structures in guest memory -------------------------------------------------------- */
+/* ---- paging structures in guest memory ------------------------------------------------------- */
 
 /* Host address of a paging-structure entry in RAM; NULL when something else answers there. */
 static uint8_t *table_host(SoftCpu *cpu, uint64_t physical)
@@ -73,8 +83,12 @@ static uint8_t *table_host(SoftCpu *cpu, uint64_t physical)
 
 static uint64_t table_load(SoftCpu *cpu, uint64_t physical, uint8_t *host, unsigned size)
 {
-    if (G_UNLIKELY(!host))
-        return space_load(cpu->vcpu->vm->memory, physical, size);
+    if (G_UNLIKELY(!host)) {
+        vcpu_leave(cpu->vcpu);
+        uint64_t entry = space_load(cpu->vcpu->vm->memory, physical, size);
+        vcpu_enter(cpu->vcpu);
+        return entry;
+    }
     if (size == 4)
         return atomic_load_explicit((_Atomic uint32_t *)host, memory_order_relaxed);
     return atomic_load_explicit((_Atomic uint64_t *)host, memory_order_relaxed);
@@ -101,7 +115,8 @@ static bool table_set(SoftCpu *cpu, uint8_t *host, uint64_t old, uint64_t bits, 
         return true;
     if (size == 4) {
         uint32_t expected = old;
-        if (!atomic_compare_exchange_strong((_Atomic uint32_t *)host, &expected, (uint32_t)(old | bits)))
+        if (!atomic_compare_exchange_strong((_Atomic uint32_t *)host, &expected,
+                                            (uint32_t)(old | bits)))
             return false;
     } else {
         uint64_t expected = old;
@@ -131,7 +146,8 @@ static const Paging *paging_mode(const SoftCpu *cpu)
     return cpu->s.cr4 & CR4_PAE ? &paging_pae : &paging_32;
 }
 
-/* Bits that must be 0 in a present entry that translates (`leaf`) or points at the next level (SDM 3A 4.3-4.5). */
+/* Bits that must be 0 in a present entry that translates (`leaf`) or points at the next level (SDM
+ * 3A 4.3-4.5). */
 static uint64_t reserved_bits(const SoftCpu *cpu, const Paging *paging, unsigned shift, bool leaf)
 {
     uint64_t mask;
@@ -155,7 +171,8 @@ static uint64_t reserved_bits(const SoftCpu *cpu, const Paging *paging, unsigned
     return mask;
 }
 
-static uint64_t leaf_address(const SoftCpu *cpu, const Paging *paging, uint64_t entry, unsigned shift)
+static uint64_t leaf_address(const SoftCpu *cpu, const Paging *paging, uint64_t entry,
+                             unsigned shift)
 {
     uint64_t address = entry & ENTRY_ADDRESS & ~((UINT64_C(1) << shift) - 1);
 
@@ -164,7 +181,8 @@ static uint64_t leaf_address(const SoftCpu *cpu, const Paging *paging, uint64_t 
     return address & cpu->phys_mask;
 }
 
-/* Rights of a page by what its entries allow, SDM 3A 4.6. `allow`: ENTRY_W, ENTRY_U and ENTRY_NX combined. */
+/* Rights of a page by what its entries allow, SDM 3A 4.6. `allow`: ENTRY_W, ENTRY_U and ENTRY_NX
+ * combined. */
 static unsigned page_rights(const SoftCpu *cpu, uint64_t allow, MmuIndex index)
 {
     unsigned rights = RIGHT(MMU_READ) | RIGHT(MMU_WRITE) | RIGHT(MMU_EXEC);
@@ -202,11 +220,11 @@ static uint32_t fault_code(const SoftCpu *cpu, MmuAccess access, MmuIndex index,
 }
 
 /*
- * Walks the paging structures. A and D bits are set only when the access is allowed and `mark`. False: page fault with
- * *ret_error.
+ * Walks the paging structures. A and D bits are set only when the access is allowed and `mark`.
+ * False: page fault with *ret_error.
  */
-static bool walk_tables(SoftCpu *cpu, uint64_t linear, MmuAccess access, MmuIndex index, bool mark, Walk *walk,
-                        uint32_t *ret_error)
+static bool walk_tables(SoftCpu *cpu, uint64_t linear, MmuAccess access, MmuIndex index, bool mark,
+                        Walk *walk, uint32_t *ret_error)
 {
     const Paging *paging = paging_mode(cpu);
     unsigned size = paging->entry_bytes, level, shift;
@@ -299,16 +317,16 @@ bool mmu_load_pdptes(SoftCpu *cpu, uint64_t cr3)
     return true;
 }
 
-/* ---- the TLB ---------------------------------------------------------------------------------- */
+/* ---- the TLB --------------------------------------------------------------------------------- */
 
-static void entry_clear(TlbEntry *entry)
+static void entry_clear(TlbEntry *entry, unsigned slot)
 {
-    entry->tag_read = entry->tag_write = entry->tag_exec = TLB_NONE;
+    entry->tag_read = entry->tag_write = entry->tag_exec = tlb_none(slot);
 }
 
 static void slot_clear(SoftCpu *cpu, unsigned index, unsigned slot)
 {
-    entry_clear(&cpu->tlbs[index][slot]);
+    entry_clear(&cpu->tlbs[index][slot], slot);
     cpu->tlb_pages[index][slot].linear = TLB_NONE;
 }
 
@@ -363,7 +381,7 @@ static bool ram_page_flags(const TlbPage *page)
 /* Puts into the entry what may be done there without asking. */
 static void entry_fill(SoftCpu *cpu, TlbEntry *entry, const TlbPage *page)
 {
-    entry_clear(entry);
+    entry_clear(entry, page->linear >> GUEST_PAGE_SHIFT & (TLB_SIZE - 1));
     if (!page->host)
         return;
     entry->addend = (uintptr_t)page->host - page->linear;
@@ -438,7 +456,7 @@ static void clear_sites(SoftCpu *cpu, unsigned step)
             continue;
         cpu->sites_filled[kind] = false;
         for (unsigned i = 0; i < TLB_SITES; i++)
-            cpu->sites[kind][i].tag = TLB_NONE;
+            cpu->sites[kind][i].tag = cpu->site_none;
     }
 }
 
@@ -510,7 +528,7 @@ void tlb_flush_writes(SoftCpu *cpu)
 {
     for (unsigned index = 0; index < MMU_INDEX_COUNT; index++)
         for (unsigned slot = 0; slot < TLB_SIZE; slot++)
-            cpu->tlbs[index][slot].tag_write = TLB_NONE;
+            cpu->tlbs[index][slot].tag_write = tlb_none(slot);
     clear_sites(cpu, 2);
 }
 
@@ -521,6 +539,9 @@ void mmu_init(SoftCpu *cpu)
     cpu->phys_mask = (UINT64_C(1) << bits) - 1;
     cpu->a20_mask = cpu->s.a20_masked ? ~(UINT64_C(1) << 20) : UINT64_MAX;
     cpu->tlb = cpu->tlbs[cpu->mmu_index];
+    /* No address that exists, nor one that a guest could find. */
+    cpu->site_none = ((uint64_t)g_random_int() << 32 | g_random_int()) & GUEST_PAGE_MASK & ~(UINT64_C(1) << 63);
+    cpu->site_none |= UINT64_C(1) << 62;
     memset(cpu->sites_filled, true, sizeof(cpu->sites_filled));
     tlb_flush_all(cpu);
 }
@@ -534,7 +555,7 @@ void mmu_space_changed(Vm *vm)
     soft_vm_exclusive_end(vm);
 }
 
-/* ---- accesses --------------------------------------------------------------------------------- */
+/* ---- accesses -------------------------------------------------------------------------------- */
 
 /* Notes data breakpoints that an access hits; they trap after the instruction (SDM 3B 17.2). */
 static void watch(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access)
@@ -542,7 +563,8 @@ static void watch(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access
     static const uint8_t lengths[] = {1, 2, 8, 4};
 
     for (unsigned i = 0; i < 4; i++) {
-        unsigned type = cpu->s.dr7 >> (16 + 4 * i) & 3, length = lengths[cpu->s.dr7 >> (18 + 4 * i) & 3];
+        unsigned type = cpu->s.dr7 >> (16 + 4 * i) & 3,
+                 length = lengths[cpu->s.dr7 >> (18 + 4 * i) & 3];
         uint64_t start = align_down(cpu->s.dr[i], length);
         if (!(cpu->s.dr7 >> (2 * i) & 3) || !(type == 3 || (type == 1 && access == MMU_WRITE)))
             continue;
@@ -564,16 +586,21 @@ static uint64_t dispatch_load(SoftCpu *cpu, const TlbPage *page, uint64_t offset
     return value;
 }
 
-static void dispatch_store(SoftCpu *cpu, const TlbPage *page, uint64_t offset, unsigned size, uint64_t value)
+/* An interrupt that the store raises comes before the next instruction: guests switch interrupts
+ * off right behind it. */
+static void dispatch_store(SoftCpu *cpu, const TlbPage *page, uint64_t offset, unsigned size,
+                           uint64_t value)
 {
+    uint64_t address = page->physical + offset;
     cpu->stat_mmio++;
-    if (page->local_apic) {
+    vcpu_leave(cpu->vcpu); /* the end of a level-triggered interrupt takes the board lock, too */
+    if (page->local_apic)
         cpu->vcpu->intc->mmio_write(cpu->vcpu->intc_obj, offset, size, value);
-        return;
-    }
-    vcpu_leave(cpu->vcpu);
-    space_store(cpu->vcpu->vm->memory, page->physical + offset, size, value);
+    else
+        space_store(cpu->vcpu->vm->memory, address, size, value);
     vcpu_enter(cpu->vcpu);
+    if (cpu->insn && atomic_load_explicit(&cpu->exit_request, memory_order_relaxed))
+        block_stop_behind(cpu, cpu->insn);
 }
 
 /* The largest access the address space takes that fits. */
@@ -585,11 +612,20 @@ static unsigned dispatch_size(unsigned size)
 static void copy_sized(void *to, const void *from, unsigned size)
 {
     switch (size) { /* one access of the host for one of the guest */
-    case 1: *(volatile uint8_t *)to = *(const uint8_t *)from; break;
-    case 2: *(volatile uint16_t *)to = *(const uint16_t *)from; break;
-    case 4: *(volatile uint32_t *)to = *(const uint32_t *)from; break;
-    case 8: *(volatile uint64_t *)to = *(const uint64_t *)from; break;
-    default: memcpy(to, from, size);
+    case 1:
+        *(volatile uint8_t *)to = *(const uint8_t *)from;
+        break;
+    case 2:
+        *(volatile uint16_t *)to = *(const uint16_t *)from;
+        break;
+    case 4:
+        *(volatile uint32_t *)to = *(const uint32_t *)from;
+        break;
+    case 8:
+        *(volatile uint64_t *)to = *(const uint64_t *)from;
+        break;
+    default:
+        memcpy(to, from, size);
     }
 }
 
@@ -614,7 +650,8 @@ static void page_load(SoftCpu *cpu, const TlbPage *page, uint64_t linear, void *
     }
 }
 
-static void page_store(SoftCpu *cpu, const TlbPage *page, uint64_t linear, const void *data, unsigned size)
+static void page_store(SoftCpu *cpu, const TlbPage *page, uint64_t linear, const void *data,
+                       unsigned size)
 {
     uint64_t offset = linear & ~GUEST_PAGE_MASK;
 
@@ -738,7 +775,8 @@ void mmu_probe(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access, M
         translate(cpu, next_page(cpu, linear), access, index);
 }
 
-void *mmu_host_pointer(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access, MmuIndex index)
+void *mmu_host_pointer(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access,
+                       MmuIndex index)
 {
     TlbPage *page;
     uint64_t offset;

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Page walks against tables built in RAM, the TLB's rules, and what memory accesses reach. SDM 3A chapter 4. */
+/* Page walks against tables built in RAM, the TLB's rules, and what memory accesses reach. SDM 3A
+ * chapter 4. */
 #include "cpu/soft/soft_fixture.h"
 #include "cpu/soft/system.h"
 
 enum { P = 1, W = 2, U = 4, A = 0x20, D = 0x40, PS = 0x80, G = 0x100 };
-#define NX (UINT64_C(1) << 63)
+#define NX   (UINT64_C(1) << 63)
 #define ROOT UINT64_C(0x100000)
 
-/* Puts `entry` as the leaf at `shift` for `linear` into the 4-level tables at ROOT; the levels above allow everything. Returns the
- * leaf's address. */
+/* Puts `entry` as the leaf at `shift` for `linear` into the 4-level tables at ROOT; the levels
+ * above allow everything. Returns the leaf's address. */
 static uint64_t map4(SoftFixture *f, uint64_t linear, unsigned shift, uint64_t entry)
 {
     uint64_t table = ROOT;
@@ -76,7 +77,8 @@ static void test_error_codes(void)
     assert_faults(f, 0x200000 | P | W, (int[]){-1, -1, -1, 0x5, 0x7, 0x15});
     assert_faults(f, 0x200000 | P | U, (int[]){-1, 0x3, -1, -1, 0x7, -1});
     assert_faults(f, 0x200000 | P | U | W | NX, (int[]){-1, -1, 0x11, -1, -1, 0x15});
-    assert_faults(f, 0x200000 | P | U | W | UINT64_C(1) << 45, (int[]){0x9, 0xb, 0x19, 0xd, 0xf, 0x1d});
+    assert_faults(f, 0x200000 | P | U | W | UINT64_C(1) << 45,
+                  (int[]){0x9, 0xb, 0x19, 0xd, 0xf, 0x1d});
     cpu->s.cr0 &= ~(uint64_t)CR0_WP;
     assert_faults(f, 0x200000 | P, (int[]){-1, -1, -1, 0x5, 0x7, 0x15});
     cpu->s.cr0 |= CR0_WP;
@@ -193,8 +195,8 @@ static void test_pae(void)
     SoftFixture *f = soft_fixture_new("x86-64-v3");
     SoftCpu *cpu = f->cpu;
 
-    fixture_write(f, 0x1020, 8, 0x2000 | P);          /* PDPTE 0 */
-    fixture_write(f, 0x1038, 8, 0x3000 | P);          /* PDPTE 3 */
+    fixture_write(f, 0x1020, 8, 0x2000 | P); /* PDPTE 0 */
+    fixture_write(f, 0x1038, 8, 0x3000 | P); /* PDPTE 3 */
     fixture_write(f, 0x2000 + 2 * 8, 8, 0x4000 | P | W | U);
     fixture_write(f, 0x4000, 8, 0x200000 | P | W | U | NX);
     fixture_write(f, 0x3000 + 511 * 8, 8, 0x400000 | P | W | PS);
@@ -265,7 +267,8 @@ static void test_page_crossing(void)
     map4(f, 0x400000, 12, 0x200000 | P | W);
     map4(f, 0x401000, 12, 0);
     fixture_write(f, 0x200ffc, 4, 0x11111111);
-    g_assert_cmpint(SOFT_CATCH(cpu, mmu_store(cpu, 0x400ffe, 4, 0x22222222, MMU_KERNEL)), ==, EXC_PF);
+    g_assert_cmpint(SOFT_CATCH(cpu, mmu_store(cpu, 0x400ffe, 4, 0x22222222, MMU_KERNEL)), ==,
+                    EXC_PF);
     g_assert_cmphex(cpu->s.cr2, ==, 0x401000);
     g_assert_cmphex(fixture_read(f, 0x200ffc, 4), ==, 0x11111111);
     map4(f, 0x401000, 12, 0x300000 | P | W);
@@ -282,9 +285,11 @@ static void test_canonical(void)
     SoftFixture *f = new_long();
     SoftCpu *cpu = f->cpu;
 
-    g_assert_cmpint(SOFT_CATCH(cpu, mmu_load(cpu, UINT64_C(0x800000000000), 1, MMU_KERNEL)), ==, EXC_GP);
+    g_assert_cmpint(SOFT_CATCH(cpu, mmu_load(cpu, UINT64_C(0x800000000000), 1, MMU_KERNEL)), ==,
+                    EXC_GP);
     g_assert_cmpuint(cpu->event.error, ==, 0);
-    g_assert_cmpint(SOFT_CATCH(cpu, mmu_load(cpu, UINT64_C(0x7ffffffffffe), 4, MMU_KERNEL)), ==, EXC_GP);
+    g_assert_cmpint(SOFT_CATCH(cpu, mmu_load(cpu, UINT64_C(0x7ffffffffffe), 4, MMU_KERNEL)), ==,
+                    EXC_GP);
     soft_fixture_free(f);
 }
 
@@ -356,7 +361,7 @@ static void test_watchpoints(void)
     g_assert_cmphex(cpu->pending_db, ==, 0);
     mmu_store(cpu, 0x2000, 8, 0, MMU_KERNEL);
     g_assert_cmphex(cpu->pending_db, ==, 2);
-    g_assert_cmphex(cpu->tlbs[MMU_KERNEL][2].tag_write, ==, TLB_NONE);
+    g_assert_cmphex(cpu->tlbs[MMU_KERNEL][2].tag_write, ==, tlb_none(2));
     cpu->pending_db = 0;
     control_write_dr(cpu, 7, 1 << 2 | 3 << 20); /* read or write, 1 byte */
     mmu_load(cpu, 0x2001, 4, MMU_KERNEL);
@@ -373,7 +378,7 @@ static void test_dirty_tracking(void)
     g_assert_cmphex(cpu->tlbs[MMU_KERNEL][5].tag_write, ==, 0x5000);
     atomic_fetch_or(&f->ram->page_flags[5], RAM_CLEAN_DISPLAY);
     tlb_flush_writes(cpu);
-    g_assert_cmphex(cpu->tlbs[MMU_KERNEL][5].tag_write, ==, TLB_NONE);
+    g_assert_cmphex(cpu->tlbs[MMU_KERNEL][5].tag_write, ==, tlb_none(5));
     mmu_store(cpu, 0x5000, 4, 2, MMU_KERNEL);
     g_assert_cmphex(atomic_load(&f->ram->page_flags[5]), ==, 0);
     g_assert_cmphex(cpu->tlbs[MMU_KERNEL][5].tag_write, ==, 0x5000);

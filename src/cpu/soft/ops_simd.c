@@ -30,7 +30,7 @@
 
 #define HIGH_OFFSET (offsetof(FpuState, ymm_high) - offsetof(FpuState, xmm))
 
-/* ---- operands ------------------------------------------------------------------------------- */
+/* ---- operands -------------------------------------------------------------------------------- */
 
 static ALWAYS_INLINE void *slot(SoftCpu *cpu, const Insn *insn, unsigned n)
 {
@@ -247,7 +247,7 @@ static void simd_store_fp(SoftCpu *cpu, const Insn *insn)
     INSN_NEXT(cpu, insn);
 }
 
-/* ---- MMX ------------------------------------------------------------------------------------ */
+/* ---- MMX ------------------------------------------------------------------------------------- */
 
 #define MMX_HANDLER(name, run, fp)                   \
     static void name(SoftCpu *cpu, const Insn *insn) \
@@ -329,7 +329,7 @@ static void mmx_empty(SoftCpu *cpu, const Insn *insn)
     INSN_NEXT(cpu, insn);
 }
 
-/* ---- moves ---------------------------------------------------------------------------------- */
+/* ---- moves ----------------------------------------------------------------------------------- */
 
 /*
  * The low `size` bytes from `from`, the rest zero; `vex`: the upper half of YMM, too, from `high`
@@ -473,7 +473,7 @@ static void vzeroall(SoftCpu *cpu, const Insn *insn)
     INSN_NEXT(cpu, insn);
 }
 
-/* ---- traps ---------------------------------------------------------------------------------- */
+/* ---- traps ----------------------------------------------------------------------------------- */
 
 static void trap_mmx(SoftCpu *cpu, const Insn *insn)
 {
@@ -493,7 +493,7 @@ static void trap_avx(SoftCpu *cpu, const Insn *insn)
     INSN_RAISE(cpu, insn, off || !(cpu->s.cr0 & CR0_TS) ? EXC_UD : EXC_NM);
 }
 
-/* ---- selection ------------------------------------------------------------------------------ */
+/* ---- selection ------------------------------------------------------------------------------- */
 
 typedef struct Choice {
     const SimdRow *row;

@@ -2,12 +2,13 @@
 /*
  * String instructions, repeated or not, and their port forms.
  *
- * An element is done like any instruction: all accesses that can fault, then registers. A repetition keeps RCX, RSI and RDI
- * exact after every element, so a fault or an interrupt finds the state the manual promises. MOVS, STOS and LODS go page by
- * page on host memory where they can; that is done only when it can't be told from element by element.
+ * An element is done like any instruction: all accesses that can fault, then registers. A
+ * repetition keeps RCX, RSI and RDI exact after every element, so a fault or an interrupt finds the
+ * state the manual promises. MOVS, STOS and LODS go page by page on host memory where they can;
+ * that is done only when it can't be told from element by element.
  *
- * The decoder sets in these: addr_size, addr_mask, segment (of the source) and INSN_SEG_CHECK when the source's or ES'
- * segment needs checks.
+ * The decoder sets in these: addr_size, addr_mask, segment (of the source) and INSN_SEG_CHECK when
+ * the source's or ES' segment needs checks.
  */
 #include "cpu/soft/block.h"
 #include "cpu/soft/ops.h"
@@ -23,7 +24,7 @@ typedef struct StringStep {
 
 static inline StringStep string_step(const SoftCpu *cpu, const Insn *insn, int size)
 {
-    return (StringStep){ insn->addr_mask, cpu->s.rflags & FLAG_DF ? -size : size };
+    return (StringStep){insn->addr_mask, cpu->s.rflags & FLAG_DF ? -size : size};
 }
 
 static inline uint64_t string_count(const SoftCpu *cpu, const Insn *insn)
@@ -38,15 +39,18 @@ static inline void string_advance(SoftCpu *cpu, const Insn *insn, unsigned reg, 
 
 static inline uint64_t source_linear(SoftCpu *cpu, const Insn *insn, unsigned size)
 {
-    return linear_address(cpu, insn, insn->segment, cpu->s.gpr[GPR_RSI] & insn->addr_mask, size, MMU_READ);
+    return linear_address(cpu, insn, insn->segment, cpu->s.gpr[GPR_RSI] & insn->addr_mask, size,
+                          MMU_READ);
 }
 
-static inline uint64_t target_linear(SoftCpu *cpu, const Insn *insn, unsigned size, MmuAccess access)
+static inline uint64_t target_linear(SoftCpu *cpu, const Insn *insn, unsigned size,
+                                     MmuAccess access)
 {
     return linear_address(cpu, insn, SEG_ES, cpu->s.gpr[GPR_RDI] & insn->addr_mask, size, access);
 }
 
-/* Leaves a repetition with elements to do: RIP stays, and what interrupts it saves RF (SDM 1 7.3.9.2, 3B 18.3.1.1). */
+/* Leaves a repetition with elements to do: RIP stays, and what interrupts it saves RF (SDM
+ * 1 7.3.9.2, 3B 18.3.1.1). */
 static void string_suspend(SoftCpu *cpu, const Insn *insn)
 {
     block_uncount(cpu, insn);
@@ -57,45 +61,46 @@ static void string_suspend(SoftCpu *cpu, const Insn *insn)
 
 static inline bool string_must_stop(const SoftCpu *cpu)
 {
-    return atomic_load_explicit(&cpu->exit_request, memory_order_relaxed) || cpu->mode & MODE_SINGLE_STEP ||
-           cpu->pending_db;
+    return atomic_load_explicit(&cpu->exit_request, memory_order_relaxed) ||
+           cpu->mode & MODE_SINGLE_STEP || cpu->pending_db;
 }
 
 /*
  * The repeat loop. `element` does one; `bulk` does many at once and returns how many (0: none, do
  * one); `go_on` says whether the next element is to be done after the flags of this one.
  */
-#define REPEAT(element, bulk, go_on)                                                               \
-    do {                                                                                           \
-        if (!(insn->prefixes & (PREFIX_REPE | PREFIX_REPNE))) {                                    \
-            element;                                                                               \
-            INSN_NEXT(cpu, insn);                                                                  \
-        }                                                                                          \
-        uint64_t left = string_count(cpu, insn);                                                   \
-        for (unsigned chunk = STRING_CHUNK; left; ) {                                              \
-            uint64_t done = bulk;                                                                  \
-            if (!done) {                                                                           \
-                element;                                                                           \
-                done = 1;                                                                          \
-            }                                                                                      \
-            left -= done;                                                                          \
-            reg_write_sized(cpu, GPR_RCX, insn->addr_size, left);                                  \
-            if (!(go_on))                                                                          \
-                break;                                                                             \
-            bool look = done > 1 || --chunk == 0 || cpu->mode & MODE_SINGLE_STEP;                  \
-            if (left && look) {                                                                    \
-                chunk = STRING_CHUNK;                                                              \
-                if (string_must_stop(cpu)) {                                                       \
-                    string_suspend(cpu, insn);                                                     \
-                    INSN_END(cpu);                                                                 \
-                }                                                                                  \
-            }                                                                                      \
-        }                                                                                          \
-        INSN_NEXT(cpu, insn);                                                                      \
+#define REPEAT(element, bulk, go_on)                                              \
+    do {                                                                          \
+        if (!(insn->prefixes & (PREFIX_REPE | PREFIX_REPNE))) {                   \
+            element;                                                              \
+            INSN_NEXT(cpu, insn);                                                 \
+        }                                                                         \
+        uint64_t left = string_count(cpu, insn);                                  \
+        for (unsigned chunk = STRING_CHUNK; left;) {                              \
+            uint64_t done = bulk;                                                 \
+            if (!done) {                                                          \
+                element;                                                          \
+                done = 1;                                                         \
+            }                                                                     \
+            left -= done;                                                         \
+            reg_write_sized(cpu, GPR_RCX, insn->addr_size, left);                 \
+            if (!(go_on))                                                         \
+                break;                                                            \
+            bool look = done > 1 || --chunk == 0 || cpu->mode & MODE_SINGLE_STEP; \
+            if (left && look) {                                                   \
+                chunk = STRING_CHUNK;                                             \
+                if (string_must_stop(cpu)) {                                      \
+                    string_suspend(cpu, insn);                                    \
+                    INSN_END(cpu);                                                \
+                }                                                                 \
+            }                                                                     \
+        }                                                                         \
+        INSN_NEXT(cpu, insn);                                                     \
     } while (0)
 
 /* How many elements from `linear` stay in its page and before the offset wraps, up to `count`. */
-static uint64_t string_room(uint64_t linear, uint64_t offset, uint64_t mask, uint64_t count, unsigned size)
+static uint64_t string_room(uint64_t linear, uint64_t offset, uint64_t mask, uint64_t count,
+                            unsigned size)
 {
     uint64_t bytes = GUEST_PAGE_SIZE - (linear & (GUEST_PAGE_SIZE - 1));
     bytes = MIN(bytes, mask - offset);
@@ -108,9 +113,10 @@ static bool string_bulk_allowed(const SoftCpu *cpu, const Insn *insn, uint64_t l
     return left >= 4 && !(cpu->s.rflags & FLAG_DF) && !(cpu->mode & (MODE_SINGLE_STEP | MODE_AC));
 }
 
-/* The linear address of `count` elements at once: the check of the whole stretch is that of its first and last. */
-static uint64_t bulk_linear(SoftCpu *cpu, const Insn *insn, unsigned seg, uint64_t offset, uint64_t bytes,
-                            MmuAccess access)
+/* The linear address of `count` elements at once: the check of the whole stretch is that of its
+ * first and last. */
+static uint64_t bulk_linear(SoftCpu *cpu, const Insn *insn, unsigned seg, uint64_t offset,
+                            uint64_t bytes, MmuAccess access)
 {
     if (!(insn->flags & INSN_SEG_CHECK))
         return cpu->seg_base[seg] + offset;
@@ -133,7 +139,8 @@ static uint64_t movs_bulk(SoftCpu *cpu, const Insn *insn, uint64_t left, unsigne
     uint64_t count = string_room(from, from_offset, insn->addr_mask, left, size);
     count = string_room(to, to_offset, insn->addr_mask, count, size);
     uint64_t bytes = count * size;
-    if (count < 2 || bulk_linear(cpu, insn, insn->segment, from_offset, bytes, MMU_READ) == UINT64_MAX ||
+    if (count < 2 ||
+        bulk_linear(cpu, insn, insn->segment, from_offset, bytes, MMU_READ) == UINT64_MAX ||
         bulk_linear(cpu, insn, SEG_ES, to_offset, bytes, MMU_WRITE) == UINT64_MAX)
         return 0;
     cpu->insn = insn;
@@ -141,7 +148,8 @@ static uint64_t movs_bulk(SoftCpu *cpu, const Insn *insn, uint64_t left, unsigne
     uint8_t *target = source ? mmu_host_pointer(cpu, to, bytes, MMU_WRITE, cpu->mmu_index) : NULL;
     if (!target)
         return 0;
-    /* A target just ahead of the source repeats a pattern, byte by byte unless elements overlap themselves. */
+    /* A target just ahead of the source repeats a pattern, byte by byte unless elements overlap
+     * themselves. */
     if (target > source && target < source + size)
         return 0;
     if (target > source && target < source + bytes)
@@ -183,105 +191,105 @@ static uint64_t stos_bulk(SoftCpu *cpu, const Insn *insn, uint64_t left, unsigne
 /* REPE goes on while equal, REPNE while not. */
 #define GO_ON_COMPARE (!!(insn->prefixes & PREFIX_REPE) == !!IS_EQUAL)
 
-#define STRING_SIZE(bits, type, stype, suffix)                                                     \
-    static inline void movs_one##bits(SoftCpu *cpu, const Insn *insn)                              \
-    {                                                                                              \
-        int64_t delta = string_step(cpu, insn, (bits) / 8).delta;                                  \
-        type value = mem_read##bits(cpu, insn, source_linear(cpu, insn, (bits) / 8));              \
-        mem_write##bits(cpu, insn, target_linear(cpu, insn, (bits) / 8, MMU_WRITE), value);        \
-        string_advance(cpu, insn, GPR_RSI, delta);                                                 \
-        string_advance(cpu, insn, GPR_RDI, delta);                                                 \
-    }                                                                                              \
-    static inline void stos_one##bits(SoftCpu *cpu, const Insn *insn)                              \
-    {                                                                                              \
-        mem_write##bits(cpu, insn, target_linear(cpu, insn, (bits) / 8, MMU_WRITE),                \
-                        reg_read##bits(cpu, GPR_RAX));                                             \
-        string_advance(cpu, insn, GPR_RDI, string_step(cpu, insn, (bits) / 8).delta);              \
-    }                                                                                              \
-    static inline void lods_one##bits(SoftCpu *cpu, const Insn *insn)                              \
-    {                                                                                              \
-        type value = mem_read##bits(cpu, insn, source_linear(cpu, insn, (bits) / 8));              \
-        reg_write##bits(cpu, GPR_RAX, value);                                                      \
-        string_advance(cpu, insn, GPR_RSI, string_step(cpu, insn, (bits) / 8).delta);              \
-    }                                                                                              \
-    static inline void scas_one##bits(SoftCpu *cpu, const Insn *insn)                              \
-    {                                                                                              \
-        type value = mem_read##bits(cpu, insn, target_linear(cpu, insn, (bits) / 8, MMU_READ));    \
-        (void)flags_cmp##bits(&cpu->flags, reg_read##bits(cpu, GPR_RAX), value);                   \
-        string_advance(cpu, insn, GPR_RDI, string_step(cpu, insn, (bits) / 8).delta);              \
-    }                                                                                              \
-    static inline void cmps_one##bits(SoftCpu *cpu, const Insn *insn)                              \
-    {                                                                                              \
-        int64_t delta = string_step(cpu, insn, (bits) / 8).delta;                                  \
-        type a = mem_read##bits(cpu, insn, source_linear(cpu, insn, (bits) / 8));                  \
-        type b = mem_read##bits(cpu, insn, target_linear(cpu, insn, (bits) / 8, MMU_READ));        \
-        (void)flags_cmp##bits(&cpu->flags, a, b);                                                  \
-        string_advance(cpu, insn, GPR_RSI, delta);                                                 \
-        string_advance(cpu, insn, GPR_RDI, delta);                                                 \
-    }                                                                                              \
-    static void movs##bits(SoftCpu *cpu, const Insn *insn)                                         \
-    {                                                                                              \
-        REPEAT(movs_one##bits(cpu, insn), movs_bulk(cpu, insn, left, (bits) / 8), true);           \
-    }                                                                                              \
-    static void stos##bits(SoftCpu *cpu, const Insn *insn)                                         \
-    {                                                                                              \
-        REPEAT(stos_one##bits(cpu, insn), stos_bulk(cpu, insn, left, (bits) / 8), true);           \
-    }                                                                                              \
-    static void lods##bits(SoftCpu *cpu, const Insn *insn)                                         \
-    {                                                                                              \
-        REPEAT(lods_one##bits(cpu, insn), 0, true);                                                \
-    }                                                                                              \
-    static void scas##bits(SoftCpu *cpu, const Insn *insn)                                         \
-    {                                                                                              \
-        REPEAT(scas_one##bits(cpu, insn), 0, GO_ON_COMPARE);                                       \
-    }                                                                                              \
-    static void cmps##bits(SoftCpu *cpu, const Insn *insn)                                         \
-    {                                                                                              \
-        REPEAT(cmps_one##bits(cpu, insn), 0, GO_ON_COMPARE);                                       \
+#define STRING_SIZE(bits, type, stype, suffix)                                                  \
+    static inline void movs_one##bits(SoftCpu *cpu, const Insn *insn)                           \
+    {                                                                                           \
+        int64_t delta = string_step(cpu, insn, (bits) / 8).delta;                               \
+        type value = mem_read##bits(cpu, insn, source_linear(cpu, insn, (bits) / 8));           \
+        mem_write##bits(cpu, insn, target_linear(cpu, insn, (bits) / 8, MMU_WRITE), value);     \
+        string_advance(cpu, insn, GPR_RSI, delta);                                              \
+        string_advance(cpu, insn, GPR_RDI, delta);                                              \
+    }                                                                                           \
+    static inline void stos_one##bits(SoftCpu *cpu, const Insn *insn)                           \
+    {                                                                                           \
+        mem_write##bits(cpu, insn, target_linear(cpu, insn, (bits) / 8, MMU_WRITE),             \
+                        reg_read##bits(cpu, GPR_RAX));                                          \
+        string_advance(cpu, insn, GPR_RDI, string_step(cpu, insn, (bits) / 8).delta);           \
+    }                                                                                           \
+    static inline void lods_one##bits(SoftCpu *cpu, const Insn *insn)                           \
+    {                                                                                           \
+        type value = mem_read##bits(cpu, insn, source_linear(cpu, insn, (bits) / 8));           \
+        reg_write##bits(cpu, GPR_RAX, value);                                                   \
+        string_advance(cpu, insn, GPR_RSI, string_step(cpu, insn, (bits) / 8).delta);           \
+    }                                                                                           \
+    static inline void scas_one##bits(SoftCpu *cpu, const Insn *insn)                           \
+    {                                                                                           \
+        type value = mem_read##bits(cpu, insn, target_linear(cpu, insn, (bits) / 8, MMU_READ)); \
+        (void)flags_cmp##bits(&cpu->flags, reg_read##bits(cpu, GPR_RAX), value);                \
+        string_advance(cpu, insn, GPR_RDI, string_step(cpu, insn, (bits) / 8).delta);           \
+    }                                                                                           \
+    static inline void cmps_one##bits(SoftCpu *cpu, const Insn *insn)                           \
+    {                                                                                           \
+        int64_t delta = string_step(cpu, insn, (bits) / 8).delta;                               \
+        type a = mem_read##bits(cpu, insn, source_linear(cpu, insn, (bits) / 8));               \
+        type b = mem_read##bits(cpu, insn, target_linear(cpu, insn, (bits) / 8, MMU_READ));     \
+        (void)flags_cmp##bits(&cpu->flags, a, b);                                               \
+        string_advance(cpu, insn, GPR_RSI, delta);                                              \
+        string_advance(cpu, insn, GPR_RDI, delta);                                              \
+    }                                                                                           \
+    static void movs##bits(SoftCpu *cpu, const Insn *insn)                                      \
+    {                                                                                           \
+        REPEAT(movs_one##bits(cpu, insn), movs_bulk(cpu, insn, left, (bits) / 8), true);        \
+    }                                                                                           \
+    static void stos##bits(SoftCpu *cpu, const Insn *insn)                                      \
+    {                                                                                           \
+        REPEAT(stos_one##bits(cpu, insn), stos_bulk(cpu, insn, left, (bits) / 8), true);        \
+    }                                                                                           \
+    static void lods##bits(SoftCpu *cpu, const Insn *insn)                                      \
+    {                                                                                           \
+        REPEAT(lods_one##bits(cpu, insn), 0, true);                                             \
+    }                                                                                           \
+    static void scas##bits(SoftCpu *cpu, const Insn *insn)                                      \
+    {                                                                                           \
+        REPEAT(scas_one##bits(cpu, insn), 0, GO_ON_COMPARE);                                    \
+    }                                                                                           \
+    static void cmps##bits(SoftCpu *cpu, const Insn *insn)                                      \
+    {                                                                                           \
+        REPEAT(cmps_one##bits(cpu, insn), 0, GO_ON_COMPARE);                                    \
     }
 FLAGS_SIZES(STRING_SIZE)
 
-/* ---- ports ------------------------------------------------------------------------------------- */
+/* ---- ports ----------------------------------------------------------------------------------- */
 
 /* The device is asked only when the store can't fault: what a read took can't be given back. */
-#define PORT_SIZE(bits)                                                                            \
-    static void ins_one##bits(SoftCpu *cpu, const Insn *insn)                                      \
-    {                                                                                              \
-        uint16_t port = cpu->s.gpr[GPR_RDX];                                                       \
-        cpu->insn = insn;                                                                          \
-        io_check(cpu, port, (bits) / 8);                                                           \
-        uint64_t linear = target_linear(cpu, insn, (bits) / 8, MMU_WRITE);                         \
-        cpu->insn = insn;                                                                          \
-        mmu_probe(cpu, linear, (bits) / 8, MMU_WRITE, cpu->mmu_index);                             \
-        mem_write##bits(cpu, insn, linear, port_read(cpu, insn, port, (bits) / 8));                \
-        string_advance(cpu, insn, GPR_RDI, string_step(cpu, insn, (bits) / 8).delta);              \
-    }                                                                                              \
-    static void outs_one##bits(SoftCpu *cpu, const Insn *insn)                                     \
-    {                                                                                              \
-        uint16_t port = cpu->s.gpr[GPR_RDX];                                                       \
-        cpu->insn = insn;                                                                          \
-        io_check(cpu, port, (bits) / 8);                                                           \
-        uint32_t value = mem_read##bits(cpu, insn, source_linear(cpu, insn, (bits) / 8));          \
-        port_write(cpu, insn, port, (bits) / 8, value);                                            \
-        string_advance(cpu, insn, GPR_RSI, string_step(cpu, insn, (bits) / 8).delta);              \
-    }                                                                                              \
-    static void ins##bits(SoftCpu *cpu, const Insn *insn)                                          \
-    {                                                                                              \
-        REPEAT(ins_one##bits(cpu, insn), 0, true);                                                 \
-    }                                                                                              \
-    static void outs##bits(SoftCpu *cpu, const Insn *insn)                                         \
-    {                                                                                              \
-        REPEAT(outs_one##bits(cpu, insn), 0, true);                                                \
+#define PORT_SIZE(bits)                                                                   \
+    static void ins_one##bits(SoftCpu *cpu, const Insn *insn)                             \
+    {                                                                                     \
+        uint16_t port = cpu->s.gpr[GPR_RDX];                                              \
+        cpu->insn = insn;                                                                 \
+        io_check(cpu, port, (bits) / 8);                                                  \
+        uint64_t linear = target_linear(cpu, insn, (bits) / 8, MMU_WRITE);                \
+        cpu->insn = insn;                                                                 \
+        mmu_probe(cpu, linear, (bits) / 8, MMU_WRITE, cpu->mmu_index);                    \
+        mem_write##bits(cpu, insn, linear, port_read(cpu, insn, port, (bits) / 8));       \
+        string_advance(cpu, insn, GPR_RDI, string_step(cpu, insn, (bits) / 8).delta);     \
+    }                                                                                     \
+    static void outs_one##bits(SoftCpu *cpu, const Insn *insn)                            \
+    {                                                                                     \
+        uint16_t port = cpu->s.gpr[GPR_RDX];                                              \
+        cpu->insn = insn;                                                                 \
+        io_check(cpu, port, (bits) / 8);                                                  \
+        uint32_t value = mem_read##bits(cpu, insn, source_linear(cpu, insn, (bits) / 8)); \
+        port_write(cpu, insn, port, (bits) / 8, value);                                   \
+        string_advance(cpu, insn, GPR_RSI, string_step(cpu, insn, (bits) / 8).delta);     \
+    }                                                                                     \
+    static void ins##bits(SoftCpu *cpu, const Insn *insn)                                 \
+    {                                                                                     \
+        REPEAT(ins_one##bits(cpu, insn), 0, true);                                        \
+    }                                                                                     \
+    static void outs##bits(SoftCpu *cpu, const Insn *insn)                                \
+    {                                                                                     \
+        REPEAT(outs_one##bits(cpu, insn), 0, true);                                       \
     }
 PORT_SIZE(8)
 PORT_SIZE(16)
 PORT_SIZE(32)
 
-#define ROW(op) const OpForms op_##op = { { op##8, op##16, op##32, op##64 } };
+#define ROW(op) const OpForms op_##op = {{op##8, op##16, op##32, op##64}};
 ROW(movs)
 ROW(cmps)
 ROW(stos)
 ROW(lods)
 ROW(scas)
-const OpForms op_ins = { { ins8, ins16, ins32, ins32 } };
-const OpForms op_outs = { { outs8, outs16, outs32, outs32 } };
+const OpForms op_ins = {{ins8, ins16, ins32, ins32}};
+const OpForms op_outs = {{outs8, outs16, outs32, outs32}};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * System instructions. See ops_system.h; the work behind them is in segment.c, transfer.c, exception.c, control.c and msr.c.
+ * System instructions. See ops_system.h; the work behind them is in segment.c, transfer.c,
+ * exception.c, control.c and msr.c.
  *
  * Source: SDM 2A-2D, one entry each.
  */
@@ -9,16 +10,19 @@
 #include "base/bits.h"
 #include "cpu/soft/system.h"
 
-/* A handler whose locals have their address taken can't go on to the next by a tail call: such work stands in a function of its own. */
+/* A handler whose locals have their address taken can't go on to the next by a tail call: such work
+ * stands in a function of its own. */
 #define OUT_OF_LINE static __attribute__((noinline)) void
 
-/* ---- operands and checks ---------------------------------------------------------------------- */
+/* ---- operands and checks --------------------------------------------------------------------- */
 
 static void set_reg(SoftCpu *cpu, unsigned reg, unsigned size, uint64_t value)
 {
     uint64_t *gpr = &cpu->s.gpr[reg];
 
-    *gpr = size == 2 ? (*gpr & ~UINT64_C(0xffff)) | (value & 0xffff) : size == 4 ? (uint32_t)value : value;
+    *gpr = size == 2   ? (*gpr & ~UINT64_C(0xffff)) | (value & 0xffff)
+           : size == 4 ? (uint32_t)value
+                       : value;
 }
 
 static uint16_t read_rm16(SoftCpu *cpu, const Insn *insn)
@@ -81,7 +85,7 @@ static unsigned iopl(const SoftCpu *cpu)
     return cpu->s.rflags >> 12 & 3;
 }
 
-/* ---- descriptor tables ------------------------------------------------------------------------ */
+/* ---- descriptor tables ----------------------------------------------------------------------- */
 
 static void load_table(SoftCpu *cpu, const Insn *insn, DescriptorTable *table)
 {
@@ -208,8 +212,10 @@ void op_str(SoftCpu *cpu, const Insn *insn)
     INSN_NEXT(cpu, insn);
 }
 
-/* The descriptor of `selector` for LAR, LSL, VERR and VERW; false: not visible to the running code. */
-static bool visible_descriptor(SoftCpu *cpu, uint16_t selector, uint64_t *ret_word, Segment *ret_seg)
+/* The descriptor of `selector` for LAR, LSL, VERR and VERW; false: not visible to the running code.
+ */
+static bool visible_descriptor(SoftCpu *cpu, uint16_t selector, uint64_t *ret_word,
+                               Segment *ret_seg)
 {
     uint64_t words[2];
 
@@ -243,7 +249,8 @@ void op_lar(SoftCpu *cpu, const Insn *insn)
 
     INSN_PRECISE(cpu, insn);
     require_protected(cpu);
-    ok = visible_descriptor(cpu, read_rm16(cpu, insn), &word, &seg) && system_type_known(cpu, &seg, true);
+    ok = visible_descriptor(cpu, read_rm16(cpu, insn), &word, &seg) &&
+         system_type_known(cpu, &seg, true);
     if (ok)
         set_reg(cpu, insn->reg, insn->op_size, word >> 32 & 0xffff00);
     set_zf(cpu, ok);
@@ -258,7 +265,8 @@ void op_lsl(SoftCpu *cpu, const Insn *insn)
 
     INSN_PRECISE(cpu, insn);
     require_protected(cpu);
-    ok = visible_descriptor(cpu, read_rm16(cpu, insn), &word, &seg) && system_type_known(cpu, &seg, false);
+    ok = visible_descriptor(cpu, read_rm16(cpu, insn), &word, &seg) &&
+         system_type_known(cpu, &seg, false);
     if (ok)
         set_reg(cpu, insn->reg, insn->op_size, seg.limit);
     set_zf(cpu, ok);
@@ -272,7 +280,8 @@ void op_verr(SoftCpu *cpu, const Insn *insn)
 
     INSN_PRECISE(cpu, insn);
     require_protected(cpu);
-    set_zf(cpu, visible_descriptor(cpu, read_rm16(cpu, insn), &word, &seg) && seg.attributes & SEGMENT_S &&
+    set_zf(cpu, visible_descriptor(cpu, read_rm16(cpu, insn), &word, &seg) &&
+                    seg.attributes & SEGMENT_S &&
                     (!segment_is_code(&seg) || seg.attributes & SEGMENT_READABLE));
     INSN_NEXT(cpu, insn);
 }
@@ -284,8 +293,9 @@ void op_verw(SoftCpu *cpu, const Insn *insn)
 
     INSN_PRECISE(cpu, insn);
     require_protected(cpu);
-    set_zf(cpu, visible_descriptor(cpu, read_rm16(cpu, insn), &word, &seg) && seg.attributes & SEGMENT_S &&
-                    !segment_is_code(&seg) && seg.attributes & SEGMENT_WRITABLE);
+    set_zf(cpu, visible_descriptor(cpu, read_rm16(cpu, insn), &word, &seg) &&
+                    seg.attributes & SEGMENT_S && !segment_is_code(&seg) &&
+                    seg.attributes & SEGMENT_WRITABLE);
     INSN_NEXT(cpu, insn);
 }
 
@@ -307,7 +317,7 @@ void op_arpl(SoftCpu *cpu, const Insn *insn)
     INSN_NEXT(cpu, insn);
 }
 
-/* ---- control and debug registers -------------------------------------------------------------- */
+/* ---- control and debug registers ------------------------------------------------------------- */
 
 void op_lmsw(SoftCpu *cpu, const Insn *insn)
 {
@@ -370,11 +380,20 @@ void op_mov_from_cr(SoftCpu *cpu, const Insn *insn)
     require(cpu, cr_exists(cpu, insn->reg), EXC_UD);
     require_ring0(cpu);
     switch (insn->reg) {
-    case 0: value = s->cr0; break;
-    case 2: value = s->cr2; break;
-    case 3: value = s->cr3; break;
-    case 4: value = s->cr4; break;
-    default: value = read_cr8(cpu);
+    case 0:
+        value = s->cr0;
+        break;
+    case 2:
+        value = s->cr2;
+        break;
+    case 3:
+        value = s->cr3;
+        break;
+    case 4:
+        value = s->cr4;
+        break;
+    default:
+        value = read_cr8(cpu);
     }
     set_reg(cpu, insn->rm, cpu->code_size == 8 ? 8 : 4, value);
     INSN_NEXT(cpu, insn);
@@ -390,11 +409,20 @@ void op_mov_to_cr(SoftCpu *cpu, const Insn *insn)
     if (cpu->code_size != 8)
         value = (uint32_t)value;
     switch (insn->reg) {
-    case 0: control_write_cr0(cpu, value); break;
-    case 2: cpu->s.cr2 = value; break;
-    case 3: control_write_cr3(cpu, value); break;
-    case 4: control_write_cr4(cpu, value); break;
-    default: write_cr8(cpu, value);
+    case 0:
+        control_write_cr0(cpu, value);
+        break;
+    case 2:
+        cpu->s.cr2 = value;
+        break;
+    case 3:
+        control_write_cr3(cpu, value);
+        break;
+    case 4:
+        control_write_cr4(cpu, value);
+        break;
+    default:
+        write_cr8(cpu, value);
     }
     INSN_END(cpu);
 }
@@ -420,7 +448,9 @@ void op_mov_from_dr(SoftCpu *cpu, const Insn *insn)
     INSN_PRECISE(cpu, insn);
     n = check_dr(cpu, insn);
     set_reg(cpu, insn->rm, cpu->code_size == 8 ? 8 : 4,
-            n < 4 ? cpu->s.dr[n] : n == 6 ? cpu->s.dr6 : cpu->s.dr7);
+            n < 4    ? cpu->s.dr[n]
+            : n == 6 ? cpu->s.dr6
+                     : cpu->s.dr7);
     INSN_NEXT(cpu, insn);
 }
 
@@ -456,7 +486,7 @@ void op_xsetbv(SoftCpu *cpu, const Insn *insn)
     INSN_END(cpu);
 }
 
-/* ---- model-specific registers, counters, identification ---------------------------------------- */
+/* ---- model-specific registers, counters, identification -------------------------------------- */
 
 static void set_edx_eax(SoftCpu *cpu, uint64_t value)
 {
@@ -539,7 +569,7 @@ void op_cpuid(SoftCpu *cpu, const Insn *insn)
     INSN_NEXT(cpu, insn);
 }
 
-/* ---- halting, caches, translations ------------------------------------------------------------- */
+/* ---- halting, caches, translations ----------------------------------------------------------- */
 
 void op_hlt(SoftCpu *cpu, const Insn *insn)
 {
@@ -613,30 +643,7 @@ void op_invpcid(SoftCpu *cpu, const Insn *insn)
     INSN_END(cpu);
 }
 
-/* MONITOR checks its address; MWAIT may end at any time, so it never waits (SDM 2B MWAIT). */
-void op_monitor(SoftCpu *cpu, const Insn *insn)
-{
-    uint64_t offset = cpu->s.gpr[GPR_RAX] & insn->addr_mask;
-
-    INSN_PRECISE(cpu, insn);
-    require_feature(cpu, CPU_MONITOR);
-    require(cpu, cpu->cpl == 0, EXC_UD);
-    require(cpu, (uint32_t)cpu->s.gpr[GPR_RCX] == 0, EXC_GP);
-    mmu_probe(cpu, segment_linear_checked(cpu, insn->segment < SEG_COUNT ? insn->segment : SEG_DS, offset, 1,
-                                          MMU_READ), 1, MMU_READ, cpu->mmu_index);
-    INSN_NEXT(cpu, insn);
-}
-
-void op_mwait(SoftCpu *cpu, const Insn *insn)
-{
-    INSN_LEAVE(cpu, insn);
-    require_feature(cpu, CPU_MONITOR);
-    require(cpu, cpu->cpl == 0, EXC_UD);
-    require(cpu, (uint32_t)cpu->s.gpr[GPR_RCX] <= 1, EXC_GP);
-    INSN_END(cpu);
-}
-
-/* ---- bases of FS and GS ------------------------------------------------------------------------ */
+/* ---- bases of FS and GS ---------------------------------------------------------------------- */
 
 void op_swapgs(SoftCpu *cpu, const Insn *insn)
 {
@@ -693,13 +700,21 @@ void op_wrgsbase(SoftCpu *cpu, const Insn *insn)
     INSN_NEXT(cpu, insn);
 }
 
-/* ---- fast system calls -------------------------------------------------------------------------- */
+/* ---- fast system calls ----------------------------------------------------------------------- */
 
 static void set_flat(SoftCpu *cpu, uint16_t cs, uint16_t ss, unsigned cpl, bool long_code)
 {
     cpu->s.seg[SEG_CS] = segment_flat_code((cs & 0xfffc) | cpl, cpl, long_code);
     cpu->s.seg[SEG_SS] = segment_flat_data((ss & 0xfffc) | cpl, cpl);
     cpu_update_mode(cpu);
+}
+
+/* Single-stepping goes by TF at the end of SYSCALL and SYSRET (APM 3 SYSCALL). */
+static void step_by_new_flags(SoftCpu *cpu)
+{
+    cpu->pending_db &= ~(uint32_t)DR6_BS;
+    if (cpu->s.rflags & FLAG_TF)
+        cpu->pending_db |= DR6_BS;
 }
 
 void op_syscall(SoftCpu *cpu, const Insn *insn)
@@ -709,7 +724,8 @@ void op_syscall(SoftCpu *cpu, const Insn *insn)
     uint16_t cs = s->star >> 32;
 
     INSN_LEAVE(cpu, insn);
-    require(cpu, s->efer & EFER_SCE && (cpu->code_size == 8 || (amd && cpu->mode & MODE_PROTECTED)), EXC_UD);
+    require(cpu, s->efer & EFER_SCE && (cpu->code_size == 8 || (amd && cpu->mode & MODE_PROTECTED)),
+            EXC_UD);
     s->gpr[GPR_RCX] = s->rip & cpu->rip_mask;
     if (cpu_is_long_mode(cpu)) {
         s->gpr[GPR_R11] = flags_get(cpu) & ~(uint64_t)FLAG_RF;
@@ -721,6 +737,7 @@ void op_syscall(SoftCpu *cpu, const Insn *insn)
         s->rflags &= ~(uint64_t)(FLAG_IF | FLAG_VM | FLAG_RF);
         set_flat(cpu, cs & 0xfffc, (cs & 0xfffc) + 8, 0, false);
     }
+    step_by_new_flags(cpu);
     INSN_END(cpu);
 }
 
@@ -732,7 +749,8 @@ void op_sysret(SoftCpu *cpu, const Insn *insn)
     uint16_t selector = s->star >> 48;
 
     INSN_LEAVE(cpu, insn);
-    require(cpu, s->efer & EFER_SCE && (cpu->code_size == 8 || (amd && cpu->mode & MODE_PROTECTED)), EXC_UD);
+    require(cpu, s->efer & EFER_SCE && (cpu->code_size == 8 || (amd && cpu->mode & MODE_PROTECTED)),
+            EXC_UD);
     require_ring0(cpu);
     if (wide && !amd)
         require(cpu, is_canonical48(s->gpr[GPR_RCX]), EXC_GP);
@@ -742,6 +760,7 @@ void op_sysret(SoftCpu *cpu, const Insn *insn)
     else
         s->rflags |= FLAG_IF;
     set_flat(cpu, wide ? selector + 16 : selector, selector + 8, 3, wide);
+    step_by_new_flags(cpu);
     interrupts_maybe_enabled(cpu);
     INSN_END(cpu);
 }
@@ -781,7 +800,7 @@ void op_sysexit(SoftCpu *cpu, const Insn *insn)
     INSN_END(cpu);
 }
 
-/* ---- flags -------------------------------------------------------------------------------------- */
+/* ---- flags ----------------------------------------------------------------------------------- */
 
 /* Who may change IF: the flag itself, its virtual copy (VME, PVI), or nobody. */
 typedef enum InterruptFlag { IF_REAL, IF_VIRTUAL, IF_DENIED } InterruptFlag;
@@ -919,7 +938,7 @@ void op_popf(SoftCpu *cpu, const Insn *insn)
     INSN_NEXT(cpu, insn);
 }
 
-/* ---- ports -------------------------------------------------------------------------------------- */
+/* ---- ports ----------------------------------------------------------------------------------- */
 
 /* Two bytes of the TSS's I/O map area; false: not within the segment. */
 static bool io_map_read(SoftCpu *cpu, int offset_from_map, uint16_t *ret_value)
@@ -1012,7 +1031,7 @@ void op_out_dx(SoftCpu *cpu, const Insn *insn)
     INSN_END(cpu);
 }
 
-/* ---- far transfers ------------------------------------------------------------------------------ */
+/* ---- far transfers --------------------------------------------------------------------------- */
 
 /* Offset and selector at the memory operand. */
 static uint64_t read_far_pointer(SoftCpu *cpu, const Insn *insn, uint16_t *ret_selector)
@@ -1084,8 +1103,8 @@ void op_iret(SoftCpu *cpu, const Insn *insn)
     INSN_END(cpu);
 }
 
-/* INT n in virtual-8086 mode with VME: a clear bit in the TSS's redirection map sends it through the 8086 vector table
- * (SDM 3B 20.3.3). False: it goes the usual way. */
+/* INT n in virtual-8086 mode with VME: a clear bit in the TSS's redirection map sends it through
+ * the 8086 vector table (SDM 3B 20.3.3). False: it goes the usual way. */
 static bool redirect_interrupt(SoftCpu *cpu, unsigned vector)
 {
     bool virtual = iopl(cpu) < 3;
@@ -1093,7 +1112,8 @@ static bool redirect_interrupt(SoftCpu *cpu, unsigned vector)
     uint32_t target;
     Stack stack;
 
-    if (!(cpu->s.cr4 & CR4_VME) || !io_map_read(cpu, (int)(vector / 8) - 32, &map) || map >> (vector % 8) & 1)
+    if (!(cpu->s.cr4 & CR4_VME) || !io_map_read(cpu, (int)(vector / 8) - 32, &map) ||
+        map >> (vector % 8) & 1)
         return false;
     flags = virtual ? vme_flags(cpu) : flags_get(cpu);
     target = index_load(cpu, vector * 4, 4, MMU_USER);
@@ -1168,7 +1188,7 @@ void op_bound(SoftCpu *cpu, const Insn *insn)
     INSN_NEXT(cpu, insn);
 }
 
-/* ---- segment registers -------------------------------------------------------------------------- */
+/* ---- segment registers ----------------------------------------------------------------------- */
 
 /* MOV SS and POP SS hold interrupts and debug traps for one instruction (SDM 3A 6.8.3). */
 static void shadow_stack_load(SoftCpu *cpu)
@@ -1197,7 +1217,8 @@ void op_mov_to_seg(SoftCpu *cpu, const Insn *insn)
     INSN_END(cpu);
 }
 
-/* With 32-bit operands only the selector is written (SDM 2B PUSH, recent processors). */
+/* With 32-bit operands Intel's processors write the selector alone (SDM 2B PUSH), AMD's extend it
+ * with zeros. */
 OUT_OF_LINE push_segment(SoftCpu *cpu, const Insn *insn)
 {
     uint16_t selector = cpu->s.seg[insn->reg].selector;
@@ -1205,7 +1226,7 @@ OUT_OF_LINE push_segment(SoftCpu *cpu, const Insn *insn)
 
     INSN_PRECISE(cpu, insn);
     stack = stack_current(cpu);
-    if (insn->op_size == 4) {
+    if (insn->op_size == 4 && !model_is_amd(cpu->model)) {
         stack.sp = (stack.sp & ~stack.mask) | ((stack.sp - 2) & stack.mask);
         stack_push(cpu, &stack, 2, selector);
     } else {
@@ -1254,7 +1275,7 @@ void op_load_far_pointer(SoftCpu *cpu, const Insn *insn)
     INSN_END(cpu);
 }
 
-/* ---- the rest ----------------------------------------------------------------------------------- */
+/* ---- the rest -------------------------------------------------------------------------------- */
 
 OUT_OF_LINE enter_frame(SoftCpu *cpu, const Insn *insn)
 {
@@ -1275,10 +1296,12 @@ OUT_OF_LINE enter_frame(SoftCpu *cpu, const Insn *insn)
     if (level)
         stack_push(cpu, &stack, size, frame);
     stack.sp = (stack.sp & ~stack.mask) | ((stack.sp - (insn->imm & 0xffff)) & stack.mask);
-    mmu_probe(cpu, segment_access(cpu, stack.segment, stack.sp & stack.mask, size, MMU_WRITE, stack.long_mode,
-                                  EXC_SS, 0), size, MMU_WRITE, stack.index);
-    /* The frame pointer is as wide as the stack; a 16-bit operand replaces the low half alone. */
-    set_reg(cpu, GPR_RBP, size == 2 || stack.mask == 0xffff ? 2 : cpu->stack_size, frame);
+    mmu_probe(cpu,
+              segment_access(cpu, stack.segment, stack.sp & stack.mask, size, MMU_WRITE,
+                             stack.long_mode, EXC_SS, 0),
+              size, MMU_WRITE, stack.index);
+    /* With 32-bit operands on a 16-bit stack processors take the upper half from ESP. */
+    set_reg(cpu, GPR_RBP, size, frame);
     stack_commit(cpu, &stack);
 }
 

@@ -27,7 +27,7 @@ static ALWAYS_INLINE void set_pointers(SoftCpu *cpu, const Insn *insn)
         cpu->s.fpu.fdp = insn_ea(cpu, insn) + (UNLIKELY(linear) ? cpu->seg_base[insn->segment] : 0);
 }
 
-/* ---- the exact way -------------------------------------------------------------------------- */
+/* ---- the exact way --------------------------------------------------------------------------- */
 
 /* Memory forms: bytes read (positive) or written (negative) by [opcode - 0xd8][ModRM.reg]; 0: not
  * here. */
@@ -97,6 +97,8 @@ static void __attribute__((noinline)) run_exact(SoftCpu *cpu, const Insn *insn)
     bool stores = !(image.fsw & ~image.fcw & FSW_FLAGS & ~(1 << 5));
     if (size < 0 && stores)
         store_bytes(cpu, insn, operand, -size);
+    else if (size < 0)
+        x87_probe_store(cpu, insn, -size);
     image_get(fpu, &image);
     fpu->fsw |= waiting;
     x87_update_summary(fpu);
@@ -115,7 +117,7 @@ static ALWAYS_INLINE bool x87_exact_body(SoftCpu *cpu, const Insn *insn)
 }
 X87_HANDLER(x87_exact, x87_exact_body(cpu, insn))
 
-/* ---- the fast way --------------------------------------------------------------------------- */
+/* ---- the fast way ---------------------------------------------------------------------------- */
 
 /*
  * One operation: a, b operands (80 bits in registers, or memory), result where it goes. Returns
@@ -491,7 +493,7 @@ static void trap_nm(SoftCpu *cpu, const Insn *insn)
     INSN_RAISE(cpu, insn, EXC_NM);
 }
 
-/* ---- selection ------------------------------------------------------------------------------ */
+/* ---- selection ------------------------------------------------------------------------------- */
 
 /* One opcode: `first` to `last` are ModRM bytes of register forms, or ModRM.reg of memory forms.
  * The first row that matches counts; fn NULL: #UD. `fast` is indexed by ModRM.reg when

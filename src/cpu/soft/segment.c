@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Segments: descriptors, segment registers, limits, stacks, and what the decoder must know of the mode.
+ * Segments: descriptors, segment registers, limits, stacks, and what the decoder must know of the
+ * mode.
  *
  * Source: SDM 3A chapters 3 and 5. Faults are raised before anything changes.
  */
@@ -10,14 +11,15 @@
 
 #include "base/bits.h"
 
-/* ---- mode ------------------------------------------------------------------------------------- */
+/* ---- mode ------------------------------------------------------------------------------------ */
 
 static bool segment_is_flat(const Segment *seg)
 {
     const uint32_t type = SEGMENT_S | SEGMENT_P | SEGMENT_WRITABLE;
 
     return seg->base == 0 && seg->limit == UINT32_MAX &&
-           (seg->attributes & (type | SEGMENT_CODE | SEGMENT_EXPAND_DOWN | SEGMENT_UNUSABLE)) == type;
+           (seg->attributes & (type | SEGMENT_CODE | SEGMENT_EXPAND_DOWN | SEGMENT_UNUSABLE)) ==
+               type;
 }
 
 static uint32_t flat_bits(const SoftCpu *cpu)
@@ -98,10 +100,11 @@ void segment_changed(SoftCpu *cpu, unsigned seg)
 
     cpu->seg_base[seg] = long_code && seg < SEG_FS ? 0 : cpu->s.seg[seg].base;
     if (!long_code)
-        cpu->mode = (cpu->mode & ~(uint32_t)(MODE_FLAT_DS | MODE_FLAT_ES | MODE_FLAT_SS)) | flat_bits(cpu);
+        cpu->mode =
+            (cpu->mode & ~(uint32_t)(MODE_FLAT_DS | MODE_FLAT_ES | MODE_FLAT_SS)) | flat_bits(cpu);
 }
 
-/* ---- descriptors ------------------------------------------------------------------------------ */
+/* ---- descriptors ----------------------------------------------------------------------------- */
 
 Segment segment_unpack(uint16_t selector, uint64_t descriptor)
 {
@@ -119,7 +122,8 @@ Segment segment_unpack(uint16_t selector, uint64_t descriptor)
 
 Segment segment_null(uint16_t selector, unsigned dpl)
 {
-    return (Segment){.selector = selector, .attributes = SEGMENT_UNUSABLE | dpl << SEGMENT_DPL_SHIFT};
+    return (Segment){.selector = selector,
+                     .attributes = SEGMENT_UNUSABLE | dpl << SEGMENT_DPL_SHIFT};
 }
 
 uint64_t system_base(const uint64_t words[2])
@@ -130,23 +134,27 @@ uint64_t system_base(const uint64_t words[2])
 Segment segment_flat_code(uint16_t selector, unsigned dpl, bool long_mode)
 {
     return (Segment){
-        .selector = selector, .limit = UINT32_MAX,
-        .attributes = SEGMENT_G | (long_mode ? SEGMENT_L : SEGMENT_DB) | SEGMENT_P | dpl << SEGMENT_DPL_SHIFT |
-                      SEGMENT_S | SEGMENT_CODE | SEGMENT_READABLE | SEGMENT_ACCESSED,
+        .selector = selector,
+        .limit = UINT32_MAX,
+        .attributes = SEGMENT_G | (long_mode ? SEGMENT_L : SEGMENT_DB) | SEGMENT_P |
+                      dpl << SEGMENT_DPL_SHIFT | SEGMENT_S | SEGMENT_CODE | SEGMENT_READABLE |
+                      SEGMENT_ACCESSED,
     };
 }
 
 Segment segment_flat_data(uint16_t selector, unsigned dpl)
 {
     return (Segment){
-        .selector = selector, .limit = UINT32_MAX,
+        .selector = selector,
+        .limit = UINT32_MAX,
         .attributes = SEGMENT_G | SEGMENT_DB | SEGMENT_P | dpl << SEGMENT_DPL_SHIFT | SEGMENT_S |
                       SEGMENT_WRITABLE | SEGMENT_ACCESSED,
     };
 }
 
 /* Base and limit of the table a selector points into; false: no LDT. */
-static bool descriptor_table(const SoftCpu *cpu, uint16_t selector, uint64_t *ret_base, uint32_t *ret_limit)
+static bool descriptor_table(const SoftCpu *cpu, uint16_t selector, uint64_t *ret_base,
+                             uint32_t *ret_limit)
 {
     if (!(selector & 4)) {
         *ret_base = cpu->s.gdtr.base;
@@ -175,7 +183,8 @@ bool segment_read_descriptor(SoftCpu *cpu, uint16_t selector, uint64_t ret_words
     return true;
 }
 
-/* Changes the access byte of a descriptor by a locked operation, as the CPU does (SDM 3A 8.1.2.1). */
+/* Changes the access byte of a descriptor by a locked operation, as the CPU does (SDM 3A 8.1.2.1).
+ */
 static void descriptor_change(SoftCpu *cpu, uint16_t selector, uint8_t clear, uint8_t set)
 {
     uint64_t base;
@@ -207,7 +216,7 @@ void descriptor_set_busy(SoftCpu *cpu, uint16_t selector, bool busy)
     descriptor_change(cpu, selector, busy ? 0 : 2, busy ? 2 : 0);
 }
 
-/* ---- loading segment registers ---------------------------------------------------------------- */
+/* ---- loading segment registers --------------------------------------------------------------- */
 
 /* Real mode keeps limit and size ("unreal mode"); virtual-8086 sets all. SDM 3A 20.1.1, 20.2. */
 void segment_load_paragraph(SoftCpu *cpu, unsigned seg, uint16_t selector)
@@ -238,7 +247,8 @@ Segment stack_segment_read(SoftCpu *cpu, uint16_t selector, unsigned cpl, int ve
         cpu_raise_error(cpu, vector, error_selector(cpu, selector));
     seg = segment_unpack(selector, words[0]);
     if ((selector & 3) != cpl || segment_dpl(&seg) != cpl ||
-        (seg.attributes & (SEGMENT_S | SEGMENT_CODE | SEGMENT_WRITABLE)) != (SEGMENT_S | SEGMENT_WRITABLE))
+        (seg.attributes & (SEGMENT_S | SEGMENT_CODE | SEGMENT_WRITABLE)) !=
+            (SEGMENT_S | SEGMENT_WRITABLE))
         cpu_raise_error(cpu, vector, error_selector(cpu, selector));
     if (!(seg.attributes & SEGMENT_P))
         cpu_raise_error(cpu, EXC_SS, error_selector(cpu, selector));
@@ -259,7 +269,8 @@ Segment code_segment_read(SoftCpu *cpu, uint16_t selector, int vector)
     seg = segment_unpack(selector, words[0]);
     if (!segment_is_code(&seg))
         cpu_raise_error(cpu, vector, error_selector(cpu, selector));
-    if (cpu_is_long_mode(cpu) && (seg.attributes & (SEGMENT_L | SEGMENT_DB)) == (SEGMENT_L | SEGMENT_DB))
+    if (cpu_is_long_mode(cpu) &&
+        (seg.attributes & (SEGMENT_L | SEGMENT_DB)) == (SEGMENT_L | SEGMENT_DB))
         cpu_raise_error(cpu, vector, error_selector(cpu, selector));
     return seg;
 }
@@ -304,13 +315,14 @@ static void load_data_segment(SoftCpu *cpu, unsigned seg, uint16_t selector)
     if (!segment_read_descriptor(cpu, selector, words))
         cpu_raise_error(cpu, EXC_GP, error_selector(cpu, selector));
     new = segment_unpack(selector, words[0]);
-    if (!(new.attributes & SEGMENT_S) ||
-        (new.attributes & (SEGMENT_CODE | SEGMENT_READABLE)) == SEGMENT_CODE)
+    if (!(new.attributes &SEGMENT_S) ||
+        (new.attributes &(SEGMENT_CODE | SEGMENT_READABLE)) == SEGMENT_CODE)
         cpu_raise_error(cpu, EXC_GP, error_selector(cpu, selector));
-    if ((new.attributes & (SEGMENT_CODE | SEGMENT_CONFORMING)) != (SEGMENT_CODE | SEGMENT_CONFORMING) &&
+    if ((new.attributes &(SEGMENT_CODE | SEGMENT_CONFORMING)) !=
+            (SEGMENT_CODE | SEGMENT_CONFORMING) &&
         MAX(selector & 3, cpu->cpl) > segment_dpl(&new))
         cpu_raise_error(cpu, EXC_GP, error_selector(cpu, selector));
-    if (!(new.attributes & SEGMENT_P))
+    if (!(new.attributes &SEGMENT_P))
         cpu_raise_error(cpu, EXC_NP, error_selector(cpu, selector));
     descriptor_mark_accessed(cpu, selector, words[0]);
     new.attributes |= SEGMENT_ACCESSED;
@@ -338,13 +350,14 @@ void segments_hide_from(SoftCpu *cpu, unsigned cpl)
         Segment *seg = &cpu->s.seg[data[i]];
         if (segment_is_null(seg) || segment_dpl(seg) >= cpl)
             continue;
-        if ((seg->attributes & (SEGMENT_CODE | SEGMENT_CONFORMING)) == (SEGMENT_CODE | SEGMENT_CONFORMING))
+        if ((seg->attributes & (SEGMENT_CODE | SEGMENT_CONFORMING)) ==
+            (SEGMENT_CODE | SEGMENT_CONFORMING))
             continue;
         *seg = segment_null(0, 0);
     }
 }
 
-/* ---- limits ----------------------------------------------------------------------------------- */
+/* ---- limits ---------------------------------------------------------------------------------- */
 
 static bool within_limit(const Segment *seg, uint64_t offset, unsigned size)
 {
@@ -362,8 +375,8 @@ static bool type_allows(const Segment *seg, MmuAccess access)
     return (seg->attributes & (SEGMENT_CODE | SEGMENT_READABLE)) != SEGMENT_CODE;
 }
 
-uint64_t segment_access(SoftCpu *cpu, const Segment *seg, uint64_t offset, unsigned size, MmuAccess access,
-                        bool long_mode, int vector, uint32_t error)
+uint64_t segment_access(SoftCpu *cpu, const Segment *seg, uint64_t offset, unsigned size,
+                        MmuAccess access, bool long_mode, int vector, uint32_t error)
 {
     if (long_mode) {
         if (!is_canonical48(offset) || !is_canonical48(offset + size - 1))
@@ -381,15 +394,23 @@ uint64_t segment_access(SoftCpu *cpu, const Segment *seg, uint64_t offset, unsig
 static unsigned alignment_mask(unsigned size)
 {
     switch (size) {
-    case 2: return 1;
-    case 4: case 6: return 3;
-    case 8: case 10: return 7;
-    case 16: return 15;
-    default: return 0;
+    case 2:
+        return 1;
+    case 4:
+    case 6:
+        return 3;
+    case 8:
+    case 10:
+        return 7;
+    case 16:
+        return 15;
+    default:
+        return 0;
     }
 }
 
-uint64_t segment_linear_checked(SoftCpu *cpu, unsigned seg, uint64_t offset, unsigned size, MmuAccess access)
+uint64_t segment_linear_checked(SoftCpu *cpu, unsigned seg, uint64_t offset, unsigned size,
+                                MmuAccess access)
 {
     int vector = seg == SEG_SS ? EXC_SS : EXC_GP;
     uint64_t linear;
@@ -406,13 +427,20 @@ uint64_t segment_linear_checked(SoftCpu *cpu, unsigned seg, uint64_t offset, uns
     return linear;
 }
 
-/* ---- stacks ----------------------------------------------------------------------------------- */
+/* ---- stacks ---------------------------------------------------------------------------------- */
 
-Stack stack_new(SoftCpu *cpu, const Segment *ss, uint64_t sp, unsigned cpl, bool long_mode, uint32_t error)
+Stack stack_new(SoftCpu *cpu, const Segment *ss, uint64_t sp, unsigned cpl, bool long_mode,
+                uint32_t error)
 {
     return (Stack){
-        .segment = ss, .sp = sp, .index = index_for_cpl(cpu, cpl), .long_mode = long_mode, .error = error,
-        .mask = long_mode ? UINT64_MAX : ss->attributes & SEGMENT_DB ? UINT32_MAX : 0xffff,
+        .segment = ss,
+        .sp = sp,
+        .index = index_for_cpl(cpu, cpl),
+        .long_mode = long_mode,
+        .error = error,
+        .mask = long_mode                     ? UINT64_MAX
+                : ss->attributes & SEGMENT_DB ? UINT32_MAX
+                                              : 0xffff,
     };
 }
 
@@ -425,8 +453,8 @@ Stack stack_current(SoftCpu *cpu)
 static uint64_t stack_linear(SoftCpu *cpu, const Stack *stack, uint64_t offset, unsigned size,
                              MmuAccess access)
 {
-    return segment_access(cpu, stack->segment, offset & stack->mask, size, access, stack->long_mode, EXC_SS,
-                          stack->error);
+    return segment_access(cpu, stack->segment, offset & stack->mask, size, access, stack->long_mode,
+                          EXC_SS, stack->error);
 }
 
 void stack_push(SoftCpu *cpu, Stack *stack, unsigned size, uint64_t value)
@@ -439,7 +467,8 @@ void stack_push(SoftCpu *cpu, Stack *stack, unsigned size, uint64_t value)
 
 uint64_t stack_pop(SoftCpu *cpu, Stack *stack, unsigned size)
 {
-    uint64_t value = index_load(cpu, stack_linear(cpu, stack, stack->sp, size, MMU_READ), size, stack->index);
+    uint64_t value =
+        index_load(cpu, stack_linear(cpu, stack, stack->sp, size, MMU_READ), size, stack->index);
 
     stack->sp = (stack->sp & ~stack->mask) | ((stack->sp + size) & stack->mask);
     return value;

@@ -29,7 +29,13 @@ static void vector_put(SoftCpu *cpu, unsigned n, const Vector *vector)
 static uint64_t element_linear(SoftCpu *cpu, const Insn *insn, uint64_t offset, unsigned size,
                                MmuAccess access)
 {
-    return linear_address(cpu, insn, insn->segment, offset & insn->addr_mask, size, access);
+    offset &= insn->addr_mask;
+    /* Decoding doesn't see the operand of MASKMOVQ and MASKMOVDQU. */
+    if (!(insn->flags & INSN_MEMORY) && !cpu_is_64bit(cpu)) {
+        cpu->insn = insn;
+        return segment_linear_checked(cpu, insn->segment, offset, size, access);
+    }
+    return linear_address(cpu, insn, insn->segment, offset, size, access);
 }
 
 static uint64_t element_get(const Vector *vector, unsigned i, unsigned size)
@@ -115,7 +121,6 @@ void simd_mask_store(SoftCpu *cpu, const Insn *insn)
     INSN_NEXT(cpu, insn);
 }
 
-/* MASKMOVDQU: to DS:rDI or as overridden. */
 void simd_mask_move(SoftCpu *cpu, const Insn *insn)
 {
     Vector mask, data;
@@ -157,8 +162,7 @@ void simd_gather(SoftCpu *cpu, const Insn *insn)
         if (!element_selected(&mask, i, data_size))
             continue;
         int64_t index = index_size == 8 ? (int64_t)indices.u64[i] : (int32_t)indices.u32[i];
-        uint64_t offset =
-            cpu->s.gpr[insn->base] + ((uint64_t)index << insn->scale) + (int64_t)insn->disp;
+        uint64_t offset = cpu->s.gpr[insn->base] + ((uint64_t)index << insn->scale) + insn->disp;
         element_put(&data, i, data_size, element_load(cpu, insn, offset, data_size));
         element_put(&mask, i, data_size, 0);
         vector_put(cpu, insn->reg, &data);

@@ -116,7 +116,7 @@ void cpu_host_features(bool *ret_features)
     ret_features[CPU_VAES] = ecx >> 9 & 1;
 }
 
-/* ---- random state --------------------------------------------------------------------------- */
+/* ---- random state ---------------------------------------------------------------------------- */
 
 static uint64_t random_state = 88172645463325252u;
 
@@ -206,7 +206,7 @@ static void random_extended(uint8_t *value)
     store_le16(value + 8, exponent | (random64() & 0x8000));
 }
 
-/* ---- native runs ---------------------------------------------------------------------------- */
+/* ---- native runs ----------------------------------------------------------------------------- */
 
 typedef struct Native {
     uint64_t gpr[16]; /* RSP is not used */
@@ -293,7 +293,7 @@ static bool run_native(Native *native, const uint8_t *bytes, unsigned size)
     return native_fault < 0;
 }
 
-/* ---- emulated runs -------------------------------------------------------------------------- */
+/* ---- emulated runs --------------------------------------------------------------------------- */
 
 static void finished(SoftCpu *c, const Insn *insn)
 {
@@ -317,7 +317,7 @@ static void emulate_prepare(const Native *native, bool tlb_hit)
     flags_set(cpu, native->flags);
     state_from_image(&cpu->s.fpu, native->before);
     for (unsigned i = 0; i < TLB_SIZE; i++)
-        cpu->tlbs[0][i] = (TlbEntry){TLB_NONE, TLB_NONE, TLB_NONE, 0};
+        cpu->tlbs[0][i] = (TlbEntry){tlb_none(i), tlb_none(i), tlb_none(i), 0};
     if (tlb_hit) {
         TlbEntry *entry = tlb_entry(cpu->tlb, (uintptr_t)memory);
         entry->tag_read = entry->tag_write = (uintptr_t)memory;
@@ -335,7 +335,7 @@ static bool emulate(Insn *insns)
     return raised < 0;
 }
 
-/* ---- encodings ------------------------------------------------------------------------------ */
+/* ---- encodings ------------------------------------------------------------------------------- */
 
 typedef struct Encoding {
     uint8_t map, opcode, prefix; /* SIMD_* */
@@ -359,7 +359,7 @@ static void encode(Encoding *e)
         if (e->prefix)
             PUT(&at, prefixes[e->prefix]);
         if (e->w || r || b)
-            PUT(&at, 0x40 | e->w << 3 | r << 2 | b);
+            PUT(&at, 0x40 | (e->w ? 8 : 0) | r << 2 | b);
         PUT(&at, 0x0f);
         if (e->map != MAP_0F)
             PUT(&at, e->map == MAP_0F38 ? 0x38 : 0x3a);
@@ -563,7 +563,7 @@ static void check_encoding(Encoding *e, Insn *insns, unsigned memory_bytes, bool
     }
 }
 
-/* ---- SIMD ----------------------------------------------------------------------------------- */
+/* ---- SIMD ------------------------------------------------------------------------------------ */
 
 /* Any encoding of a row but with registers that the harness needs. */
 static void random_encoding(const SimdRow *row, Encoding *e)
@@ -640,7 +640,7 @@ static void test_simd_rows(void)
     g_assert_cmpuint(failures, ==, 0);
 }
 
-/* ---- gathers -------------------------------------------------------------------------------- */
+/* ---- gathers --------------------------------------------------------------------------------- */
 
 static void gather_encoding(Encoding *e, Insn *insn, unsigned index, unsigned scale)
 {
@@ -740,7 +740,7 @@ static void test_gather_fault(void)
     g_assert_cmphex(load_le64(cpu->s.fpu.xmm[2] + 8), ==, UINT64_MAX);
 }
 
-/* ---- x87 ------------------------------------------------------------------------------------ */
+/* ---- x87 ------------------------------------------------------------------------------------- */
 
 static void x87_encoding(Encoding *e, Insn *insn, uint8_t opcode, uint8_t modrm)
 {
@@ -814,7 +814,7 @@ static void test_x87(void)
     g_assert_cmpuint(failures, ==, 0);
 }
 
-/* ---- images --------------------------------------------------------------------------------- */
+/* ---- images ---------------------------------------------------------------------------------- */
 
 typedef struct ImageCase {
     const char *name;
@@ -1055,7 +1055,7 @@ static void test_existence(void)
     g_assert_cmpuint(failures, ==, 0);
 }
 
-/* ---- rules ---------------------------------------------------------------------------------- */
+/* ---- rules ----------------------------------------------------------------------------------- */
 
 /* An initial FPU, [rbx] on the page. */
 static void prepare_plain(Native *native)
@@ -1208,7 +1208,7 @@ static void test_traps(void)
 
 static bool ferr_freezes;
 
-static bool on_x87_error(SoftCpu *c)
+static bool on_x87_error(SoftCpu *c, bool ferr)
 {
     return ferr_freezes;
 }

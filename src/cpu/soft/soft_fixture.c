@@ -4,7 +4,13 @@
 
 #include "cpu/vm_internal.h"
 
-/* ---- a local APIC that says what it is told ------------------------------------------------------ */
+/* ---- a local APIC that says what it is told -------------------------------------------------- */
+
+/* These may take the board lock (intc.h), so the vCPU must stand at a safe point. */
+static void note_safe_point(SoftFixture *f)
+{
+    f->apic_in_guest |= atomic_load(&f->vcpu.sync->in_guest);
+}
 
 static bool intc_has_interrupt(void *obj)
 {
@@ -18,6 +24,7 @@ static int intc_take_interrupt(void *obj)
     SoftFixture *f = obj;
     int vector = f->interrupt;
 
+    note_safe_point(f);
     f->interrupt = -1;
     return vector;
 }
@@ -48,6 +55,7 @@ static bool intc_write_msr(void *obj, uint32_t msr, uint64_t value)
 {
     SoftFixture *f = obj;
 
+    note_safe_point(f);
     f->apic_base = value;
     return msr == 0x1b;
 }
@@ -64,6 +72,7 @@ static void intc_mmio_write(void *obj, uint64_t offset, unsigned size, uint64_t 
 {
     SoftFixture *f = obj;
 
+    note_safe_point(f);
     f->apic_offset = offset;
     f->apic_value = value;
 }
@@ -76,12 +85,18 @@ static uint64_t intc_apic_base(void *obj)
 }
 
 static const Intc fixture_intc = {
-    .has_interrupt = intc_has_interrupt, .take_interrupt = intc_take_interrupt, .get_cr8 = intc_get_cr8,
-    .set_cr8 = intc_set_cr8, .read_msr = intc_read_msr, .write_msr = intc_write_msr,
-    .mmio_read = intc_mmio_read, .mmio_write = intc_mmio_write, .apic_base = intc_apic_base,
+    .has_interrupt = intc_has_interrupt,
+    .take_interrupt = intc_take_interrupt,
+    .get_cr8 = intc_get_cr8,
+    .set_cr8 = intc_set_cr8,
+    .read_msr = intc_read_msr,
+    .write_msr = intc_write_msr,
+    .mmio_read = intc_mmio_read,
+    .mmio_write = intc_mmio_write,
+    .apic_base = intc_apic_base,
 };
 
-/* ---- the machine --------------------------------------------------------------------------------- */
+/* ---- the machine ----------------------------------------------------------------------------- */
 
 SoftFixture *soft_fixture_new(const char *model)
 {
@@ -108,11 +123,13 @@ SoftFixture *soft_fixture_new(const char *model)
     f->vcpu.sync = g_new0(struct VcpuSync, 1);
     f->soft_vm = soft_vm_new(&f->vm);
     f->cpu = soft_cpu_new(&f->vcpu, f->soft_vm);
+    vcpu_adopt_thread(&f->vcpu);
     return f;
 }
 
 void soft_fixture_free(SoftFixture *f)
 {
+    vcpu_adopt_thread(NULL);
     soft_cpu_free(f->cpu);
     soft_vm_free(f->soft_vm);
     g_free(f->vcpu.sync);
@@ -144,14 +161,15 @@ void fixture_write(SoftFixture *f, uint64_t address, unsigned size, uint64_t val
     memcpy(f->ram->host + address, &value, size);
 }
 
-/* ---- modes --------------------------------------------------------------------------------------- */
+/* ---- modes ----------------------------------------------------------------------------------- */
 
 uint64_t fixture_descriptor(uint32_t base, uint32_t limit, uint32_t attributes)
 {
     uint32_t raw = attributes & SEGMENT_G ? limit >> 12 : limit;
 
-    return (raw & 0xffff) | (uint64_t)(base & 0xffffff) << 16 | (uint64_t)(attributes & 0xf0ff) << 40 |
-           (uint64_t)(raw >> 16 & 0xf) << 48 | (uint64_t)(base >> 24) << 56;
+    return (raw & 0xffff) | (uint64_t)(base & 0xffffff) << 16 |
+           (uint64_t)(attributes & 0xf0ff) << 40 | (uint64_t)(raw >> 16 & 0xf) << 48 |
+           (uint64_t)(base >> 24) << 56;
 }
 
 void fixture_set_descriptor(SoftFixture *f, uint16_t selector, uint64_t descriptor)
@@ -159,8 +177,8 @@ void fixture_set_descriptor(SoftFixture *f, uint16_t selector, uint64_t descript
     fixture_write(f, FIXTURE_GDT + (selector & 0xfff8), 8, descriptor);
 }
 
-void fixture_set_gate(SoftFixture *f, unsigned vector, uint16_t selector, uint64_t offset, uint8_t access,
-                      unsigned ist)
+void fixture_set_gate(SoftFixture *f, unsigned vector, uint16_t selector, uint64_t offset,
+                      uint8_t access, unsigned ist)
 {
     uint64_t low = (offset & 0xffff) | (uint64_t)selector << 16 | (uint64_t)ist << 32 |
                    (uint64_t)access << 40 | (offset >> 16 & 0xffff) << 48;
@@ -183,7 +201,8 @@ static void load_segment(SoftFixture *f, Segment *seg, uint16_t selector)
 static void build_gdt(SoftFixture *f, bool long_mode)
 {
     const uint32_t flat = SEGMENT_G | SEGMENT_P | SEGMENT_S | SEGMENT_ACCESSED;
-    const uint32_t code = flat | SEGMENT_CODE | SEGMENT_READABLE | (long_mode ? SEGMENT_L : SEGMENT_DB);
+    const uint32_t code =
+        flat | SEGMENT_CODE | SEGMENT_READABLE | (long_mode ? SEGMENT_L : SEGMENT_DB);
     const uint32_t data = flat | SEGMENT_WRITABLE | SEGMENT_DB;
 
     fixture_set_descriptor(f, FIXTURE_CODE0, fixture_descriptor(0, UINT32_MAX, code));
@@ -192,7 +211,8 @@ static void build_gdt(SoftFixture *f, bool long_mode)
     fixture_set_descriptor(f, FIXTURE_DATA3, fixture_descriptor(0, UINT32_MAX, data | SEGMENT_DPL));
     fixture_set_descriptor(f, FIXTURE_TR, fixture_descriptor(FIXTURE_TSS, 0x2067, SEGMENT_P | 11));
     if (!long_mode)
-        fixture_set_descriptor(f, FIXTURE_TR2, fixture_descriptor(FIXTURE_TSS2, 0x67, SEGMENT_P | 9));
+        fixture_set_descriptor(f, FIXTURE_TR2,
+                               fixture_descriptor(FIXTURE_TSS2, 0x67, SEGMENT_P | 9));
 }
 
 static void enter(SoftFixture *f, unsigned cpl)
@@ -202,7 +222,8 @@ static void enter(SoftFixture *f, unsigned cpl)
     s->cr0 = CR0_PE | CR0_ET | CR0_NE | CR0_WP | (s->cr0 & CR0_PG);
     s->gdtr = (DescriptorTable){.base = FIXTURE_GDT, .limit = 0xfff};
     s->idtr = (DescriptorTable){.base = FIXTURE_IDT, .limit = 0xfff};
-    s->tr = (Segment){.selector = FIXTURE_TR, .base = FIXTURE_TSS, .limit = 0x2067, .attributes = SEGMENT_P | 11};
+    s->tr = (Segment){
+        .selector = FIXTURE_TR, .base = FIXTURE_TSS, .limit = 0x2067, .attributes = SEGMENT_P | 11};
     s->ldtr = (Segment){.attributes = SEGMENT_UNUSABLE};
     for (unsigned i = 0; i < SEG_COUNT; i++)
         load_segment(f, &s->seg[i], cpl ? FIXTURE_DATA3 : FIXTURE_DATA0);

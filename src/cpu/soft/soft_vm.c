@@ -2,9 +2,10 @@
 /*
  * Self-modifying code, and what else the vCPUs of one VM must agree on about memory.
  *
- * Whoever writes to a page with code ends in code_written(): vCPUs through mmu.c's slow path, devices through
- * ram_written(). Most such writes hit data beside the code and end at the test of the lines. The others stop all vCPUs and drop the blocks hit.
- * A page that is hit again and again is run for a while without keeping its blocks.
+ * Whoever writes to a page with code ends in code_written(): vCPUs through mmu.c's slow path,
+ * devices through ram_written(). Most such writes hit data beside the code and end at the test of
+ * the lines. The others stop all vCPUs and drop the blocks hit. A page that is hit again and again
+ * is run for a while without keeping its blocks.
  */
 #include "cpu/soft/soft_vm.h"
 
@@ -32,7 +33,7 @@ static SoftCpu *soft_cpu(Vm *vm, unsigned index)
     return vm->vcpus[index] ? vm->vcpus[index]->engine_data : NULL;
 }
 
-/* ---- marking ---------------------------------------------------------------------------------- */
+/* ---- marking --------------------------------------------------------------------------------- */
 
 static void flush_all_writes(Vm *vm)
 {
@@ -47,6 +48,7 @@ bool soft_vm_mark_code(SoftCpu *cpu, Ram *ram, uint64_t offset, unsigned size)
 {
     _Atomic uint8_t *flags = &ram->page_flags[offset >> GUEST_PAGE_SHIFT];
     atomic_fetch_or(&code_page(ram, offset)->lines, code_lines(offset, size));
+    atomic_store_explicit(&code_page(ram, offset)->fresh, true, memory_order_relaxed);
     if (atomic_load(flags) & RAM_CODE)
         return false;
     Vm *vm = cpu->vm->vm;
@@ -59,7 +61,7 @@ bool soft_vm_mark_code(SoftCpu *cpu, Ram *ram, uint64_t offset, unsigned size)
     return true;
 }
 
-/* ---- dropping --------------------------------------------------------------------------------- */
+/* ---- dropping -------------------------------------------------------------------------------- */
 
 /* One page. In an exclusive section. */
 static void drop(Vm *vm, Ram *ram, uint64_t offset, uint64_t size)
@@ -70,7 +72,9 @@ static void drop(Vm *vm, Ram *ram, uint64_t offset, uint64_t size)
     unsigned dropped = 0;
     for (unsigned i = 0; i < vm->vcpu_count; i++) {
         SoftCpu *cpu = soft_cpu(vm, i);
-        unsigned n = cpu ? block_cache_drop(cpu->blocks, ram, start, hot ? GUEST_PAGE_SIZE : size, &remaining) : 0;
+        unsigned n = cpu ? block_cache_drop(cpu->blocks, ram, start, hot ? GUEST_PAGE_SIZE : size,
+                                            &remaining)
+                         : 0;
         if (cpu)
             cpu->stat_smc_drops += n;
         dropped += n;
@@ -78,7 +82,8 @@ static void drop(Vm *vm, Ram *ram, uint64_t offset, uint64_t size)
     atomic_store(&page->lines, remaining);
     if (!remaining)
         atomic_fetch_and(&ram->page_flags[offset >> GUEST_PAGE_SHIFT], (uint8_t)~RAM_CODE);
-    if (dropped)
+    /* A page that is filled anew, line by line, as a kernel reuses memory, counts once. */
+    if (dropped && atomic_exchange(&page->fresh, false))
         atomic_fetch_add(&page->drops, 1);
     if (hot) {
         atomic_store(&page->drops, 0);
@@ -90,7 +95,8 @@ static void code_written(Vm *vm, Ram *ram, uint64_t offset, uint64_t size)
 {
     while (size) {
         uint64_t part = MIN(size, GUEST_PAGE_SIZE - (offset & (GUEST_PAGE_SIZE - 1)));
-        if (atomic_load_explicit(&code_page(ram, offset)->lines, memory_order_relaxed) & code_lines(offset, part)) {
+        if (atomic_load_explicit(&code_page(ram, offset)->lines, memory_order_relaxed) &
+            code_lines(offset, part)) {
             soft_vm_exclusive_begin(vm);
             drop(vm, ram, offset, part);
             soft_vm_exclusive_end(vm);
@@ -105,7 +111,7 @@ void interp_code_written(SoftCpu *cpu, Ram *ram, uint64_t offset, unsigned size)
     code_written(cpu->vm->vm, ram, offset, size);
 }
 
-/* ---- RAM's client ----------------------------------------------------------------------------- */
+/* ---- RAM's client ---------------------------------------------------------------------------- */
 
 static void client_code_written(void *obj, Ram *ram, uint64_t offset, uint64_t size)
 {
@@ -121,7 +127,8 @@ static void client_cleaned(void *obj, Ram *ram, uint64_t offset, uint64_t size)
     soft_vm_exclusive_end(code->vm->vm);
 }
 
-static const RamClientOps client_ops = { .code_written = client_code_written, .cleaned = client_cleaned };
+static const RamClientOps client_ops = {.code_written = client_code_written,
+                                        .cleaned = client_cleaned};
 
 static void adopt_ram(SoftVm *vm, Ram *ram)
 {
@@ -131,7 +138,8 @@ static void adopt_ram(SoftVm *vm, Ram *ram)
     RamCode *code = g_new0(RamCode, 1);
     code->ram = ram;
     code->vm = vm;
-    code->pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    code->pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (code->pages == MAP_FAILED)
         g_error("no address space for the code map of %s", ram->name);
     code->next = vm->rams;

@@ -2,8 +2,9 @@
 /*
  * What the software CPUs of one VM share: where in RAM there is code.
  *
- * Invariant: a vCPU keeps blocks of a page only while the page has RAM_CODE and the lines of the block are set. Both are set before the
- * bytes are read for good, and cleared in an exclusive section only.
+ * Invariant: a vCPU keeps blocks of a page only while the page has RAM_CODE and the lines of the
+ * block are set. Both are set before the bytes are read for good, and cleared in an exclusive
+ * section only.
  */
 #pragma once
 
@@ -13,8 +14,10 @@
 
 typedef struct CodePage {
     _Atomic uint64_t lines; /* bit n: line n holds bytes of a block */
-    _Atomic uint32_t drops; /* writes that hit blocks; at the limit the page turns hot */
-    _Atomic uint32_t hot;   /* instructions still to be run without keeping them */
+    _Atomic uint32_t
+        drops; /* times that code ran and was then written; at the limit the page turns hot */
+    _Atomic bool fresh;   /* code was decoded since the last drop */
+    _Atomic uint32_t hot; /* instructions still to be run without keeping them */
 } CodePage;
 
 typedef struct RamCode {
@@ -51,10 +54,11 @@ void soft_vm_free(SoftVm *vm);
 void soft_vm_exclusive_begin(Vm *vm);
 void soft_vm_exclusive_end(Vm *vm);
 
-/* Before a block of [offset, offset + size) is kept: every vCPU notices writes there from now on. vCPU thread. True
- * when others ran meanwhile: what was marked before may have lost its mark. */
+/* Before a block of [offset, offset + size) is kept: every vCPU notices writes there from now on.
+ * vCPU thread. True when others ran meanwhile: what was marked before may have lost its mark. */
 bool soft_vm_mark_code(SoftCpu *cpu, Ram *ram, uint64_t offset, unsigned size);
 
-/* block.c, in an exclusive section: drops what overlaps [offset, offset + size) of one page; returns how many blocks. Adds the lines of those that
- * remain on the page to `remaining`. */
-unsigned block_cache_drop(BlockCache *cache, Ram *ram, uint64_t offset, uint64_t size, uint64_t *remaining);
+/* block.c, in an exclusive section: drops what overlaps [offset, offset + size) of one page;
+ * returns how many blocks. Adds the lines of those that remain on the page to `remaining`. */
+unsigned block_cache_drop(BlockCache *cache, Ram *ram, uint64_t offset, uint64_t size,
+                          uint64_t *remaining);

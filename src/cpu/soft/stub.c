@@ -36,7 +36,7 @@ static struct {
     GHashTable *stubs; /* key_pack() → StubFn */
 } area;
 
-/* ---- writing code --------------------------------------------------------------------------- */
+/* ---- writing code ---------------------------------------------------------------------------- */
 
 typedef struct Code {
     uint8_t bytes[STUB_MAX];
@@ -239,7 +239,7 @@ static void x87_write(Code *code, uint8_t opcode, uint8_t modrm)
     EMIT(code, 0xdd, 0x37, 0xc3);                         /* fnsave [rdi]; ret */
 }
 
-/* ---- the area ------------------------------------------------------------------------------- */
+/* ---- the area -------------------------------------------------------------------------------- */
 
 static bool area_map_twice(void)
 {

@@ -1,27 +1,40 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * What segment.c, task.c, exception.c, control.c, msr.c and ops_system.c share: descriptors, stacks that are not (yet) SS:RSP,
- * accesses on behalf of the system. For these files only.
+ * What segment.c, task.c, exception.c, control.c, msr.c and ops_system.c share: descriptors, stacks
+ * that are not (yet) SS:RSP, accesses on behalf of the system. For these files only.
  */
 #pragma once
 
 #include "cpu/soft/access.h"
 
-#define DR7_GD (UINT64_C(1) << 13)
+#define DR7_GD       (UINT64_C(1) << 13)
 #define CR3_NO_FLUSH (UINT64_C(1) << 63)
 
 enum { /* types of system descriptors, SDM 3A table 3-2 */
-    TYPE_TSS16 = 1, TYPE_LDT = 2, TYPE_TSS16_BUSY = 3, TYPE_CALL_GATE16 = 4, TYPE_TASK_GATE = 5,
-    TYPE_INTERRUPT_GATE16 = 6, TYPE_TRAP_GATE16 = 7, TYPE_TSS32 = 9, TYPE_TSS32_BUSY = 11, TYPE_CALL_GATE32 = 12,
-    TYPE_INTERRUPT_GATE32 = 14, TYPE_TRAP_GATE32 = 15,
+       TYPE_TSS16 = 1,
+       TYPE_LDT = 2,
+       TYPE_TSS16_BUSY = 3,
+       TYPE_CALL_GATE16 = 4,
+       TYPE_TASK_GATE = 5,
+       TYPE_INTERRUPT_GATE16 = 6,
+       TYPE_TRAP_GATE16 = 7,
+       TYPE_TSS32 = 9,
+       TYPE_TSS32_BUSY = 11,
+       TYPE_CALL_GATE32 = 12,
+       TYPE_INTERRUPT_GATE32 = 14,
+       TYPE_TRAP_GATE32 = 15,
 };
 
 enum { /* DR6 and, in pending_db, what is ours */
-    DR6_BP = 0xf, DR6_BD = 1 << 13, DR6_BS = 1 << 14, DR6_BT = 1 << 15,
-    PENDING_DB_HELD = 1 << 30, /* MOV SS just executed: debug traps wait for one instruction */
+       DR6_BP = 0xf,
+       DR6_BD = 1 << 13,
+       DR6_BS = 1 << 14,
+       DR6_BT = 1 << 15,
+       PENDING_DB_HELD = 1 << 30, /* MOV SS just executed: debug traps wait for one instruction */
 };
 
-/* Error codes name selectors without RPL; EXT when an event from outside is being delivered (SDM 3A 6.13). */
+/* Error codes name selectors without RPL; EXT when an event from outside is being delivered (SDM
+ * 3A 6.13). */
 static inline uint32_t error_ext(const SoftCpu *cpu)
 {
     return cpu->delivering && !cpu->event.software;
@@ -49,25 +62,36 @@ static inline bool segment_is_null(const Segment *seg)
     return seg->attributes & SEGMENT_UNUSABLE;
 }
 
-/* ---- accesses by an explicit index ------------------------------------------------------------ */
+/* ---- accesses by an explicit index ----------------------------------------------------------- */
 
 static inline uint64_t sized_load(const void *from, unsigned size)
 {
     switch (size) {
-    case 1: return *(const uint8_t *)from;
-    case 2: return *(const uint16_t *)from;
-    case 4: return *(const uint32_t *)from;
-    default: return *(const uint64_t *)from;
+    case 1:
+        return *(const uint8_t *)from;
+    case 2:
+        return *(const uint16_t *)from;
+    case 4:
+        return *(const uint32_t *)from;
+    default:
+        return *(const uint64_t *)from;
     }
 }
 
 static inline void sized_store(void *to, unsigned size, uint64_t value)
 {
     switch (size) {
-    case 1: *(uint8_t *)to = value; break;
-    case 2: *(uint16_t *)to = value; break;
-    case 4: *(uint32_t *)to = value; break;
-    default: *(uint64_t *)to = value;
+    case 1:
+        *(uint8_t *)to = value;
+        break;
+    case 2:
+        *(uint16_t *)to = value;
+        break;
+    case 4:
+        *(uint32_t *)to = value;
+        break;
+    default:
+        *(uint64_t *)to = value;
     }
 }
 
@@ -80,7 +104,8 @@ static inline uint64_t index_load(SoftCpu *cpu, uint64_t linear, unsigned size, 
     return sized_load((const void *)(linear + entry->addend), size);
 }
 
-static inline void index_store(SoftCpu *cpu, uint64_t linear, unsigned size, uint64_t value, MmuIndex index)
+static inline void index_store(SoftCpu *cpu, uint64_t linear, unsigned size, uint64_t value,
+                               MmuIndex index)
 {
     const TlbEntry *entry = tlb_entry(cpu->tlbs[index], linear);
 
@@ -90,7 +115,8 @@ static inline void index_store(SoftCpu *cpu, uint64_t linear, unsigned size, uin
         sized_store((void *)(linear + entry->addend), size, value);
 }
 
-static inline void index_store_bytes(SoftCpu *cpu, uint64_t linear, const void *data, unsigned size, MmuIndex index)
+static inline void index_store_bytes(SoftCpu *cpu, uint64_t linear, const void *data, unsigned size,
+                                     MmuIndex index)
 {
     const TlbEntry *entry = tlb_entry(cpu->tlbs[index], linear);
 
@@ -118,7 +144,7 @@ static inline MmuIndex index_for_cpl(const SoftCpu *cpu, unsigned cpl)
     return cpu->s.cr4 & CR4_SMAP && cpu->s.rflags & FLAG_AC ? MMU_KERNEL_NOSMAP : MMU_KERNEL;
 }
 
-/* ---- segment.c -------------------------------------------------------------------------------- */
+/* ---- segment.c ------------------------------------------------------------------------------- */
 
 /* The hidden part as a descriptor gives it; limit in bytes. */
 Segment segment_unpack(uint16_t selector, uint64_t descriptor);
@@ -133,16 +159,17 @@ void descriptor_set_busy(SoftCpu *cpu, uint16_t selector, bool busy);
 void segment_load_paragraph(SoftCpu *cpu, unsigned seg, uint16_t selector);
 /* After ES, DS, FS or GS changed: what addressing derives from it. */
 void segment_changed(SoftCpu *cpu, unsigned seg);
-/* The descriptor of a stack segment for `cpl`; all checks of a stack switch raise `vector` (#TS, or #GP and #SS as MOV SS does). */
+/* The descriptor of a stack segment for `cpl`; all checks of a stack switch raise `vector` (#TS, or
+ * #GP and #SS as MOV SS does). */
 Segment stack_segment_read(SoftCpu *cpu, uint16_t selector, unsigned cpl, int vector);
-/* Reads a code descriptor that is a target with error code `selector`; raises #GP or #NP. Checks type and that L and D
- * are not both set, not the privilege. */
+/* Reads a code descriptor that is a target with error code `selector`; raises #GP or #NP. Checks
+ * type and that L and D are not both set, not the privilege. */
 Segment code_segment_read(SoftCpu *cpu, uint16_t selector, int vector);
 /* Raises #GP(ext) when `rip` is beyond a code segment's limit or not canonical. */
 void code_check_rip(SoftCpu *cpu, const Segment *cs, uint64_t rip);
 /* An access to a segment that need not be loaded; raises vector(error). */
-uint64_t segment_access(SoftCpu *cpu, const Segment *seg, uint64_t offset, unsigned size, MmuAccess access,
-                        bool long_mode, int vector, uint32_t error);
+uint64_t segment_access(SoftCpu *cpu, const Segment *seg, uint64_t offset, unsigned size,
+                        MmuAccess access, bool long_mode, int vector, uint32_t error);
 /* After returning to an outer ring: data segments it may not see become null (SDM 2A RET). */
 void segments_hide_from(SoftCpu *cpu, unsigned cpl);
 /* CS of SYSCALL, SYSRET, SYSENTER, SYSEXIT: flat, not from a descriptor. */
@@ -150,31 +177,32 @@ Segment segment_flat_code(uint16_t selector, unsigned dpl, bool long_mode);
 Segment segment_flat_data(uint16_t selector, unsigned dpl);
 
 /*
- * A stack that may be another than SS:RSP. Pushes write at once; the caller commits `sp` to RSP by stack_commit() when
- * nothing can fault any more.
+ * A stack that may be another than SS:RSP. Pushes write at once; the caller commits `sp` to RSP by
+ * stack_commit() when nothing can fault any more.
  */
 typedef struct Stack {
     const Segment *segment;
-    uint64_t sp, mask;  /* bits of sp that count */
+    uint64_t sp, mask; /* bits of sp that count */
     MmuIndex index;
-    bool long_mode;     /* no limit, canonical check only */
-    uint32_t error;     /* of #SS */
+    bool long_mode; /* no limit, canonical check only */
+    uint32_t error; /* of #SS */
 } Stack;
 Stack stack_current(SoftCpu *cpu);
 /* `cpl` and mode are those of the code that will own the stack. */
-Stack stack_new(SoftCpu *cpu, const Segment *ss, uint64_t sp, unsigned cpl, bool long_mode, uint32_t error);
+Stack stack_new(SoftCpu *cpu, const Segment *ss, uint64_t sp, unsigned cpl, bool long_mode,
+                uint32_t error);
 void stack_push(SoftCpu *cpu, Stack *stack, unsigned size, uint64_t value);
 uint64_t stack_pop(SoftCpu *cpu, Stack *stack, unsigned size);
 void stack_commit(SoftCpu *cpu, const Stack *stack);
 
-/* ---- task.c ----------------------------------------------------------------------------------- */
+/* ---- task.c ---------------------------------------------------------------------------------- */
 
 /* SS:RSP for ring `cpl` from the TSS; long mode has RSP only. Raises #TS. */
 void task_stack(SoftCpu *cpu, unsigned cpl, uint16_t *ret_ss, uint64_t *ret_rsp);
 /* Long mode: RSP of IST slot 1 to 7. */
 uint64_t task_ist(SoftCpu *cpu, unsigned ist);
 
-/* ---- exception.c ------------------------------------------------------------------------------ */
+/* ---- exception.c ----------------------------------------------------------------------------- */
 
 /* INT1: a trap that is no software interrupt (no DPL check). RIP is behind the instruction. */
 void exception_trap(SoftCpu *cpu, int vector);
@@ -185,13 +213,13 @@ static inline void events_notify(SoftCpu *cpu)
 }
 /* RFLAGS.IF or VIF may have been set: notifies when an interrupt waits. */
 void interrupts_maybe_enabled(SoftCpu *cpu);
-/* Loads the bits of `mask` into RFLAGS and updates the mode as far as they decide it. RF is dropped when no breakpoint could
- * see it. */
+/* Loads the bits of `mask` into RFLAGS and updates the mode as far as they decide it. RF is dropped
+ * when no breakpoint could see it. */
 void flags_load(SoftCpu *cpu, uint64_t value, uint64_t mask);
 /* Notes enabled I/O breakpoints that cover the ports. */
 void io_watch(SoftCpu *cpu, uint16_t port, unsigned size);
 
-/* ---- control.c -------------------------------------------------------------------------------- */
+/* ---- control.c ------------------------------------------------------------------------------- */
 
 /* The CR4 bits of the CPU model. */
 uint64_t control_cr4_allowed(const SoftCpu *cpu);

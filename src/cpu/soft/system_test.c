@@ -1,26 +1,26 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Segments, far transfers, tasks, exceptions, control registers and MSRs, by guest code stepped in every mode. SDM 3A chapters 5 to 7, 17.
+ * Segments, far transfers, tasks, exceptions, control registers and MSRs, by guest code stepped in
+ * every mode. SDM 3A chapters 5 to 7, 17.
  */
 #include "cpu/soft/soft_fixture.h"
 #include "cpu/soft/system.h"
 
-#define CODE 0x5000
+#define CODE    0x5000
 #define HANDLER 0x6000
 
-#define PUT(f, address, ...)                                                                                \
-    do {                                                                                                    \
-        const uint8_t bytes_[] = {__VA_ARGS__};                                                             \
-        memcpy((f)->ram->host + (address), bytes_, sizeof(bytes_));                                         \
+#define PUT(f, address, ...)                                        \
+    do {                                                            \
+        const uint8_t bytes_[] = {__VA_ARGS__};                     \
+        memcpy((f)->ram->host + (address), bytes_, sizeof(bytes_)); \
     } while (0)
 /* Puts code at RIP's page start and executes one instruction; the vector it raised or -1. */
-#define STEP(f, ...)                                                                                        \
-    ({                                                                                                      \
-        PUT(f, CODE, __VA_ARGS__);                                                                          \
-        vcpu_leave(&(f)->vcpu); /* a port access entered; now at a safe point */                           \
-        ram_written((f)->ram, CODE, 32);                                                                    \
-        (f)->cpu->s.rip = CODE;                                                                             \
-        soft_cpu_step((f)->cpu, 1);                                                                         \
+#define STEP(f, ...)                     \
+    ({                                   \
+        PUT(f, CODE, __VA_ARGS__);       \
+        ram_written((f)->ram, CODE, 32); \
+        (f)->cpu->s.rip = CODE;          \
+        soft_cpu_step((f)->cpu, 1);      \
     })
 
 /* What the loop does with a pending event: deliver it, and what comes of that. */
@@ -51,7 +51,7 @@ static uint64_t pushed(SoftFixture *f, unsigned index, unsigned size)
     return fixture_read(f, f->cpu->s.gpr[GPR_RSP] + index * size, size);
 }
 
-/* ---- segments ------------------------------------------------------------------------------------- */
+/* ---- segments -------------------------------------------------------------------------------- */
 
 static void test_data_segments(void)
 {
@@ -62,30 +62,38 @@ static void test_data_segments(void)
     soft_fixture_protected(f, 3);
     fixture_set_descriptor(f, 0x40, fixture_descriptor(0x12345678, 0xfff, data | SEGMENT_DPL));
     fixture_set_descriptor(f, 0x48, fixture_descriptor(0, 0xfff, data));
-    fixture_set_descriptor(f, 0x50, fixture_descriptor(0, 0xfff, (data & ~SEGMENT_P) | SEGMENT_DPL));
-    fixture_set_descriptor(f, 0x58, fixture_descriptor(0, 0xfff, data | SEGMENT_DPL | SEGMENT_EXPAND_DOWN));
-    fixture_set_descriptor(f, 0x60, fixture_descriptor(0, 0xfff, SEGMENT_P | SEGMENT_S | SEGMENT_CODE | SEGMENT_DPL));
+    fixture_set_descriptor(f, 0x50,
+                           fixture_descriptor(0, 0xfff, (data & ~SEGMENT_P) | SEGMENT_DPL));
+    fixture_set_descriptor(f, 0x58,
+                           fixture_descriptor(0, 0xfff, data | SEGMENT_DPL | SEGMENT_EXPAND_DOWN));
+    fixture_set_descriptor(
+        f, 0x60, fixture_descriptor(0, 0xfff, SEGMENT_P | SEGMENT_S | SEGMENT_CODE | SEGMENT_DPL));
     g_assert_cmpint(SOFT_CATCH(cpu, segment_load(cpu, SEG_DS, 0x43)), ==, -1);
     g_assert_cmphex(cpu->s.seg[SEG_DS].base, ==, 0x12345678);
     g_assert_cmphex(cpu->s.seg[SEG_DS].limit, ==, 0xfff);
     g_assert_cmphex(fixture_read(f, FIXTURE_GDT + 0x45, 1) & 1, ==, 1); /* accessed */
     g_assert_cmphex(segment_linear_checked(cpu, SEG_DS, 0xffc, 4, MMU_READ), ==, 0x12346674);
-    g_assert_cmpint(SOFT_CATCH(cpu, segment_linear_checked(cpu, SEG_DS, 0xffd, 4, MMU_READ)), ==, EXC_GP);
+    g_assert_cmpint(SOFT_CATCH(cpu, segment_linear_checked(cpu, SEG_DS, 0xffd, 4, MMU_READ)), ==,
+                    EXC_GP);
     g_assert_cmpint(SOFT_CATCH(cpu, segment_load(cpu, SEG_ES, 0x4b)), ==, EXC_GP);
     g_assert_cmphex(cpu->event.error, ==, 0x48);
     g_assert_cmpint(SOFT_CATCH(cpu, segment_load(cpu, SEG_ES, 0x53)), ==, EXC_NP);
     g_assert_cmphex(cpu->event.error, ==, 0x50);
-    g_assert_cmpint(SOFT_CATCH(cpu, segment_load(cpu, SEG_ES, 0x63)), ==, EXC_GP); /* execute-only */
-    g_assert_cmpint(SOFT_CATCH(cpu, segment_load(cpu, SEG_ES, 0x1003)), ==, EXC_GP); /* beyond the GDT */
-    g_assert_cmpint(SOFT_CATCH(cpu, segment_load(cpu, SEG_ES, 0x47)), ==, EXC_GP);   /* no LDT */
+    g_assert_cmpint(SOFT_CATCH(cpu, segment_load(cpu, SEG_ES, 0x63)), ==,
+                    EXC_GP); /* execute-only */
+    g_assert_cmpint(SOFT_CATCH(cpu, segment_load(cpu, SEG_ES, 0x1003)), ==,
+                    EXC_GP); /* beyond the GDT */
+    g_assert_cmpint(SOFT_CATCH(cpu, segment_load(cpu, SEG_ES, 0x47)), ==, EXC_GP); /* no LDT */
     g_assert_cmpint(SOFT_CATCH(cpu, segment_load(cpu, SEG_SS, 0)), ==, EXC_GP);
     g_assert_cmpint(SOFT_CATCH(cpu, segment_load(cpu, SEG_SS, 0x48)), ==, EXC_GP); /* RPL */
     g_assert_cmpint(SOFT_CATCH(cpu, segment_load(cpu, SEG_SS, 0x53)), ==, EXC_SS);
     segment_load(cpu, SEG_ES, 0x5b);
-    g_assert_cmpint(SOFT_CATCH(cpu, segment_linear_checked(cpu, SEG_ES, 0xfff, 1, MMU_READ)), ==, EXC_GP);
+    g_assert_cmpint(SOFT_CATCH(cpu, segment_linear_checked(cpu, SEG_ES, 0xfff, 1, MMU_READ)), ==,
+                    EXC_GP);
     g_assert_cmphex(segment_linear_checked(cpu, SEG_ES, 0x1000, 4, MMU_READ), ==, 0x1000);
     segment_load(cpu, SEG_ES, 3);
-    g_assert_cmpint(SOFT_CATCH(cpu, segment_linear_checked(cpu, SEG_ES, 0, 1, MMU_READ)), ==, EXC_GP);
+    g_assert_cmpint(SOFT_CATCH(cpu, segment_linear_checked(cpu, SEG_ES, 0, 1, MMU_READ)), ==,
+                    EXC_GP);
     soft_fixture_free(f);
 }
 
@@ -107,7 +115,8 @@ static void test_unreal(void)
     SoftFixture *f = soft_fixture_new("x86-64-v3");
     SoftCpu *cpu = f->cpu;
 
-    g_assert_cmpint(SOFT_CATCH(cpu, segment_linear_checked(cpu, SEG_DS, 0x10000, 1, MMU_READ)), ==, EXC_GP);
+    g_assert_cmpint(SOFT_CATCH(cpu, segment_linear_checked(cpu, SEG_DS, 0x10000, 1, MMU_READ)), ==,
+                    EXC_GP);
     cpu->s.seg[SEG_DS].limit = UINT32_MAX;
     segment_load(cpu, SEG_DS, 0x1234);
     g_assert_cmphex(segment_linear_checked(cpu, SEG_DS, 0x200000, 4, MMU_WRITE), ==, 0x212340);
@@ -140,7 +149,7 @@ static void test_descriptor_queries(void)
     soft_fixture_free(f);
 }
 
-/* ---- exceptions ----------------------------------------------------------------------------------- */
+/* ---- exceptions ------------------------------------------------------------------------------ */
 
 static void test_real_mode(void)
 {
@@ -232,7 +241,8 @@ static void test_double_and_triple_fault(void)
 
     soft_fixture_protected(f, 0);
     fixture_set_gate(f, EXC_DF, FIXTURE_CODE0, HANDLER, 0x8e, 0);
-    /* #UD is benign: the #NP of its missing gate is delivered as such, and its own gate is missing: #DF. */
+    /* #UD is benign: the #NP of its missing gate is delivered as such, and its own gate is missing:
+     * #DF. */
     g_assert_true(raise_and_deliver(cpu, EXC_GP));
     g_assert_cmphex(cpu->s.rip, ==, HANDLER);
     g_assert_cmphex(pushed(f, 0, 4), ==, 0);
@@ -288,7 +298,7 @@ static void test_long_mode(void)
     soft_fixture_free(f);
 }
 
-/* ---- far transfers -------------------------------------------------------------------------------- */
+/* ---- far transfers --------------------------------------------------------------------------- */
 
 static void test_call_gate(void)
 {
@@ -297,7 +307,9 @@ static void test_call_gate(void)
 
     soft_fixture_protected(f, 3);
     /* 32-bit gate, DPL 3, two parameters. */
-    fixture_set_descriptor(f, 0x40, (HANDLER & 0xffff) | FIXTURE_CODE0 << 16 | UINT64_C(2) << 32 | UINT64_C(0xec) << 40);
+    fixture_set_descriptor(f, 0x40,
+                           (HANDLER & 0xffff) | FIXTURE_CODE0 << 16 | UINT64_C(2) << 32 |
+                               UINT64_C(0xec) << 40);
     cpu->s.gpr[GPR_RSP] = FIXTURE_STACK3 - 8;
     fixture_write(f, FIXTURE_STACK3 - 8, 8, UINT64_C(0x2222222211111111));
     g_assert_cmpint(STEP(f, 0x9a, 0, 0, 0, 0, 0x43, 0), ==, -1);
@@ -315,7 +327,8 @@ static void test_call_gate(void)
     g_assert_cmphex(cpu->s.rip, ==, CODE + 7);
     g_assert_cmphex(cpu->s.gpr[GPR_RSP], ==, FIXTURE_STACK3);
     /* DPL 0 gates are not for ring 3; more privileged code is not for jumps. */
-    fixture_set_descriptor(f, 0x48, (HANDLER & 0xffff) | FIXTURE_CODE0 << 16 | UINT64_C(0x8c) << 40);
+    fixture_set_descriptor(f, 0x48,
+                           (HANDLER & 0xffff) | FIXTURE_CODE0 << 16 | UINT64_C(0x8c) << 40);
     g_assert_cmpint(STEP(f, 0x9a, 0, 0, 0, 0, 0x4b, 0), ==, EXC_GP);
     g_assert_cmphex(cpu->event.error, ==, 0x48);
     g_assert_cmpint(STEP(f, 0xea, 0, 0, 0, 0, 0x43, 0), ==, EXC_GP);
@@ -329,11 +342,13 @@ static void test_call_gate_64(void)
     SoftCpu *cpu = f->cpu;
 
     soft_fixture_long(f, 3);
-    fixture_set_descriptor(f, 0x40, (HANDLER & 0xffff) | FIXTURE_CODE0 << 16 | UINT64_C(0xec) << 40);
+    fixture_set_descriptor(f, 0x40,
+                           (HANDLER & 0xffff) | FIXTURE_CODE0 << 16 | UINT64_C(0xec) << 40);
     fixture_set_descriptor(f, 0x48, 0);
     fixture_write(f, 0x7000, 8, 0);
     fixture_write(f, 0x7008, 2, 0x43);
-    g_assert_cmpint(STEP(f, 0x48, 0xff, 0x1c, 0x25, 0x00, 0x70, 0, 0), ==, -1); /* call far [0x7000] */
+    g_assert_cmpint(STEP(f, 0x48, 0xff, 0x1c, 0x25, 0x00, 0x70, 0, 0), ==,
+                    -1); /* call far [0x7000] */
     g_assert_cmpuint(cpu->cpl, ==, 0);
     g_assert_cmphex(cpu->s.gpr[GPR_RSP], ==, FIXTURE_STACK0 - 32);
     g_assert_cmphex(pushed(f, 0, 8), ==, CODE + 8);
@@ -372,7 +387,7 @@ static void test_task_switch(void)
     g_assert_cmphex(fixture_read(f, FIXTURE_TSS2, 2), ==, FIXTURE_TR);
     g_assert_cmphex(fixture_read(f, FIXTURE_TSS + 0x20, 4), ==, CODE + 7);
     g_assert_cmphex(fixture_read(f, FIXTURE_TSS + 0x28, 4), ==, 0x77);
-    g_assert_cmphex(fixture_read(f, FIXTURE_GDT + FIXTURE_TR + 5, 1), ==, 0x8b);  /* stays busy */
+    g_assert_cmphex(fixture_read(f, FIXTURE_GDT + FIXTURE_TR + 5, 1), ==, 0x8b); /* stays busy */
     g_assert_cmphex(fixture_read(f, FIXTURE_GDT + FIXTURE_TR2 + 5, 1), ==, 0x8b);
     g_assert_cmpint(STEP(f, 0xcf), ==, -1); /* iret: back */
     g_assert_cmphex(cpu->s.tr.selector, ==, FIXTURE_TR);
@@ -437,13 +452,14 @@ static void test_task_gate(void)
     soft_fixture_free(f);
 }
 
-/* ---- virtual-8086 mode ------------------------------------------------------------------------------ */
+/* ---- virtual-8086 mode ----------------------------------------------------------------------- */
 
 static SoftFixture *new_vm86(unsigned iopl, uint64_t cr4)
 {
     SoftFixture *f = soft_fixture_new("x86-64-v3");
-    const uint32_t frame[] = {CODE & 0xff, CODE >> 4, 2 | FLAG_VM | iopl << 12 | FLAG_IF, 0x8000, 0x100,
-                              0x200, 0x300, 0x400, 0x500};
+    const uint32_t frame[] = {CODE & 0xff, CODE >> 4, 2 | FLAG_VM | iopl << 12 | FLAG_IF,
+                              0x8000,      0x100,     0x200,
+                              0x300,       0x400,     0x500};
 
     soft_fixture_protected(f, 0);
     f->cpu->s.cr4 = cr4;
@@ -453,13 +469,12 @@ static SoftFixture *new_vm86(unsigned iopl, uint64_t cr4)
     return f;
 }
 
-#define STEP_VM86(f, ...)                                                                                   \
-    ({                                                                                                      \
-        PUT(f, CODE, __VA_ARGS__);                                                                          \
-        vcpu_leave(&(f)->vcpu); /* a port access entered; now at a safe point */                           \
-        ram_written((f)->ram, CODE, 32);                                                                    \
-        (f)->cpu->s.rip = 0;                                                                                \
-        soft_cpu_step((f)->cpu, 1);                                                                         \
+#define STEP_VM86(f, ...)                \
+    ({                                   \
+        PUT(f, CODE, __VA_ARGS__);       \
+        ram_written((f)->ram, CODE, 32); \
+        (f)->cpu->s.rip = 0;             \
+        soft_cpu_step((f)->cpu, 1);      \
     })
 
 static void test_vm86(void)
@@ -471,12 +486,12 @@ static void test_vm86(void)
     g_assert_cmphex(cpu->s.seg[SEG_SS].base, ==, 0x1000);
     g_assert_cmphex(cpu->s.seg[SEG_GS].base, ==, 0x5000);
     g_assert_cmphex(cpu->s.seg[SEG_DS].limit, ==, 0xffff);
-    g_assert_cmpint(STEP_VM86(f, 0xfa), ==, EXC_GP);          /* cli */
-    g_assert_cmpint(STEP_VM86(f, 0x9c), ==, EXC_GP);          /* pushf */
-    g_assert_cmpint(STEP_VM86(f, 0xcd, 0x21), ==, EXC_GP);    /* int */
-    g_assert_cmpint(STEP_VM86(f, 0xcf), ==, EXC_GP);          /* iret */
+    g_assert_cmpint(STEP_VM86(f, 0xfa), ==, EXC_GP);             /* cli */
+    g_assert_cmpint(STEP_VM86(f, 0x9c), ==, EXC_GP);             /* pushf */
+    g_assert_cmpint(STEP_VM86(f, 0xcd, 0x21), ==, EXC_GP);       /* int */
+    g_assert_cmpint(STEP_VM86(f, 0xcf), ==, EXC_GP);             /* iret */
     g_assert_cmpint(STEP_VM86(f, 0x0f, 0x00, 0xc0), ==, EXC_UD); /* sldt */
-    g_assert_cmpint(STEP_VM86(f, 0xe4, 0x60), ==, -1);        /* in: the bitmap allows it */
+    g_assert_cmpint(STEP_VM86(f, 0xe4, 0x60), ==, -1);           /* in: the bitmap allows it */
     fixture_write(f, FIXTURE_TSS + 0x68 + 0x60 / 8, 1, 1);
     g_assert_cmpint(STEP_VM86(f, 0xe4, 0x60), ==, EXC_GP);
     fixture_set_gate(f, EXC_GP, FIXTURE_CODE0, HANDLER, 0x8e, 0);
@@ -505,7 +520,8 @@ static void test_vme(void)
     g_assert_cmpint(STEP_VM86(f, 0xcd, 0x21), ==, -1); /* int 21h: 8086 style */
     g_assert_cmphex(cpu->s.seg[SEG_CS].base, ==, 0x7770);
     g_assert_cmphex(cpu->s.rip, ==, 8);
-    g_assert_cmphex(fixture_read(f, 0x1000 + 0x7ffe, 2) & (FLAG_IF | FLAG_IOPL), ==, FLAG_IF | FLAG_IOPL);
+    g_assert_cmphex(fixture_read(f, 0x1000 + 0x7ffe, 2) & (FLAG_IF | FLAG_IOPL), ==,
+                    FLAG_IF | FLAG_IOPL);
     g_assert_false(cpu->s.rflags & FLAG_VIF);
     g_assert_true(cpu->s.rflags & FLAG_IF);
     g_assert_cmpint(SOFT_CATCH(cpu, interrupt_return(cpu, 2)), ==, -1);
@@ -516,7 +532,7 @@ static void test_vme(void)
     soft_fixture_free(f);
 }
 
-/* ---- between instructions --------------------------------------------------------------------------- */
+/* ---- between instructions -------------------------------------------------------------------- */
 
 static void test_single_step(void)
 {
@@ -612,7 +628,28 @@ static void test_interrupt_shadow(void)
     soft_fixture_free(f);
 }
 
-/* ---- control registers, MSRs, fast calls -------------------------------------------------------------- */
+/* ---- control registers, MSRs, fast calls ----------------------------------------------------- */
+
+/* Else a device that holds the board lock and wants an exclusive section waits for ever. */
+static void test_apic_at_safe_points(void)
+{
+    SoftFixture *f = soft_fixture_new("x86-64-v3");
+    SoftCpu *cpu = f->cpu;
+
+    soft_fixture_protected(f, 0);
+    fixture_set_gate(f, 0x30, FIXTURE_CODE0, HANDLER, 0x8e, 0);
+    vcpu_enter(&f->vcpu);
+    cpu->s.rflags |= FLAG_IF;
+    f->interrupt = 0x30;
+    take_events(cpu);
+    g_assert_cmpint(f->interrupt, ==, -1);
+    g_assert_true(msr_write(cpu, 0x1b, 0xfee00900));
+    mmu_store(cpu, 0xfee000b0, 4, 0, MMU_KERNEL); /* EOI */
+    g_assert_cmphex(f->apic_offset, ==, 0xb0);
+    g_assert_false(f->apic_in_guest);
+    vcpu_leave(&f->vcpu);
+    soft_fixture_free(f);
+}
 
 static void test_control_registers(void)
 {
@@ -627,7 +664,8 @@ static void test_control_registers(void)
     soft_fixture_protected(f, 0);
     g_assert_true(msr_write(cpu, 0xc0000080, EFER_LME));
     g_assert_false(msr_write(cpu, 0xc0000080, 1 << 1));
-    g_assert_cmpint(SOFT_CATCH(cpu, control_write_cr0(cpu, CR0_PG | CR0_PE)), ==, EXC_GP); /* no PAE */
+    g_assert_cmpint(SOFT_CATCH(cpu, control_write_cr0(cpu, CR0_PG | CR0_PE)), ==,
+                    EXC_GP); /* no PAE */
     control_write_cr4(cpu, CR4_PAE);
     cpu->s.cr3 = 0x700000;
     control_write_cr0(cpu, CR0_PG | CR0_PE);
@@ -638,7 +676,8 @@ static void test_control_registers(void)
     control_write_cr0(cpu, CR0_PE);
     g_assert_false(cpu->s.efer & EFER_LMA);
     soft_fixture_long(f, 0);
-    g_assert_cmpint(SOFT_CATCH(cpu, control_write_cr0(cpu, CR0_PE)), ==, EXC_GP); /* in 64-bit code */
+    g_assert_cmpint(SOFT_CATCH(cpu, control_write_cr0(cpu, CR0_PE)), ==,
+                    EXC_GP); /* in 64-bit code */
     control_write_cr4(cpu, CR4_PAE | CR4_PCIDE);
     cpu->s.gpr[GPR_RAX] = cpu->s.cr3 | 5 | CR3_NO_FLUSH;
     g_assert_cmpint(STEP(f, 0x0f, 0x22, 0xd8), ==, -1);
@@ -758,15 +797,26 @@ static void test_sysenter(void)
 static void test_privilege(void)
 {
     static const uint8_t refused[][4] = {
-        {0xf4}, {0x0f, 0x06}, {0x0f, 0x08}, {0x0f, 0x20, 0xc0}, {0x0f, 0x22, 0xc0}, {0x0f, 0x30},
-        {0x0f, 0x32}, {0x0f, 0x01, 0x38}, {0x0f, 0x01, 0x10}, {0xfa}, {0xfb}, {0x0f, 0x00, 0xd0},
+        {0xf4},
+        {0x0f, 0x06},
+        {0x0f, 0x08},
+        {0x0f, 0x20, 0xc0},
+        {0x0f, 0x22, 0xc0},
+        {0x0f, 0x30},
+        {0x0f, 0x32},
+        {0x0f, 0x01, 0x38},
+        {0x0f, 0x01, 0x10},
+        {0xfa},
+        {0xfb},
+        {0x0f, 0x00, 0xd0},
     };
     SoftFixture *f = soft_fixture_new("x86-64-v3");
     SoftCpu *cpu = f->cpu;
 
     soft_fixture_protected(f, 3);
     for (unsigned i = 0; i < G_N_ELEMENTS(refused); i++) {
-        g_assert_cmpint(STEP(f, refused[i][0], refused[i][1], refused[i][2], refused[i][3]), ==, EXC_GP);
+        g_assert_cmpint(STEP(f, refused[i][0], refused[i][1], refused[i][2], refused[i][3]), ==,
+                        EXC_GP);
         g_assert_cmphex(cpu->event.error, ==, 0);
         g_assert_cmphex(cpu->s.rip, ==, CODE);
     }
@@ -787,15 +837,16 @@ static void test_reset(void)
 {
     CpuState s = {.lstar = 5, .cr0 = CR0_PE | CR0_NW | CR0_CD, .tsc = 9};
 
-    cpu_state_reset(&s, false, true);
+    cpu_state_reset(&s, 0x663, false, true);
     g_assert_cmphex(s.lstar, ==, 5);
     g_assert_cmphex(s.tsc, ==, 9);
     g_assert_cmphex(s.cr0, ==, 0x60000010);
     g_assert_cmpint(s.activity, ==, CPU_WAIT_SIPI);
-    cpu_state_reset(&s, true, false);
+    cpu_state_reset(&s, 0x663, true, false);
     g_assert_cmphex(s.lstar, ==, 0);
     g_assert_cmphex(s.seg[SEG_CS].base + s.rip, ==, 0xfffffff0);
     g_assert_cmphex(s.apic_base, ==, 0xfee00900);
+    g_assert_cmphex(s.gpr[GPR_RDX], ==, 0x663);
 }
 
 int main(int argc, char **argv)
@@ -820,6 +871,7 @@ int main(int argc, char **argv)
     g_test_add_func("/system/single-step", test_single_step);
     g_test_add_func("/system/breakpoints", test_breakpoints);
     g_test_add_func("/system/interrupt-shadow", test_interrupt_shadow);
+    g_test_add_func("/system/apic-at-safe-points", test_apic_at_safe_points);
     g_test_add_func("/system/control-registers", test_control_registers);
     g_test_add_func("/system/msrs", test_msrs);
     g_test_add_func("/system/syscall", test_syscall);

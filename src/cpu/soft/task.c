@@ -2,8 +2,9 @@
 /*
  * Task state segments: stacks of inner rings and the hardware task switch (SDM 3A chapter 7).
  *
- * A switch has two halves. Up to commit() every fault belongs to the old task and nothing has changed; behind it RIP,
- * registers and selectors are the new task's, and faults of loading its segments are raised there.
+ * A switch has two halves. Up to commit() every fault belongs to the old task and nothing has
+ * changed; behind it RIP, registers and selectors are the new task's, and faults of loading its
+ * segments are raised there.
  */
 #include "cpu/soft/system.h"
 
@@ -65,7 +66,7 @@ uint64_t task_ist(SoftCpu *cpu, unsigned ist)
     return system_load(cpu, tr->base + offset, 8);
 }
 
-/* ---- the old task's half ---------------------------------------------------------------------- */
+/* ---- the old task's half --------------------------------------------------------------------- */
 
 /* The descriptor of the TSS to switch to, checked (SDM 3A 7.3, table 7-1). */
 static Segment read_tss_descriptor(SoftCpu *cpu, uint16_t selector, TaskSwitch reason)
@@ -93,7 +94,8 @@ static uint32_t tss_load(SoftCpu *cpu, const Segment *tr, unsigned offset, unsig
     return system_load(cpu, (uint32_t)(tr->base + offset), size);
 }
 
-static void tss_store(SoftCpu *cpu, const Segment *tr, unsigned offset, unsigned size, uint32_t value)
+static void tss_store(SoftCpu *cpu, const Segment *tr, unsigned offset, unsigned size,
+                      uint32_t value)
 {
     system_store(cpu, (uint32_t)(tr->base + offset), size, value);
 }
@@ -132,6 +134,9 @@ static void commit(SoftCpu *cpu, const NewTask *task, bool nested)
 {
     CpuState *s = &cpu->s;
 
+    /* First, while there is a stack for #GP of a PDPTE. */
+    if (task->layout->cr3 && s->cr0 & CR0_PG)
+        control_load_cr3(cpu, task->cr3);
     s->tr = task->tr;
     s->tr.attributes |= 2;
     s->cr0 |= CR0_TS;
@@ -145,12 +150,10 @@ static void commit(SoftCpu *cpu, const NewTask *task, bool nested)
     flags_set(cpu, (task->flags & 0x3f7fd5) | (nested ? FLAG_NT : 0));
     if (s->dr7 & 0x155)
         control_write_dr(cpu, 7, s->dr7 & ~UINT64_C(0x155));
-    if (task->layout->cr3 && s->cr0 & CR0_PG)
-        control_load_cr3(cpu, task->cr3);
     cpu_update_mode(cpu);
 }
 
-/* ---- the new task's half ---------------------------------------------------------------------- */
+/* ---- the new task's half --------------------------------------------------------------------- */
 
 static void load_ldtr(SoftCpu *cpu, uint16_t selector)
 {
@@ -197,13 +200,14 @@ static void load_data(SoftCpu *cpu, unsigned seg, uint16_t selector, unsigned cp
     if (!segment_read_descriptor(cpu, selector, words))
         cpu_raise_error(cpu, EXC_TS, error_selector(cpu, selector));
     new = segment_unpack(selector, words[0]);
-    if (!(new.attributes & SEGMENT_S) ||
-        (new.attributes & (SEGMENT_CODE | SEGMENT_READABLE)) == SEGMENT_CODE)
+    if (!(new.attributes &SEGMENT_S) ||
+        (new.attributes &(SEGMENT_CODE | SEGMENT_READABLE)) == SEGMENT_CODE)
         cpu_raise_error(cpu, EXC_TS, error_selector(cpu, selector));
-    if ((new.attributes & (SEGMENT_CODE | SEGMENT_CONFORMING)) != (SEGMENT_CODE | SEGMENT_CONFORMING) &&
+    if ((new.attributes &(SEGMENT_CODE | SEGMENT_CONFORMING)) !=
+            (SEGMENT_CODE | SEGMENT_CONFORMING) &&
         MAX(selector & 3, cpl) > segment_dpl(&new))
         cpu_raise_error(cpu, EXC_TS, error_selector(cpu, selector));
-    if (!(new.attributes & SEGMENT_P))
+    if (!(new.attributes &SEGMENT_P))
         cpu_raise_error(cpu, EXC_NP, error_selector(cpu, selector));
     descriptor_mark_accessed(cpu, selector, words[0]);
     new.attributes |= SEGMENT_ACCESSED;
@@ -231,7 +235,8 @@ static void load_segments(SoftCpu *cpu, const NewTask *task)
     load_data(cpu, SEG_GS, task->seg[SEG_GS], cpl);
 }
 
-void task_switch(SoftCpu *cpu, uint16_t selector, TaskSwitch reason, bool push_error, uint32_t error)
+void task_switch(SoftCpu *cpu, uint16_t selector, TaskSwitch reason, bool push_error,
+                 uint32_t error)
 {
     bool nested = reason == TASK_CALL || reason == TASK_INTERRUPT;
     NewTask task = {.tr = read_tss_descriptor(cpu, selector, reason)};
@@ -240,7 +245,8 @@ void task_switch(SoftCpu *cpu, uint16_t selector, TaskSwitch reason, bool push_e
     uint32_t flags = flags_get(cpu);
 
     task.layout = tss_layout(&task.tr);
-    mmu_probe(cpu, (uint32_t)(cpu->s.tr.base + old->ip), old->last - old->ip, MMU_WRITE, MMU_KERNEL);
+    mmu_probe(cpu, (uint32_t)(cpu->s.tr.base + old->ip), old->last - old->ip, MMU_WRITE,
+              MMU_KERNEL);
     if (nested)
         mmu_probe(cpu, (uint32_t)task.tr.base, 2, MMU_WRITE, MMU_KERNEL);
     read_new_task(cpu, &task);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Far transfers: JMP, CALL, RET and IRET between segments, through gates, tasks and privilege levels.
+ * Far transfers: JMP, CALL, RET and IRET between segments, through gates, tasks and privilege
+ * levels.
  *
- * Source: SDM 2A/2B (CALL, IRET, JMP, RET), 3A 5.8, 7.3. Nothing changes before the last possible fault, except in
- * memory below the stack pointer.
+ * Source: SDM 2A/2B (CALL, IRET, JMP, RET), 3A 5.8, 7.3. Nothing changes before the last possible
+ * fault, except in memory below the stack pointer.
  */
 #include "cpu/soft/system.h"
 
@@ -13,7 +14,7 @@
 typedef struct CallGate {
     uint16_t selector;
     uint64_t offset;
-    unsigned size;       /* bytes of what is pushed: 2, 4, 8 */
+    unsigned size; /* bytes of what is pushed: 2, 4, 8 */
     unsigned parameters;
 } CallGate;
 
@@ -48,7 +49,7 @@ static void check_paragraph_offset(SoftCpu *cpu, uint64_t offset)
         cpu_raise_error(cpu, EXC_GP, 0);
 }
 
-/* ---- targets of JMP and CALL ------------------------------------------------------------------ */
+/* ---- targets of JMP and CALL ----------------------------------------------------------------- */
 
 /* Reads the target's descriptor; false: it is a system descriptor, in words. */
 static bool read_target(SoftCpu *cpu, uint16_t selector, uint64_t words[2], Segment *cs)
@@ -60,8 +61,9 @@ static bool read_target(SoftCpu *cpu, uint16_t selector, uint64_t words[2], Segm
     *cs = segment_unpack(selector, words[0]);
     if (!(cs->attributes & SEGMENT_S))
         return false;
-    if (!segment_is_code(cs) || (cpu_is_long_mode(cpu) && (cs->attributes & (SEGMENT_L | SEGMENT_DB)) ==
-                                                              (SEGMENT_L | SEGMENT_DB)))
+    if (!segment_is_code(cs) ||
+        (cpu_is_long_mode(cpu) &&
+         (cs->attributes & (SEGMENT_L | SEGMENT_DB)) == (SEGMENT_L | SEGMENT_DB)))
         cpu_raise_error(cpu, EXC_GP, selector & 0xfffc);
     return true;
 }
@@ -129,7 +131,8 @@ static void check_code_present(SoftCpu *cpu, const Segment *cs)
 }
 
 /* Task gates and TSS descriptors as targets; false: it is neither. */
-static bool transfer_to_task(SoftCpu *cpu, const Segment *system, const uint64_t words[2], TaskSwitch reason)
+static bool transfer_to_task(SoftCpu *cpu, const Segment *system, const uint64_t words[2],
+                             TaskSwitch reason)
 {
     unsigned type = system->attributes & SEGMENT_TYPE;
 
@@ -156,7 +159,7 @@ static bool is_call_gate(const SoftCpu *cpu, const Segment *system)
     return type == TYPE_CALL_GATE32 || (type == TYPE_CALL_GATE16 && !cpu_is_long_mode(cpu));
 }
 
-/* ---- JMP -------------------------------------------------------------------------------------- */
+/* ---- JMP ------------------------------------------------------------------------------------- */
 
 static void jump_through_gate(SoftCpu *cpu, const Segment *system, const uint64_t words[2])
 {
@@ -200,7 +203,7 @@ void far_jump(SoftCpu *cpu, uint16_t selector, uint64_t offset, unsigned op_size
     }
 }
 
-/* ---- CALL ------------------------------------------------------------------------------------- */
+/* ---- CALL ------------------------------------------------------------------------------------ */
 
 static void call_same(SoftCpu *cpu, const Segment *cs, uint64_t rip, unsigned size, uint64_t next)
 {
@@ -246,7 +249,8 @@ static void call_inner(SoftCpu *cpu, const CallGate *gate, const Segment *cs, ui
     set_code(cpu, cs, cpl, gate->offset);
 }
 
-static void call_through_gate(SoftCpu *cpu, const Segment *system, const uint64_t words[2], uint64_t next)
+static void call_through_gate(SoftCpu *cpu, const Segment *system, const uint64_t words[2],
+                              uint64_t next)
 {
     CallGate gate;
     Segment cs;
@@ -289,7 +293,7 @@ void far_call(SoftCpu *cpu, uint16_t selector, uint64_t offset, unsigned op_size
     }
 }
 
-/* ---- RET and IRET ----------------------------------------------------------------------------- */
+/* ---- RET and IRET ---------------------------------------------------------------------------- */
 
 /* The code segment returned to. */
 static Segment read_return_code(SoftCpu *cpu, uint16_t selector)
@@ -297,8 +301,8 @@ static Segment read_return_code(SoftCpu *cpu, uint16_t selector)
     Segment cs = code_segment_read(cpu, selector, EXC_GP);
     unsigned rpl = selector & 3;
 
-    if (rpl < cpu->cpl || (cs.attributes & SEGMENT_CONFORMING ? segment_dpl(&cs) > rpl
-                                                              : segment_dpl(&cs) != rpl))
+    if (rpl < cpu->cpl ||
+        (cs.attributes & SEGMENT_CONFORMING ? segment_dpl(&cs) > rpl : segment_dpl(&cs) != rpl))
         cpu_raise_error(cpu, EXC_GP, selector & 0xfffc);
     check_code_present(cpu, &cs);
     return cs;
@@ -370,8 +374,7 @@ void far_return(SoftCpu *cpu, unsigned op_size, uint16_t pop_bytes)
     set_outer_rsp(cpu, rsp, pop_bytes);
 }
 
-#define IRET_FLAGS                                                                                          \
-    (FLAGS_ARITHMETIC | FLAG_TF | FLAG_DF | FLAG_NT)
+#define IRET_FLAGS (FLAGS_ARITHMETIC | FLAG_TF | FLAG_DF | FLAG_NT)
 
 /* Flags that IRET loads at CPL 0 to 3 with IOPL as it is (SDM 2A IRET). */
 static uint64_t iret_flags_mask(const SoftCpu *cpu, unsigned op_size)
@@ -446,8 +449,9 @@ static void return_to_vm86(SoftCpu *cpu, Stack *stack, uint64_t rip, uint16_t cs
 
     for (unsigned i = 0; i < G_N_ELEMENTS(order); i++)
         selector[i] = stack_pop(cpu, stack, 4);
-    flags_load(cpu, flags, IRET_FLAGS | FLAG_RF | FLAG_AC | FLAG_ID | FLAG_IF | FLAG_IOPL | FLAG_VIF |
-                               FLAG_VIP | FLAG_VM);
+    flags_load(cpu, flags,
+               IRET_FLAGS | FLAG_RF | FLAG_AC | FLAG_ID | FLAG_IF | FLAG_IOPL | FLAG_VIF |
+                   FLAG_VIP | FLAG_VM);
     segment_load_paragraph(cpu, SEG_CS, cs);
     for (unsigned i = 0; i < G_N_ELEMENTS(order); i++)
         segment_load_paragraph(cpu, order[i], selector[i]);
@@ -497,7 +501,8 @@ static void return_protected(SoftCpu *cpu, unsigned op_size)
         segments_hide_from(cpu, rpl);
     cpu->s.seg[SEG_SS] = ss;
     /* Flags first, so that the mode is computed once. */
-    cpu->s.rflags = (cpu->s.rflags & ~(mask & (FLAG_TF | FLAG_AC))) | (flags & mask & (FLAG_TF | FLAG_AC));
+    cpu->s.rflags =
+        (cpu->s.rflags & ~(mask & (FLAG_TF | FLAG_AC))) | (flags & mask & (FLAG_TF | FLAG_AC));
     set_code(cpu, &cs, rpl, rip);
     set_outer_rsp(cpu, rsp, 0);
     flags_load(cpu, flags, mask);

@@ -4,7 +4,7 @@
  */
 #include "cpu/soft/x87_internal.h"
 
-/* ---- state ---------------------------------------------------------------------------------- */
+/* ---- state ----------------------------------------------------------------------------------- */
 
 static unsigned register_tag(const FpuState *fpu, unsigned n)
 {
@@ -68,14 +68,25 @@ bool x87_error_waits(SoftCpu *cpu, const Insn *insn)
 {
     if ((cpu->s.cr0 & CR0_NE) || !cpu->x87_error)
         INSN_RAISE(cpu, insn, EXC_MF);
-    if (!cpu->x87_error(cpu))
+    cpu->ferr = true;
+    if (!cpu->x87_error(cpu, true))
         return false;
     cpu->insn = insn;
     cpu->s.rip = INSN_RIP(cpu, insn);
     return true;
 }
 
-/* ---- control -------------------------------------------------------------------------------- */
+/* After what may end an error: lets go of FERR#. */
+static void error_may_be_gone(SoftCpu *cpu)
+{
+    if (LIKELY(!cpu->ferr) || cpu->s.fpu.fsw & FSW_ES)
+        return;
+    cpu->ferr = false;
+    if (cpu->x87_error)
+        cpu->x87_error(cpu, false);
+}
+
+/* ---- control --------------------------------------------------------------------------------- */
 
 static ALWAYS_INLINE bool fldcw_body(SoftCpu *cpu, const Insn *insn)
 {
@@ -109,6 +120,7 @@ X87_EXPORTED_HANDLER(x87_fnstsw_ax, fnstsw_ax_body(cpu, insn))
 static ALWAYS_INLINE bool fnclex_body(SoftCpu *cpu, const Insn *insn)
 {
     cpu->s.fpu.fsw &= FSW_CONDITION | FSW_TOP;
+    error_may_be_gone(cpu);
     return true;
 }
 X87_EXPORTED_HANDLER(x87_fnclex, fnclex_body(cpu, insn))
@@ -125,6 +137,7 @@ static void initialize(FpuState *fpu)
 static ALWAYS_INLINE bool fninit_body(SoftCpu *cpu, const Insn *insn)
 {
     initialize(&cpu->s.fpu);
+    error_may_be_gone(cpu);
     return true;
 }
 X87_EXPORTED_HANDLER(x87_fninit, fninit_body(cpu, insn))
@@ -224,6 +237,7 @@ static ALWAYS_INLINE bool fnstenv_body(SoftCpu *cpu, const Insn *insn)
     environment_put(cpu, insn, image);
     store_bytes(cpu, insn, image, environment_size(insn));
     x87_set_control(cpu, cpu->s.fpu.fcw | FCW_MASKS);
+    error_may_be_gone(cpu);
     return true;
 }
 X87_EXPORTED_HANDLER(x87_fnstenv, fnstenv_body(cpu, insn))
@@ -247,6 +261,7 @@ static ALWAYS_INLINE bool fnsave_body(SoftCpu *cpu, const Insn *insn)
         memcpy(image + head + i * 10, st(&cpu->s.fpu, i), 10);
     store_bytes(cpu, insn, image, head + 80);
     initialize(&cpu->s.fpu);
+    error_may_be_gone(cpu);
     return true;
 }
 X87_EXPORTED_HANDLER(x87_fnsave, fnsave_body(cpu, insn))

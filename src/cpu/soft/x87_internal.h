@@ -29,7 +29,7 @@ enum {
 enum { FCW_MASKS = 0x3f, FCW_INIT = 0x37f, FCW_WRITABLE = 0x1f3f, FCW_FIXED = 0x40 };
 enum { TAG_VALID, TAG_ZERO, TAG_SPECIAL, TAG_EMPTY };
 
-/* ---- state ---------------------------------------------------------------------------------- */
+/* ---- state ----------------------------------------------------------------------------------- */
 
 static ALWAYS_INLINE unsigned x87_top(const FpuState *fpu)
 {
@@ -85,6 +85,14 @@ static ALWAYS_INLINE void push(FpuState *fpu, const void *value)
             INSN_NEXT(cpu, insn);             \
     }
 #define X87_HANDLER(name, body) static X87_EXPORTED_HANDLER(name, body)
+
+/* What is not stored for an unmasked exception faults still. */
+static inline void x87_probe_store(SoftCpu *cpu, const Insn *insn, unsigned size)
+{
+    uint64_t linear = insn_linear(cpu, insn, size, MMU_WRITE);
+    cpu->insn = insn;
+    mmu_probe(cpu, linear, size, MMU_WRITE, cpu->mmu_index);
+}
 
 static ALWAYS_INLINE void load_bytes(SoftCpu *cpu, const Insn *insn, void *data, unsigned size)
 {

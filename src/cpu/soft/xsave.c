@@ -104,7 +104,7 @@ uint64_t xsave_in_use(const SoftCpu *cpu)
            (is_zero(fpu->ymm_high, register_bytes(cpu)) ? 0 : XCR0_AVX);
 }
 
-/* ---- memory --------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 static uint64_t image_linear(SoftCpu *cpu, const Insn *insn, unsigned size, unsigned alignment,
                              MmuAccess access)
@@ -122,7 +122,7 @@ static void check_mxcsr(SoftCpu *cpu, const Insn *insn, uint32_t mxcsr)
         INSN_RAISE_GP0(cpu, insn);
 }
 
-/* ---- FXSAVE --------------------------------------------------------------------------------- */
+/* ---- FXSAVE ---------------------------------------------------------------------------------- */
 
 static void check_fxsave(SoftCpu *cpu, const Insn *insn)
 {
@@ -165,7 +165,7 @@ static void fxrstor(SoftCpu *cpu, const Insn *insn)
     INSN_NEXT(cpu, insn);
 }
 
-/* ---- XSAVE ---------------------------------------------------------------------------------- */
+/* ---- XSAVE ----------------------------------------------------------------------------------- */
 
 static uint64_t requested_components(SoftCpu *cpu, const Insn *insn)
 {
@@ -309,7 +309,7 @@ static void xrstor(SoftCpu *cpu, const Insn *insn)
     INSN_NEXT(cpu, insn);
 }
 
-/* ---- MXCSR ---------------------------------------------------------------------------------- */
+/* ---- MXCSR ----------------------------------------------------------------------------------- */
 
 static void check_sse(SoftCpu *cpu, const Insn *insn)
 {

@@ -50,7 +50,7 @@ typedef struct PciRom {
     Ram *ram;
 } PciRom;
 
-/* ---- BARs ---------------------------------------------------------------------------------- */
+/* ---- BARs ------------------------------------------------------------------------------------ */
 
 static unsigned pci_bar_offset(unsigned bar)
 {
@@ -197,7 +197,7 @@ static void pci_rom_free(PciDevice *device)
     g_clear_pointer(&device->rom, g_free);
 }
 
-/* ---- interrupts ---------------------------------------------------------------------------- */
+/* ---- interrupts ------------------------------------------------------------------------------ */
 
 bool pci_msi_enabled(const PciDevice *device)
 {
@@ -248,8 +248,8 @@ void pci_send_msi(PciDevice *device)
     if (!(load_le16(device->config + PCI_COMMAND) & PCI_COMMAND_MASTER))
         return;
     board->send_msi(board->obj,
-                    load_le32(cap + MSI_ADDRESS) |
-                        (uint64_t)load_le32(cap + MSI_ADDRESS_HIGH) << 32,
+                    load_le32(cap + MSI_ADDRESS) | (uint64_t)load_le32(cap + MSI_ADDRESS_HIGH)
+                                                       << 32,
                     load_le16(cap + MSI_DATA));
 }
 
@@ -262,7 +262,7 @@ void pci_set_irq(PciDevice *device, bool level)
         pci_send_msi(device);
 }
 
-/* ---- a device ------------------------------------------------------------------------------ */
+/* ---- a device -------------------------------------------------------------------------------- */
 
 void pci_device_init(PciDevice *device, uint16_t vendor, uint16_t device_id, uint16_t class,
                      uint8_t prog_if, uint8_t revision)
@@ -276,9 +276,9 @@ void pci_device_init(PciDevice *device, uint16_t vendor, uint16_t device_id, uin
     store_le16(config + PCI_CLASS, class);
     config[PCI_CLASS_PROG] = prog_if;
     config[PCI_REVISION] = revision;
-    store_le16(device->wmask + PCI_COMMAND,
-               PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_OFF |
-                   0x0140 /* parity response, SERR# */);
+    store_le16(device->wmask + PCI_COMMAND, PCI_COMMAND_IO | PCI_COMMAND_MEMORY |
+                                                PCI_COMMAND_MASTER | PCI_COMMAND_INTX_OFF |
+                                                0x0140 /* parity response, SERR# */);
     store_le16(device->w1cmask + PCI_STATUS, 0xf900);
     device->wmask[0x0c] = 0xff; /* cache line size */
     device->wmask[0x0d] = 0xf8; /* latency timer, in steps of 8 clocks */
@@ -353,8 +353,7 @@ bool pci_dma_read(PciDevice *device, uint64_t address, void *data, size_t size)
 
 bool pci_dma_write(PciDevice *device, uint64_t address, const void *data, size_t size)
 {
-    return pci_may_master(device) &&
-           space_write(device->device.board->memory, address, data, size);
+    return pci_may_master(device) && space_write(device->device.board->memory, address, data, size);
 }
 
 const StateField pci_state_fields[] = {
@@ -379,7 +378,7 @@ bool pci_device_loaded(PciDevice *device, GError **error)
     return true;
 }
 
-/* ---- configuration accesses ---------------------------------------------------------------- */
+/* ---- configuration accesses ------------------------------------------------------------------ */
 
 uint32_t pci_config_read(PciDevice *device, unsigned offset, unsigned size)
 {
@@ -408,7 +407,7 @@ void pci_config_write(PciDevice *device, unsigned offset, unsigned size, uint32_
         device->config_written(device, offset, size);
 }
 
-/* ---- the bus ------------------------------------------------------------------------------- */
+/* ---- the bus --------------------------------------------------------------------------------- */
 
 /* The function that the latch selects, or NULL. */
 static PciDevice *pci_bus_selected(PciBus *bus)

@@ -68,8 +68,8 @@ struct PciDevice {
     uint8_t w1cmask[PCI_CONFIG_SIZE];
     PciBar bars[PCI_BAR_COUNT + 1];
     uint16_t vendor, device_id; /* what config[] must say in a loaded state */
-    uint8_t msi_offset; /* of the MSI capability; 0: none */
-    uint16_t capabilities_end; /* first byte after the last capability; 0: none */
+    uint8_t msi_offset;         /* of the MSI capability; 0: none */
+    uint16_t capabilities_end;  /* first byte after the last capability; 0: none */
     bool intx_level;
     struct PciRom *rom; /* what pci_add_rom() made */
     /* Called after a configuration write has been applied; NULL: nothing to do. */
@@ -113,7 +113,8 @@ PciBus *pci_bus_new(Board *board, PciIntxFn intx, void *intx_obj);
 void pci_bus_free(PciBus *bus);
 /* The bus as a device: its state is the address latch. */
 Device *pci_bus_device(PciBus *bus);
-/* devfn -1 picks the first free slot from 3 up. Fails when the place is taken. After device_create. */
+/* devfn -1 picks the first free slot from 3 up. Fails when the place is taken. After device_create.
+ */
 bool pci_bus_add(PciBus *bus, PciDevice *device, int devfn, GError **error);
 /* Unmaps a device and frees its ROM; the device itself stays its owner's. */
 void pci_bus_remove(PciBus *bus, PciDevice *device);

@@ -124,7 +124,7 @@ size_t dma_transfer_read(Dma *dma, unsigned channel, void *data, size_t size, bo
     return transfer(dma, channel, DIRECTION_READ, data, size, ret_tc);
 }
 
-/* ---- registers ----------------------------------------------------------------------------- */
+/* ---- registers ------------------------------------------------------------------------------- */
 
 static uint8_t read_half(DmaController *c, uint16_t value)
 {
@@ -258,7 +258,7 @@ static const RegionOps high_ops = {
 static const RegionOps page_ops = {
     .name = "dma-pages", .read = page_read, .write = page_write, .max_access = 1};
 
-/* ---- device -------------------------------------------------------------------------------- */
+/* ---- device ---------------------------------------------------------------------------------- */
 
 static bool dma_create(Device *device, GError **error)
 {

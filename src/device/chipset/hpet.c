@@ -91,7 +91,7 @@ static void interrupt(HpetTimer *t)
         irq_pulse(line_of(t));
 }
 
-/* ---- matching ------------------------------------------------------------------------------ */
+/* ---- matching -------------------------------------------------------------------------------- */
 
 /* Looks at the timer again when the counter reaches `due`. */
 static void arm(HpetTimer *t, uint64_t now, uint64_t due)
@@ -160,7 +160,7 @@ static void timer_fire(void *obj)
     arm(t, now, due);
 }
 
-/* ---- registers ----------------------------------------------------------------------------- */
+/* ---- registers ------------------------------------------------------------------------------- */
 
 static void lower(HpetTimer *t)
 {
@@ -206,6 +206,13 @@ static void write_comparator(HpetTimer *t, uint64_t value, uint64_t mask)
     schedule(t);
 }
 
+/* Who has IRQ 0 and 8: the HPET, whose timers are quiet here, or the PIT and the RTC. */
+static void switch_legacy_wires(Hpet *hpet)
+{
+    for (unsigned n = 0; n < 2; n++)
+        irq_set(hpet->isa_irq[n], !(hpet->config & CONFIG_LEGACY) && hpet->legacy_input[n]);
+}
+
 static void write_config(Hpet *hpet, uint64_t value)
 {
     uint64_t now = counter(hpet);
@@ -214,13 +221,10 @@ static void write_config(Hpet *hpet, uint64_t value)
     hpet->counter_base = now;
     hpet->base_ns = clock_now_ns(hpet->device.board->clock);
     hpet->config = value & (CONFIG_ENABLE | CONFIG_LEGACY);
+    switch_legacy_wires(hpet);
     for (unsigned n = 0; n < HPET_TIMERS; n++) {
         raise_again(&hpet->timers[n]);
         schedule(&hpet->timers[n]);
-    }
-    for (unsigned n = 0; n < 2; n++) {
-        if (!(value & CONFIG_LEGACY))
-            irq_set(hpet->isa_irq[n], hpet->legacy_input[n]);
     }
 }
 
@@ -349,7 +353,7 @@ IrqLine hpet_legacy_input(Hpet *hpet, unsigned n)
     return (IrqLine){.set = legacy_input, .obj = hpet, .n = n};
 }
 
-/* ---- device -------------------------------------------------------------------------------- */
+/* ---- device ---------------------------------------------------------------------------------- */
 
 static bool hpet_create(Device *device, GError **error)
 {
@@ -382,6 +386,7 @@ static void hpet_reset(Device *device)
         t->scheduled = false;
     }
     hpet->config = hpet->status = 0;
+    switch_legacy_wires(hpet);
     hpet->counter_base = 0;
     hpet->base_ns = 0;
 }

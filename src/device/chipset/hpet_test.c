@@ -102,6 +102,24 @@ static void test_periodic(Fixture *f, gconstpointer data)
     g_assert_cmpuint(f->b->irq_edges[20], <, 200);
 }
 
+/* The PIT's output, high most of the time, must not hide the first edge of a one-shot timer. */
+static void test_legacy_takes_wire_over(Fixture *f, gconstpointer data)
+{
+    irq_set(hpet_legacy_input(f->hpet, 0), true);
+    g_assert_cmpuint(f->b->irq_edges[30], ==, 1);
+    put(f, TIMER(0, 0), 4);
+    put(f, TIMER(0, 8), 1000);
+    put(f, CONFIG, 3);
+    g_assert_false(f->b->irq_level[30]);
+    advance(f, 10000);
+    g_assert_cmpuint(f->b->irq_edges[30], ==, 2);
+    put(f, CONFIG, 1);
+    g_assert_true(f->b->irq_level[30]); /* the PIT's again */
+    put(f, CONFIG, 3);
+    device_reset(&f->hpet->device);
+    g_assert_true(f->b->irq_level[30]);
+}
+
 static void test_32bit_wraps(Fixture *f, gconstpointer data)
 {
     put(f, COUNTER, UINT64_C(0xffffff00));
@@ -185,6 +203,7 @@ int main(int argc, char **argv)
     ADD("32-bit", test_32bit_wraps);
     ADD("level", test_level);
     ADD("legacy", test_legacy);
+    ADD("legacy-takes-wire-over", test_legacy_takes_wire_over);
     ADD("msi", test_msi);
     ADD("state", test_state);
     g_test_add_func("/chipset/hpet/storm", test_storm);

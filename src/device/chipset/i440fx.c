@@ -2,7 +2,8 @@
 /*
  * Intel 440FX host bridge. See i440fx.h.
  *
- * Invariant: each shadow segment has exactly one mapping, chosen by its nibble in the PAM registers:
+ * Invariant: each shadow segment has exactly one mapping, chosen by its nibble in the PAM
+ * registers:
  *
  *     0x59  7-4: f0000 64K   3-0: reserved
  *     0x5a  7-4: c4000 16K   3-0: c0000 16K
@@ -52,14 +53,17 @@ static const I440fxRegister i440fx_registers[] = {
     {0x55, 2, 0xffff, 0x0000}, /* DRAM row type */
     {0x57, 1, 0x77, 0x01},     /* DRAM control */
     {0x58, 1, 0xff, 0x10},     /* DRAM timing */
-    {0x59, 1, 0xff, 0x00},     {0x5a, 2, 0xffff, 0x0000}, {0x5c, 4, 0xffffffff, 0x00000000}, /* PAM */
-    {0x60, 4, 0xffffffff, 0x01010101}, {0x64, 4, 0xffffffff, 0x01010101}, /* DRAM row boundary */
-    {0x68, 1, 0xc0, 0x00}, /* fixed DRAM hole */
-    {0x70, 1, 0xff, 0x00}, /* multi-transaction timer */
-    {0x71, 1, 0x1f, 0x10}, /* CPU latency timer */
-    {0x72, 1, 0x78, 0x02}, /* SMRAM control */
-    {0x90, 1, 0xff, 0x00}, /* error command */
-    {0x93, 1, 0x0e, 0x00}, /* turbo reset control */
+    {0x59, 1, 0xff, 0x00},
+    {0x5a, 2, 0xffff, 0x0000},
+    {0x5c, 4, 0xffffffff, 0x00000000}, /* PAM */
+    {0x60, 4, 0xffffffff, 0x01010101},
+    {0x64, 4, 0xffffffff, 0x01010101}, /* DRAM row boundary */
+    {0x68, 1, 0xc0, 0x00},             /* fixed DRAM hole */
+    {0x70, 1, 0xff, 0x00},             /* multi-transaction timer */
+    {0x71, 1, 0x1f, 0x10},             /* CPU latency timer */
+    {0x72, 1, 0x78, 0x02},             /* SMRAM control */
+    {0x90, 1, 0xff, 0x00},             /* error command */
+    {0x93, 1, 0x0e, 0x00},             /* turbo reset control */
 };
 
 static uint64_t i440fx_nothing_read(void *obj, uint64_t offset, unsigned size)
@@ -179,7 +183,8 @@ static void i440fx_config_written(PciDevice *device, unsigned offset, unsigned s
 
     if (offset <= I440FX_SMRAM && end > I440FX_SMRAM)
         i440fx_apply_smram_lock(fx);
-    if ((offset <= I440FX_PAM6 && end > I440FX_PAM0) || (offset <= I440FX_SMRAM && end > I440FX_SMRAM))
+    if ((offset <= I440FX_PAM6 && end > I440FX_PAM0) ||
+        (offset <= I440FX_SMRAM && end > I440FX_SMRAM))
         i440fx_update_memory(fx);
     if (offset <= I440FX_TRC && end > I440FX_TRC && (device->config[I440FX_TRC] & TRC_RESET_CPU)) {
         device->config[I440FX_TRC] &= ~TRC_RESET_CPU;

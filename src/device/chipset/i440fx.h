@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Intel 440FX host bridge (82441FX): PCI function 00:00.0, and what its PAM and SMRAM registers make
- * the CPU see between 640 KiB and 1 MiB.
+ * Intel 440FX host bridge (82441FX): PCI function 00:00.0, and what its PAM and SMRAM registers
+ * make the CPU see between 640 KiB and 1 MiB.
  *
  * Before device_create() the machine fills in `ram` (main memory from address 0 on, at least 1 MiB)
  * and, when there is firmware, `bios`. Board lock held.
@@ -15,9 +15,9 @@
 
 /* Who answers in a shadow segment. */
 typedef enum PamMode {
-    PAM_PCI = 0,        /* reads and writes go to the ROM or nowhere */
-    PAM_READ_RAM = 1,   /* reads from RAM, writes vanish */
-    PAM_WRITE_RAM = 2,  /* reads from ROM, writes to RAM: how firmware copies itself */
+    PAM_PCI = 0,       /* reads and writes go to the ROM or nowhere */
+    PAM_READ_RAM = 1,  /* reads from RAM, writes vanish */
+    PAM_WRITE_RAM = 2, /* reads from ROM, writes to RAM: how firmware copies itself */
     PAM_RAM = 3,
 } PamMode;
 

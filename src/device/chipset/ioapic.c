@@ -91,6 +91,13 @@ static void end_vector(IoApic *ioapic, uint8_t vector)
     }
 }
 
+int ioapic_vector(const IoApic *ioapic, unsigned n)
+{
+    uint64_t entry = ioapic->entries[n];
+    unsigned delivery = bits_get(entry, 8, 3); /* 0 fixed, 1 lowest priority */
+    return (entry & ENTRY_MASKED) || delivery > 1 ? -1 : (int)(entry & 0xff);
+}
+
 void ioapic_eoi(IoApic *ioapic, uint8_t vector)
 {
     g_rec_mutex_lock(ioapic->device.board->lock);

@@ -30,5 +30,7 @@ typedef struct IoApic {
 extern const DeviceType ioapic_type;
 
 IrqLine ioapic_irq(IoApic *ioapic, unsigned n);
+/* The vector that input n delivers, or -1 when it is masked or delivers none. */
+int ioapic_vector(const IoApic *ioapic, unsigned n);
 /* A local APIC ended a level-triggered interrupt. Any thread. */
 void ioapic_eoi(IoApic *ioapic, uint8_t vector);

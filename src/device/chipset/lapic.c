@@ -13,7 +13,7 @@ const uint32_t lapic_lvt_bits[LAPIC_LVT_COUNT] = {
     [LAPIC_LVT_TIMER] = 0x710ff, [LAPIC_LVT_THERMAL] = 0x117ff, [LAPIC_LVT_PERF] = 0x117ff,
     [LAPIC_LVT_LINT0] = 0x1f7ff, [LAPIC_LVT_LINT1] = 0x1f7ff,   [LAPIC_LVT_ERROR] = 0x110ff,
 };
-/* ---- vectors and priorities ---------------------------------------------------------------- */
+/* ---- vectors and priorities ------------------------------------------------------------------ */
 
 static int highest_vector(const uint32_t bitmap[8])
 {
@@ -86,7 +86,7 @@ void lapic_update_pending(Lapic *lapic)
     __atomic_store_n(&lapic->pending, pending, __ATOMIC_SEQ_CST);
 }
 
-/* ---- acceptance ---------------------------------------------------------------------------- */
+/* ---- acceptance ------------------------------------------------------------------------------ */
 
 void lapic_lock(Lapic *lapic)
 {
@@ -216,7 +216,7 @@ void lapic_local_interrupt(Lapic *lapic, LapicLvt source)
     lapic_unlock(lapic);
 }
 
-/* ---- acknowledgement ----------------------------------------------------------------------- */
+/* ---- acknowledgement ------------------------------------------------------------------------- */
 
 /* INTA for the 8259A pair: outside the lock, for the answer comes under the board's. */
 static int take_extint(Lapic *lapic)
@@ -271,7 +271,7 @@ int lapic_end_interrupt(Lapic *lapic)
     return lapic->svr & SVR_SUPPRESS_EOI ? -1 : vector;
 }
 
-/* ---- the CPU's side ------------------------------------------------------------------------ */
+/* ---- the CPU's side -------------------------------------------------------------------------- */
 
 static uint8_t intc_get_cr8(void *obj)
 {
@@ -339,7 +339,7 @@ const Intc lapic_intc = {
     .tsc_changed = intc_tsc_changed,
 };
 
-/* ---- device -------------------------------------------------------------------------------- */
+/* ---- device ---------------------------------------------------------------------------------- */
 
 static const RegionOps mmio_ops = {
     .name = "lapic",

@@ -171,3 +171,15 @@ void lapic_bus_deliver_msi(LapicBus *bus, uint64_t address, uint32_t data)
         return;
     deliver(bus, &message, NULL);
 }
+
+bool lapic_bus_is_pending(LapicBus *bus, uint8_t vector)
+{
+    bool pending = false;
+    for (unsigned i = 0; i < bus->count && !pending; i++) {
+        Lapic *lapic = bus->lapics[i];
+        g_mutex_lock(&lapic->lock);
+        pending = lapic->irr[vector / 32] >> vector % 32 & 1;
+        g_mutex_unlock(&lapic->lock);
+    }
+    return pending;
+}

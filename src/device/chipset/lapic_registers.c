@@ -62,7 +62,7 @@ static const uint8_t register_access[REG_COUNT] = {
 #define ICR_STATUS    (1u << 12)
 #define LVT_READ_ONLY (1u << 12 | LVT_REMOTE_IRR)
 
-/* ---- registers ----------------------------------------------------------------------------- */
+/* ---- registers ------------------------------------------------------------------------------- */
 
 static uint32_t read_ldr(const Lapic *lapic)
 {
@@ -254,7 +254,7 @@ void lapic_mmio_write(Lapic *lapic, uint64_t offset, unsigned size, uint64_t val
     }
 }
 
-/* ---- MSRs ---------------------------------------------------------------------------------- */
+/* ---- MSRs ------------------------------------------------------------------------------------ */
 
 /* The bits a write to an x2APIC register may set: 10.12.1.2 and the registers' figures. */
 static uint64_t x2apic_valid_bits(unsigned reg)

@@ -56,6 +56,7 @@ static void update_count(Lapic *lapic, int64_t now)
         return;
     }
     int64_t period = period_ns(lapic);
+    g_assert(period); /* a count of 0 does not run */
     int64_t elapsed = now - lapic->timer_start_ns;
     bool expired = elapsed >= period, periodic = lapic_timer_mode(lapic) == LVT_TIMER_PERIODIC;
     if (expired && periodic)

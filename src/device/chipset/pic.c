@@ -128,6 +128,16 @@ static int acknowledge(Pic *pic)
     return secondary->vector_base + m;
 }
 
+bool pic_is_unmasked(const Pic *pic, unsigned n)
+{
+    return !(pic->chip[n / 8].imr >> n % 8 & 1);
+}
+
+bool pic_is_pending(const Pic *pic, unsigned n)
+{
+    return pic->chip[n / 8].irr >> n % 8 & 1;
+}
+
 int pic_acknowledge(Pic *pic)
 {
     g_rec_mutex_lock(pic->device.board->lock);
@@ -138,7 +148,7 @@ int pic_acknowledge(Pic *pic)
     return vector;
 }
 
-/* ---- commands ------------------------------------------------------------------------------ */
+/* ---- commands -------------------------------------------------------------------------------- */
 
 static void write_icw1(PicChip *chip, uint8_t value)
 {
@@ -306,7 +316,7 @@ static const RegionOps io_ops[2] = {
 static const RegionOps elcr_ops = {
     .name = "pic-elcr", .read = elcr_read, .write = elcr_write, .max_access = 1};
 
-/* ---- device -------------------------------------------------------------------------------- */
+/* ---- device ---------------------------------------------------------------------------------- */
 
 static bool pic_create(Device *device, GError **error)
 {

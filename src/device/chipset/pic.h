@@ -40,5 +40,8 @@ typedef struct Pic {
 extern const DeviceType pic_type;
 
 IrqLine pic_irq(Pic *pic, unsigned n);
+/* Whether input n is unmasked; and has a request that the CPU has not acknowledged. */
+bool pic_is_unmasked(const Pic *pic, unsigned n);
+bool pic_is_pending(const Pic *pic, unsigned n);
 /* INTA: the vector; with nothing pending the spurious one of input 7. Any thread. */
 int pic_acknowledge(Pic *pic);

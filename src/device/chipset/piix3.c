@@ -22,19 +22,21 @@ typedef struct Piix3Register {
 } Piix3Register;
 
 static const Piix3Register piix3_registers[] = {
-    {0x4c, 0x7f, 0x4d}, /* ISA I/O recovery */
+    {0x4c, 0x7f, 0x4d},                     /* ISA I/O recovery */
     {0x4e, 0xff, 0x03}, {0x4f, 0x01, 0x00}, /* X-Bus chip select */
-    {0x60, 0x8f, 0x80}, {0x61, 0x8f, 0x80}, {0x62, 0x8f, 0x80}, {0x63, 0x8f, 0x80}, /* PIRQRC */
-    {0x69, 0xfe, 0x02}, /* top of memory */
-    {0x6a, 0x80, 0x00}, {0x6b, 0x80, 0x00}, /* miscellaneous status */
-    {0x70, 0xaf, 0x80}, {0x71, 0xaf, 0x80}, /* motherboard IRQ routing */
-    {0x76, 0x8f, 0x0c}, {0x77, 0x8f, 0x0c}, /* motherboard DMA */
-    {0x78, 0xfc, 0x00}, {0x79, 0xff, 0x00}, /* programmable chip select */
-    {0x80, 0x7f, 0x00}, /* APIC base relocation */
-    {0x82, 0x0f, 0x00}, /* deterministic latency */
+    {0x60, 0x8f, 0x80}, {0x61, 0x8f, 0x80}, {0x62, 0x8f, 0x80},
+    {0x63, 0x8f, 0x80},                                         /* PIRQRC */
+    {0x69, 0xfe, 0x02},                                         /* top of memory */
+    {0x6a, 0x80, 0x00}, {0x6b, 0x80, 0x00},                     /* miscellaneous status */
+    {0x70, 0xaf, 0x80}, {0x71, 0xaf, 0x80},                     /* motherboard IRQ routing */
+    {0x76, 0x8f, 0x0c}, {0x77, 0x8f, 0x0c},                     /* motherboard DMA */
+    {0x78, 0xfc, 0x00}, {0x79, 0xff, 0x00},                     /* programmable chip select */
+    {0x80, 0x7f, 0x00},                                         /* APIC base relocation */
+    {0x82, 0x0f, 0x00},                                         /* deterministic latency */
     {0xa0, 0x1f, 0x08}, {0xa2, 0xff, 0x00}, {0xa3, 0x00, 0x00}, /* SMI control, enable */
-    {0xa4, 0xff, 0x00}, {0xa5, 0xff, 0x00}, {0xa6, 0xff, 0x00}, {0xa7, 0xe0, 0x00}, /* system event */
-    {0xa8, 0xff, 0x0f}, /* fast-off timer */
+    {0xa4, 0xff, 0x00}, {0xa5, 0xff, 0x00}, {0xa6, 0xff, 0x00},
+    {0xa7, 0xe0, 0x00},                     /* system event */
+    {0xa8, 0xff, 0x0f},                     /* fast-off timer */
     {0xaa, 0xff, 0x00}, {0xab, 0x00, 0x00}, /* SMI request */
     {0xac, 0xff, 0x00}, {0xae, 0xff, 0x00}, /* clock throttle timers */
 };
@@ -67,7 +69,7 @@ static unsigned piix3_pirq_levels(const Piix3 *piix3)
 /* Drives the interrupts in `which` (bits) anew. */
 static void piix3_update(Piix3 *piix3, unsigned which)
 {
-    unsigned levels = piix3->isa_level | piix3->sci_level;
+    unsigned levels = piix3->isa_level | piix3->shared_level | piix3->sci_level;
     unsigned pirqs = piix3_pirq_levels(piix3);
 
     for (unsigned pirq = 0; pirq < 4; pirq++) {
@@ -103,6 +105,20 @@ IrqLine piix3_isa_irq(Piix3 *piix3, unsigned n)
 {
     g_assert(n < PIIX3_IRQS);
     return (IrqLine){.set = piix3_isa_set, .obj = piix3, .n = n};
+}
+
+static void piix3_shared_set(void *obj, unsigned n, bool level)
+{
+    Piix3 *piix3 = obj;
+
+    piix3->shared_level = bits_set(piix3->shared_level, n, 1, level);
+    piix3_update(piix3, 1u << n);
+}
+
+IrqLine piix3_isa_irq_shared(Piix3 *piix3, unsigned n)
+{
+    g_assert(n < PIIX3_IRQS);
+    return (IrqLine){.set = piix3_shared_set, .obj = piix3, .n = n};
 }
 
 static void piix3_sci_set(void *obj, unsigned n, bool level)
@@ -142,10 +158,8 @@ static void piix3_reset_write(void *obj, uint64_t offset, unsigned size, uint64_
         board->request(board->obj, BOARD_RESET, 0);
 }
 
-static const RegionOps piix3_reset_ops = {.name = "reset-control",
-                                          .read = piix3_reset_read,
-                                          .write = piix3_reset_write,
-                                          .max_access = 1};
+static const RegionOps piix3_reset_ops = {
+    .name = "reset-control", .read = piix3_reset_read, .write = piix3_reset_write, .max_access = 1};
 
 static bool piix3_create(Device *device, GError **error)
 {
@@ -191,6 +205,7 @@ static const StateField piix3_state[] = {
     STATE_FIELD(Piix3, sci_level, STATE_U16, 1),
     STATE_ARRAY(Piix3, intx_slots, STATE_U32, 1),
     STATE_FIELD(Piix3, reset_value, STATE_U8, 1),
+    STATE_FIELD(Piix3, shared_level, STATE_U16, 2),
     STATE_LIST_END,
 };
 
@@ -200,7 +215,7 @@ const DeviceType piix3_type = {
     .instance_size = sizeof(Piix3),
     .create = piix3_create,
     .reset = piix3_reset,
-    .state_version = 1,
+    .state_version = 2,
     .state = piix3_state,
     .loaded = piix3_loaded,
 };

@@ -18,6 +18,7 @@ typedef struct Piix3 {
     Region reset_control; /* one byte */
     IrqLine irq[PIIX3_IRQS];
     uint16_t isa_level;     /* what ISA devices drive, a bit for each IRQ */
+    uint16_t shared_level;  /* what the second ISA device on an interrupt drives */
     uint16_t sci_level;     /* what the power management function drives */
     uint32_t intx_slots[4]; /* what PCI devices drive: for each pin, a bit for each slot */
     uint8_t reset_value;    /* 0xcf9 */
@@ -29,5 +30,7 @@ extern const DeviceType piix3_type;
 void piix3_intx(void *obj, unsigned slot, unsigned pin, bool level);
 /* The wire for ISA device interrupt `n`, 0 to 15. */
 IrqLine piix3_isa_irq(Piix3 *piix3, unsigned n);
+/* The same for one more device that shares interrupt `n`, as COM3 does with COM1. */
+IrqLine piix3_isa_irq_shared(Piix3 *piix3, unsigned n);
 /* The wire for the system control interrupt (IRQ 9). */
 IrqLine piix3_sci(Piix3 *piix3);

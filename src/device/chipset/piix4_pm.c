@@ -13,16 +13,27 @@
 #include "base/bits.h"
 #include "base/guest_log.h"
 
-#define PM_SIZE         64
-#define SMBUS_SIZE      16
-#define PM_TIMER_BITS   24
-#define PM_TIMER_PERIOD (UINT64_C(1) << (PM_TIMER_BITS - 1)) /* ticks between changes of the top bit */
+#define PM_SIZE       64
+#define SMBUS_SIZE    16
+#define PM_TIMER_BITS 24
+#define PM_TIMER_PERIOD \
+    (UINT64_C(1) << (PM_TIMER_BITS - 1)) /* ticks between changes of the top bit */
 
-enum { PM_CONFIG_BASE = 0x40, PM_CONFIG_DEVACTB = 0x58, PM_CONFIG_MISC = 0x80,
-       PM_CONFIG_SMBUS_BASE = 0x90, PM_CONFIG_SMBUS = 0xd2 };
+enum {
+    PM_CONFIG_BASE = 0x40,
+    PM_CONFIG_DEVACTB = 0x58,
+    PM_CONFIG_MISC = 0x80,
+    PM_CONFIG_SMBUS_BASE = 0x90,
+    PM_CONFIG_SMBUS = 0xd2
+};
 enum { PM_GPSTS = 0x0c, PM_GPEN = 0x0e, PM_OTHER = 0x10 };
-enum { PM1_TIMER = 0x0001, PM1_GLOBAL = 0x0020, PM1_BUTTON = 0x0100, PM1_RTC = 0x0400,
-       PM1_WAKE = 0x8000 };
+enum {
+    PM1_TIMER = 0x0001,
+    PM1_GLOBAL = 0x0020,
+    PM1_BUTTON = 0x0100,
+    PM1_RTC = 0x0400,
+    PM1_WAKE = 0x8000
+};
 enum { PM1_SCI_EN = 0x0001, PM1_SUSPEND = 0x2000 };
 #define PM1_STATUS_BITS  (PM1_TIMER | PM1_GLOBAL | PM1_BUTTON | PM1_RTC | PM1_WAKE)
 #define PM1_ENABLE_BITS  (PM1_TIMER | PM1_GLOBAL | PM1_BUTTON | PM1_RTC)
@@ -35,7 +46,7 @@ enum { SMB_STATUS = 0, SMB_CONTROL = 2, SMB_SLAVE_CONTROL = 8 };
 enum { SMB_DEVICE_ERROR = 0x04, SMB_FAILED = 0x10, SMB_STATUS_W1C = 0x1e };
 enum { SMB_KILL = 0x02, SMB_START = 0x40 };
 
-/* ---- timer and SCI ------------------------------------------------------------------------- */
+/* ---- timer and SCI --------------------------------------------------------------------------- */
 
 static uint64_t pm_ticks(Piix4Pm *pm)
 {
@@ -49,15 +60,16 @@ static uint64_t pm_ticks(Piix4Pm *pm)
 static int64_t pm_overflow_ns(uint64_t count)
 {
     __extension__ typedef unsigned __int128 Wide;
-    Wide ns = ((Wide)count * PM_TIMER_PERIOD * NS_PER_S + PIIX4_PM_TIMER_HZ - 1) / PIIX4_PM_TIMER_HZ;
+    Wide ns =
+        ((Wide)count * PM_TIMER_PERIOD * NS_PER_S + PIIX4_PM_TIMER_HZ - 1) / PIIX4_PM_TIMER_HZ;
 
     return ns > INT64_MAX ? INT64_MAX : (int64_t)ns;
 }
 
 static void pm_update_sci(Piix4Pm *pm)
 {
-    bool event = (pm->pm1_status & pm->pm1_enable & PM1_ENABLE_BITS) ||
-                 (pm->gpe_status & pm->gpe_enable);
+    bool event =
+        (pm->pm1_status & pm->pm1_enable & PM1_ENABLE_BITS) || (pm->gpe_status & pm->gpe_enable);
 
     irq_set(pm->sci, event && (pm->pm1_control & PM1_SCI_EN));
 }
@@ -92,7 +104,7 @@ void piix4_pm_power_button(Piix4Pm *pm)
     pm_update_sci(pm);
 }
 
-/* ---- registers at the PM base -------------------------------------------------------------- */
+/* ---- registers at the PM base ---------------------------------------------------------------- */
 
 static void pm_write_control(Piix4Pm *pm, uint16_t value)
 {
@@ -187,7 +199,7 @@ static void pm_write(void *obj, uint64_t offset, unsigned size, uint64_t value)
 
 static const RegionOps pm_ops = {.name = "piix4-pm", .read = pm_read, .write = pm_write};
 
-/* ---- SMBus: every transaction ends with "device error", as when no slave answers ----------- */
+/* ---- SMBus: every transaction ends with "device error", as when no slave answers ------------- */
 
 static uint64_t smbus_read(void *obj, uint64_t offset, unsigned size)
 {
@@ -214,7 +226,7 @@ static void smbus_write(void *obj, uint64_t offset, unsigned size, uint64_t valu
 static const RegionOps smbus_ops = {
     .name = "piix4-smbus", .read = smbus_read, .write = smbus_write, .max_access = 1};
 
-/* ---- APM ports: what would enter SMM switches ACPI mode here ------------------------------- */
+/* ---- APM ports: what would enter SMM switches ACPI mode here --------------------------------- */
 
 static uint64_t apm_read(void *obj, uint64_t offset, unsigned size)
 {
@@ -242,15 +254,15 @@ static void apm_write(void *obj, uint64_t offset, unsigned size, uint64_t value)
 static const RegionOps apm_ops = {
     .name = "apm", .read = apm_read, .write = apm_write, .max_access = 1};
 
-/* ---- configuration space ------------------------------------------------------------------- */
+/* ---- configuration space --------------------------------------------------------------------- */
 
 static void pm_map(AddressSpace *ports, SpaceMapping **mapping, Region *region, bool enabled,
                    uint32_t base)
 {
     space_unmap(ports, *mapping);
-    *mapping = enabled && base ? space_map(ports, base, region, 0, region->size,
-                                           SPACE_PRIORITY_BOARD, false)
-                               : NULL;
+    *mapping = enabled && base
+                   ? space_map(ports, base, region, 0, region->size, SPACE_PRIORITY_BOARD, false)
+                   : NULL;
 }
 
 static void pm_update_mappings(Piix4Pm *pm)
@@ -273,7 +285,8 @@ static bool pm_touches(unsigned offset, unsigned size, unsigned reg, unsigned re
 
 static void pm_config_written(PciDevice *device, unsigned offset, unsigned size)
 {
-    if (pm_touches(offset, size, PM_CONFIG_BASE, 2) || pm_touches(offset, size, PM_CONFIG_MISC, 1) ||
+    if (pm_touches(offset, size, PM_CONFIG_BASE, 2) ||
+        pm_touches(offset, size, PM_CONFIG_MISC, 1) ||
         pm_touches(offset, size, PM_CONFIG_SMBUS_BASE, 2) ||
         pm_touches(offset, size, PM_CONFIG_SMBUS, 1))
         pm_update_mappings((Piix4Pm *)device);

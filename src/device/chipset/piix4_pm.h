@@ -3,9 +3,9 @@
  * Intel PIIX4 (82371AB) function 3: ACPI power management (PM timer, power button, sleep), the APM
  * ports 0xb2/0xb3 and an SMBus without slaves.
  *
- * The machine fills in `sci` and maps `apm` at PIIX4_APM_PORT; the other registers map themselves where
- * configuration space says. Board lock held.
- * Source: Intel 82371AB (PIIX4) datasheet (290562), chapter 7; ACPI 2.0 §4.7.
+ * The machine fills in `sci` and maps `apm` at PIIX4_APM_PORT; the other registers map themselves
+ * where configuration space says. Board lock held. Source: Intel 82371AB (PIIX4) datasheet
+ * (290562), chapter 7; ACPI 2.0 §4.7.
  */
 #pragma once
 
@@ -28,11 +28,11 @@ typedef struct Piix4Pm {
     Region smbus; /* 16 ports */
     Region apm;   /* 2 ports */
     SpaceMapping *pm_mapping, *smbus_mapping;
-    ClockTimer overflow;        /* armed while the timer's overflow may interrupt */
-    int64_t next_overflow_ns;   /* when the timer's top bit changes next */
+    ClockTimer overflow;      /* armed while the timer's overflow may interrupt */
+    int64_t next_overflow_ns; /* when the timer's top bit changes next */
     uint16_t pm1_status, pm1_enable, pm1_control;
     uint16_t gpe_status, gpe_enable;
-    uint8_t pm_other[64];       /* registers that only remember: PCNTRL, GLBEN, DEVCTL, GPO … */
+    uint8_t pm_other[64]; /* registers that only remember: PCNTRL, GLBEN, DEVCTL, GPO … */
     uint8_t smbus_status;
     uint8_t smbus_regs[16];
     uint8_t apm_control, apm_status;

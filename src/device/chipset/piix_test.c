@@ -86,6 +86,22 @@ static void test_sharing(Fixture *f, gconstpointer data)
     g_assert_cmpuint(f->b->irq_edges[10], ==, 1);
 }
 
+/* Two ISA devices on one interrupt: either holds it up, and a quiet one leaves the other alone. */
+static void test_isa_sharing(Fixture *f, gconstpointer data)
+{
+    IrqLine com1 = piix3_isa_irq(f->piix3, 4), com3 = piix3_isa_irq_shared(f->piix3, 4);
+
+    irq_set(com1, true);
+    irq_set(com3, false);
+    g_assert_true(f->b->irq_level[4]);
+    irq_set(com3, true);
+    irq_set(com1, false);
+    g_assert_true(f->b->irq_level[4]);
+    irq_set(com3, false);
+    g_assert_false(f->b->irq_level[4]);
+    g_assert_cmpuint(f->b->irq_edges[4], ==, 1);
+}
+
 static void test_reset_control(Fixture *f, gconstpointer data)
 {
     test_out(f->b, 0xcf8, 4, 0x80000800);
@@ -241,6 +257,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     ADD(steering);
     ADD(sharing);
+    ADD(isa_sharing);
     ADD(reset_control);
     ADD(pm_base);
     ADD(timer);

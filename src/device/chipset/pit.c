@@ -16,6 +16,8 @@
 
 /* The host is woken no more often than this; faster ticks are dropped. */
 #define MIN_WAKE_NS (20 * NS_PER_US)
+/* Owed ticks follow each other no slower than this. */
+#define OWED_NS (500 * NS_PER_US)
 
 static int64_t tick_of(int64_t ns)
 {
@@ -137,7 +139,7 @@ static uint16_t current_count(PitChannel *ch, int64_t now)
     return ch->bcd ? binary_to_bcd(count) : count;
 }
 
-/* ---- IRQ 0 --------------------------------------------------------------------------------- */
+/* ---- IRQ 0 ----------------------------------------------------------------------------------- */
 
 /* The first tick after `after` at which OUT of channel 0 rises, or -1. */
 static int64_t next_rise(const PitChannel *ch, int64_t after)
@@ -186,6 +188,11 @@ static void timer_fire(void *obj)
         arm(pit, 0);
         return;
     }
+    int64_t owed_ns = now_ns + MAX(MIN(ns_of(ch->period) / 2, OWED_NS), MIN_WAKE_NS);
+    if (is_periodic(ch) && pit->irq_untaken && pit->irq_untaken(pit->irq_untaken_obj)) {
+        timer_arm(&pit->timer, owed_ns);
+        return;
+    }
     if (pit->irq_level)
         set_irq(pit, false);
     set_irq(pit, true);
@@ -193,10 +200,10 @@ static void timer_fire(void *obj)
     int64_t from = is_periodic(ch) ? MAX(pit->irq_tick, now - (int64_t)PIT_MAX_OWED * ch->period)
                                    : pit->irq_tick;
     pit->irq_tick = next_rise(ch, from);
-    arm(pit, is_periodic(ch) ? now_ns + MAX(ns_of(ch->period) / 2, MIN_WAKE_NS) : 0);
+    arm(pit, is_periodic(ch) ? owed_ns : 0);
 }
 
-/* ---- programming --------------------------------------------------------------------------- */
+/* ---- programming ----------------------------------------------------------------------------- */
 
 static void set_gate(PitChannel *ch, bool gate, int64_t now)
 {
@@ -371,7 +378,7 @@ static const RegionOps pit_ops = {
 static const RegionOps port61_ops = {
     .name = "port61", .read = port61_read, .write = port61_write, .max_access = 1};
 
-/* ---- device -------------------------------------------------------------------------------- */
+/* ---- device ---------------------------------------------------------------------------------- */
 
 static bool pit_create(Device *device, GError **error)
 {

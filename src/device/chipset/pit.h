@@ -5,8 +5,10 @@
  * Wiring: map io (4 ports) at 0x40, port61 (1 port) at 0x61; `irq` is OUT of channel 0 (IRQ 0).
  *
  * Counters are never stepped: count and OUT are computed from the clock, in ticks of PIT_HZ since
- * power-on, so nothing drifts. If the host was late, the missed ticks of channel 0 are delivered at
- * up to twice the rate, at most PIT_MAX_OWED of them.
+ * power-on, so nothing drifts. If the host was late, the missed ticks of channel 0 are delivered
+ * faster, at most PIT_MAX_OWED of them. A tick waits until the guest has taken the one before
+ * (irq_untaken; NULL: not known): a CPU that the host lets run only now and then still counts them
+ * all.
  *
  * Threads: board lock.
  */
@@ -41,6 +43,8 @@ typedef struct Pit {
     Device device;
     Region io, port61;
     IrqLine irq;
+    bool (*irq_untaken)(void *obj); /* the interrupt raised last waits in an interrupt controller */
+    void *irq_untaken_obj;
     PitChannel channel[3];
     bool speaker;      /* port 0x61 bit 1 */
     uint8_t port61_rw; /* bits 3:2: parity and channel check disabled */

@@ -84,6 +84,28 @@ static void test_catch_up(Fixture *f, gconstpointer data)
     g_assert_cmpuint(f->b->irq_edges[0] - before, <=, 1000 + PIT_MAX_OWED + 2);
 }
 
+static bool waiting;
+static bool is_waiting(void *obj)
+{
+    return waiting;
+}
+
+/* A CPU that the host holds up gets each missed tick when it has taken the one before. */
+static void test_untaken(Fixture *f, gconstpointer data)
+{
+    VmClock *clock = f->b->board.clock;
+    f->pit->irq_untaken = is_waiting;
+    program(f, 0, 2, 11932);
+    clock_advance(clock, 11 * NS_PER_MS);
+    unsigned before = f->b->irq_edges[0];
+    waiting = true;
+    clock_advance(clock, 50 * NS_PER_MS);
+    g_assert_cmpuint(f->b->irq_edges[0] - before, <=, 1);
+    waiting = false;
+    clock_advance(clock, 4 * NS_PER_MS);
+    g_assert_cmpuint(f->b->irq_edges[0] - before, ==, 5);
+}
+
 static void test_mode0(Fixture *f, gconstpointer data)
 {
     out(f, 0x61, 1);
@@ -267,6 +289,7 @@ int main(int argc, char **argv)
     g_test_add("/chipset/pit/" name, Fixture, NULL, set_up, function, tear_down)
     ADD("rate", test_rate);
     ADD("catch-up", test_catch_up);
+    ADD("untaken", test_untaken);
     ADD("mode0", test_mode0);
     ADD("mode0-irq", test_mode0_interrupts_once);
     ADD("mode1", test_mode1);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Port 92, debug console and debug exit. */
+/* Port 92, coprocessor error, debug console and debug exit. */
 #include "device/chipset/debug_port.h"
+#include "device/chipset/fpu_error.h"
 #include "device/chipset/isa_debug_exit.h"
 #include "device/chipset/port92.h"
 #include "device/test_board.h"
@@ -32,6 +33,28 @@ static void test_port92(void)
     test_state_round_trip(&port->device);
     test_out(b, 0x92, 1, 3);
     g_assert_cmpint(b->last_request, ==, BOARD_RESET);
+    device_free(&port->device);
+}
+
+static void test_fpu_error(void)
+{
+    g_autoptr(TestBoard) b = test_board_new();
+    FpuError *port = device_new(&fpu_error_type, &b->board, "fpu-error");
+    port->irq = test_board_irq(b, 13);
+    g_assert_true(device_create(&port->device, NULL));
+    device_reset(&port->device);
+    space_map(b->board.ports, 0xf0, &port->io, 0, 2, SPACE_PRIORITY_BOARD, false);
+    test_out(b, 0xf0, 1, 0);
+    g_assert_true(fpu_error_changed(port, true)); /* a write before the error ignores nothing */
+    g_assert_true(b->irq_level[13]);
+    test_state_round_trip(&port->device);
+    test_out(b, 0xf0, 1, 0);
+    g_assert_false(b->irq_level[13]);
+    g_assert_false(fpu_error_changed(port, true));
+    g_assert_false(b->irq_level[13]);
+    g_assert_false(fpu_error_changed(port, false));
+    g_assert_true(fpu_error_changed(port, true));
+    g_assert_true(b->irq_level[13]);
     device_free(&port->device);
 }
 
@@ -78,6 +101,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/chipset/port92", test_port92);
+    g_test_add_func("/chipset/fpu-error", test_fpu_error);
     g_test_add_func("/chipset/isa-debug-exit", test_debug_exit);
     g_test_add_func("/chipset/debug-port", test_debug_port);
     return g_test_run();

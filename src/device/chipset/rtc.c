@@ -76,7 +76,7 @@ static int64_t floor_div(int64_t a, int64_t b)
     return a / b - (a % b < 0);
 }
 
-/* ---- the formats of the time registers ------------------------------------------------------ */
+/* ---- the formats of the time registers ------------------------------------------------------- */
 
 static uint8_t encode(const Rtc *rtc, unsigned value)
 {
@@ -136,7 +136,7 @@ static int64_t registers_time(Rtc *rtc)
     return MIN(seconds, MAX_SECONDS);
 }
 
-/* ---- flags and interrupts ------------------------------------------------------------------ */
+/* ---- flags and interrupts -------------------------------------------------------------------- */
 
 /* The period as a power of two of 1/32768 s, or -1: table 5. */
 static int rate_shift(const Rtc *rtc)
@@ -228,7 +228,7 @@ static void timer_fire(void *obj)
     arm(rtc);
 }
 
-/* ---- registers ----------------------------------------------------------------------------- */
+/* ---- registers ------------------------------------------------------------------------------- */
 
 static bool update_in_progress(const Rtc *rtc)
 {
@@ -356,7 +356,7 @@ uint8_t rtc_get_cmos(const Rtc *rtc, uint8_t index)
     return rtc->cmos[index];
 }
 
-/* ---- device -------------------------------------------------------------------------------- */
+/* ---- device ---------------------------------------------------------------------------------- */
 
 static int64_t host_time_ns(void)
 {

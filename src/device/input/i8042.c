@@ -137,7 +137,7 @@ static void reply(I8042 *c, uint8_t byte)
     refill(c);
 }
 
-/* ---- commands ------------------------------------------------------------------------------ */
+/* ---- commands -------------------------------------------------------------------------------- */
 
 void i8042_a20_changed(void *i8042, bool on)
 {
@@ -296,6 +296,8 @@ static void write_data(I8042 *c, uint8_t value)
         fill_output(c, value, true);
         break;
     case CMD_WRITE_MOUSE:
+        if (c->ram[0] & MODE_MOUSE_OFF) /* as above, or the answer would never come */
+            write_mode(c, c->ram[0] & ~MODE_MOUSE_OFF);
         ps2_mouse_write(&c->mouse, value);
         break;
     default:
@@ -336,7 +338,7 @@ static const RegionOps data_ops = {
 static const RegionOps control_ops = {
     .name = "i8042-control", .read = control_read, .write = control_write, .max_access = 1};
 
-/* ---- input --------------------------------------------------------------------------------- */
+/* ---- input ----------------------------------------------------------------------------------- */
 
 static void on_key(void *obj, unsigned key, bool down)
 {
@@ -366,12 +368,17 @@ static const InputSink input_sink = {
     .wheel = on_wheel,
 };
 
+bool i8042_keyboard_idle(const I8042 *c)
+{
+    return !(c->status & STATUS_OBF) && !ps2_port_pending(&c->keyboard.port);
+}
+
 void i8042_connect(I8042 *c, InputRouter *router)
 {
     input_add_sink(router, &input_sink, c);
 }
 
-/* ---- device -------------------------------------------------------------------------------- */
+/* ---- device ---------------------------------------------------------------------------------- */
 
 static bool i8042_create(Device *device, GError **error)
 {

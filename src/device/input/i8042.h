@@ -41,6 +41,8 @@ extern const DeviceType i8042_type;
 void i8042_connect(I8042 *i8042, InputRouter *router);
 /* The other A20 switch was used. */
 void i8042_a20_changed(void *i8042, bool on);
+/* The guest has taken every byte of the keys so far. */
+bool i8042_keyboard_idle(const I8042 *i8042);
 /* What firmware leaves, when a kernel is started without any: keyboard on, translated, with IRQ 1.
  */
 void i8042_set_firmware_mode(I8042 *i8042);

@@ -123,6 +123,18 @@ static void test_controller(Fixture *f, gconstpointer data)
     expect(f, "34");
 }
 
+/* What is sent to a device whose interface is off turns it on, or its answer would be stuck. */
+static void test_sending_enables(Fixture *f, gconstpointer data)
+{
+    set_mode(f, 0x30);
+    mouse(f, 0xf2, "fa 00");
+    command(f, 0x20);
+    expect(f, "10");
+    keyboard(f, 0xee, "ee");
+    command(f, 0x20);
+    expect(f, "00");
+}
+
 static void test_a20_and_reset(Fixture *f, gconstpointer data)
 {
     command(f, 0xd0);
@@ -322,6 +334,7 @@ int main(int argc, char **argv)
     ADD("interrupts", test_interrupts);
     ADD("overrun", test_overrun);
     ADD("mouse", test_mouse);
+    ADD("sending-enables", test_sending_enables);
     ADD("wheel", test_wheel);
     ADD("state", test_state);
     g_test_add_func("/input/i8042/storm", test_storm);

@@ -31,7 +31,7 @@ enum {
     SELF_TEST_PASSED = 0xaa,
 };
 
-/* ---- queues -------------------------------------------------------------------------------- */
+/* ---- queues ---------------------------------------------------------------------------------- */
 
 bool ps2_queue_push(Ps2Queue *queue, const uint8_t *data, unsigned size)
 {
@@ -86,7 +86,7 @@ bool ps2_port_is_valid(const Ps2Port *port)
            port->events.head < PS2_QUEUE_SIZE && port->events.count <= PS2_QUEUE_SIZE;
 }
 
-/* ---- keys ---------------------------------------------------------------------------------- */
+/* ---- keys ------------------------------------------------------------------------------------ */
 
 static bool bit_test(const uint8_t *bitmap, unsigned n)
 {
@@ -193,7 +193,7 @@ void ps2_keyboard_key(Ps2Keyboard *k, unsigned key, bool down)
     ready(&k->port);
 }
 
-/* ---- commands ------------------------------------------------------------------------------ */
+/* ---- commands -------------------------------------------------------------------------------- */
 
 static void respond(Ps2Keyboard *k, uint8_t byte)
 {

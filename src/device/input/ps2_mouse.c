@@ -126,7 +126,7 @@ void ps2_mouse_buttons(Ps2Mouse *m, unsigned mask)
     stream(m);
 }
 
-/* ---- commands ------------------------------------------------------------------------------ */
+/* ---- commands -------------------------------------------------------------------------------- */
 
 static void report_status(Ps2Mouse *m)
 {

@@ -12,7 +12,7 @@ enum { POWER_STANDBY = 0x00, POWER_IDLE = 0x80, POWER_ACTIVE = 0xff };
 enum { MODE_PIO_FLOW = 0x08, MODE_MWDMA = 0x20, MODE_UDMA = 0x40 };
 enum { MAX_PIO = 4, MAX_MWDMA = 2, MAX_UDMA = 5 };
 
-/* ---- state --------------------------------------------------------------------------------- */
+/* ---- state ----------------------------------------------------------------------------------- */
 
 static const StateField task_file_fields[] = {
     STATE_ARRAY(AtaTaskFile, feature, STATE_U8, 1),  STATE_ARRAY(AtaTaskFile, count, STATE_U8, 1),
@@ -78,7 +78,7 @@ bool ata_drive_loaded(AtaDrive *drive, GError **error)
     return !drive->kind || drive->kind->loaded(drive, error);
 }
 
-/* ---- life ---------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 void ata_drive_init(AtaDrive *drive, unsigned unit, const AtaHostOps *host, void *host_obj)
 {
@@ -177,12 +177,12 @@ void ata_drive_drain(AtaDrive *drive)
         disk_drain(drive->disk);
 }
 
-/* ---- ends of commands ---------------------------------------------------------------------- */
+/* ---- ends of commands ------------------------------------------------------------------------ */
 
 void ata_finish_quietly(AtaDrive *drive)
 {
     stop_phase(drive);
-    drive->regs.status = ATA_DRDY | ATA_DSC;
+    drive->regs.status = drive->kind->ready_status;
     drive->regs.error = 0;
 }
 
@@ -195,12 +195,12 @@ void ata_finish(AtaDrive *drive)
 void ata_fail(AtaDrive *drive, uint8_t error)
 {
     stop_phase(drive);
-    drive->regs.status = ATA_DRDY | ATA_DSC | ATA_ERR;
+    drive->regs.status = drive->kind->ready_status | ATA_ERR;
     drive->regs.error = error;
     set_irq(drive, true);
 }
 
-/* ---- data phases --------------------------------------------------------------------------- */
+/* ---- data phases ----------------------------------------------------------------------------- */
 
 static void start_phase(AtaDrive *drive, AtaPhase phase, uint32_t from, uint32_t to)
 {
@@ -208,7 +208,7 @@ static void start_phase(AtaDrive *drive, AtaPhase phase, uint32_t from, uint32_t
     drive->data_pos = from;
     drive->data_end = to;
     drive->data_size = MAX(drive->data_size, to);
-    drive->regs.status = ATA_DRDY | ATA_DSC | ATA_DRQ;
+    drive->regs.status = drive->kind->ready_status | ATA_DRQ;
 }
 
 void ata_start_pio(AtaDrive *drive, AtaPhase phase, uint32_t from, uint32_t to, bool interrupt)
@@ -260,7 +260,7 @@ void ata_write_data(AtaDrive *drive, unsigned size, uint32_t value)
         drive->kind->moved(drive);
 }
 
-/* ---- disk requests ------------------------------------------------------------------------- */
+/* ---- disk requests --------------------------------------------------------------------------- */
 
 static void request_done(DiskRequest *request, int error)
 {
@@ -296,7 +296,7 @@ void ata_submit(AtaDrive *drive, DiskOp op, uint64_t offset, uint32_t buffer_off
     disk_submit(drive->disk, &drive->request);
 }
 
-/* ---- registers ----------------------------------------------------------------------------- */
+/* ---- registers ------------------------------------------------------------------------------- */
 
 /* The pair behind a register that keeps its previous value, or NULL. */
 static uint8_t *register_pair(AtaDrive *drive, unsigned reg)
@@ -360,7 +360,7 @@ void ata_drive_command(AtaDrive *drive, uint8_t command)
     drive->kind->command(drive, command);
 }
 
-/* ---- commands of both kinds ---------------------------------------------------------------- */
+/* ---- commands of both kinds ------------------------------------------------------------------ */
 
 static bool mode_is_possible(uint8_t mode)
 {
@@ -450,7 +450,7 @@ bool ata_common_command(AtaDrive *drive, uint8_t command)
     }
 }
 
-/* ---- IDENTIFY ------------------------------------------------------------------------------ */
+/* ---- IDENTIFY -------------------------------------------------------------------------------- */
 
 void ata_put_string(uint8_t *words, const char *text, unsigned count)
 {

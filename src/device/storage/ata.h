@@ -142,6 +142,7 @@ struct AtaKind {
     void (*defaults)(AtaDrive *drive);
     uint8_t signature_mid, signature_high;
     uint8_t reset_status;
+    uint8_t ready_status; /* DRDY; of disks DSC, too, whose bit is a CD-ROM's SERVICE */
     bool (*loaded)(AtaDrive *drive, GError **error);
 };
 
@@ -161,7 +162,7 @@ bool ata_drive_loaded(AtaDrive *drive, GError **error);
 /* Waits for its disk: afterwards nothing is in flight. */
 void ata_drive_drain(AtaDrive *drive);
 
-/* ---- the channel's side: registers 1 to 7 and the data port ------------------------------- */
+/* ---- the channel's side: registers 1 to 7 and the data port ---------------------------------- */
 
 uint8_t ata_read_register(AtaDrive *drive, unsigned reg, bool previous);
 void ata_write_register(AtaDrive *drive, unsigned reg, uint8_t value);
@@ -173,7 +174,7 @@ void ata_drive_run_dma(AtaDrive *drive);
 /* The status register was read. */
 void ata_drive_acknowledge(AtaDrive *drive);
 
-/* ---- the kinds' side ------------------------------------------------------------------------ */
+/* ---- the kinds' side ------------------------------------------------------------------------- */
 
 /* Ends the command with an interrupt. */
 void ata_finish(AtaDrive *drive);

@@ -46,7 +46,7 @@ static uint64_t total_sectors(const AtaDrive *drive)
     return disk_info(drive->disk)->size / ATA_SECTOR_SIZE;
 }
 
-/* ---- addresses ----------------------------------------------------------------------------- */
+/* ---- addresses ------------------------------------------------------------------------------- */
 
 /* The address in the task file, or UINT64_MAX for a CHS address that cannot be. */
 static uint64_t get_lba(const AtaDrive *drive, bool ext)
@@ -98,7 +98,7 @@ static void fail_at(AtaDrive *drive, uint64_t lba, uint8_t error)
     ata_fail(drive, error);
 }
 
-/* ---- transfers ----------------------------------------------------------------------------- */
+/* ---- transfers ------------------------------------------------------------------------------- */
 
 static uint32_t chunk_sectors(const AtaDrive *drive)
 {
@@ -202,7 +202,7 @@ static void run_transfer(AtaDrive *drive, uint8_t flags)
         read_chunk(drive);
 }
 
-/* ---- TRIM ---------------------------------------------------------------------------------- */
+/* ---- TRIM ------------------------------------------------------------------------------------ */
 
 static void trim_next(AtaDrive *drive);
 
@@ -264,7 +264,7 @@ static void disk_moved(AtaDrive *drive)
         read_chunk(drive);
 }
 
-/* ---- other commands ------------------------------------------------------------------------ */
+/* ---- other commands -------------------------------------------------------------------------- */
 
 static void flush_done(AtaDrive *drive, int error)
 {
@@ -361,7 +361,7 @@ static void smart(AtaDrive *drive, uint8_t flags)
     ata_finish(drive);
 }
 
-/* ---- IDENTIFY DEVICE, ATA/ATAPI-6 8.15 ------------------------------------------------------ */
+/* ---- IDENTIFY DEVICE, ATA/ATAPI-6 8.15 ------------------------------------------------------- */
 
 static void put_geometry(AtaDrive *drive, uint8_t *data)
 {
@@ -423,7 +423,7 @@ static void identify(AtaDrive *drive, uint8_t flags)
     ata_start_pio(drive, ATA_PIO_IN, 0, ATA_SECTOR_SIZE, true);
 }
 
-/* ---- the table ----------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 static const DiskCommand disk_commands[256] = {
     [0x06] = {data_set_management, XFER_TRIM | XFER_DMA},
@@ -505,5 +505,6 @@ const AtaKind ata_disk_kind = {
     .signature_mid = 0,
     .signature_high = 0,
     .reset_status = ATA_DRDY | ATA_DSC,
+    .ready_status = ATA_DRDY | ATA_DSC,
     .loaded = disk_loaded,
 };

@@ -55,7 +55,7 @@ typedef struct PacketCommand {
 
 static void read_blocks(AtaDrive *drive);
 
-/* ---- sense and completion ------------------------------------------------------------------ */
+/* ---- sense and completion -------------------------------------------------------------------- */
 
 static bool has_disc(const AtaDrive *drive)
 {
@@ -99,7 +99,7 @@ static void good(AtaDrive *drive)
     ata_finish(drive);
 }
 
-/* ---- moving data --------------------------------------------------------------------------- */
+/* ---- moving data ----------------------------------------------------------------------------- */
 
 /* A PIO block: at most the limit, even unless it is the last (ATA/ATAPI-6 8.23.4.1). */
 static void start_pio_block(AtaDrive *drive, AtaPhase phase)
@@ -156,7 +156,7 @@ static void atapi_moved(AtaDrive *drive)
         good(drive);
 }
 
-/* ---- reading the disc ---------------------------------------------------------------------- */
+/* ---- reading the disc ------------------------------------------------------------------------ */
 
 static uint8_t to_bcd(unsigned value)
 {
@@ -275,7 +275,7 @@ static void cmd_read_cd_msf(AtaDrive *drive, const uint8_t *packet)
         read_cd(drive, lba, end - lba, packet[9]);
 }
 
-/* ---- what the drive is --------------------------------------------------------------------- */
+/* ---- what the drive is ----------------------------------------------------------------------- */
 
 static void cmd_test_unit_ready(AtaDrive *drive, const uint8_t *packet)
 {
@@ -401,7 +401,7 @@ static void cmd_mechanism_status(AtaDrive *drive, const uint8_t *packet)
     reply(drive, 8, load_be16(packet + 8));
 }
 
-/* ---- the table of contents ----------------------------------------------------------------- */
+/* ---- the table of contents ------------------------------------------------------------------- */
 
 /* An address as MSF in three bytes after a zero, or as LBA. */
 static void put_address(uint8_t *to, uint32_t lba, bool msf)
@@ -511,7 +511,7 @@ static void cmd_read_disc_info(AtaDrive *drive, const uint8_t *packet)
     reply(drive, 34, load_be16(packet + 7));
 }
 
-/* ---- mode pages ---------------------------------------------------------------------------- */
+/* ---- mode pages ------------------------------------------------------------------------------ */
 
 typedef struct ModePage {
     uint8_t code, length; /* without these two bytes */
@@ -604,7 +604,7 @@ static void cmd_mode_select10(AtaDrive *drive, const uint8_t *packet)
     mode_select(drive, load_be16(packet + 7));
 }
 
-/* ---- the tray ------------------------------------------------------------------------------ */
+/* ---- the tray -------------------------------------------------------------------------------- */
 
 static void set_attention(AtaDrive *drive, uint8_t asc)
 {
@@ -666,7 +666,7 @@ bool atapi_change_disc(AtaDrive *drive, Disk *disk, bool force, GError **error)
     return true;
 }
 
-/* ---- packets ------------------------------------------------------------------------------- */
+/* ---- packets --------------------------------------------------------------------------------- */
 
 static const PacketCommand packet_commands[256] = {
     [0x00] = {cmd_test_unit_ready, NEEDS_DISC},
@@ -729,7 +729,7 @@ static void start_packet(AtaDrive *drive)
     ata_start_pio(drive, ATA_PIO_OUT, 0, ATA_PACKET_SIZE, false);
 }
 
-/* ---- ATA commands -------------------------------------------------------------------------- */
+/* ---- ATA commands ---------------------------------------------------------------------------- */
 
 /* IDENTIFY PACKET DEVICE, ATA/ATAPI-6 8.16. */
 static void identify_packet(AtaDrive *drive)
@@ -805,5 +805,6 @@ const AtaKind atapi_kind = {
     .signature_mid = 0x14,
     .signature_high = 0xeb,
     .reset_status = 0,
+    .ready_status = ATA_DRDY,
     .loaded = atapi_loaded,
 };

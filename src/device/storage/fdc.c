@@ -48,7 +48,7 @@ enum {
 static void next_sector(Fdc *fdc);
 static void sector_moved(Fdc *fdc);
 
-/* ---- media --------------------------------------------------------------------------------- */
+/* ---- media ----------------------------------------------------------------------------------- */
 
 enum { RATE_500 = 1, RATE_300 = 2, RATE_250 = 4, RATE_1000 = 8 };
 
@@ -105,7 +105,7 @@ static FloppyDrive *loaded_drive(Fdc *fdc, unsigned number)
     return number < FDC_DRIVES && fdc->drives[number].disk ? &fdc->drives[number] : NULL;
 }
 
-/* ---- interrupts and results ---------------------------------------------------------------- */
+/* ---- interrupts and results ------------------------------------------------------------------ */
 
 static void set_irq(Fdc *fdc, bool pending)
 {
@@ -149,7 +149,7 @@ static void fail_transfer(Fdc *fdc, uint8_t st1, uint8_t st2)
     end_transfer(fdc, ST0_ABNORMAL);
 }
 
-/* ---- disk requests ------------------------------------------------------------------------- */
+/* ---- disk requests --------------------------------------------------------------------------- */
 
 static bool is_write(const Fdc *fdc)
 {
@@ -196,7 +196,7 @@ static void submit_sector(Fdc *fdc, DiskOp op)
     disk_submit(drive->disk, &fdc->request);
 }
 
-/* ---- moving bytes between `data` and the host ---------------------------------------------- */
+/* ---- moving bytes between `data` and the host ------------------------------------------------ */
 
 /* Offers `size` bytes of data to the host, or asks it for them; sector_moved() follows. */
 static void move_data(Fdc *fdc, bool to_host, uint16_t size)
@@ -220,7 +220,7 @@ static void move_data(Fdc *fdc, bool to_host, uint16_t size)
     sector_moved(fdc);
 }
 
-/* ---- data commands ------------------------------------------------------------------------- */
+/* ---- data commands --------------------------------------------------------------------------- */
 
 /* 0 when the next sector is on the disk under the head, or else what ST1 says. */
 static uint8_t check_sector(Fdc *fdc)
@@ -297,7 +297,7 @@ static void sector_read(Fdc *fdc)
         move_data(fdc, true, FDC_SECTOR_SIZE);
 }
 
-/* ---- FORMAT TRACK -------------------------------------------------------------------------- */
+/* ---- FORMAT TRACK ---------------------------------------------------------------------------- */
 
 /* The host gives C, H, R, N of each sector. */
 static void format_next(Fdc *fdc)
@@ -350,7 +350,7 @@ static void sector_written(Fdc *fdc)
         sector_finished(fdc);
 }
 
-/* ---- the commands -------------------------------------------------------------------------- */
+/* ---- the commands ---------------------------------------------------------------------------- */
 
 static void take_unit(Fdc *fdc)
 {
@@ -563,7 +563,7 @@ static const FdcCommand fdc_commands[OP_MASK + 1] = {
     [0x18] = {cmd_part_id, 1, 0},
 };
 
-/* ---- the FIFO ------------------------------------------------------------------------------ */
+/* ---- the FIFO -------------------------------------------------------------------------------- */
 
 static void collect_command(Fdc *fdc, uint8_t value)
 {
@@ -615,7 +615,7 @@ static uint8_t read_fifo(Fdc *fdc)
     return value;
 }
 
-/* ---- registers ----------------------------------------------------------------------------- */
+/* ---- registers ------------------------------------------------------------------------------- */
 
 static uint8_t main_status(const Fdc *fdc)
 {
@@ -740,7 +740,7 @@ static void fdc_write(void *obj, uint64_t offset, unsigned size, uint64_t value)
 static const RegionOps fdc_ops = {
     .name = "fdc", .read = fdc_read, .write = fdc_write, .max_access = 1};
 
-/* ---- the device ---------------------------------------------------------------------------- */
+/* ---- the device ------------------------------------------------------------------------------ */
 
 static bool fdc_create(Device *device, GError **error)
 {

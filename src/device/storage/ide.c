@@ -34,7 +34,7 @@ static bool is_decoded(const IdeChannel *channel)
     return channel->ide->pci.config[CONFIG_IDETIM + 2 * channel->index + 1] & IDETIM_DECODE;
 }
 
-/* ---- interrupts ---------------------------------------------------------------------------- */
+/* ---- interrupts ------------------------------------------------------------------------------ */
 
 static void update_irq(void *obj)
 {
@@ -46,7 +46,7 @@ static void update_irq(void *obj)
     irq_set(channel->irq, level);
 }
 
-/* ---- bus mastering ------------------------------------------------------------------------- */
+/* ---- bus mastering --------------------------------------------------------------------------- */
 
 static bool fetch_prd(IdeChannel *channel)
 {
@@ -155,7 +155,7 @@ static void bm_write(void *obj, uint64_t offset, unsigned size, uint64_t value)
 static const RegionOps bus_master_ops = {
     .name = "ide-bus-master", .read = bm_read, .write = bm_write, .max_access = 4};
 
-/* ---- the command block --------------------------------------------------------------------- */
+/* ---- the command block ----------------------------------------------------------------------- */
 
 /* Beside a drive, one that is absent reads as zeros (ATA/ATAPI-6 9.16, as packet devices do it). */
 static uint8_t read_register(IdeChannel *channel, unsigned reg)
@@ -242,7 +242,7 @@ static void command_write(void *obj, uint64_t offset, unsigned size, uint64_t va
 static const RegionOps command_ops = {
     .name = "ide-command", .read = command_read, .write = command_write, .max_access = 4};
 
-/* ---- the control block --------------------------------------------------------------------- */
+/* ---- the control block ----------------------------------------------------------------------- */
 
 static uint64_t control_read(void *obj, uint64_t offset, unsigned size)
 {
@@ -270,13 +270,14 @@ static void control_write(void *obj, uint64_t offset, unsigned size, uint64_t va
 static const RegionOps control_ops = {
     .name = "ide-control", .read = control_read, .write = control_write, .max_access = 1};
 
-/* ---- the device ---------------------------------------------------------------------------- */
+/* ---- the device ------------------------------------------------------------------------------ */
 
 static bool ide_create(Device *device, GError **error)
 {
     IdeController *ide = (IdeController *)device;
     GRecMutex *lock = device->board->lock;
     pci_device_init(&ide->pci, 0x8086, 0x7010, 0x0101, 0x80, 0);
+    store_le16(ide->pci.config + PCI_STATUS, 0x0280); /* medium DEVSEL#, fast back-to-back */
     store_le32(ide->pci.wmask + CONFIG_IDETIM, 0xffffffff);
     ide->pci.wmask[CONFIG_SIDETIM] = 0xff;
     region_init_io(&ide->bus_master, &bus_master_ops, ide, lock, BM_CHANNEL_SIZE * IDE_CHANNELS);

@@ -20,8 +20,11 @@ static void place(TestBoard *b, uint64_t *port, Region *region)
 
 static void fill_prds(TestBoard *b)
 {
-    for (uint64_t at = 0; at < KIB(64); at += 8)
-        space_store(b->board.memory, at, 8, (KIB(128) + at * 3) | (512 + at) << 32);
+    uint8_t prds[KIB(64)];
+
+    for (uint64_t at = 0; at < sizeof(prds); at += 8)
+        store_le64(prds + at, (KIB(128) + at * 3) | (512 + at) << 32);
+    space_write(b->board.memory, 0, prds, sizeof(prds));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -140,7 +140,7 @@ static void write_block(Fixture *f, unsigned base, const uint8_t *from, size_t s
         test_out(f->board, base, 2, load_le16(from + i));
 }
 
-/* ---- hard disk ----------------------------------------------------------------------------- */
+/* ---- hard disk ------------------------------------------------------------------------------- */
 
 static void test_identify(Fixture *f, gconstpointer p)
 {
@@ -500,7 +500,7 @@ static void test_small_commands(Fixture *f, gconstpointer p)
     g_assert_cmphex(in(f, COUNT), ==, 0x34);
 }
 
-/* ---- CD-ROM -------------------------------------------------------------------------------- */
+/* ---- CD-ROM ---------------------------------------------------------------------------------- */
 
 static void send_packet(Fixture *f, const uint8_t *packet, uint8_t features, uint16_t limit)
 {
@@ -509,7 +509,7 @@ static void send_packet(Fixture *f, const uint8_t *packet, uint8_t features, uin
     out(f, CD_BASE + 4, limit);
     out(f, CD_BASE + 5, limit >> 8);
     out(f, CD_BASE + 7, 0xa0);
-    g_assert_cmphex(wait(f, CD_BASE) & ATA_DRQ, ==, ATA_DRQ);
+    g_assert_cmphex(wait(f, CD_BASE), ==, 0x48);
     g_assert_cmphex(in(f, CD_BASE + 2) & 3, ==, 1);
     g_assert_false(f->board->irq_level[15]);
     write_block(f, CD_BASE, packet, 12);
@@ -523,6 +523,7 @@ static int packet_pio(Fixture *f, const uint8_t *packet, uint8_t *to, uint16_t l
     send_packet(f, packet, 0, limit);
     for (;;) {
         uint8_t status = wait(f, CD_BASE);
+        g_assert_cmphex(status & 0x10, ==, 0);
         expect_irq(f, 15, CD_BASE);
         if (!(status & ATA_DRQ)) {
             g_assert_cmphex(in(f, CD_BASE + 2) & 3, ==, 3);
@@ -611,7 +612,7 @@ static void test_cd_read_dma(Fixture *f, gconstpointer p)
     while (!f->board->irq_level[15])
         g_main_context_iteration(NULL, TRUE);
     g_assert_cmphex(test_in(f->board, BM + 10, 1) & 7, ==, 4);
-    g_assert_cmphex(in(f, CD_BASE + 7), ==, 0x50);
+    g_assert_cmphex(in(f, CD_BASE + 7), ==, 0x40); /* bit 4 says SERVICE: never */
     g_assert_cmpuint(memory32(f, MEMORY_AT + 2048), ==, 8);
 }
 
@@ -648,7 +649,7 @@ static void test_cd_tables(Fixture *f, gconstpointer p)
     send_packet(f, select, 0, 0x8000);
     g_assert_cmphex(wait(f, CD_BASE) & ATA_DRQ, ==, ATA_DRQ);
     write_block(f, CD_BASE, data, 16);
-    g_assert_cmphex(wait(f, CD_BASE), ==, 0x50);
+    g_assert_cmphex(wait(f, CD_BASE), ==, 0x40);
 }
 
 static void test_cd_media(Fixture *f, gconstpointer p)
@@ -681,7 +682,7 @@ static void test_cd_media(Fixture *f, gconstpointer p)
     g_assert_cmphex(data[12], ==, 0x3a);
 }
 
-/* ---- both ---------------------------------------------------------------------------------- */
+/* ---- both ------------------------------------------------------------------------------------ */
 
 static void test_state(Fixture *f, gconstpointer p)
 {

@@ -257,7 +257,7 @@ static void model_write(PlaneModel *m, unsigned address, uint8_t value)
     for (unsigned p = 0; p < 4; p++) {
         uint8_t byte = 0;
         for (unsigned bit = 0; bit < 8; bit++)
-            byte |= model_bit(m, value, p, bit) << bit;
+            byte |= model_bit(m, value, p, bit) ? 1u << bit : 0;
         if (m->map_mask >> p & 1)
             m->plane[p][address] = byte;
     }

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * VMDK, VMware's images: what the parts of the driver share. Numbers are little-endian.
+ *
+ *   descriptor: a text that names the extents, in a file of its own or in the one extent
+ *   flat extent: bytes of the disk
+ *   sparse extent: | header | descriptor | redundant directory, tables | directory, tables | grains
+ * |
+ *
+ * Invariants: a grain's data are durable before its entry in the redundant table, that before the
+ * one in the primary table (SAFETY §5.4). New grains go to the end of the file.
+ *
+ * Source: "Virtual Disk Format 5.0" (VMware).
+ */
+#pragma once
+
+#include "base/bits.h"
+#include "block/flat_table.h"
+#include "block/format.h"
+#include "block/table_cache.h"
+
+#define VMDK_MAGIC      0x564d444bu
+#define VMDK_COWD       0x44574f43u
+#define VMDK_NO_CID     0xffffffffu
+#define VMDK_DESCRIPTOR MIB(1) /* no text is longer */
+
+/* Offsets in the header of a sparse extent */
+enum {
+    VMDK_H_VERSION = 4,
+    VMDK_H_FLAGS = 8,
+    VMDK_H_CAPACITY = 12,
+    VMDK_H_GRAIN = 20,
+    VMDK_H_TEXT = 28,
+    VMDK_H_TEXT_SIZE = 36,
+    VMDK_H_ENTRIES = 44,
+    VMDK_H_REDUNDANT = 48,
+    VMDK_H_DIRECTORY = 56,
+    VMDK_H_OVERHEAD = 64,
+    VMDK_H_UNCLEAN = 72,
+    VMDK_H_NEWLINES = 73,
+    VMDK_H_COMPRESSION = 77,
+};
+
+enum {
+    VMDK_F_NEWLINES = 1,
+    VMDK_F_REDUNDANT = 2,
+    VMDK_F_ZERO = 4,
+    VMDK_F_COMPRESSED = 1 << 16,
+    VMDK_F_MARKERS = 1 << 17,
+};
+
+typedef struct VmdkExtent {
+    HostFile *file;
+    bool own_file;                                         /* not the image's */
+    bool is_sparse, is_zero, compressed, has_zero, is_old; /* old: COWD */
+    uint64_t start, size;                                  /* bytes of the disk */
+    uint64_t flat_offset;                                  /* of a flat extent's data */
+    uint32_t grain;                                        /* bytes */
+    uint32_t entries;                                      /* of a grain table */
+    FlatTable directory, redundant;
+    TableCache *tables, *redundant_tables;
+    uint64_t end; /* of the file's used part */
+    struct Vmdk *vmdk;
+} VmdkExtent;
+
+typedef struct Vmdk {
+    ImageMap map;
+    char *text;           /* the descriptor … */
+    uint64_t text_offset; /* … and where it is in the image's file */
+    uint64_t text_room;
+    uint32_t cid, parent_cid;
+    char *kind; /* createType */
+    GPtrArray *extents;
+} Vmdk;
+
+/* vmdk_descriptor.c */
+/* The value of `key = value` without quotes; NULL: none. */
+char *vmdk_text_value(const char *text, const char *key);
+/* The text with another value; free it. */
+char *vmdk_text_replace(const char *text, const char *key, const char *value);
+bool vmdk_write_text(Vmdk *v, const char *text, GError **error);
+const char *vmdk_new_text(GString *text, const char *kind, uint64_t size, const char *extents,
+                          const char *parent, uint32_t parent_cid);
+
+/* vmdk_extent.c */
+bool vmdk_extent_open(VmdkExtent *e, GError **error);
+void vmdk_extent_free(gpointer extent);
+int vmdk_extent_lookup(VmdkExtent *e, uint64_t offset, bool cached, Extent *extent);
+int vmdk_extent_allocate(VmdkExtent *e, uint64_t offset, uint64_t length, Allocation *a);
+int vmdk_extent_allocate_packed(VmdkExtent *e, uint64_t offset, uint32_t size, Allocation *a);
+int vmdk_extent_link(VmdkExtent *e, const Allocation *a);
+int vmdk_extent_zero(VmdkExtent *e, uint64_t offset, uint64_t length, uint64_t *ret_done);
+int vmdk_extent_set_unclean(VmdkExtent *e, bool unclean);
+int vmdk_extent_commit(VmdkExtent *e);
+/* An empty sparse extent of `size` bytes whose place for the descriptor holds `text`. */
+int vmdk_extent_create(HostFile *file, uint64_t size, uint32_t flags, const char *text);
+
+/* vmdk_create.c */
+extern const FormatOption vmdk_options[];
+bool vmdk_create(HostFile *file, const CreateOptions *options, GError **error);

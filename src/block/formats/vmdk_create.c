@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* VMDK: making images of one file or many. */
+#include <errno.h>
+
+#include "block/formats/vmdk.h"
+#include "block/image.h"
+
+#define PART_SIZE (UINT64_C(2047) << 20)
+
+const FormatOption vmdk_options[] = {
+    {"subformat", "monolithicSparse",
+     "monolithicSparse, monolithicFlat, twoGbMaxExtentSparse, twoGbMaxExtentFlat, streamOptimized"},
+    {"zeroed_grain", "off", "let zeroed grains take no space"},
+    {NULL},
+};
+
+typedef struct Kind {
+    const char *name;
+    bool sparse, split, packed;
+} Kind;
+
+static const Kind kinds[] = {
+    {"monolithicSparse", true, false, false},    {"monolithicFlat", false, false, false},
+    {"twoGbMaxExtentSparse", true, true, false}, {"twoGbMaxExtentFlat", false, true, false},
+    {"streamOptimized", true, false, true},
+};
+
+static const Kind *find_kind(const char *name)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        if (!g_ascii_strcasecmp(kinds[i].name, name))
+            return &kinds[i];
+    }
+    return NULL;
+}
+
+/* "disk.vmdk" → "disk-s001.vmdk", "disk-f001.vmdk" or "disk-flat.vmdk" */
+static char *part_name(const char *path, const Kind *kind, unsigned n)
+{
+    g_autofree char *base = g_path_get_basename(path);
+    char *dot = strrchr(base, '.');
+    g_autofree char *end = g_strdup(dot ? dot : "");
+    if (dot)
+        *dot = 0;
+    if (!kind->split)
+        return g_strdup_printf("%s-flat%s", base, end);
+    return g_strdup_printf("%s-%c%03u%s", base, kind->sparse ? 's' : 'f', n, end);
+}
+
+static bool create_part(const char *path, const Kind *kind, uint64_t size, uint32_t flags,
+                        HostIoHook *hook, GError **error)
+{
+    g_autoptr(HostFile) file = host_file_create(path, hook, error);
+    if (!file)
+        return false;
+    int result =
+        kind->sparse ? vmdk_extent_create(file, size, flags, NULL) : host_file_truncate(file, size);
+    if (!result)
+        result = host_file_sync(file);
+    return result ? format_fail_io(error, path, "create", result) : true;
+}
+
+static bool create_parts(const char *path, const Kind *kind, const CreateOptions *o, uint32_t flags,
+                         GString *extents, GError **error)
+{
+    g_autofree char *folder = g_path_get_dirname(path);
+    unsigned n = 1;
+    for (uint64_t at = 0; at < o->size || n == 1; n++) {
+        uint64_t size = kind->split ? MIN(o->size - at, PART_SIZE) : o->size;
+        g_autofree char *name = part_name(path, kind, n);
+        g_autofree char *part = g_build_filename(folder, name, NULL);
+        if (!create_part(part, kind, size, flags, o->io_hook, error))
+            return false;
+        g_string_append_printf(extents, "RW %" G_GUINT64_FORMAT " %s \"%s\"%s\n", size / 512,
+                               kind->sparse ? "SPARSE" : "FLAT", name, kind->sparse ? "" : " 0");
+        at += size;
+        if (!kind->split)
+            break;
+    }
+    return true;
+}
+
+/* What a parent says of itself; 0 for those of other formats. */
+static bool read_parent_cid(const CreateOptions *o, uint32_t *ret_cid, GError **error)
+{
+    *ret_cid = o->parent ? 0 : VMDK_NO_CID;
+    if (!o->parent || strcmp(o->parent_format, "vmdk"))
+        return true;
+    ImageOptions how = {.format = "vmdk", .read_only = true, .no_parents = true};
+    g_autoptr(Image) parent = image_open(o->parent_path, &how, error);
+    if (parent)
+        *ret_cid = ((Vmdk *)parent->map)->cid;
+    return parent != NULL;
+}
+
+bool vmdk_create(HostFile *file, const CreateOptions *o, GError **error)
+{
+    const Kind *kind = find_kind(format_option(o, "subformat"));
+    g_autoptr(GString) extents = g_string_new(NULL);
+    g_autoptr(GString) text = g_string_new(NULL);
+    g_autofree char *name = g_path_get_basename(file->path);
+    uint32_t cid, flags = format_option_is_on(o, "zeroed_grain") ? VMDK_F_ZERO : 0;
+    if (!kind)
+        return format_fail(error, file->path, "there is no subformat '%s'",
+                           format_option(o, "subformat"));
+    if (o->parent && !kind->sparse)
+        return format_fail(error, file->path, "a flat VMDK can't have a parent");
+    if (!read_parent_cid(o, &cid, error))
+        return false;
+    bool single = kind->sparse && !kind->split;
+    if (single)
+        g_string_append_printf(extents, "RW %" G_GUINT64_FORMAT " SPARSE \"%s\"\n", o->size / 512,
+                               name);
+    else if (!create_parts(file->path, kind, o, flags, extents, error))
+        return false;
+    vmdk_new_text(text, kind->name, o->size, extents->str, o->parent, cid);
+    flags |= kind->packed ? VMDK_F_COMPRESSED | VMDK_F_MARKERS : 0;
+    int result = single ? vmdk_extent_create(file, o->size, flags, text->str)
+                        : host_file_write(file, 0, text->str, text->len);
+    if (!result)
+        result = host_file_sync(file);
+    return result ? format_fail_io(error, file->path, "create", result) : true;
+}

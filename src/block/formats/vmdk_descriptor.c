@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* VMDK: the text that describes an image. */
+#include "block/formats/vmdk.h"
+
+static bool is_key(const char *line, const char *key, const char **ret_value)
+{
+    size_t length = strlen(key);
+    if (g_ascii_strncasecmp(line, key, length))
+        return false;
+    line += length;
+    while (*line == ' ' || *line == '\t')
+        line++;
+    *ret_value = line + 1;
+    return *line == '=';
+}
+
+char *vmdk_text_value(const char *text, const char *key)
+{
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    for (char **l = lines; *l; l++) {
+        const char *value;
+        g_strstrip(*l);
+        if (!is_key(*l, key, &value))
+            continue;
+        char *found = g_strstrip(g_strdup(value));
+        size_t length = strlen(found);
+        if (length >= 2 && found[0] == '"' && found[length - 1] == '"') {
+            found[length - 1] = 0;
+            memmove(found, found + 1, length - 1);
+        }
+        return found;
+    }
+    return NULL;
+}
+
+char *vmdk_text_replace(const char *text, const char *key, const char *value)
+{
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    GString *out = g_string_new(NULL);
+    bool found = false;
+    for (char **l = lines; *l; l++) {
+        const char *old;
+        bool is_it = is_key(*l, key, &old);
+        /* A new key goes behind the kind. */
+        bool is_place = !found && !is_it && is_key(*l, "createType", &old);
+        if (is_it)
+            found = true;
+        if (!is_it || value)
+            g_string_append_printf(out, "%s", is_it ? "" : *l);
+        if (is_it && value)
+            g_string_append_printf(out, "%s=%s", key, value);
+        if ((l[1] && (!is_it || value)))
+            g_string_append_c(out, '\n');
+        if (is_place && value && !strstr(text, key)) {
+            g_string_append_printf(out, "%s=%s\n", key, value);
+            found = true;
+        }
+    }
+    return g_string_free(out, FALSE);
+}
+
+bool vmdk_write_text(Vmdk *v, const char *text, GError **error)
+{
+    HostFile *file = v->map.file;
+    size_t length = strlen(text);
+    size_t old = strlen(v->text);
+    if (v->text_room && length > v->text_room)
+        return format_fail(error, file->path, "its descriptor has no room for that");
+    g_autofree char *padded = g_malloc0(MAX(length, old) + 1);
+    memcpy(padded, text, length);
+    int result =
+        host_file_write(file, v->text_offset, padded, v->text_room ? MAX(length, old) : length);
+    if (!result && !v->text_room)
+        result = host_file_truncate(file, length);
+    if (!result)
+        result = host_file_sync(file);
+    if (result)
+        return format_fail_io(error, file->path, "write the descriptor of", result);
+    g_free(v->text);
+    v->text = g_strdup(text);
+    return true;
+}
+
+const char *vmdk_new_text(GString *text, const char *kind, uint64_t size, const char *extents,
+                          const char *parent, uint32_t parent_cid)
+{
+    uint64_t cylinders = MIN(size / 512 / (16 * 63), 16383);
+    g_string_printf(text,
+                    "# Disk DescriptorFile\nversion=1\nCID=%08x\nparentCID=%08x\n"
+                    "createType=\"%s\"\n",
+                    g_random_int() & 0x7fffffff, parent_cid, kind);
+    if (parent)
+        g_string_append_printf(text, "parentFileNameHint=\"%s\"\n", parent);
+    g_string_append_printf(
+        text,
+        "\n# Extent description\n%s\n# The Disk Data Base\n#DDB\n\n"
+        "ddb.virtualHWVersion = \"4\"\nddb.geometry.cylinders = \"%" G_GUINT64_FORMAT
+        "\"\nddb.geometry.heads = \"16\"\n"
+        "ddb.geometry.sectors = \"63\"\nddb.adapterType = \"ide\"\n",
+        extents, cylinders);
+    return text->str;
+}

@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Files of images; see host_file.h. */
+#include "block/host_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "block/locks.h"
+
+#define ZERO_CHUNK 65536
+#define ZERO_IOVS  16
+
+/*
+ * Ways to zero a range, best first: give the space back, keep it but mark it unwritten, and write
+ * zeros (mode 0). A discard stops before the last, because its contents need not be zero.
+ */
+static const int zero_methods[] = {
+    FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+    FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+    0,
+};
+
+static const uint8_t zeros[ZERO_CHUNK];
+
+/* ---- opening --------------------------------------------------------------------------------- */
+
+static bool fail_open(GError **error, const char *path, int code, const char *advice)
+{
+    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code), "cannot open disk '%s': %s%s", path,
+                g_strerror(code), advice);
+    return false;
+}
+
+static const char *open_advice(int code, bool read_only)
+{
+    if (code == ENOENT)
+        return read_only ? "; check the name"
+                         : "; check the name, or create it with 'ospite disk create'";
+    if ((code == EACCES || code == EROFS || code == EPERM) && !read_only)
+        return "; change its permissions, or open it read-only";
+    if (code == EACCES || code == EPERM)
+        return "; change its permissions";
+    if (code == EISDIR)
+        return "; name an image file";
+    return "";
+}
+
+static const char *file_kind(mode_t mode)
+{
+    if (S_ISDIR(mode))
+        return "a directory";
+    if (S_ISFIFO(mode))
+        return "a fifo";
+    if (S_ISCHR(mode))
+        return "a character device";
+    return "no file";
+}
+
+/* The size of a regular file or block device; refuses everything else. */
+static bool measure_file(HostFile *file, GError **error)
+{
+    struct stat st;
+    if (fstat(file->fd, &st) < 0)
+        return fail_open(error, file->path, errno, "");
+    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_REGULAR_FILE,
+                    "cannot open disk '%s': it is %s; name an image file or a block device",
+                    file->path, file_kind(st.st_mode));
+        return false;
+    }
+    off_t size = lseek(file->fd, 0, SEEK_END);
+    if (size < 0)
+        return fail_open(error, file->path, errno, "");
+    file->size = (uint64_t)size;
+    return true;
+}
+
+static HostFile *open_with_flags(const char *path, int flags, HostIoHook *hook, GError **error)
+{
+    bool read_only = (flags & O_ACCMODE) == O_RDONLY;
+    /* O_NONBLOCK: a fifo must not hang us before we see that it is one. */
+    int fd = host_io_open(path, flags | O_NONBLOCK | O_NOCTTY, hook);
+    if (fd < 0) {
+        fail_open(error, path, -fd, open_advice(-fd, read_only));
+        return NULL;
+    }
+    g_autoptr(HostFile) file = g_new0(HostFile, 1);
+    file->fd = fd;
+    file->path = g_strdup(path);
+    file->hook = hook;
+    file->read_only = read_only;
+    file->written = 1; /* by whoever had the file before, perhaps */
+    if (!measure_file(file, error) || !image_lock(fd, path, !read_only, error))
+        return NULL;
+    /* io_uring would answer EAGAIN where it has to wait for the host's disk. */
+    fcntl(fd, F_SETFL, 0);
+    return g_steal_pointer(&file);
+}
+
+HostFile *host_file_open(const char *path, bool read_only, HostIoHook *hook, GError **error)
+{
+    return open_with_flags(path, read_only ? O_RDONLY : O_RDWR, hook, error);
+}
+
+HostFile *host_file_create(const char *path, HostIoHook *hook, GError **error)
+{
+    g_autoptr(HostFile) file = open_with_flags(path, O_RDWR | O_CREAT, hook, error);
+    if (!file)
+        return NULL;
+    struct stat st;
+    int result = fstat(file->fd, &st) < 0 ? -errno : 0;
+    if (!result && S_ISREG(st.st_mode))
+        result = host_file_truncate(file, 0);
+    if (result) {
+        fail_open(error, path, -result, "");
+        return NULL;
+    }
+    return g_steal_pointer(&file);
+}
+
+void host_file_close(HostFile *file)
+{
+    if (!file)
+        return;
+    fd_clear(&file->fd);
+    g_free(file->path);
+    g_free(file);
+}
+
+/* ---- calls ----------------------------------------------------------------------------------- */
+
+static int64_t call_host(const HostIoRequest *r)
+{
+    switch (r->op) {
+    case HOST_IO_READ:
+        return preadv(r->fd, r->iov, r->iov_count, (off_t)r->offset);
+    case HOST_IO_WRITE:
+        return pwritev(r->fd, r->iov, r->iov_count, (off_t)r->offset);
+    case HOST_IO_SYNC:
+        return fdatasync(r->fd);
+    case HOST_IO_FALLOCATE:
+        return fallocate(r->fd, r->mode, (off_t)r->offset, (off_t)r->size);
+    case HOST_IO_TRUNCATE:
+        return ftruncate(r->fd, (off_t)r->size);
+    default:
+        return 0;
+    }
+}
+
+/* One call, past the hook; what was moved, or a negative errno. */
+static int64_t call(HostFile *file, HostIoRequest *r)
+{
+    r->fd = file->fd;
+    int64_t result = host_io_ask_hook(file->hook, r);
+    if (result < 0) {
+        host_io_tell_hook(file->hook, r, result);
+        return result;
+    }
+    do {
+        result = call_host(r);
+    } while (result < 0 && errno == EINTR);
+    result = result < 0 ? -errno : result;
+    host_io_tell_hook(file->hook, r, result);
+    return result;
+}
+
+static uint64_t iov_size(const struct iovec *iov, int count)
+{
+    uint64_t total = 0;
+    for (int i = 0; i < count; i++)
+        total += iov[i].iov_len;
+    return total;
+}
+
+/* Drops `bytes` from the front of the vectors. */
+static void iov_pass(struct iovec **iov, int *count, uint64_t bytes)
+{
+    while (*count && bytes >= (*iov)->iov_len) {
+        bytes -= (*iov)->iov_len;
+        ++*iov;
+        --*count;
+    }
+    if (*count) {
+        (*iov)->iov_base = (uint8_t *)(*iov)->iov_base + bytes;
+        (*iov)->iov_len -= bytes;
+    }
+}
+
+/* A hook may shorten the vectors of its call, so each call gets its own. */
+static int transfer(HostFile *file, HostIoOp op, uint64_t offset, struct iovec *iov, int count)
+{
+    while (count) {
+        struct iovec part[64];
+        int n = MIN(count, (int)G_N_ELEMENTS(part));
+        memcpy(part, iov, n * sizeof(*iov));
+        HostIoRequest r = {.op = op, .offset = offset, .iov = part, .iov_count = n};
+        r.size = iov_size(part, n);
+        if (!r.size)
+            return 0;
+        int64_t result = call(file, &r);
+        if (result < 0)
+            return (int)result;
+        if (result == 0 && op == HOST_IO_WRITE)
+            return -EIO;
+        if (result == 0)
+            break;
+        iov_pass(&iov, &count, result);
+        offset += result;
+        if (op == HOST_IO_WRITE)
+            file->size = MAX(file->size, offset);
+    }
+    for (int i = 0; i < count; i++)
+        memset(iov[i].iov_base, 0, iov[i].iov_len);
+    return 0;
+}
+
+int host_file_readv(HostFile *file, uint64_t offset, struct iovec *iov, int count)
+{
+    return transfer(file, HOST_IO_READ, offset, iov, count);
+}
+
+int host_file_writev(HostFile *file, uint64_t offset, struct iovec *iov, int count)
+{
+    file->written++;
+    return transfer(file, HOST_IO_WRITE, offset, iov, count);
+}
+
+int host_file_read(HostFile *file, uint64_t offset, void *data, size_t size)
+{
+    struct iovec iov = {data, size};
+    return host_file_readv(file, offset, &iov, 1);
+}
+
+int host_file_write(HostFile *file, uint64_t offset, const void *data, size_t size)
+{
+    struct iovec iov = {(void *)data, size};
+    return host_file_writev(file, offset, &iov, 1);
+}
+
+int host_file_truncate(HostFile *file, uint64_t size)
+{
+    HostIoRequest r = {.op = HOST_IO_TRUNCATE, .size = size};
+    if (size > INT64_MAX)
+        return -EFBIG;
+    int64_t result = call(file, &r);
+    file->written++;
+    if (result == 0)
+        file->size = size;
+    return (int)result;
+}
+
+int host_file_sync(HostFile *file)
+{
+    if (file->sync_error)
+        return -file->sync_error;
+    if (file->synced == file->written)
+        return 0;
+    HostIoRequest r = {.op = HOST_IO_SYNC};
+    int64_t result = call(file, &r);
+    if (result < 0)
+        file->sync_error = (int)-result;
+    else
+        file->synced = file->written;
+    return (int)result;
+}
+
+/* ---- zeroing --------------------------------------------------------------------------------- */
+
+int host_file_zero_mode(const HostFile *file)
+{
+    return zero_methods[file->zero_method];
+}
+
+void host_file_zero_refused(HostFile *file, int mode)
+{
+    if (mode && mode == zero_methods[file->zero_method])
+        file->zero_method++;
+}
+
+static int write_zeros(HostFile *file, uint64_t offset, uint64_t size)
+{
+    while (size) {
+        struct iovec iov[ZERO_IOVS];
+        uint64_t total = 0;
+        int n = 0;
+        for (; n < ZERO_IOVS && total < size; n++) {
+            iov[n] = (struct iovec){(void *)zeros, MIN(ZERO_CHUNK, size - total)};
+            total += iov[n].iov_len;
+        }
+        int result = host_file_writev(file, offset, iov, n);
+        if (result)
+            return result;
+        offset += total;
+        size -= total;
+    }
+    return 0;
+}
+
+static int try_fallocate(HostFile *file, uint64_t offset, uint64_t size)
+{
+    int mode;
+    while ((mode = host_file_zero_mode(file))) {
+        HostIoRequest r = {.op = HOST_IO_FALLOCATE, .mode = mode, .offset = offset, .size = size};
+        int64_t result = call(file, &r);
+        file->written++;
+        if (result != -EOPNOTSUPP && result != -ENOSYS)
+            return (int)result;
+        host_file_zero_refused(file, mode);
+    }
+    return -EOPNOTSUPP;
+}
+
+int host_file_zero(HostFile *file, uint64_t offset, uint64_t size)
+{
+    /* What lies past the end of the file is zero already. */
+    uint64_t inside = offset < file->size ? MIN(size, file->size - offset) : 0;
+    if (!inside)
+        return 0;
+    int result = try_fallocate(file, offset, inside);
+    return result == -EOPNOTSUPP ? write_zeros(file, offset, inside) : result;
+}
+
+int host_file_discard(HostFile *file, uint64_t offset, uint64_t size)
+{
+    uint64_t inside = offset < file->size ? MIN(size, file->size - offset) : 0;
+    int result = inside ? try_fallocate(file, offset, inside) : 0;
+    return result == -EOPNOTSUPP ? 0 : result;
+}
+
+uint64_t host_file_next_data(HostFile *file, uint64_t offset)
+{
+    off_t at = lseek(file->fd, (off_t)offset, SEEK_DATA);
+    if (at >= 0)
+        return at;
+    return errno == ENXIO ? UINT64_MAX : offset;
+}
+
+uint64_t host_file_next_hole(HostFile *file, uint64_t offset)
+{
+    off_t at = lseek(file->fd, (off_t)offset, SEEK_HOLE);
+    return at >= 0 ? (uint64_t)at : MAX(file->size, offset);
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * One file of an image: opened, locked, and read, written and synced by calls that wait.
+ *
+ * Formats keep their metadata through it; the engine moves data through it where it may wait, and
+ * through host_io.h where it may not. Every call passes the same hook as the asynchronous layer.
+ *
+ * Results are 0 or a negative errno. Offsets and sizes are bytes.
+ *
+ * Threads: one at a time, as the image that owns the file says.
+ */
+#pragma once
+
+#include "block/host_io.h"
+
+typedef struct HostFile {
+    int fd;
+    char *path;
+    HostIoHook *hook;
+    bool read_only;
+    uint64_t size;    /* what the file has grown to */
+    uint64_t written; /* counts changes that completed … */
+    uint64_t synced;  /* … and how many of them are known to be on stable storage */
+    int sync_error;   /* positive errno of the first sync that failed: sticky (SAFETY §5.5) */
+    int zero_method;  /* how this file zeroes ranges: see host_file_zero_mode() */
+} HostFile;
+
+/*
+ * Opens and locks (locks.h) a regular file or block device. Fails naming the file and what to do.
+ * `hook` may be NULL.
+ */
+HostFile *host_file_open(const char *path, bool read_only, HostIoHook *hook, GError **error);
+/* Creates an empty file, or empties one that nobody has open, and locks it for writing. */
+HostFile *host_file_create(const char *path, HostIoHook *hook, GError **error);
+/* NULL is allowed. Doesn't sync. */
+void host_file_close(HostFile *file);
+
+/* What lies past the end of the file reads as zeros. */
+int host_file_read(HostFile *file, uint64_t offset, void *data, size_t size);
+int host_file_write(HostFile *file, uint64_t offset, const void *data, size_t size);
+/* The vectors are changed by the call. */
+int host_file_readv(HostFile *file, uint64_t offset, struct iovec *iov, int count);
+int host_file_writev(HostFile *file, uint64_t offset, struct iovec *iov, int count);
+/* Zeroes a range, giving its space back to the host where that works. */
+int host_file_zero(HostFile *file, uint64_t offset, uint64_t size);
+/* Gives space back; contents are undefined afterwards. Never fails for want of support. */
+int host_file_discard(HostFile *file, uint64_t offset, uint64_t size);
+/* Grows (with zeros) or cuts the file. */
+int host_file_truncate(HostFile *file, uint64_t size);
+/* Everything written is on stable storage afterwards; sticky when it fails. */
+int host_file_sync(HostFile *file);
+/* Where data begin at or after `offset`; UINT64_MAX: nowhere. Holes may be hidden. */
+uint64_t host_file_next_data(HostFile *file, uint64_t offset);
+/* Where the data that `offset` is in end. */
+uint64_t host_file_next_hole(HostFile *file, uint64_t offset);
+
+/* The fallocate(2) mode that zeroes ranges of this file best; 0: write zeros. */
+int host_file_zero_mode(const HostFile *file);
+/* That mode was refused: take the next one. */
+void host_file_zero_refused(HostFile *file, int mode);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(HostFile, host_file_close)

@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The engine: turns reads, writes, zeroing and flushes of a disk's bytes into lookups in the
+ * format's map and host calls at the places it names. See image.h.
+ *
+ * Invariant: the map learns of a new place only after its data were written (`link`), and the file
+ * learns of the map only after the data are durable (`commit`).
+ */
+#include <errno.h>
+
+#include "base/bits.h"
+#include "block/image.h"
+
+#define STEP_IOVS  64
+#define ZERO_CHUNK 65536
+
+static const uint8_t zeros[ZERO_CHUNK];
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+static int read_data(const Extent *extent, uint64_t size, IovCursor *to)
+{
+    for (uint64_t done = 0; done < size;) {
+        struct iovec iov[STEP_IOVS];
+        int count;
+        uint64_t part = iov_cursor_slice(to, iov, STEP_IOVS, size - done, &count);
+        int result = host_file_readv(extent->file, extent->host_offset + done, iov, count);
+        if (result)
+            return result;
+        iov_cursor_advance(to, part);
+        done += part;
+    }
+    return 0;
+}
+
+/* Unpacks the unit that holds the extent, unless it is the one that was unpacked last. */
+static int load_unit(Image *image, const Extent *extent)
+{
+    uint32_t unit_size = image->map->unit_size;
+    if (image->unit_file == extent->file && image->unit_offset == extent->host_offset)
+        return 0;
+    if (extent->stored_size > 2 * (uint64_t)unit_size)
+        return -EIO;
+    if (!image->unit)
+        image->unit = g_malloc(unit_size);
+    image->unit_file = NULL;
+    g_autofree uint8_t *stored = g_malloc(extent->stored_size);
+    int result = host_file_read(extent->file, extent->host_offset, stored, extent->stored_size);
+    if (!result)
+        result = image->driver->decompress(image->map, extent, stored, image->unit);
+    if (result)
+        return result;
+    image->unit_file = extent->file;
+    image->unit_offset = extent->host_offset;
+    return 0;
+}
+
+static int read_compressed(Image *image, uint64_t offset, uint64_t size, const Extent *extent,
+                           IovCursor *to)
+{
+    int result = load_unit(image, extent);
+    if (!result)
+        iov_cursor_fill(to, image->unit + offset % image->map->unit_size, size);
+    return result;
+}
+
+static int read_absent(Image *image, uint64_t offset, uint64_t size, IovCursor *to)
+{
+    Image *parent = image->parent;
+    uint64_t there = parent && offset < parent->map->size ? parent->map->size - offset : 0;
+    there = MIN(there, size);
+    int result = there ? image_readv(parent, offset, there, to) : 0;
+    if (!result && there < size)
+        iov_cursor_fill(to, NULL, size - there);
+    return result;
+}
+
+static int read_extent(Image *image, uint64_t offset, uint64_t size, const Extent *extent,
+                       IovCursor *to)
+{
+    switch (extent->kind) {
+    case EXTENT_DATA:
+        return read_data(extent, size, to);
+    case EXTENT_COMPRESSED:
+        return read_compressed(image, offset, size, extent, to);
+    case EXTENT_ABSENT:
+        return read_absent(image, offset, size, to);
+    case EXTENT_ZERO:
+        iov_cursor_fill(to, NULL, size);
+    }
+    return 0;
+}
+
+int image_readv(Image *image, uint64_t offset, uint64_t size, IovCursor *to)
+{
+    while (size) {
+        Extent extent;
+        int result = image->driver->lookup(image->map, offset, false, &extent);
+        if (result)
+            return result;
+        uint64_t part = MIN(extent.length, size);
+        result = read_extent(image, offset, part, &extent, to);
+        if (result)
+            return result;
+        offset += part;
+        size -= part;
+    }
+    return 0;
+}
+
+int image_read(Image *image, uint64_t offset, void *data, size_t size)
+{
+    struct iovec iov = {data, size};
+    IovCursor cursor;
+    iov_cursor_init(&cursor, &iov, 1);
+    return image_readv(image, offset, size, &cursor);
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+static int begin_write(Image *image)
+{
+    if (image->read_only)
+        return -EROFS;
+    int result = 0;
+    if (!image->write_begun && image->driver->begin_write)
+        result = image->driver->begin_write(image->map);
+    image->write_begun = result == 0;
+    return result;
+}
+
+static int write_data(HostFile *file, uint64_t host_offset, uint64_t size, IovCursor *from)
+{
+    for (uint64_t done = 0; done < size;) {
+        struct iovec iov[STEP_IOVS];
+        int count;
+        uint64_t part = iov_cursor_slice(from, iov, STEP_IOVS, size - done, &count);
+        int result = host_file_writev(file, host_offset + done, iov, count);
+        if (result)
+            return result;
+        iov_cursor_advance(from, part);
+        done += part;
+    }
+    return 0;
+}
+
+static bool is_zero(const uint8_t *data, size_t size)
+{
+    return !size || (!data[0] && !memcmp(data, data + 1, size - 1));
+}
+
+/* What the disk has at [offset, offset + size) now goes to a new place. */
+static int copy_old(Image *image, const Allocation *a, uint64_t offset, uint64_t size)
+{
+    enum { CHUNK = 1 << 20 };
+    g_autofree uint8_t *data = size ? g_malloc(MIN(size, CHUNK)) : NULL;
+    while (size) {
+        uint64_t part = MIN(size, CHUNK);
+        uint64_t inside = offset < image->map->size ? MIN(part, image->map->size - offset) : 0;
+        int result = inside ? image_read(image, offset, data, inside) : 0;
+        memset(data + inside, 0, part - inside);
+        if (!result && !(a->reads_zero && is_zero(data, part)))
+            result = host_file_write(a->file, a->host_offset + (offset - a->offset), data, part);
+        if (result)
+            return result;
+        offset += part;
+        size -= part;
+    }
+    return 0;
+}
+
+static int fill_allocation(Image *image, const Allocation *a, uint64_t offset, uint64_t size,
+                           IovCursor *from)
+{
+    uint64_t end = offset + size;
+    int result = copy_old(image, a, a->offset, offset - a->offset);
+    if (!result)
+        result = write_data(a->file, a->host_offset + (offset - a->offset), size, from);
+    if (!result)
+        result = copy_old(image, a, end, a->offset + a->length - end);
+    return result;
+}
+
+/* Where all is packed, a unit is read, changed and packed anew. */
+static int write_packed(Image *image, uint64_t offset, uint64_t size, IovCursor *from,
+                        uint64_t *ret_done)
+{
+    uint32_t unit_size = image->map->unit_size;
+    uint64_t start = offset - offset % unit_size;
+    uint64_t inside = MIN(unit_size, image->map->size - start);
+    g_autofree uint8_t *unit = g_malloc0(unit_size);
+    g_autofree uint8_t *stored = g_malloc(2 * (size_t)unit_size);
+    size = MIN(size, start + unit_size - offset);
+    int result = size < inside ? image_read(image, start, unit, inside) : 0;
+    if (result)
+        return result;
+    iov_cursor_copy(from, unit + (offset - start), size);
+    *ret_done = size;
+    size_t packed = image->driver->compress(image->map, unit, stored);
+    return packed ? image_write_compressed(image, start, stored, (uint32_t)packed) : -EIO;
+}
+
+static int write_new(Image *image, uint64_t offset, uint64_t size, IovCursor *from,
+                     uint64_t *ret_done)
+{
+    Allocation a = {0};
+    if (image->map->packs_only)
+        return write_packed(image, offset, size, from, ret_done);
+    if (!image->driver->allocate)
+        return -EIO;
+    int result = image->driver->allocate(image->map, offset, size, &a);
+    if (result)
+        return result;
+    uint64_t part = MIN(size, a.offset + a.length - offset);
+    result = fill_allocation(image, &a, offset, part, from);
+    if (!result)
+        result = image->driver->link(image->map, &a);
+    if (result && image->driver->release)
+        image->driver->release(image->map, &a);
+    *ret_done = part;
+    return result;
+}
+
+bool image_forges_mark(const Image *image, uint64_t offset, uint64_t size, const IovCursor *from)
+{
+    uint64_t end = image->map->size;
+    if (!image->guard_marks || (offset >= PROBE_HEAD_SIZE && offset + size + 512 <= end))
+        return false;
+    IovCursor c = *from;
+    uint64_t left = size;
+    while (left) {
+        uint8_t data[4096];
+        size_t part = MIN(left, sizeof(data));
+        iov_cursor_copy(&c, data, part);
+        if (format_is_mark(data, part, offset + (size - left), end))
+            return true;
+        left -= part;
+    }
+    return false;
+}
+
+int image_writev(Image *image, uint64_t offset, uint64_t size, IovCursor *from)
+{
+    int result = begin_write(image);
+    if (!result && image_forges_mark(image, offset, size, from))
+        result = -EPERM;
+    while (size && !result) {
+        Extent extent;
+        result = image->driver->lookup(image->map, offset, false, &extent);
+        if (result)
+            break;
+        uint64_t part = MIN(extent.length, size);
+        if (extent.kind == EXTENT_DATA && extent.writable)
+            result = write_data(extent.file, extent.host_offset, part, from);
+        else
+            result = write_new(image, offset, size, from, &part);
+        offset += part;
+        size -= part;
+    }
+    return result;
+}
+
+int image_write(Image *image, uint64_t offset, const void *data, size_t size)
+{
+    struct iovec iov = {(void *)data, size};
+    IovCursor cursor;
+    iov_cursor_init(&cursor, &iov, 1);
+    return image_writev(image, offset, size, &cursor);
+}
+
+int image_write_compressed(Image *image, uint64_t offset, uint8_t *stored, uint32_t size)
+{
+    Allocation a = {0};
+    if (!image->driver->allocate_compressed)
+        return -ENOTSUP;
+    int result = begin_write(image);
+    if (!result)
+        result = image->driver->allocate_compressed(image->map, offset, size, &a);
+    if (result)
+        return result;
+    image->unit_file = NULL;
+    if (image->driver->mark_packed)
+        image->driver->mark_packed(image->map, offset, stored);
+    result = host_file_write(a.file, a.host_offset, stored, size);
+    if (!result)
+        result = image->driver->link(image->map, &a);
+    if (result && image->driver->release)
+        image->driver->release(image->map, &a);
+    return result;
+}
+
+/* ---- zeroing --------------------------------------------------------------------------------- */
+
+static int write_zero_bytes(Image *image, uint64_t offset, uint64_t size)
+{
+    while (size) {
+        size_t part = MIN(size, ZERO_CHUNK);
+        int result = image_write(image, offset, zeros, part);
+        if (result)
+            return result;
+        offset += part;
+        size -= part;
+    }
+    return 0;
+}
+
+static bool parent_reaches(const Image *image, uint64_t offset)
+{
+    return image->parent && offset < image->parent->map->size;
+}
+
+/* The rest of the unit that `offset` is in, where there are units. */
+static uint64_t rest_of_unit(const Image *image, uint64_t offset, uint64_t size)
+{
+    uint32_t unit = image->map->unit_size;
+    return unit ? MIN(size, unit - offset % unit) : size;
+}
+
+/* Zeroes what one lookup answers for; whole units by the map, else by the host, else by writing. */
+static int zero_part(Image *image, uint64_t offset, uint64_t *size)
+{
+    Extent extent;
+    int result = image->driver->lookup(image->map, offset, false, &extent);
+    if (result)
+        return result;
+    uint64_t part = MIN(extent.length, *size);
+    bool is_absent = extent.kind == EXTENT_ABSENT && !parent_reaches(image, offset);
+    if (extent.kind == EXTENT_ZERO || is_absent) {
+        *size = part;
+        return 0;
+    }
+    result = -ENOTSUP;
+    if (image->driver->zero) {
+        uint64_t done = *size;
+        result = image->driver->zero(image->map, offset, *size, false, &done);
+        if (!result)
+            part = done;
+    }
+    if (result == -ENOTSUP)
+        part = rest_of_unit(image, offset, part);
+    *size = part;
+    if (result != -ENOTSUP)
+        return result;
+    if (extent.kind == EXTENT_DATA && extent.writable)
+        return host_file_zero(extent.file, extent.host_offset, part);
+    return write_zero_bytes(image, offset, part);
+}
+
+int image_write_zeros(Image *image, uint64_t offset, uint64_t size)
+{
+    int result = begin_write(image);
+    while (size && !result) {
+        uint64_t part = size;
+        result = zero_part(image, offset, &part);
+        offset += part;
+        size -= part;
+    }
+    return result;
+}
+
+static int discard_part(Image *image, uint64_t offset, uint64_t *size)
+{
+    Extent extent;
+    int result = image->driver->lookup(image->map, offset, false, &extent);
+    uint64_t part = MIN(extent.length, *size), done = *size;
+    if (result)
+        return result;
+    if (extent.kind != EXTENT_DATA && extent.kind != EXTENT_COMPRESSED) {
+        *size = part;
+        return 0;
+    }
+    result = -ENOTSUP;
+    if (image->driver->zero)
+        result = image->driver->zero(image->map, offset, *size, true, &done);
+    if (result != -ENOTSUP) {
+        *size = done;
+        return result;
+    }
+    *size = image->driver->zero ? rest_of_unit(image, offset, part) : part;
+    bool ours = extent.kind == EXTENT_DATA && extent.writable;
+    return ours ? host_file_discard(extent.file, extent.host_offset, *size) : 0;
+}
+
+int image_discard(Image *image, uint64_t offset, uint64_t size)
+{
+    int result = begin_write(image);
+    while (size && !result) {
+        uint64_t part = size;
+        result = discard_part(image, offset, &part);
+        offset += part;
+        size -= part;
+    }
+    return result;
+}
+
+int image_flush(Image *image)
+{
+    if (image->read_only)
+        return 0;
+    if (image->driver->commit)
+        return image->driver->commit(image->map);
+    return host_file_sync(image->file);
+}
+
+/* ---- questions ------------------------------------------------------------------------------- */
+
+int image_find(Image *image, uint64_t offset, bool for_write, Extent *ret_extent)
+{
+    uint64_t limit = UINT64_MAX;
+    if (for_write && !image->write_begun && image->driver->begin_write)
+        return -EAGAIN;
+    for (;; image = image->parent) {
+        int result = image->driver->lookup(image->map, offset, true, ret_extent);
+        if (result)
+            return result;
+        ret_extent->length = MIN(ret_extent->length, limit);
+        limit = ret_extent->length;
+        if (ret_extent->kind == EXTENT_COMPRESSED)
+            return -EAGAIN;
+        if (for_write)
+            return ret_extent->kind == EXTENT_DATA && ret_extent->writable ? 0 : -EAGAIN;
+        if (ret_extent->kind != EXTENT_ABSENT)
+            return 0;
+        if (!parent_reaches(image, offset))
+            break;
+        limit = MIN(limit, image->parent->map->size - offset);
+    }
+    ret_extent->kind = EXTENT_ZERO;
+    return 0;
+}
+
+static void status_of_data(const Extent *extent, bool is_flat, bool look_in_files, ImageStatus *s)
+{
+    s->data = s->present = true;
+    s->file = extent->file;
+    s->host_offset = extent->host_offset;
+    if (!look_in_files)
+        return;
+    uint64_t next = host_file_next_data(extent->file, extent->host_offset);
+    if (next > extent->host_offset) {
+        s->zero = true;
+        s->data = !is_flat; /* in a map's unit it is allocated all the same */
+        s->length = MIN(s->length, next - extent->host_offset);
+    } else {
+        next = host_file_next_hole(extent->file, extent->host_offset);
+        s->length = MIN(s->length, MAX(next, extent->host_offset + 1) - extent->host_offset);
+        s->length = align_up(s->length, 512);
+    }
+}
+
+int image_status(Image *image, uint64_t offset, uint64_t size, bool look_in_files,
+                 ImageStatus *ret_status)
+{
+    ImageStatus s = {.length = size};
+    for (;; image = image->parent, s.depth++) {
+        Extent extent;
+        int result = image->driver->lookup(image->map, offset, false, &extent);
+        if (result)
+            return result;
+        s.length = MIN(s.length, extent.length);
+        if (extent.kind == EXTENT_DATA)
+            status_of_data(&extent, !image->map->unit_size, look_in_files, &s);
+        else if (extent.kind == EXTENT_COMPRESSED)
+            s.data = s.present = s.compressed = true;
+        else if (extent.kind == EXTENT_ZERO)
+            s.zero = s.present = true;
+        if (extent.kind != EXTENT_ABSENT)
+            break;
+        s.zero = !parent_reaches(image, offset);
+        if (s.zero)
+            break;
+        s.length = MIN(s.length, image->parent->map->size - offset);
+    }
+    *ret_status = s;
+    return 0;
+}

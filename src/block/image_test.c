@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Every format with every option: random operations against a disk in memory, with qemu-img as the
+ * judge of what was written and as the maker of what is read.
+ */
+#include "block/image_test_kit.h"
+
+#define DISK_SIZE (MIB(9) + 512 * 37)
+
+typedef struct Case {
+    const char *name;
+    const char *format; /* ours */
+    const char *theirs; /* qemu-img's; NULL: it cannot judge */
+    const char *options[4];
+    const char *parent; /* format of a parent; NULL: none */
+    bool can_check;     /* qemu-img check knows the format */
+    bool rounds;        /* qemu may see the disk larger */
+    bool ours_only;     /* qemu can't write it in place */
+} Case;
+
+static const Case cases[] = {
+    {"raw", "raw", "raw"},
+    {"qcow2", "qcow2", "qcow2", {NULL}, NULL, true},
+    {"qcow2-v2", "qcow2", "qcow2", {"compat=0.10"}, NULL, true},
+    {"qcow2-512", "qcow2", "qcow2", {"cluster_size=512"}, NULL, true},
+    {"qcow2-4k-1bit", "qcow2", "qcow2", {"cluster_size=4096", "refcount_bits=1"}, NULL, true},
+    {"qcow2-512-64bit", "qcow2", "qcow2", {"cluster_size=512", "refcount_bits=64"}, NULL, true},
+    {"qcow2-2m-2bit", "qcow2", "qcow2", {"cluster_size=2M", "refcount_bits=2"}, NULL, true},
+    {"qcow2-8bit", "qcow2", "qcow2", {"refcount_bits=8", "lazy_refcounts=on"}, NULL, true},
+    {"qcow2-32bit-zstd",
+     "qcow2",
+     "qcow2",
+     {"refcount_bits=32", "compression_type=zstd"},
+     NULL,
+     true},
+    {"qcow2-extended", "qcow2", "qcow2", {"extended_l2=on"}, NULL, true},
+    {"qcow2-extended-16k", "qcow2", "qcow2", {"extended_l2=on", "cluster_size=16k"}, NULL, true},
+    {"qcow2-data-file", "qcow2", "qcow2", {"data_file=data.raw"}, NULL, true},
+    {"qcow2-data-file-raw",
+     "qcow2",
+     "qcow2",
+     {"data_file=data.raw", "data_file_raw=on"},
+     NULL,
+     true},
+    {"qcow2-metadata", "qcow2", "qcow2", {"preallocation=metadata"}, NULL, true},
+    {"qcow2-over-raw", "qcow2", "qcow2", {NULL}, "raw", true},
+    {"qcow2-over-qcow2", "qcow2", "qcow2", {NULL}, "qcow2", true},
+    {"qcow2-v2-over-raw", "qcow2", "qcow2", {"compat=0.10"}, "raw", true},
+    {"qcow2-extended-over-raw", "qcow2", "qcow2", {"extended_l2=on"}, "raw", true},
+    {"qcow", "qcow", "qcow"},
+    {"qcow-over-qcow2", "qcow", "qcow", {NULL}, "qcow2"},
+    {"vdi", "vdi", "vdi", {NULL}, NULL, true},
+    {"vdi-fixed", "vdi", "vdi", {"static=on"}, NULL, true},
+    {"vdi-over-qcow2", "vdi", NULL, {NULL}, "qcow2"},
+    {"vdi-over-vdi", "vdi", NULL, {NULL}, "vdi"},
+    {"vhd", "vhd", "vpc", {NULL}, NULL, false, true},
+    {"vhd-fixed", "vhd", "vpc", {"subformat=fixed"}, NULL, false, true},
+    {"vhd-over-raw", "vhd", NULL, {NULL}, "raw"},
+    {"vhd-over-vhd", "vhd", NULL, {NULL}, "vhd"},
+    {"vmdk", "vmdk", "vmdk", {NULL}, NULL, true},
+    {"vmdk-zero", "vmdk", "vmdk", {"zeroed_grain=on"}, NULL, true},
+    {"vmdk-flat", "vmdk", "vmdk", {"subformat=monolithicFlat"}},
+    {"vmdk-split", "vmdk", "vmdk", {"subformat=twoGbMaxExtentSparse"}},
+    {"vmdk-split-flat", "vmdk", "vmdk", {"subformat=twoGbMaxExtentFlat"}},
+    {"vmdk-stream", "vmdk", "vmdk", {"subformat=streamOptimized"}, NULL, true, false, true},
+    {"vmdk-over-vmdk", "vmdk", "vmdk", {NULL}, "vmdk", true},
+    {"vmdk-over-qcow2", "vmdk", NULL, {NULL}, "qcow2"},
+    {"qcow2-4k-over-qcow2", "qcow2", "qcow2", {"cluster_size=4k"}, "qcow2", true},
+};
+
+/* A parent with something in it, somewhat shorter than the disk. */
+static void make_parent(const Case *c, uint8_t *disk, GRand *rand)
+{
+    if (!c->parent)
+        return;
+    uint64_t size = align_down(DISK_SIZE * 3 / 4, 512);
+    kit_create("parent", c->parent, size, NULL, NULL);
+    g_autoptr(Image) parent = kit_open("parent", c->parent, false);
+    for (int i = 0; i < 40; i++)
+        kit_random_op(parent, disk, size, rand);
+}
+
+static void judge(const Case *c, const char *path, const uint8_t *disk)
+{
+    if (!c->theirs || !kit_has_qemu())
+        return;
+    if (c->can_check)
+        kit_do("qemu-img check -q -f %s %s", c->theirs, path);
+    kit_do("qemu-img convert -f %s -O raw %s out.raw", c->theirs, path);
+    if (c->rounds)
+        g_assert_cmpint(truncate("out.raw", DISK_SIZE), ==, 0);
+    kit_expect_file("out.raw", disk, DISK_SIZE);
+}
+
+static void exercise(const Case *c, const char *path, uint8_t *disk, GRand *rand, int rounds)
+{
+    for (int round = 0; round < rounds; round++) {
+        g_autoptr(Image) image = kit_open(path, c->format, false);
+        g_autofree uint8_t *before = kit_read_all(image, DISK_SIZE);
+        kit_expect(before, disk, DISK_SIZE, "reopened");
+        for (int i = 0; i < 60; i++)
+            kit_random_op(image, disk, DISK_SIZE, rand);
+        g_autofree uint8_t *after = kit_read_all(image, DISK_SIZE);
+        kit_expect(after, disk, DISK_SIZE, "at the end");
+        g_assert_cmpint(image_flush(image), ==, 0);
+        g_assert_cmpint(image_flush(image), ==, 0);
+        kit_check(image);
+        if (image->map->parent_name)
+            g_assert_nonnull(image->parent);
+    }
+}
+
+static void test_ours(gconstpointer data)
+{
+    const Case *c = data;
+    g_autofree uint8_t *disk = g_malloc0(DISK_SIZE);
+    g_autoptr(GRand) rand = g_rand_new_with_seed(7);
+    kit_enter_folder();
+    make_parent(c, disk, rand);
+    kit_create("ours", c->format, DISK_SIZE, c->parent ? "parent" : NULL, c->options);
+    exercise(c, "ours", disk, rand, 4);
+    judge(c, "ours", disk);
+    kit_leave_folder();
+}
+
+/* Writes by qemu-io, in one call. */
+static void let_them_write(const Case *c, uint8_t *disk, GRand *rand)
+{
+    g_autoptr(GString) commands = g_string_new(NULL);
+    for (int i = 0; i < 40; i++) {
+        unsigned first = (unsigned)g_rand_int_range(rand, 0, DISK_SIZE / 512 - 400);
+        unsigned count = (unsigned)g_rand_int_range(rand, 1, 400);
+        int byte = g_rand_int_range(rand, 0, 4) ? g_rand_int_range(rand, 1, 255) : 0;
+        if (byte)
+            g_string_append_printf(commands, " -c 'write -P %d %u %u'", byte, first * 512,
+                                   count * 512);
+        else
+            g_string_append_printf(commands, " -c 'write -z -u %u %u'", first * 512, count * 512);
+        memset(disk + first * 512, byte, count * 512);
+    }
+    kit_do("qemu-io -f %s %s theirs", c->theirs, commands->str);
+}
+
+static void test_theirs(gconstpointer data)
+{
+    const Case *c = data;
+    g_autofree uint8_t *disk = g_malloc0(DISK_SIZE);
+    g_autoptr(GRand) rand = g_rand_new_with_seed(11);
+    if (!c->theirs || c->ours_only || !kit_has_qemu())
+        return;
+    kit_enter_folder();
+    make_parent(c, disk, rand);
+    g_autofree char *options = g_strjoinv(",", (char **)c->options);
+    g_autofree char *parent =
+        c->parent ? g_strdup_printf("-b parent -F %s", c->parent) : g_strdup("");
+    kit_do("qemu-img create -q -f %s %s%s %s theirs %" G_GUINT64_FORMAT, c->theirs,
+           *options ? "-o " : "", options, parent, (uint64_t)DISK_SIZE);
+    let_them_write(c, disk, rand);
+    exercise(c, "theirs", disk, rand, 2);
+    judge(c, "theirs", disk);
+    kit_leave_folder();
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *ours = g_strdup_printf("/image/%s/ours", cases[i].name);
+        g_autofree char *theirs = g_strdup_printf("/image/%s/theirs", cases[i].name);
+        g_test_add_data_func(ours, &cases[i], test_ours);
+        g_test_add_data_func(theirs, &cases[i], test_theirs);
+    }
+    return g_test_run();
+}

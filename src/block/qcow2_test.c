@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* qcow2: snapshots, packed clusters, size, parents and marks, with qemu-img as the judge. */
+#include "block/formats/qcow2.h"
+
+#include "block/image_test_kit.h"
+
+#define SIZE MIB(6)
+
+typedef struct Fixture {
+    GRand *rand;
+    uint8_t *disk;
+    Image *image;
+} Fixture;
+
+static void set_up(Fixture *f, gconstpointer options)
+{
+    kit_enter_folder();
+    f->rand = g_rand_new_with_seed(3);
+    f->disk = g_malloc0(2 * SIZE);
+    const char *list[] = {options, NULL};
+    kit_create("a.qcow2", "qcow2", SIZE, NULL, options ? list : NULL);
+    f->image = kit_open("a.qcow2", "qcow2", false);
+}
+
+static void tear_down(Fixture *f, gconstpointer options)
+{
+    image_close(f->image);
+    g_rand_free(f->rand);
+    g_free(f->disk);
+    kit_leave_folder();
+}
+
+static void change(Fixture *f, int count)
+{
+    for (int i = 0; i < count; i++)
+        kit_random_op(f->image, f->disk, SIZE, f->rand);
+}
+
+static void expect_disk(Fixture *f, const uint8_t *want)
+{
+    g_autofree uint8_t *got = kit_read_all(f->image, SIZE);
+    kit_expect(got, want, SIZE, "disk");
+}
+
+static void judge(Fixture *f)
+{
+    image_close(f->image);
+    f->image = NULL;
+    if (kit_has_qemu())
+        kit_do("qemu-img check -q a.qcow2");
+    f->image = kit_open("a.qcow2", NULL, false);
+}
+
+static void test_snapshots(Fixture *f, gconstpointer p)
+{
+    const FormatSnapshots *s = f->image->driver->snapshots;
+    GError *error = NULL;
+    change(f, 40);
+    g_autofree uint8_t *first = g_memdup2(f->disk, SIZE);
+    g_assert_true(s->create(f->image->map, "first", &error));
+    change(f, 40);
+    g_autofree uint8_t *second = g_memdup2(f->disk, SIZE);
+    g_assert_true(s->create(f->image->map, "second", &error));
+    change(f, 40);
+    expect_disk(f, f->disk);
+    kit_check(f->image);
+    judge(f);
+    g_autoptr(GPtrArray) list = s->list(f->image->map);
+    g_assert_cmpuint(list->len, ==, 2);
+    g_assert_cmpstr(((SnapshotInfo *)list->pdata[1])->name, ==, "second");
+    g_assert_true(s->apply(f->image->map, "first", &error));
+    expect_disk(f, first);
+    judge(f);
+    memcpy(f->disk, first, SIZE);
+    change(f, 30);
+    expect_disk(f, f->disk);
+    g_assert_true(s->remove(f->image->map, "1", &error));
+    judge(f);
+    g_assert_true(s->apply(f->image->map, "second", &error));
+    expect_disk(f, second);
+    g_assert_true(s->remove(f->image->map, "second", &error));
+    g_assert_no_error(error);
+    kit_check(f->image);
+    judge(f);
+    expect_disk(f, second);
+    g_assert_false(s->apply(f->image->map, "third", &error));
+    g_assert_nonnull(strstr(error->message, "third"));
+    g_clear_error(&error);
+}
+
+static void test_their_snapshots(Fixture *f, gconstpointer p)
+{
+    if (!kit_has_qemu())
+        return;
+    change(f, 40);
+    judge(f);
+    image_close(f->image);
+    kit_do("qemu-img snapshot -c theirs a.qcow2");
+    g_autofree uint8_t *then = g_memdup2(f->disk, SIZE);
+    f->image = kit_open("a.qcow2", NULL, false);
+    change(f, 40);
+    kit_check(f->image);
+    judge(f);
+    image_close(f->image);
+    kit_do("qemu-img snapshot -a theirs a.qcow2");
+    f->image = kit_open("a.qcow2", NULL, false);
+    expect_disk(f, then);
+    kit_check(f->image);
+}
+
+static void test_packed(Fixture *f, gconstpointer p)
+{
+    uint32_t unit = f->image->map->unit_size;
+    g_autofree uint8_t *stored = g_malloc(2 * unit);
+    for (uint64_t at = 0; at < SIZE; at += unit) {
+        for (uint32_t i = 0; i < unit; i++)
+            f->disk[at + i] = (uint8_t)(i * (at / unit + 1) / 37);
+        size_t size = f->image->driver->compress(f->image->map, f->disk + at, stored);
+        int result = size ? image_write_compressed(f->image, at, stored, (uint32_t)size)
+                          : image_write(f->image, at, f->disk + at, unit);
+        g_assert_cmpint(result, ==, 0);
+    }
+    expect_disk(f, f->disk);
+    judge(f);
+    if (kit_has_qemu()) {
+        image_close(f->image);
+        kit_do("qemu-img convert -O raw a.qcow2 a.raw");
+        kit_expect_file("a.raw", f->disk, SIZE);
+        kit_do("qemu-img convert -c -O qcow2 -o %s a.raw a.qcow2", p ? (char *)p : "compat=1.1");
+        f->image = kit_open("a.qcow2", NULL, false);
+        expect_disk(f, f->disk);
+    }
+    change(f, 60);
+    expect_disk(f, f->disk);
+    kit_check(f->image);
+    judge(f);
+}
+
+static void test_resize(Fixture *f, gconstpointer p)
+{
+    GError *error = NULL;
+    change(f, 40);
+    g_assert_true(f->image->driver->resize(f->image->map, GIB(300), &error));
+    memset(f->disk + SIZE, 0, SIZE);
+    kit_check(f->image);
+    judge(f);
+    expect_disk(f, f->disk);
+    g_assert_cmpint(image_write(f->image, GIB(299), f->disk, 4096), ==, 0);
+    g_assert_true(f->image->driver->resize(f->image->map, MIB(1), &error));
+    judge(f);
+    g_assert_true(f->image->driver->resize(f->image->map, SIZE, &error));
+    memset(f->disk + MIB(1), 0, SIZE - MIB(1));
+    expect_disk(f, f->disk);
+    judge(f);
+}
+
+static void set_u64(unsigned offset, uint64_t value)
+{
+    uint8_t field[8];
+    int fd = open("a.qcow2", O_RDWR);
+    store_be64(field, value);
+    g_assert_cmpint(pwrite(fd, field, 8, offset), ==, 8);
+    close(fd);
+}
+
+/* A crash of a program that writes counts late leaves the dirty mark: they are rebuilt. */
+static void test_dirty(Fixture *f, gconstpointer p)
+{
+    change(f, 40);
+    image_flush(f->image);
+    qcow2_commit_all((Qcow2 *)f->image->map);
+    uint64_t block = ((Qcow2 *)f->image->map)->reftable[0];
+    image_close(f->image);
+    uint8_t zeros[64] = {0};
+    int fd = open("a.qcow2", O_RDWR);
+    g_assert_cmpint(pwrite(fd, zeros, 64, (off_t)block + 20), ==, 64);
+    close(fd);
+    set_u64(QCOW2_H_INCOMPATIBLE, QCOW2_DIRTY);
+    f->image = kit_open("a.qcow2", NULL, false);
+    g_assert_cmpuint(((Qcow2 *)f->image->map)->incompatible, ==, 0);
+    expect_disk(f, f->disk);
+    kit_check(f->image);
+    judge(f);
+}
+
+static void expect_refusal(const char *words)
+{
+    GError *error = NULL;
+    ImageOptions options = {0};
+    g_assert_null(image_open("a.qcow2", &options, &error));
+    if (!strstr(error->message, words))
+        g_error("'%s' lacks '%s'", error->message, words);
+    g_clear_error(&error);
+}
+
+static void test_refusals(Fixture *f, gconstpointer p)
+{
+    g_clear_pointer(&f->image, image_close);
+    set_u64(QCOW2_H_INCOMPATIBLE, UINT64_C(1) << 37);
+    expect_refusal("bit 37");
+    set_u64(QCOW2_H_INCOMPATIBLE, QCOW2_CORRUPT);
+    expect_refusal("corrupt");
+    set_u64(QCOW2_H_INCOMPATIBLE, 0);
+    set_u64(QCOW2_H_SIZE, UINT64_C(1) << 63);
+    expect_refusal("size");
+    set_u64(QCOW2_H_SIZE, SIZE);
+    set_u64(QCOW2_H_L1_OFFSET, GIB(100));
+    expect_refusal("L1 table offset");
+    set_u64(QCOW2_H_L1_OFFSET, 0);
+    set_u64(QCOW2_H_REFTABLE_OFFSET, UINT64_MAX - 511);
+    expect_refusal("refcount table");
+}
+
+static void test_autoclear(Fixture *f, gconstpointer p)
+{
+    uint8_t sector[512] = {1};
+    g_clear_pointer(&f->image, image_close);
+    set_u64(QCOW2_H_AUTOCLEAR, UINT64_C(1) << 60);
+    f->image = kit_open("a.qcow2", NULL, false);
+    g_assert_cmpuint(((Qcow2 *)f->image->map)->autoclear, !=, 0);
+    g_assert_cmpint(image_write(f->image, 0, sector, 512), ==, 0);
+    g_clear_pointer(&f->image, image_close);
+    f->image = kit_open("a.qcow2", NULL, false);
+    g_assert_cmpuint(((Qcow2 *)f->image->map)->autoclear, ==, 0);
+}
+
+static void test_names(Fixture *f, gconstpointer p)
+{
+    GError *error = NULL;
+    const char *const bad[] = {"/etc/passwd", "../up.raw", "nbd:unix:/x", "json:{}", "http://x/y"};
+    g_clear_pointer(&f->image, image_close);
+    g_assert_true(g_file_set_contents("b.raw", "hello", 5, NULL));
+    for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_assert_null(image_resolve_name("./a.qcow2", bad[i], false, &error));
+        g_clear_error(&error);
+    }
+    g_autofree char *good = image_resolve_name("./a.qcow2", "b.raw", false, &error);
+    g_assert_cmpstr(good, ==, "./b.raw");
+    g_assert_cmpint(symlink("/etc/passwd", "link.raw"), ==, 0);
+    g_assert_null(image_resolve_name("./a.qcow2", "link.raw", false, &error));
+    g_clear_error(&error);
+    g_autofree char *trusted = image_resolve_name("./a.qcow2", "/etc/passwd", true, &error);
+    g_assert_cmpstr(trusted, ==, "/etc/passwd");
+}
+
+static void test_loop(Fixture *f, gconstpointer p)
+{
+    g_autoptr(GError) error = NULL;
+    g_assert_true(
+        f->image->driver->set_parent(f->image->map, "a.qcow2", "qcow2", "a.qcow2", &error));
+    g_clear_pointer(&f->image, image_close);
+    ImageOptions options = {.read_only = true};
+    g_assert_null(image_open("a.qcow2", &options, &error));
+    g_assert_nonnull(strstr(error->message, "loop"));
+}
+
+#define ADD(name, options, test) \
+    g_test_add("/qcow2/" name, Fixture, options, set_up, test, tear_down)
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    ADD("snapshots", NULL, test_snapshots);
+    ADD("snapshots/extended", "extended_l2=on", test_snapshots);
+    ADD("snapshots/512", "cluster_size=512", test_snapshots);
+    ADD("snapshots/v2", "compat=0.10", test_snapshots);
+    ADD("their-snapshots", NULL, test_their_snapshots);
+    ADD("packed", NULL, test_packed);
+    ADD("packed/zstd", "compression_type=zstd", test_packed);
+    ADD("packed/4k", "cluster_size=4k", test_packed);
+    ADD("packed/extended", "extended_l2=on", test_packed);
+    ADD("packed/1bit", "refcount_bits=1", test_packed);
+    ADD("resize", NULL, test_resize);
+    ADD("resize/4k", "cluster_size=4k", test_resize);
+    ADD("dirty", NULL, test_dirty);
+    ADD("refusals", NULL, test_refusals);
+    ADD("autoclear", NULL, test_autoclear);
+    ADD("names", NULL, test_names);
+    ADD("loop", NULL, test_loop);
+    return g_test_run();
+}

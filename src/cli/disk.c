@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* `ospite disk` and `qemu-img`: one table of commands, their options and their errors. */
+#include "cli/disk.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+static const DiskCommand commands[] = {
+    {"create", "f:o:b:F:uq", disk_command_create,
+     "[-f FORMAT] [-o OPTIONS] [-b PARENT [-F FORMAT]] "
+     "FILE [SIZE]",
+     "make an image"},
+    {"info", "f:U", disk_command_info, "[-f FORMAT] FILE", "what an image is"},
+    {"check", "f:r:qU", disk_command_check, "[-f FORMAT] [--repair] FILE", "look for damage"},
+    {"convert", "f:O:o:b:B:F:cnpqS:t:T:m:WU", disk_command_convert,
+     "[-f FORMAT] [-O FORMAT] [-c] "
+     "[-o OPTIONS] SOURCE TARGET",
+     "copy into another format"},
+    {"clone", "f:O:pq", disk_command_clone, "[--linked] SOURCE TARGET",
+     "copy, or make an image over this one"},
+    {"resize", "f:q", disk_command_resize, "[--shrink] FILE [+|-]SIZE", "change the size"},
+    {"compact", "f:q", disk_command_compact, "FILE", "give space of zeros back to the host"},
+    {"compare", "f:F:sqpU", disk_command_compare, "[-f FORMAT] [-F FORMAT] [-s] FILE FILE",
+     "are two disks equal?"},
+    {"map", "f:U", disk_command_map, "[-f FORMAT] FILE", "where the data are"},
+    {"snapshot", "f:lc:a:d:qU", disk_command_snapshot, "[-l | -c NAME | -a NAME | -d NAME] FILE",
+     "snapshots inside an image"},
+    {"rebase", "f:b:F:upqt:T:", disk_command_rebase, "[-u] -b PARENT [-F FORMAT] FILE",
+     "put an image over another parent"},
+    {"commit", "f:b:dqpt:", disk_command_commit, "FILE", "write changes into the parent"},
+};
+
+/* ---- options --------------------------------------------------------------------------------- */
+
+enum { LONG_JSON = 256, LONG_OUTPUT, LONG_TRUST, LONG_SHRINK, LONG_REPAIR, LONG_LINKED, LONG_SIZE };
+
+static const struct option long_options[] = {
+    {"json", no_argument, NULL, LONG_JSON},
+    {"output", required_argument, NULL, LONG_OUTPUT},
+    {"trust-backing", no_argument, NULL, LONG_TRUST},
+    {"shrink", no_argument, NULL, LONG_SHRINK},
+    {"repair", optional_argument, NULL, LONG_REPAIR},
+    {"linked", no_argument, NULL, LONG_LINKED},
+    {"format", required_argument, NULL, 'f'},
+    {"force-share", no_argument, NULL, 'U'},
+    {"backing-chain", no_argument, NULL, 'C'},
+    {"progress", no_argument, NULL, 'p'},
+    {"quiet", no_argument, NULL, 'q'},
+    {NULL},
+};
+
+static void add_options(DiskArgs *a, const char *text)
+{
+    g_auto(GStrv) parts = g_strsplit(text, ",", -1);
+    for (char **p = parts; *p; p++) {
+        if (**p)
+            g_ptr_array_add(a->options, g_strdup(*p));
+    }
+}
+
+static int set_option(DiskArgs *a, int c, const char *value, GError **error)
+{
+    switch (c) {
+    case LONG_JSON:
+        a->json = true;
+        return 0;
+    case LONG_OUTPUT:
+        a->json = !strcmp(value, "json");
+        return a->json || !strcmp(value, "human")
+                   ? 0
+                   : disk_usage(error, "--output is human or json, not '%s'", value);
+    case LONG_TRUST:
+        a->trust = true;
+        return 0;
+    case LONG_SHRINK:
+        a->shrink = true;
+        return 0;
+    case LONG_REPAIR:
+        a->repair = true;
+        return 0;
+    case LONG_LINKED:
+        a->linked = true;
+        return 0;
+    case 'o':
+        add_options(a, value);
+        return 0;
+    default:
+        a->letter[c] = value ? value : "";
+        return 0;
+    }
+}
+
+static int parse(DiskArgs *a, const DiskCommand *command, int argc, char **argv, GError **error)
+{
+    g_autofree char *letters = g_strconcat(":", command->letters, NULL);
+    int c;
+    optind = 0;
+    while ((c = getopt_long(argc, argv, letters, long_options, NULL)) >= 0) {
+        if (c == '?' || c == ':')
+            return disk_usage(error, "%s '%s'; usage: %s %s %s",
+                              c == ':' ? "a value is missing after" : "there is no option",
+                              argv[optind - 1], a->program, command->name, command->usage);
+        if (set_option(a, c, optarg, error))
+            return -1;
+    }
+    a->rest = argv + optind;
+    a->count = argc - optind;
+    a->quiet = a->letter['q'] != NULL;
+    a->repair = a->repair || a->letter['r'];
+    g_ptr_array_add(a->options, NULL);
+    return 0;
+}
+
+/* ---- errors ---------------------------------------------------------------------------------- */
+
+int disk_usage(GError **error, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    g_autofree char *text = g_strdup_vprintf(format, args);
+    va_end(args);
+    g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, text);
+    return -1;
+}
+
+int disk_fail(GError **error, const char *doing, const char *path, int result)
+{
+    format_fail_io(error, path, doing, result);
+    return -1;
+}
+
+static void print_help(const char *program)
+{
+    printf("Usage: %s COMMAND [OPTION]...\n\n", program);
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++)
+        printf("  %-9s %s\n            %s\n", commands[i].name, commands[i].help,
+               commands[i].usage);
+    printf("\nEvery command takes --json. Formats:");
+    for (const FormatDriver *const *d = format_drivers(); *d; d++)
+        printf(" %s", (*d)->name);
+    printf("\n");
+}
+
+static int run_command(const DiskCommand *command, const char *program, bool trust, int argc,
+                       char **argv)
+{
+    GError *error = NULL;
+    DiskArgs args = {.program = program, .trust = trust};
+    args.options = g_ptr_array_new_with_free_func(g_free);
+    int status = parse(&args, command, argc, argv, &error);
+    args.progress = args.letter['p'] != NULL || (!trust && !args.quiet);
+    if (!status)
+        status = command->run(&args, &error);
+    if (error)
+        g_printerr("%s: %s\n", program, error->message);
+    g_clear_error(&error);
+    g_ptr_array_unref(args.options);
+    return status < 0 ? 1 : status;
+}
+
+static int dispatch(const char *program, bool trust, int argc, char **argv)
+{
+    const char *word = argc ? argv[0] : "help";
+    if (!strcmp(word, "help") || !strcmp(word, "--help") || !strcmp(word, "-h")) {
+        print_help(program);
+        return 0;
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        if (!strcmp(commands[i].name, word))
+            return run_command(&commands[i], program, trust, argc, argv);
+    }
+    g_printerr("%s: there is no command '%s'; '%s help' lists them\n", program, word, program);
+    return 1;
+}
+
+int command_disk(int argc, char **argv)
+{
+    return dispatch("ospite disk", false, argc, argv);
+}
+
+int main_qemu_img(int argc, char **argv)
+{
+    if (argc > 1 && (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V"))) {
+        printf("qemu-img version 7.2 (ospite %s)\n", OSPITE_VERSION);
+        return 0;
+    }
+    return dispatch("qemu-img", true, argc - 1, argv + 1);
+}
+
+/* ---- shared ---------------------------------------------------------------------------------- */
+
+Image *disk_open_image(const DiskArgs *args, const char *path, const char *format, bool read_only,
+                       GError **error)
+{
+    ImageOptions options = {.format = format, .read_only = read_only, .trust_names = args->trust};
+    return image_open(path, &options, error);
+}
+
+void disk_print_json(JsonBuilder *builder)
+{
+    g_autoptr(JsonGenerator) generator = json_generator_new();
+    g_autoptr(JsonNode) root = json_builder_get_root(builder);
+    json_generator_set_root(generator, root);
+    json_generator_set_pretty(generator, TRUE);
+    json_generator_set_indent(generator, 4);
+    g_autofree char *text = json_generator_to_data(generator, NULL);
+    puts(text);
+}
+
+char *disk_size_text(uint64_t size)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+    double value = (double)size;
+    size_t unit = 0;
+    for (; value >= 1000 && unit + 1 < G_N_ELEMENTS(units); unit++)
+        value /= 1024;
+    return g_strdup_printf("%.3g %s", value, units[unit]);
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * `ospite disk`, and the same program under the names qemu-img and vboxmanage: what the commands
+ * share. A command returns the program's exit status, or -1 with an error set (status 1).
+ */
+#pragma once
+
+#include <json-glib/json-glib.h>
+
+#include "block/image.h"
+
+typedef struct DiskArgs {
+    const char *program; /* "ospite disk", "qemu-img", … */
+    bool trust;          /* names inside images may lead anywhere */
+    bool json, quiet, progress;
+    const char *letter[128]; /* the value of each option; "" for flags; NULL: not given */
+    GPtrArray *options;      /* -o, as name=value texts, NULL at the end */
+    char **rest;             /* what is no option … */
+    int count;               /* … and how many */
+    bool shrink, linked, repair;
+} DiskArgs;
+
+typedef struct DiskCommand {
+    const char *name;
+    const char *letters; /* as getopt(3) */
+    int (*run)(DiskArgs *args, GError **error);
+    const char *usage, *help;
+} DiskCommand;
+
+int command_disk(int argc, char **argv);
+/* The whole program as `qemu-img` or `vboxmanage`. */
+int main_qemu_img(int argc, char **argv);
+int main_vboxmanage(int argc, char **argv);
+
+/* disk_create.c, disk_info.c, … */
+int disk_command_create(DiskArgs *args, GError **error);
+int disk_command_info(DiskArgs *args, GError **error);
+int disk_command_check(DiskArgs *args, GError **error);
+int disk_command_convert(DiskArgs *args, GError **error);
+int disk_command_clone(DiskArgs *args, GError **error);
+int disk_command_resize(DiskArgs *args, GError **error);
+int disk_command_compact(DiskArgs *args, GError **error);
+int disk_command_compare(DiskArgs *args, GError **error);
+int disk_command_map(DiskArgs *args, GError **error);
+int disk_command_snapshot(DiskArgs *args, GError **error);
+int disk_command_rebase(DiskArgs *args, GError **error);
+int disk_command_commit(DiskArgs *args, GError **error);
+
+/* What several commands do. */
+Image *disk_open_image(const DiskArgs *args, const char *path, const char *format, bool read_only,
+                       GError **error);
+/* Sets a usage error; returns -1. */
+int disk_usage(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
+/* Sets an error from a negative errno; returns -1. */
+int disk_fail(GError **error, const char *doing, const char *path, int result);
+void disk_print_json(JsonBuilder *builder);
+/* "1.5 GiB" */
+char *disk_size_text(uint64_t size);
+bool disk_info_print(const DiskArgs *args, const char *path, const char *format, GError **error);
+
+void disk_print_snapshots(const Image *image);
+
+/* How `convert` copies. */
+typedef struct DiskCopy {
+    const char *format;         /* of the new image */
+    const char *const *options; /* NULL-terminated or NULL */
+    const char *parent, *parent_format;
+    bool compress, progress, into_existing;
+} DiskCopy;
+bool disk_copy(Image *source, const char *path, const DiskCopy *copy, GError **error);
+bool disk_resize_image(Image *image, uint64_t size, GError **error);
+bool disk_compact_image(Image *image, GError **error);
+
+/* A bar on a terminal, nothing elsewhere. */
+typedef struct DiskProgress {
+    bool on;
+    uint64_t total;
+    int64_t begin_us, shown_us;
+} DiskProgress;
+void disk_progress_begin(DiskProgress *progress, bool wanted, uint64_t total);
+void disk_progress_update(DiskProgress *progress, uint64_t done);
+void disk_progress_end(DiskProgress *progress);
+/* True once the user pressed Ctrl-C (after disk_progress_begin()). */
+bool disk_was_interrupted(void);

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* disk snapshot, rebase and commit: an image and its past. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/disk.h"
+
+#define CHUNK (1u << 20)
+
+/* ---- snapshot -------------------------------------------------------------------------------- */
+
+void disk_print_snapshots(const Image *image)
+{
+    g_autoptr(GPtrArray) list =
+        image->driver->snapshots ? image->driver->snapshots->list(image->map) : NULL;
+    if (!list || !list->len)
+        return;
+    printf("Snapshot list:\n%-10s%-17s%8s%20s%13s\n", "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK");
+    for (guint i = 0; i < list->len; i++) {
+        const SnapshotInfo *s = list->pdata[i];
+        g_autoptr(GDateTime) date = g_date_time_new_from_unix_local(s->date_s);
+        g_autofree char *day = g_date_time_format(date, "%Y-%m-%d %H:%M:%S");
+        g_autofree char *size = disk_size_text(s->vm_state_size);
+        uint64_t ms = s->vm_clock_ns / 1000000;
+        printf("%-9s %-16s %8s %19s %02u:%02u:%02u.%03u\n", s->id, s->name, size, day,
+               (unsigned)(ms / 3600000), (unsigned)(ms / 60000 % 60), (unsigned)(ms / 1000 % 60),
+               (unsigned)(ms % 1000));
+    }
+}
+
+static int print_snapshots_json(const Image *image)
+{
+    g_autoptr(JsonBuilder) b = json_builder_new();
+    g_autoptr(GPtrArray) list = image->driver->snapshots->list(image->map);
+    json_builder_begin_array(b);
+    for (guint i = 0; i < list->len; i++) {
+        const SnapshotInfo *s = list->pdata[i];
+        json_builder_begin_object(b);
+        json_builder_set_member_name(b, "id");
+        json_builder_add_string_value(b, s->id);
+        json_builder_set_member_name(b, "name");
+        json_builder_add_string_value(b, s->name);
+        json_builder_set_member_name(b, "date-sec");
+        json_builder_add_int_value(b, s->date_s);
+        json_builder_set_member_name(b, "vm-state-size");
+        json_builder_add_int_value(b, (gint64)s->vm_state_size);
+        json_builder_end_object(b);
+    }
+    json_builder_end_array(b);
+    disk_print_json(b);
+    return 0;
+}
+
+int disk_command_snapshot(DiskArgs *a, GError **error)
+{
+    bool changes = a->letter['c'] || a->letter['a'] || a->letter['d'];
+    if (a->count != 1)
+        return disk_usage(error, "snapshot takes a file");
+    ImageOptions options = {.format = a->letter['f'], .read_only = !changes, .no_parents = true};
+    g_autoptr(Image) image = image_open(a->rest[0], &options, error);
+    if (!image)
+        return -1;
+    const FormatSnapshots *s = image->driver->snapshots;
+    if (!s)
+        return disk_usage(error, "the format %s has no snapshots inside images; use 'create -b'",
+                          image->driver->name);
+    bool good = true;
+    if (a->letter['c'])
+        good = s->create(image->map, a->letter['c'], error);
+    else if (a->letter['a'])
+        good = s->apply(image->map, a->letter['a'], error);
+    else if (a->letter['d'])
+        good = s->remove(image->map, a->letter['d'], error);
+    else if (a->json)
+        return print_snapshots_json(image);
+    else
+        disk_print_snapshots(image);
+    return good ? 0 : -1;
+}
+
+/* ---- rebase ---------------------------------------------------------------------------------- */
+
+static int read_clipped(Image *image, uint64_t at, uint8_t *data, uint64_t size)
+{
+    uint64_t inside = image && at < image->map->size ? MIN(size, image->map->size - at) : 0;
+    memset(data + inside, 0, size - inside);
+    return inside ? image_read(image, at, data, inside) : 0;
+}
+
+/* What came from the old parent and is not in the new one goes into the image. */
+static int keep_differences(Image *image, Image *parent)
+{
+    g_autofree uint8_t *old = g_malloc(CHUNK), *new = g_malloc(CHUNK);
+    int result = 0;
+    for (uint64_t at = 0; at < image->map->size && !result;) {
+        ImageStatus status;
+        uint64_t part = MIN(CHUNK, image->map->size - at);
+        result = image_status(image, at, part, false, &status);
+        part = MIN(part, status.length);
+        bool is_own = status.depth == 0 && status.present;
+        if (!result && !is_own)
+            result = read_clipped(image, at, old, part);
+        if (!result && !is_own)
+            result = read_clipped(parent, at, new, part);
+        for (uint64_t i = 0; !result && !is_own && i < part; i += 512) {
+            if (memcmp(old + i, new + i, MIN(512, part - i)))
+                result = image_write(image, at + i, old + i, MIN(512, part - i));
+        }
+        at += part;
+    }
+    return result ? result : image_flush(image);
+}
+
+int disk_command_rebase(DiskArgs *a, GError **error)
+{
+    const char *name = a->letter['b'], *format = a->letter['F'];
+    bool unsafe = a->letter['u'] != NULL;
+    if (a->count != 1 || !name)
+        return disk_usage(error, "rebase takes -b PARENT and a file");
+    name = *name ? name : NULL;
+    ImageOptions options = {
+        .format = a->letter['f'], .no_parents = unsafe, .trust_names = a->trust};
+    g_autoptr(Image) image = image_open(a->rest[0], &options, error);
+    if (!image)
+        return -1;
+    if (!image->driver->set_parent)
+        return disk_usage(error, "images of the format %s have no parents", image->driver->name);
+    g_autofree char *path = name ? image_resolve_name(a->rest[0], name, true, error) : NULL;
+    g_autoptr(Image) parent =
+        path && !unsafe ? disk_open_image(a, path, format, true, error) : NULL;
+    if (name && (!path || (!unsafe && !parent)))
+        return -1;
+    int result = unsafe ? 0 : keep_differences(image, parent);
+    if (result)
+        return disk_fail(error, "rebase", a->rest[0], result);
+    if (parent && !format)
+        format = parent->driver->name;
+    if (name && !format)
+        return disk_usage(error, "say the new parent's format with -F");
+    return image->driver->set_parent(image->map, name, format, path, error) ? 0 : -1;
+}
+
+/* ---- commit ---------------------------------------------------------------------------------- */
+
+static int copy_own(Image *from, Image *to)
+{
+    g_autofree uint8_t *data = g_malloc(CHUNK);
+    int result = 0;
+    for (uint64_t at = 0; at < from->map->size && !result;) {
+        ImageStatus s;
+        uint64_t part = MIN(CHUNK, from->map->size - at);
+        result = image_status(from, at, part, false, &s);
+        part = MIN(part, s.length);
+        if (!result && s.depth == 0 && s.present && s.zero) {
+            result = image_write_zeros(to, at, part);
+        } else if (!result && s.depth == 0 && s.present) {
+            result = image_read(from, at, data, part);
+            if (!result)
+                result = image_write(to, at, data, part);
+        }
+        at += part;
+    }
+    return result ? result : image_flush(to);
+}
+
+int disk_command_commit(DiskArgs *a, GError **error)
+{
+    if (a->count != 1)
+        return disk_usage(error, "commit takes a file");
+    ImageOptions options = {.format = a->letter['f'], .read_only = true, .no_parents = true};
+    g_autoptr(Image) image = image_open(a->rest[0], &options, error);
+    if (!image)
+        return -1;
+    if (!image->map->parent_name)
+        return disk_usage(error, "%s has no parent to commit to", a->rest[0]);
+    g_autofree char *path =
+        image_resolve_name(a->rest[0], image->map->parent_name, a->trust, error);
+    g_autoptr(Image) parent =
+        path ? disk_open_image(a, path, image->map->parent_format, false, error) : NULL;
+    if (!parent || (parent->map->size < image->map->size &&
+                    !disk_resize_image(parent, image->map->size, error)))
+        return -1;
+    int result = copy_own(image, parent);
+    if (result)
+        return disk_fail(error, "commit", a->rest[0], result);
+    if (!a->quiet)
+        printf("Image committed.\n");
+    return 0;
+}

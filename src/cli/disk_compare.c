@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* disk compare and map. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/disk.h"
+
+#define CHUNK (1u << 20)
+
+enum { COMPARE_EQUAL = 0, COMPARE_DIFFERENT = 1, COMPARE_FAILED = 2 };
+
+static int differ(const DiskArgs *a, const char *format, uint64_t offset)
+{
+    if (a->json)
+        printf("{\n    \"identical\": false,\n    \"offset\": %" G_GUINT64_FORMAT "\n}\n", offset);
+    else if (!a->quiet)
+        printf(format, offset);
+    return COMPARE_DIFFERENT;
+}
+
+typedef struct Pair {
+    Image *one, *other;
+    uint8_t *data, *other_data;
+} Pair;
+
+/* 0, or a negative errno; `ret_where` is the first byte that differs. */
+static int compare_part(Pair *p, uint64_t at, uint64_t *size, bool *ret_same, uint64_t *ret_where)
+{
+    ImageStatus x, y;
+    int result = image_status(p->one, at, *size, true, &x);
+    if (!result)
+        result = image_status(p->other, at, *size, true, &y);
+    *ret_same = true;
+    if (result)
+        return result;
+    *size = MIN(*size, MIN(x.length, y.length));
+    if (x.zero && y.zero)
+        return 0;
+    *size = MIN(*size, CHUNK);
+    result = image_read(p->one, at, p->data, *size);
+    if (!result)
+        result = image_read(p->other, at, p->other_data, *size);
+    for (uint64_t i = 0; !result && i < *size; i++) {
+        if (p->data[i] != p->other_data[i]) {
+            *ret_same = false;
+            *ret_where = at + i;
+            break;
+        }
+    }
+    return result;
+}
+
+static bool is_zero(const uint8_t *data, size_t size)
+{
+    return !data[0] && !memcmp(data, data + 1, size - 1);
+}
+
+/* What a longer disk has behind the shorter one's end must be zeros. */
+static int compare_tail(Pair *p, uint64_t from, bool *ret_same, uint64_t *ret_where)
+{
+    Image *longer = p->one->map->size > from ? p->one : p->other;
+    *ret_same = true;
+    for (uint64_t at = from; at < longer->map->size;) {
+        uint64_t part = MIN(CHUNK, longer->map->size - at);
+        int result = image_read(longer, at, p->data, part);
+        if (result)
+            return result;
+        *ret_where = at;
+        *ret_same = is_zero(p->data, part);
+        if (!*ret_same)
+            break;
+        at += part;
+    }
+    return 0;
+}
+
+static int compare(DiskArgs *a, Pair *p, GError **error)
+{
+    uint64_t size = MIN(p->one->map->size, p->other->map->size), where = 0;
+    bool same = true;
+    int result = 0;
+    if (a->letter['s'] && p->one->map->size != p->other->map->size)
+        return differ(a, "Strict mode: Image size mismatch!\n", size);
+    for (uint64_t at = 0; at < size && same && !result;) {
+        uint64_t part = size - at;
+        result = compare_part(p, at, &part, &same, &where);
+        at += part;
+    }
+    if (!result && same && p->one->map->size != p->other->map->size)
+        result = compare_tail(p, size, &same, &where);
+    if (result) {
+        disk_fail(error, "compare", p->one->path, result);
+        return COMPARE_FAILED;
+    }
+    if (!same)
+        return differ(a, "Content mismatch at offset %" G_GUINT64_FORMAT "!\n", where);
+    if (a->json)
+        printf("{\n    \"identical\": true\n}\n");
+    else if (!a->quiet)
+        printf("Images are identical.\n");
+    return COMPARE_EQUAL;
+}
+
+int disk_command_compare(DiskArgs *a, GError **error)
+{
+    if (a->count != 2) {
+        disk_usage(error, "compare takes two files");
+        return COMPARE_FAILED;
+    }
+    g_autoptr(Image) one = disk_open_image(a, a->rest[0], a->letter['f'], true, error);
+    g_autoptr(Image) other =
+        one ? disk_open_image(a, a->rest[1], a->letter['F'], true, error) : NULL;
+    if (!other)
+        return COMPARE_FAILED;
+    Pair pair = {one, other, g_malloc(CHUNK), g_malloc(CHUNK)};
+    int status = compare(a, &pair, error);
+    g_free(pair.data);
+    g_free(pair.other_data);
+    return status;
+}
+
+/* ---- map ------------------------------------------------------------------------------------- */
+
+static bool joins(const ImageStatus *s, const ImageStatus *next)
+{
+    return s->zero == next->zero && s->data == next->data && s->depth == next->depth &&
+           s->present == next->present && s->file == next->file &&
+           s->compressed == next->compressed &&
+           (!s->file || s->host_offset + s->length == next->host_offset);
+}
+
+static void print_entry(const DiskArgs *a, uint64_t start, const ImageStatus *s, bool first)
+{
+    if (!a->json) {
+        if (s->data && s->file)
+            printf("0x%-14" G_GINT64_MODIFIER "x 0x%-14" G_GINT64_MODIFIER
+                   "x 0x%-14" G_GINT64_MODIFIER "x %s\n",
+                   start, s->length, s->host_offset, s->file->path);
+        return;
+    }
+    printf("%s{ \"start\": %" G_GUINT64_FORMAT ", \"length\": %" G_GUINT64_FORMAT
+           ", \"depth\": %d, \"present\": %s, \"zero\": %s, \"data\": %s",
+           first ? "[" : ",\n", start, s->length, s->depth, s->present ? "true" : "false",
+           s->zero ? "true" : "false", s->data ? "true" : "false");
+    if (s->file)
+        printf(", \"offset\": %" G_GUINT64_FORMAT, s->host_offset);
+    printf("}");
+}
+
+int disk_command_map(DiskArgs *a, GError **error)
+{
+    if (a->count != 1)
+        return disk_usage(error, "map takes a file");
+    g_autoptr(Image) image = disk_open_image(a, a->rest[0], a->letter['f'], true, error);
+    if (!image)
+        return -1;
+    ImageStatus run = {0}, next;
+    uint64_t start = 0;
+    bool first = true;
+    if (!a->json)
+        printf("%-16s %-16s %-16s %s\n", "Offset", "Length", "Mapped to", "File");
+    for (uint64_t at = 0; at < image->map->size; at += next.length) {
+        int result = image_status(image, at, image->map->size - at, true, &next);
+        if (result)
+            return disk_fail(error, "map", a->rest[0], result);
+        if (at && joins(&run, &next)) {
+            run.length += next.length;
+            continue;
+        }
+        if (at) {
+            print_entry(a, start, &run, first);
+            first = false;
+        }
+        run = next;
+        start = at;
+    }
+    if (image->map->size)
+        print_entry(a, start, &run, first);
+    if (a->json)
+        printf("%s]\n", image->map->size ? "" : "[");
+    return 0;
+}

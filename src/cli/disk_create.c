@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* disk create, resize, compact. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/disk.h"
+
+/* backing_file=, backing_fmt= and size= may stand among the options of -o, as in qemu-img. */
+static const char *take_option(DiskArgs *a, const char *name)
+{
+    size_t length = strlen(name);
+    for (guint i = 0; i + 1 < a->options->len; i++) {
+        char *text = a->options->pdata[i];
+        if (strncmp(text, name, length) || text[length] != '=')
+            continue;
+        char *value = g_strdup(text + length + 1);
+        g_ptr_array_remove_index(a->options, i);
+        return g_intern_string(value);
+    }
+    return NULL;
+}
+
+int disk_command_create(DiskArgs *a, GError **error)
+{
+    uint64_t size = UINT64_MAX;
+    const char *parent = a->letter['b'] ? a->letter['b'] : take_option(a, "backing_file");
+    const char *parent_format = a->letter['F'] ? a->letter['F'] : take_option(a, "backing_fmt");
+    const char *size_text = a->count > 1 ? a->rest[1] : take_option(a, "size");
+    if (a->count < 1 || a->count > 2)
+        return disk_usage(error, "create takes a file and a size");
+    if (size_text && !format_parse_size(size_text, &size))
+        return disk_usage(error, "'%s' is no size; write 10G or 512M", size_text);
+    ImageCreate create = {.format = a->letter['f'] ? a->letter['f'] : "raw",
+                          .size = size,
+                          .parent = parent,
+                          .parent_format = parent_format,
+                          .options = (const char *const *)a->options->pdata,
+                          .unchecked_parent = a->letter['u'] != NULL};
+    if (!image_create(a->rest[0], &create, error))
+        return -1;
+    if (a->quiet)
+        return 0;
+    if (a->json)
+        return disk_info_print(a, a->rest[0], create.format, error) ? 0 : -1;
+    printf("Formatting '%s', fmt=%s", a->rest[0], create.format);
+    if (size != UINT64_MAX)
+        printf(" size=%" G_GUINT64_FORMAT, size);
+    if (parent)
+        printf(" backing_file=%s", parent);
+    printf("\n");
+    return 0;
+}
+
+/* ---- resize ---------------------------------------------------------------------------------- */
+
+bool disk_resize_image(Image *image, uint64_t size, GError **error)
+{
+    uint64_t old = image->map->size;
+    size = (size + 511) & ~UINT64_C(511);
+    if (!image->driver->resize)
+        return format_fail(error, image->path, "the format %s has a fixed size; convert it",
+                           image->driver->name);
+    if (!image->driver->resize(image->map, size, error))
+        return false;
+    /* What a longer parent has there must not appear. */
+    uint64_t parent = image->parent ? image->parent->map->size : 0;
+    int result =
+        parent > old && size > old ? image_write_zeros(image, old, MIN(parent, size) - old) : 0;
+    if (!result)
+        result = image_flush(image);
+    return result ? format_fail_io(error, image->path, "resize", result) : true;
+}
+
+static int parse_new_size(const char *text, uint64_t old, uint64_t *ret_size, GError **error)
+{
+    uint64_t size;
+    char sign = *text;
+    if (!format_parse_size(text + (sign == '+' || sign == '-'), &size))
+        return disk_usage(error, "'%s' is no size; write 20G, +5G or -1G", text);
+    if (sign == '-' && size > old)
+        return disk_usage(error, "the disk is smaller than %s", text + 1);
+    *ret_size = sign == '+' ? old + size : sign == '-' ? old - size : size;
+    return *ret_size > FORMAT_SIZE_MAX ? disk_usage(error, "'%s' is too large", text) : 0;
+}
+
+int disk_command_resize(DiskArgs *a, GError **error)
+{
+    uint64_t size = 0;
+    if (a->count != 2)
+        return disk_usage(error, "resize takes a file and a size");
+    g_autoptr(Image) image = disk_open_image(a, a->rest[0], a->letter['f'], false, error);
+    if (!image || parse_new_size(a->rest[1], image->map->size, &size, error))
+        return -1;
+    if (size < image->map->size && !a->shrink)
+        return disk_usage(error,
+                          "%s would lose what is behind %" G_GUINT64_FORMAT
+                          " bytes; say --shrink if that is meant",
+                          a->rest[0], size);
+    if (!disk_resize_image(image, size, error))
+        return -1;
+    if (!a->quiet && !a->json)
+        printf("Image resized.\n");
+    g_clear_pointer(&image, image_close);
+    return a->json && !disk_info_print(a, a->rest[0], a->letter['f'], error) ? -1 : 0;
+}
+
+/* ---- compact --------------------------------------------------------------------------------- */
+
+static bool is_zero(const uint8_t *data, size_t size)
+{
+    return !data[0] && !memcmp(data, data + 1, size - 1);
+}
+
+bool disk_compact_image(Image *image, GError **error)
+{
+    uint64_t unit = MAX(image->map->unit_size, 65536);
+    g_autofree uint8_t *data = g_malloc(unit);
+    int result = 0;
+    for (uint64_t at = 0; at < image->map->size && !result;) {
+        uint64_t part = MIN(unit - at % unit, image->map->size - at);
+        ImageStatus status;
+        result = image_status(image, at, part, true, &status);
+        if (!result && status.data && status.depth == 0) {
+            result = image_read(image, at, data, part);
+            if (!result && is_zero(data, part))
+                result = image_write_zeros(image, at, part);
+        }
+        at += part;
+    }
+    if (!result)
+        result = image_flush(image);
+    if (!result)
+        result = image_flush(image);
+    return result ? format_fail_io(error, image->path, "compact", result) : true;
+}
+
+int disk_command_compact(DiskArgs *a, GError **error)
+{
+    if (a->count != 1)
+        return disk_usage(error, "compact takes a file");
+    g_autoptr(Image) image = disk_open_image(a, a->rest[0], a->letter['f'], false, error);
+    return image && disk_compact_image(image, error) ? 0 : -1;
+}

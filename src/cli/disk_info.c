@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* disk info: what an image is, in the words and fields of qemu-img. */
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cli/disk.h"
+
+static uint64_t space_used(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+}
+
+static GVariant *details_of(const Image *image)
+{
+    g_auto(GVariantDict) dict;
+    g_variant_dict_init(&dict, NULL);
+    if (image->driver->describe)
+        image->driver->describe(image->map, &dict);
+    return g_variant_ref_sink(g_variant_dict_end(&dict));
+}
+
+static char *full_parent_name(const Image *image)
+{
+    return image->map->parent_name
+               ? image_resolve_name(image->path, image->map->parent_name, true, NULL)
+               : NULL;
+}
+
+/* ---- JSON ------------------------------------------------------------------------------------ */
+
+static void add_int(JsonBuilder *b, const char *name, int64_t value)
+{
+    json_builder_set_member_name(b, name);
+    json_builder_add_int_value(b, value);
+}
+
+static void add_text(JsonBuilder *b, const char *name, const char *value)
+{
+    json_builder_set_member_name(b, name);
+    json_builder_add_string_value(b, value);
+}
+
+static void add_snapshots(JsonBuilder *b, const Image *image)
+{
+    g_autoptr(GPtrArray) list =
+        image->driver->snapshots ? image->driver->snapshots->list(image->map) : NULL;
+    if (!list || !list->len)
+        return;
+    json_builder_set_member_name(b, "snapshots");
+    json_builder_begin_array(b);
+    for (guint i = 0; i < list->len; i++) {
+        const SnapshotInfo *s = list->pdata[i];
+        json_builder_begin_object(b);
+        add_int(b, "vm-clock-nsec", (int64_t)(s->vm_clock_ns % 1000000000));
+        add_text(b, "name", s->name);
+        add_int(b, "date-sec", s->date_s);
+        add_int(b, "date-nsec", s->date_ns);
+        add_int(b, "vm-clock-sec", (int64_t)(s->vm_clock_ns / 1000000000));
+        add_text(b, "id", s->id);
+        add_int(b, "vm-state-size", (int64_t)s->vm_state_size);
+        json_builder_end_object(b);
+    }
+    json_builder_end_array(b);
+}
+
+static void add_details(JsonBuilder *b, const Image *image)
+{
+    g_autoptr(GVariant) details = details_of(image);
+    if (!g_variant_n_children(details))
+        return;
+    json_builder_set_member_name(b, "format-specific");
+    json_builder_begin_object(b);
+    add_text(b, "type", image->driver->name);
+    json_builder_set_member_name(b, "data");
+    json_builder_add_value(b, json_gvariant_serialize(details));
+    json_builder_end_object(b);
+}
+
+static void build_info(JsonBuilder *b, const Image *image)
+{
+    g_autofree char *full = full_parent_name(image);
+    json_builder_begin_object(b);
+    add_int(b, "virtual-size", (int64_t)image->map->size);
+    add_text(b, "filename", image->path);
+    if (image->map->unit_size)
+        add_int(b, "cluster-size", image->map->unit_size);
+    add_text(b, "format", image->driver->name);
+    add_int(b, "actual-size", (int64_t)space_used(image->path));
+    add_details(b, image);
+    if (full)
+        add_text(b, "full-backing-filename", full);
+    if (image->map->parent_name)
+        add_text(b, "backing-filename", image->map->parent_name);
+    if (image->map->parent_format)
+        add_text(b, "backing-filename-format", image->map->parent_format);
+    add_snapshots(b, image);
+    json_builder_set_member_name(b, "dirty-flag");
+    json_builder_add_boolean_value(b, image->map->needs_repair);
+    json_builder_end_object(b);
+}
+
+/* ---- for people ------------------------------------------------------------------------------ */
+
+static void print_details(const Image *image)
+{
+    g_autoptr(GVariant) details = details_of(image);
+    GVariantIter iter;
+    const char *name;
+    GVariant *value;
+    if (g_variant_n_children(details))
+        printf("Format specific information:\n");
+    g_variant_iter_init(&iter, details);
+    while (g_variant_iter_next(&iter, "{&sv}", &name, &value)) {
+        g_autofree char *text = g_variant_is_of_type(value, G_VARIANT_TYPE_STRING)
+                                    ? g_variant_dup_string(value, NULL)
+                                    : g_variant_print(value, FALSE);
+        g_autofree char *words = g_strdelimit(g_strdup(name), "-", ' ');
+        printf("    %s: %s\n", words, text);
+        g_variant_unref(value);
+    }
+}
+
+static void print_info(const Image *image)
+{
+    g_autofree char *size = disk_size_text(image->map->size);
+    g_autofree char *used = disk_size_text(space_used(image->path));
+    g_autofree char *full = full_parent_name(image);
+    printf("image: %s\nfile format: %s\nvirtual size: %s (%" G_GUINT64_FORMAT
+           " bytes)\ndisk size: %s\n",
+           image->path, image->driver->name, size, image->map->size, used);
+    if (image->map->unit_size)
+        printf("cluster_size: %u\n", image->map->unit_size);
+    if (image->map->parent_name && g_strcmp0(full, image->map->parent_name))
+        printf("backing file: %s (actual path: %s)\n", image->map->parent_name, full);
+    else if (image->map->parent_name)
+        printf("backing file: %s\n", image->map->parent_name);
+    if (image->map->parent_format)
+        printf("backing file format: %s\n", image->map->parent_format);
+    disk_print_snapshots(image);
+    print_details(image);
+}
+
+bool disk_info_print(const DiskArgs *a, const char *path, const char *format, GError **error)
+{
+    /* Opens nothing else than this file (SAFETY §2). */
+    ImageOptions options = {.format = format, .read_only = true, .only_look = true};
+    g_autoptr(Image) image = image_open(path, &options, error);
+    if (!image)
+        return false;
+    if (a->json) {
+        g_autoptr(JsonBuilder) b = json_builder_new();
+        build_info(b, image);
+        disk_print_json(b);
+    } else {
+        print_info(image);
+    }
+    return true;
+}
+
+int disk_command_info(DiskArgs *a, GError **error)
+{
+    if (a->count != 1)
+        return disk_usage(error, "info takes a file");
+    return disk_info_print(a, a->rest[0], a->letter['f'], error) ? 0 : -1;
+}
+
+/* ---- check ----------------------------------------------------------------------------------- */
+
+enum { CHECK_GOOD = 0, CHECK_FAILED = 1, CHECK_CORRUPT = 2, CHECK_LEAKS = 3, CHECK_NONE = 63 };
+
+static void print_check_json(const Image *image, const CheckResult *r)
+{
+    g_autoptr(JsonBuilder) b = json_builder_new();
+    const struct {
+        const char *name;
+        uint64_t value;
+        bool always;
+    } fields[] = {
+        {"image-end-offset", r->end_offset, true},
+        {"total-clusters", r->total_units, true},
+        {"check-errors", r->errors, true},
+        {"allocated-clusters", r->allocated_units, true},
+        {"corruptions", r->corruptions},
+        {"leaks", r->leaks},
+        {"corruptions-fixed", r->corruptions_fixed},
+        {"leaks-fixed", r->leaks_fixed},
+        {"fragmented-clusters", r->fragmented_units},
+        {"compressed-clusters", r->compressed_units},
+    };
+    json_builder_begin_object(b);
+    for (size_t i = 0; i < G_N_ELEMENTS(fields); i++) {
+        if (fields[i].value || fields[i].always)
+            add_int(b, fields[i].name, (int64_t)fields[i].value);
+    }
+    add_text(b, "filename", image->path);
+    add_text(b, "format", image->driver->name);
+    json_builder_end_object(b);
+    disk_print_json(b);
+}
+
+static void print_check(const CheckResult *r)
+{
+    for (guint i = 0; r->messages && i < r->messages->len; i++)
+        printf("%s\n", (char *)r->messages->pdata[i]);
+    if (r->corruptions_fixed || r->leaks_fixed)
+        printf("Repaired: %" G_GUINT64_FORMAT " errors, %" G_GUINT64_FORMAT " leaks.\n",
+               r->corruptions_fixed, r->leaks_fixed);
+    if (r->corruptions || r->errors)
+        printf("\n%" G_GUINT64_FORMAT " errors were found on the image.\n"
+               "Data may be corrupted, or further writes to the image may corrupt it.\n",
+               r->corruptions + r->errors);
+    if (r->leaks)
+        printf("\n%" G_GUINT64_FORMAT " leaked clusters were found on the image.\n"
+               "This means waste of disk space, but no harm to data.\n",
+               r->leaks);
+    if (!r->corruptions && !r->errors && !r->leaks)
+        printf("No errors were found on the image.\n");
+    if (r->total_units)
+        printf("%" G_GUINT64_FORMAT "/%" G_GUINT64_FORMAT " = %.2f%% allocated, %.2f%% fragmented, "
+               "%.2f%% compressed clusters\n",
+               r->allocated_units, r->total_units,
+               (double)r->allocated_units * 100 / (double)r->total_units,
+               (double)r->fragmented_units * 100 / (double)MAX(r->allocated_units, 1),
+               (double)r->compressed_units * 100 / (double)MAX(r->allocated_units, 1));
+    printf("Image end offset: %" G_GUINT64_FORMAT "\n", r->end_offset);
+}
+
+int disk_command_check(DiskArgs *a, GError **error)
+{
+    CheckResult r = {0};
+    if (a->count != 1)
+        return disk_usage(error, "check takes a file");
+    ImageOptions options = {.format = a->letter['f'],
+                            .read_only = !a->repair,
+                            .no_parents = true,
+                            .ignore_damage = true,
+                            .trust_names = a->trust};
+    g_autoptr(Image) image = image_open(a->rest[0], &options, error);
+    if (!image)
+        return CHECK_FAILED;
+    if (!image->driver->check) {
+        g_printerr("%s: the format %s has nothing to check\n", a->program, image->driver->name);
+        return CHECK_NONE;
+    }
+    if (!image->driver->check(image->map, a->repair, &r, error))
+        return CHECK_FAILED;
+    if (a->json)
+        print_check_json(image, &r);
+    else if (!a->quiet)
+        print_check(&r);
+    g_clear_pointer(&r.messages, g_ptr_array_unref);
+    return r.errors ? CHECK_FAILED : r.corruptions ? CHECK_CORRUPT : r.leaks ? CHECK_LEAKS : 0;
+}

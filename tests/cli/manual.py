@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The manual pages name what the programs' own help names, and docs/dependencies.md what tools/install-deps installs; as TAP."""
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+TOP = pathlib.Path(__file__).resolve().parent.parent.parent
+OSPITE = os.environ.get("OSPITE", str(TOP / "build" / "ospite"))
+
+
+def page(name):
+    return (TOP / "docs" / "man" / name).read_text(encoding="utf-8")
+
+
+def said(*words):
+    return subprocess.run([OSPITE, *words], capture_output=True, text=True, check=True).stdout
+
+
+def same(number, title, program, manual):
+    for name in sorted(program - manual):
+        print(f"# {name} is not in the page")
+    for name in sorted(manual - program):
+        print(f"# {name} is in the page, but the program does not list it")
+    good = program == manual and bool(program)
+    print(("" if good else "not ") + f"ok {number} - {title}")
+    return good
+
+
+def accepted():
+    """Every option and other spelling that the page names is one that the program knows."""
+    good = True
+    for name in sorted(set(re.findall(r"\bFl ([a-z][a-z-]*)", page("ospite-run.1")))):
+        result = subprocess.run([OSPITE, "run", f"-{name}=", "--help"], capture_output=True, text=True, check=False)
+        if f"unknown option '-{name}" in result.stderr:
+            print(f"# the program does not know -{name}")
+            good = False
+    print(("" if good else "not ") + "ok 3 - every spelling in the manual page is known")
+    return good
+
+
+def packages():
+    """What tools/install-deps installs, by its quoted lists."""
+    text = (TOP / "tools" / "install-deps").read_text(encoding="utf-8")
+    return set(" ".join(re.findall(r"^(?:build|run|guest|test)='([^']*)'", text, re.M)).split())
+
+
+print("1..4")
+results = [
+    same(1, "options of ospite run", set(re.findall(r"^  --([a-z-]+)", said("run", "--help"), re.M)),
+         set(re.findall(r"^\.It Fl Fl ([a-z-]+)", page("ospite-run.1"), re.M))),
+    same(2, "commands of ospite", set(re.findall(r"^  ([a-z]+) ", said("help"), re.M)),
+         set(re.findall(r"^\.It Cm ([a-z]+)", page("ospite.1"), re.M))),
+    accepted(),
+    same(4, "packages of tools/install-deps", packages(),
+         set(re.findall(r"^\| `([a-z0-9.+-]+)` \|", (TOP / "docs" / "dependencies.md").read_text(encoding="utf-8"), re.M))),
+]
+sys.exit(0 if all(results) else 1)

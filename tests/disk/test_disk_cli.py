@@ -1,0 +1,222 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The disk commands under all their names, beside the real qemu-img. Usage: test_disk_cli.py BUILD"""
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+BUILD = os.path.abspath(sys.argv.pop(1))
+REAL = shutil.which("qemu-img")
+SIZE = 9 * 1024 * 1024 + 512 * 37
+FORMATS = {"raw": "raw", "qcow2": "qcow2", "vdi": "vdi", "vmdk": "vmdk", "vhd": "vpc"}
+
+
+def run(*args, status=0):
+    done = subprocess.run(args, capture_output=True, text=True)
+    assert done.returncode == status, f"{args}: {done.returncode}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def disk(*args, **more):
+    return run(f"{BUILD}/ospite", "disk", *args, **more)
+
+
+def img(*args, **more):
+    return run(f"{BUILD}/qemu-img", *args, **more)
+
+
+def vbox(*args, **more):
+    return run(f"{BUILD}/vboxmanage", *args, **more)
+
+
+def real(*args, **more):
+    return run(REAL, *args, **more)
+
+
+def fill(path):
+    rand = random.Random(5)
+    with open(path, "wb") as f:
+        f.truncate(SIZE)
+        for _ in range(30):
+            f.seek(rand.randrange(SIZE // 512 - 300) * 512)
+            f.write(rand.randbytes(512) * rand.randrange(1, 300))
+
+
+class DiskTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="ospite-cli-")
+        os.chdir(self.folder)
+        fill("a.raw")
+
+    def tearDown(self):
+        os.chdir("/")
+        shutil.rmtree(self.folder)
+
+    def test_convert_any_to_any(self):
+        for first in FORMATS:
+            disk("convert", "-f", "raw", "-O", first, "a.raw", "one")
+            if REAL:
+                real("compare", "-f", "raw", "-F", FORMATS[first], "a.raw", "one")
+            for second in FORMATS:
+                disk("convert", "-f", first, "-O", second, "one", "two")
+                disk("compare", "-f", "raw", "-F", second, "a.raw", "two")
+            os.unlink("one")
+
+    def test_convert_theirs(self):
+        for ours, theirs in FORMATS.items():
+            real("convert", "-f", "raw", "-O", theirs, "a.raw", "one")
+            img("convert", "-f", ours, "-O", "raw", "one", "out.raw")
+            with open("a.raw", "rb") as a, open("out.raw", "rb") as b:
+                self.assertEqual(a.read(), b.read(SIZE), ours)
+
+    def test_convert_packed(self):
+        for kind in "zlib", "zstd":
+            img("convert", "-c", "-O", "qcow2", "-o", f"compression_type={kind}", "-f", "raw",
+                "a.raw", "c.qcow2")
+            real("compare", "-f", "raw", "-F", "qcow2", "a.raw", "c.qcow2")
+            real("check", "-q", "c.qcow2")
+            self.assertLess(os.stat("c.qcow2").st_size, 1 << 20)
+        img("convert", "-O", "vmdk", "-o", "subformat=streamOptimized", "-f", "raw", "a.raw", "s.vmdk")
+        real("compare", "-f", "raw", "-F", "vmdk", "a.raw", "s.vmdk")
+
+    def test_info_fields(self):
+        img("create", "-q", "-f", "qcow2", "base.qcow2", "1G")
+        img("create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "top.qcow2")
+        img("snapshot", "-c", "one", "top.qcow2")
+        ours = json.loads(img("info", "--output=json", "top.qcow2"))
+        theirs = json.loads(real("info", "--output=json", "top.qcow2"))
+        for item in ours, theirs:
+            item.pop("actual-size")
+        ours["full-backing-filename"] = os.path.basename(ours["full-backing-filename"])
+        theirs["full-backing-filename"] = os.path.basename(theirs["full-backing-filename"])
+        for snapshot in theirs["snapshots"]:
+            snapshot.pop("icount", None)
+        self.assertEqual(ours, theirs)
+
+    def test_map_fields(self):
+        img("convert", "-f", "raw", "-O", "qcow2", "a.raw", "a.qcow2")
+        ours = json.loads(img("map", "--output=json", "a.qcow2"))
+        theirs = json.loads(real("map", "--output=json", "a.qcow2"))
+        self.assertEqual(set(ours[0]) - {"offset"}, set(theirs[0]) - {"offset"})
+        self.assertEqual([(e["start"], e["length"]) for e in ours if e["data"]],
+                         [(e["start"], e["length"]) for e in theirs if e["data"]])
+        self.assertEqual(sum(e["length"] for e in ours), SIZE)
+
+    def test_check(self):
+        img("convert", "-f", "raw", "-O", "qcow2", "a.raw", "a.qcow2")
+        ours = json.loads(img("check", "--output=json", "a.qcow2"))
+        theirs = json.loads(real("check", "--output=json", "a.qcow2"))
+        self.assertEqual(ours, theirs)
+        clusters = (os.stat("a.qcow2").st_size + 65535) // 65536
+        os.truncate("a.qcow2", (clusters + 1) * 65536)
+        with open("a.qcow2", "r+b") as f:  # a leak: the count of a cluster that nothing uses
+            f.seek(48)
+            f.seek(int.from_bytes(f.read(8), "big"))
+            f.seek(int.from_bytes(f.read(8), "big") + 2 * clusters)
+            f.write(b"\0\1")
+        img("check", "a.qcow2", status=3)
+        img("check", "-r", "leaks", "a.qcow2")
+        real("check", "-q", "a.qcow2")
+        img("check", "a.raw", status=63)
+
+    def test_compare(self):
+        shutil.copy("a.raw", "b.raw")
+        self.assertIn("identical", img("compare", "-f", "raw", "-F", "raw", "a.raw", "b.raw"))
+        with open("b.raw", "r+b") as f:
+            f.seek(1234567)
+            byte = f.read(1)
+            f.seek(1234567)
+            f.write(bytes([byte[0] ^ 1]))
+        self.assertIn("1234567",
+                      img("compare", "-f", "raw", "-F", "raw", "a.raw", "b.raw", status=1))
+        img("compare", "a.raw", "missing", status=2)
+
+    def test_chain(self):
+        img("convert", "-f", "raw", "-O", "qcow2", "a.raw", "base.qcow2")
+        for kind in "qcow2", "vdi", "vmdk", "vhd":
+            top = f"top.{kind}"
+            disk("create", "-q", "-f", kind, "-b", "base.qcow2", top)
+            disk("compare", "-f", "raw", "-F", kind, "a.raw", top)
+            shutil.copy("base.qcow2", "other.qcow2")
+            disk("rebase", "-b", "other.qcow2", "-F", "qcow2", top)
+            os.unlink("other.qcow2")
+            disk("rebase", "-u", "-b", "base.qcow2", "-F", "qcow2", top)
+            disk("rebase", "-b", "", top)
+            disk("compare", "-f", "raw", "-F", kind, "a.raw", top)
+            self.assertNotIn("backing-filename", json.loads(disk("info", "--json", top)))
+
+    def test_commit(self):
+        img("convert", "-f", "raw", "-O", "qcow2", "a.raw", "base.qcow2")
+        img("create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "top.qcow2")
+        run("qemu-io", "-c", "write -P 77 1M 300k", "-c", "write -z 3M 64k", "top.qcow2")
+        img("convert", "-O", "raw", "top.qcow2", "want.raw")
+        disk("commit", "top.qcow2")
+        real("compare", "-f", "raw", "want.raw", "base.qcow2")
+        real("check", "-q", "base.qcow2")
+
+    def test_resize(self):
+        for kind in FORMATS:
+            if kind == "vmdk":
+                continue
+            disk("create", "-q", "-f", kind, "r", "100M")
+            disk("resize", "-q", "-f", kind, "r", "+400G")
+            info = json.loads(disk("info", "--json", "-f", kind, "r"))
+            self.assertEqual(info["virtual-size"], (100 << 20) + (400 << 30), kind)
+            disk("resize", "-f", kind, "r", "1M", status=1)
+            disk("resize", "-q", "-f", kind, "--shrink", "r", "1M")
+            os.unlink("r")
+
+    def test_untrusted_names(self):
+        os.mkdir("in")
+        img("create", "-q", "-f", "qcow2", "-b", f"{self.folder}/a.raw", "-F", "raw", "in/t.qcow2")
+        disk("map", "in/t.qcow2", status=1)
+        disk("map", "--trust-backing", "in/t.qcow2")
+        disk("info", "in/t.qcow2")
+
+    def test_vboxmanage(self):
+        self.assertIn("UUID", vbox("createhd", "--filename", "v.vdi", "--size", "64"))
+        vbox("modifyhd", "v.vdi", "--resize", "128")
+        self.assertIn("128 MBytes", vbox("showhdinfo", "v.vdi"))
+        vbox("convertdd", "a.raw", "d.vdi")
+        real("compare", "-f", "raw", "-F", "vdi", "a.raw", "d.vdi")
+        vbox("clonehd", "d.vdi", "d.vmdk", "--format", "VMDK")
+        real("compare", "-f", "raw", "-F", "vmdk", "a.raw", "d.vmdk")
+        uuid = "12345678-9abc-def0-1234-56789abcdef0"
+        self.assertIn(uuid, vbox("internalcommands", "sethduuid", "d.vdi", uuid))
+        self.assertIn(uuid, vbox("showmediuminfo", "d.vdi"))
+        vbox("modifymedium", "disk", "d.vdi", "--compact")
+        vbox("internalcommands", "createrawvmdk", "-filename", "w.vmdk", "-rawdisk", "a.raw")
+        disk("compare", "-f", "raw", "a.raw", "w.vmdk")
+
+    def test_interrupt_leaves_nothing(self):
+        with open("big.raw", "wb") as f:
+            for _ in range(200):
+                f.write(random.randbytes(1 << 20))
+        child = subprocess.Popen([f"{BUILD}/qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2",
+                                  "big.raw", "big.qcow2"], stderr=subprocess.DEVNULL)
+        while not os.path.exists("big.qcow2"):
+            time.sleep(0.01)
+        time.sleep(0.1)
+        child.send_signal(signal.SIGINT)
+        self.assertNotEqual(child.wait(), 0)
+        self.assertFalse(os.path.exists("big.qcow2"))
+
+    def test_usage(self):
+        img("convert", "a.raw", status=1)
+        img("nonsense", status=1)
+        img("create", "-f", "qcow2", "x", "ten", status=1)
+        self.assertIn("create", disk("help"))
+
+
+if __name__ == "__main__":
+    if not REAL:
+        print("1..0 # SKIP qemu-img is not installed")
+        sys.exit(0)
+    unittest.main(verbosity=2)
