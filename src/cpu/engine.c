@@ -7,6 +7,7 @@
 const EngineRow engine_rows[] = {
     {&engine_kvm, false, false},
     {&engine_interp, true, false},
+    {&engine_jit, false, false}, /* by name only */
     {&engine_none, true, true},
     {NULL, false, false},
 };

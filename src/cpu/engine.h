@@ -78,6 +78,7 @@ struct Engine {
 
 extern const Engine engine_kvm;
 extern const Engine engine_interp;
+extern const Engine engine_jit;
 extern const Engine engine_none;
 
 /* The engine of that name; "auto" picks the fastest that can run stock guests here, "soft" the

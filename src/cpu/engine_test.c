@@ -14,6 +14,7 @@ static bool fake_probe(GError **error)
 }
 
 const Engine engine_interp = {.name = "interp", .description = "stand-in", .probe = fake_probe};
+const Engine engine_jit = {.name = "jit", .description = "stand-in", .probe = fake_probe};
 
 static bool kvm_suits(void)
 {

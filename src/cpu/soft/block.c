@@ -19,10 +19,12 @@
 #define PAGES_BITS        14
 #define BLOCK_SIZE(insns) (sizeof(Block) + ((size_t)(insns) + 1) * sizeof(Insn))
 
-BlockCache *block_cache_new(void)
+BlockCache *block_cache_new(SoftCpu *cpu)
 {
     BlockCache *cache = g_new0(BlockCache, 1);
-    cache->generation = 1;
+    cache->cpu = cpu;
+    cpu->map_generation[0] = 2;
+    cpu->map_generation[1] = 1;
     cache->link_generation = 1;
     cache->hash = g_new0(Block *, 1 << HASH_BITS);
     cache->pages = g_new0(Block *, 1 << PAGES_BITS);
@@ -43,13 +45,6 @@ void block_cache_free(BlockCache *cache)
     g_free(cache);
 }
 
-static void forget_jumps(BlockCache *cache)
-{
-    if (++cache->generation == 0) {
-        memset(cache->jumps, 0, sizeof(cache->jumps));
-        cache->generation = 1;
-    }
-}
 
 static void forget_links(BlockCache *cache)
 {
@@ -57,13 +52,30 @@ static void forget_links(BlockCache *cache)
         block_cache_clear(cache);
 }
 
-void interp_mapping_changed(SoftCpu *cpu)
+static void next_generation(SoftCpu *cpu, unsigned half)
 {
-    forget_jumps(cpu->blocks);
+    cpu->map_generation[half] += 2;
+    if (cpu->map_generation[half] > 1)
+        return;
+    cpu->map_generation[half] = half ? 1 : 2; /* after 2^31 of them: old ones come again */
+    memset(cpu->blocks->jumps, 0, sizeof(cpu->blocks->jumps));
+    if (cpu->jit)
+        jit_blocks_cleared(cpu);
+}
+
+void interp_mapping_changed(SoftCpu *cpu, bool lower, bool upper)
+{
+    cpu->translation_stop = true;
+    if (lower)
+        next_generation(cpu, 0);
+    if (upper)
+        next_generation(cpu, 1);
 }
 
 void block_cache_clear(BlockCache *cache)
 {
+    if (cache->cpu->jit)
+        jit_blocks_cleared(cache->cpu);
     memset(cache->hash, 0, sizeof(Block *) << HASH_BITS);
     memset(cache->pages, 0, sizeof(Block *) << PAGES_BITS);
     memset(cache->jumps, 0, sizeof(cache->jumps));
@@ -117,6 +129,8 @@ static void block_kill(BlockCache *cache, Block *block)
     while (*at != block)
         at = &(*at)->next_in_hash;
     *at = block->next_in_hash;
+    if (block->translations)
+        jit_block_dropped(cache->cpu, block);
     block->dead = true;
     for (unsigned i = 0; i <= block->count; i++)
         block->insns[i].fn = op_dropped;
@@ -152,6 +166,16 @@ static bool block_on_page(const Block *block, const Ram *ram, uint64_t page)
             (block->second_offset & GUEST_PAGE_MASK) == page);
 }
 
+/* Translated code of a page relies on what blocks of the same page do with the flags. */
+static void drop_translations(BlockCache *cache, Block *list, const Ram *ram, uint64_t page)
+{
+    for (Block *block = list; block;) {
+        if (block->translations && block_on_page(block, ram, page))
+            jit_block_dropped(cache->cpu, block);
+        block = block->next_in_page[page_bucket(cache, block->ram, block->offset) != page_bucket(cache, ram, page)];
+    }
+}
+
 unsigned block_cache_drop(BlockCache *cache, Ram *ram, uint64_t offset, uint64_t size,
                           uint64_t *remaining)
 {
@@ -177,8 +201,10 @@ unsigned block_cache_drop(BlockCache *cache, Ram *ram, uint64_t offset, uint64_t
         else
             at = &block->next_in_page[list];
     }
-    if (dropped)
+    if (dropped) {
         forget_links(cache);
+        drop_translations(cache, *bucket, ram, page);
+    }
     return dropped;
 }
 
@@ -355,6 +381,15 @@ static bool crossing_valid(SoftCpu *cpu, const Block *block)
     return page && ram == block->second_ram && (offset & GUEST_PAGE_MASK) == block->second_offset;
 }
 
+Block *block_peek(BlockCache *cache, const Ram *ram, uint64_t offset, uint32_t mode)
+{
+    for (Block *block = *hash_bucket(cache, ram, offset, mode); block; block = block->next_in_hash) {
+        if (block->offset == offset && block->ram == ram && block->mode == mode && !block->crossing)
+            return block;
+    }
+    return NULL;
+}
+
 static Block *hash_find(SoftCpu *cpu, const Ram *ram, uint64_t offset, uint32_t mode)
 {
     for (Block *block = *hash_bucket(cpu->blocks, ram, offset, mode); block;
@@ -396,7 +431,7 @@ static Block *block_find_slow(SoftCpu *cpu, uint64_t linear, bool single)
     /* A step ends in the loop, not in the next: nothing may chain to it. */
     if (!(mode & (BLOCK_SINGLE | MODE_SINGLE_STEP))) {
         JumpEntry *entry = jump_entry(cpu->blocks, linear);
-        *entry = (JumpEntry){jump_key(linear, cpu->mode), block, cpu->blocks->generation};
+        *entry = (JumpEntry){jump_key(linear, cpu->mode), block, cpu->map_generation[linear >> 63]};
     }
     return block;
 }

@@ -29,11 +29,13 @@ struct Block {
     uint32_t mode;
     uint16_t bytes, count; /* length of the code, instructions */
     bool dead;
+    uint8_t heat;  /* times it was interpreted, for the translator */
     bool crossing; /* one instruction that ends on another page, at second_offset in second_ram */
     Ram *second_ram;
     uint64_t second_offset;
     Block *next_in_hash;
     Block *next_in_page[2]; /* [1]: the list of the second page */
+    struct JitBlock *translations; /* the translator's, of this block at different RIPs */
     Insn insns[];           /* count + 1: the last goes on behind the block */
 };
 
@@ -44,7 +46,6 @@ typedef struct JumpEntry {
 } JumpEntry;
 
 struct BlockCache {
-    uint32_t generation;      /* of the linear mapping */
     uint32_t link_generation; /* of links: never 0 */
     uintptr_t stack_floor;    /* blocks chain on only above it: a handler the compiler gave no tail
                                  call ends here */
@@ -52,6 +53,7 @@ struct BlockCache {
     uint8_t *arena;
     size_t arena_used;
     Block **hash, **pages;
+    SoftCpu *cpu;
     Block *scratch; /* one instruction that is not to be kept */
     JumpEntry jumps[1 << JUMP_TABLE_BITS];
 };
@@ -77,7 +79,7 @@ static inline Block *jump_find(SoftCpu *cpu, uint64_t rip)
     BlockCache *cache = cpu->blocks;
     uint64_t linear = code_linear(cpu, rip);
     JumpEntry *entry = jump_entry(cache, linear);
-    bool hit = entry->key == jump_key(linear, cpu->mode) && entry->generation == cache->generation;
+    bool hit = entry->key == jump_key(linear, cpu->mode) && entry->generation == cpu->map_generation[linear >> 63];
     return hit ? entry->block : NULL;
 }
 
@@ -115,15 +117,24 @@ static inline bool block_may_chain(const SoftCpu *cpu)
 /* Behind the last instruction of a block that no branch ends. */
 void op_block_end(SoftCpu *cpu, const Insn *insn);
 
+/* ---- translator (jit/), called when SoftCpu.jit is set ----------------------------------------- */
+
+/* The block's translations are void. In the vCPU's thread or in an exclusive section. */
+void jit_block_dropped(SoftCpu *cpu, Block *block);
+/* All blocks are about to be forgotten. */
+void jit_blocks_cleared(SoftCpu *cpu);
+
 /* ---- block.c --------------------------------------------------------------------------------- */
 
-BlockCache *block_cache_new(void);
+BlockCache *block_cache_new(SoftCpu *cpu);
 void block_cache_free(BlockCache *cache);
 /* Forgets every block. Only between blocks. */
 void block_cache_clear(BlockCache *cache);
 /* The block at s.rip, decoded if need be; with `single` one instruction. Faults of the fetch are
  * raised. */
 Block *block_find(SoftCpu *cpu, bool single);
+/* The kept block at `offset` in `ram`, or NULL; nothing is decoded and no mapping looked at. */
+Block *block_peek(BlockCache *cache, const Ram *ram, uint64_t offset, uint32_t mode);
 /* Has the running instruction be the last before the loop looks around, now and whenever it runs
  * again. */
 void block_stop_behind(SoftCpu *cpu, const Insn *insn);

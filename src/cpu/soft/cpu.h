@@ -93,6 +93,17 @@ typedef struct TlbPage {
     bool listed;            /* in tlb_filled */
 } TlbPage;
 
+/*
+ * The page that an access site of translated code hit last, outside the TLB's index; same meaning as tag and addend of an entry, and
+ * cleared with it. By site, not by address: a hit depends on no load from the address.
+ */
+#define TLB_SITES 256
+typedef struct TlbSite {
+    uint64_t tag;
+    uintptr_t addend;
+} TlbSite;
+enum { SITES_KERNEL_READ, SITES_KERNEL_WRITE, SITES_USER_READ, SITES_USER_WRITE, SITES_COUNT };
+
 typedef struct SoftVm SoftVm;         /* interp.c: shared by the VM's vCPUs */
 typedef struct BlockCache BlockCache; /* interp.c */
 
@@ -147,6 +158,12 @@ struct SoftCpu {
     SoftVm *vm;
     const CpuModel *model;
     BlockCache *blocks;
+    /* Of the linear mapping of code in the lower (even numbers) and upper (odd) half of the address space: what was looked up under
+     * another is worthless. Never 0. */
+    uint32_t map_generation[2];
+    bool fetched_local; /* code was fetched in the upper half from a page that is not global */
+    uint8_t translation_stop; /* translated code may not go on: blocks were dropped or the mapping changed */
+    struct JitCpu *jit;      /* the translator's; NULL: interpreted only */
     int64_t tsc_offset;  /* guest TSC = host TSC + offset */
     uint64_t insn_count; /* executed, counted by blocks */
     uint64_t stat_blocks_decoded, stat_tlb_fills, stat_faults, stat_interrupts, stat_mmio,
@@ -170,6 +187,9 @@ struct SoftCpu {
     uint16_t tlb_filled[MMU_INDEX_COUNT][TLB_SIZE]; /* slots with pages that are not global */
     uint16_t tlb_filled_count[MMU_INDEX_COUNT];
 
+    TlbSite sites[SITES_COUNT][TLB_SITES];
+    uint8_t sites_filled[SITES_COUNT];
+    uint64_t site_none; /* tag of an empty site; sites are not found by address, so tlb_none() would not do */
     TlbEntry tlbs[MMU_INDEX_COUNT][TLB_SIZE];
     TlbPage tlb_pages[MMU_INDEX_COUNT][TLB_SIZE];
 };
@@ -287,7 +307,7 @@ void tlb_flush_writes(SoftCpu *cpu);
 void interp_code_written(SoftCpu *cpu, Ram *ram, uint64_t offset, unsigned size);
 /* The mapping of code pages changed under us (CR3, INVLPG, space change): forget linear lookups.
  * Called by tlb_flush_*. */
-void interp_mapping_changed(SoftCpu *cpu);
+void interp_mapping_changed(SoftCpu *cpu, bool lower, bool upper);
 
 /* ---- segment.c, task.c ----------------------------------------------------------------------- */
 

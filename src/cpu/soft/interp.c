@@ -22,7 +22,7 @@
 
 /* ---- the loop -------------------------------------------------------------------------------- */
 
-static bool must_look(const SoftCpu *cpu)
+bool interp_must_look(const SoftCpu *cpu)
 {
     return atomic_load_explicit(&cpu->exit_request, memory_order_relaxed) || cpu->pending_db ||
            cpu->s.interrupt_shadow || cpu->mode & MODE_SINGLE_STEP || cpu->s.activity != CPU_ACTIVE;
@@ -38,7 +38,7 @@ static void queue_nmis(SoftCpu *cpu)
 }
 
 /* False: leave with `*ret_exit`. */
-static bool look_around(SoftCpu *cpu, VcpuExit *ret_exit)
+bool interp_look_around(SoftCpu *cpu, VcpuExit *ret_exit)
 {
     Vcpu *vcpu = cpu->vcpu;
     atomic_exchange(&cpu->exit_request, 0);
@@ -58,14 +58,14 @@ static bool look_around(SoftCpu *cpu, VcpuExit *ret_exit)
     return cpu->s.activity == CPU_ACTIVE;
 }
 
-static void run_block(SoftCpu *cpu, const Block *block)
+void interp_run_block(SoftCpu *cpu, const Block *block)
 {
     cpu->s.gpr[GPR_BLOCK_RIP] = cpu->s.rip;
     cpu->insn_count += block->count;
     block->insns[0].fn(cpu, block->insns);
 }
 
-static void set_stack_floor(SoftCpu *cpu)
+void interp_set_stack_floor(SoftCpu *cpu)
 {
     cpu->blocks->stack_floor = (uintptr_t)__builtin_frame_address(0) - CHAIN_STACK;
 }
@@ -73,22 +73,22 @@ static void set_stack_floor(SoftCpu *cpu)
 static VcpuExit run_loop(SoftCpu *cpu)
 {
     VcpuExit exit;
-    set_stack_floor(cpu);
+    interp_set_stack_floor(cpu);
     atomic_store(&cpu->exit_request, 1); /* look first: nobody kicks a vCPU that does not run */
     sigsetjmp(cpu->jump, 0);
     if (cpu->event.vector >= 0 && !exception_deliver(cpu))
         return VCPU_EXIT_SHUTDOWN;
     for (;;) {
-        if (must_look(cpu) && !look_around(cpu, &exit))
+        if (interp_must_look(cpu) && !interp_look_around(cpu, &exit))
             return exit;
-        run_block(cpu, block_find(cpu, false));
+        interp_run_block(cpu, block_find(cpu, false));
     }
 }
 
 int soft_cpu_step(SoftCpu *cpu, unsigned count)
 {
     volatile unsigned left = count;
-    set_stack_floor(cpu);
+    interp_set_stack_floor(cpu);
     if (sigsetjmp(cpu->jump, 0)) {
         int vector = cpu->event.vector;
         cpu->event.vector = -1;
@@ -97,30 +97,36 @@ int soft_cpu_step(SoftCpu *cpu, unsigned count)
     while (left && cpu->s.activity == CPU_ACTIVE) {
         atomic_store(&cpu->exit_request, 1); /* no chaining */
         left--;
-        run_block(cpu, block_find(cpu, true));
+        interp_run_block(cpu, block_find(cpu, true));
     }
     return -1;
 }
 
 /* ---- state ----------------------------------------------------------------------------------- */
 
-SoftCpu *soft_cpu_new(Vcpu *vcpu, SoftVm *vm)
+SoftCpu *soft_cpu_new_with(Vcpu *vcpu, SoftVm *vm, size_t extra)
 {
-    SoftCpu *cpu = aligned_alloc(_Alignof(SoftCpu), align_up(sizeof(SoftCpu), _Alignof(SoftCpu)));
+    size_t size = align_up(align_up(sizeof(SoftCpu), 64) + extra, _Alignof(SoftCpu));
+    SoftCpu *cpu = aligned_alloc(_Alignof(SoftCpu), size);
     if (!cpu)
         g_error("out of memory");
-    memset(cpu, 0, sizeof(*cpu));
+    memset(cpu, 0, size);
     cpu->vcpu = vcpu;
     cpu->vm = vm;
     cpu->model = vcpu->vm->model;
     cpu->event.vector = -1;
-    cpu->blocks = block_cache_new();
+    cpu->blocks = block_cache_new(cpu);
     mmu_init(cpu);
     CpuState state = {0};
     cpu_state_reset(&state, cpu_model_signature(cpu->model), vcpu->index == 0, false);
     soft_cpu_set_state(cpu, &state);
     vcpu->engine_data = cpu;
     return cpu;
+}
+
+SoftCpu *soft_cpu_new(Vcpu *vcpu, SoftVm *vm)
+{
+    return soft_cpu_new_with(vcpu, vm, 0);
 }
 
 void soft_cpu_free(SoftCpu *cpu)
@@ -231,11 +237,14 @@ static bool drive_ferr(SoftCpu *cpu, bool ferr)
     return wait;
 }
 
-static VcpuExit interp_run(Vcpu *vcpu)
+void interp_enter_run(SoftCpu *cpu)
 {
-    SoftCpu *cpu = vcpu->engine_data;
-    cpu->x87_error = vcpu->vm->fpu_error ? drive_ferr : NULL;
-    VcpuExit exit = run_loop(cpu);
+    cpu->x87_error = cpu->vcpu->vm->fpu_error ? drive_ferr : NULL;
+}
+
+VcpuExit interp_leave_run(SoftCpu *cpu, VcpuExit exit)
+{
+    Vcpu *vcpu = cpu->vcpu;
     if (cpu->s.nmi_pending) { /* vcpu.c decides by the request whether to wake a halted vCPU */
         atomic_fetch_add(&vcpu->nmis, cpu->s.nmi_pending);
         cpu->s.nmi_pending = 0;
@@ -244,6 +253,13 @@ static VcpuExit interp_run(Vcpu *vcpu)
     vcpu->interrupts_enabled = cpu->s.rflags & FLAG_IF && !cpu->s.interrupt_shadow;
     vcpu->nmi_blocked = cpu->s.nmi_blocked;
     return exit;
+}
+
+static VcpuExit interp_run(Vcpu *vcpu)
+{
+    SoftCpu *cpu = vcpu->engine_data;
+    interp_enter_run(cpu);
+    return interp_leave_run(cpu, run_loop(cpu));
 }
 
 static void interp_kick(Vcpu *vcpu)

@@ -7,11 +7,27 @@
 /* A CPU in reset state. vcpu->vm must have memory, ports, model and vcpu_count; vcpu->engine_data
  * becomes the result. `vm` may be shared by several. */
 SoftCpu *soft_cpu_new(Vcpu *vcpu, SoftVm *vm);
+/* The same with `extra` zeroed bytes behind it, from align_up(sizeof(SoftCpu), 64) on. */
+SoftCpu *soft_cpu_new_with(Vcpu *vcpu, SoftVm *vm, size_t extra);
 void soft_cpu_free(SoftCpu *cpu);
 
 /* Architectural state in and out (engine.h, get_state and set_state). */
 void soft_cpu_get_state(SoftCpu *cpu, CpuState *state);
 void soft_cpu_set_state(SoftCpu *cpu, const CpuState *state);
+
+/* ---- parts of the loop, for the translator's ------------------------------------------------------ */
+
+struct Block;
+/* Whether to look for requests and events before the next instruction. */
+bool interp_must_look(const SoftCpu *cpu);
+/* Does so. False: leave run() with `*ret_exit`. */
+bool interp_look_around(SoftCpu *cpu, VcpuExit *ret_exit);
+void interp_run_block(SoftCpu *cpu, const struct Block *block);
+/* Handlers chain on to other blocks while the stack is above this frame's end. */
+void interp_set_stack_floor(SoftCpu *cpu);
+/* Before and after run(), for every engine whose vCPU is a SoftCpu. */
+void interp_enter_run(SoftCpu *cpu);
+VcpuExit interp_leave_run(SoftCpu *cpu, VcpuExit exit);
 
 /*
  * Executes `count` instructions one by one, taking no interrupts. A fault or trap ends it: its

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The interpreter on small programs without a vCPU thread: arithmetic, self-modifying code,
+/* The software engines on small programs without a vCPU thread: arithmetic, self-modifying code,
  * strings, locks, faults, modes. */
 #include <time.h>
 
+#include "cpu/jit/jit.h"
 #include "cpu/soft/interp.h"
 #include "cpu/soft/soft_vm.h"
 
@@ -20,6 +21,7 @@ PROGRAM(mixed_speed);
 PROGRAM(real_mode);
 
 typedef struct Fixture {
+    const Engine *engine;
     CpuModel model;
     Vm vm;
     Vcpu vcpu;
@@ -29,12 +31,14 @@ typedef struct Fixture {
     CpuState state;
 } Fixture;
 
+/* `data`: the engine. The translator translates at once. */
 static void set_up(Fixture *f, gconstpointer data)
 {
-    engine_interp.features(f->model.features);
+    f->engine = data;
+    f->engine->features(f->model.features);
     f->model.physical_address_bits = 40;
     f->model.linear_address_bits = 48;
-    f->vm = (Vm){.engine = &engine_interp,
+    f->vm = (Vm){.engine = f->engine,
                  .memory = space_new("memory", UINT64_C(1) << 40),
                  .ports = space_new("ports", 65536),
                  .model = &f->model,
@@ -44,16 +48,18 @@ static void set_up(Fixture *f, gconstpointer data)
     f->ram = ram_new("ram", RAM_SIZE, NULL);
     region_init_ram(&f->region, REGION_RAM, f->ram, 0, RAM_SIZE);
     space_map(f->vm.memory, 0, &f->region, 0, RAM_SIZE, SPACE_PRIORITY_RAM, false);
-    g_assert_true(engine_interp.vm_init(&f->vm, NULL));
-    g_assert_true(engine_interp.vcpu_init(&f->vcpu, NULL));
+    g_assert_true(f->engine->vm_init(&f->vm, NULL));
+    g_assert_true(f->engine->vcpu_init(&f->vcpu, NULL));
     f->cpu = f->vcpu.engine_data;
+    if (f->cpu->jit)
+        f->cpu->jit->warm = 0;
     soft_cpu_get_state(f->cpu, &f->state);
 }
 
 static void tear_down(Fixture *f, gconstpointer data)
 {
-    engine_interp.vcpu_clear(&f->vcpu);
-    engine_interp.vm_clear(&f->vm);
+    f->engine->vcpu_clear(&f->vcpu);
+    f->engine->vm_clear(&f->vm);
     space_free(f->vm.memory);
     space_free(f->vm.ports);
     ram_free(f->ram);
@@ -111,7 +117,7 @@ static void load(Fixture *f, const uint8_t *program, const uint8_t *end)
 static void run_to_halt(Fixture *f)
 {
     soft_cpu_set_state(f->cpu, &f->state);
-    g_assert_cmpint(engine_interp.run(&f->vcpu), ==, VCPU_EXIT_HALTED);
+    g_assert_cmpint(f->engine->run(&f->vcpu), ==, VCPU_EXIT_HALTED);
     soft_cpu_get_state(f->cpu, &f->state);
 }
 
@@ -123,7 +129,8 @@ static void test_factorial(Fixture *f, gconstpointer data)
     g_assert_cmpuint(f->state.gpr[GPR_RAX], ==, 3628800 * 2 + 1);
     g_assert_cmpuint(f->state.gpr[GPR_RSP], ==, BASE - 64);
     /* 2 + 10 × (call mul ret loop) + 5 */
-    g_assert_cmpuint(f->cpu->insn_count, ==, 2 + 40 + 5);
+    if (f->engine == &engine_interp)
+        g_assert_cmpuint(f->cpu->insn_count, ==, 2 + 40 + 5);
 }
 
 static void test_self_modifying(Fixture *f, gconstpointer data)
@@ -241,7 +248,7 @@ static void measure(Fixture *f, uint64_t turns)
     f->state.gpr[GPR_RCX] = turns;
     soft_cpu_set_state(f->cpu, &f->state);
     clock_t start = clock();
-    g_assert_cmpint(engine_interp.run(&f->vcpu), ==, VCPU_EXIT_HALTED);
+    g_assert_cmpint(f->engine->run(&f->vcpu), ==, VCPU_EXIT_HALTED);
     double us = (clock() - start) * 1e6 / CLOCKS_PER_SEC;
     g_test_message("%.0f MIPS", (double)f->cpu->insn_count / MAX(us, 1.0));
 }
@@ -263,7 +270,9 @@ static void test_mixed_speed(Fixture *f, gconstpointer data)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-#define TEST(name, fn) g_test_add("/interp/" name, Fixture, NULL, set_up, fn, tear_down)
+#define TEST(name, fn)                                                                   \
+    g_test_add("/interp/" name, Fixture, &engine_interp, set_up, fn, tear_down);         \
+    g_test_add("/jit/" name, Fixture, &engine_jit, set_up, fn, tear_down)
     TEST("factorial", test_factorial);
     TEST("self-modifying", test_self_modifying);
     TEST("device-writes-code", test_device_writes_code);

@@ -449,6 +449,17 @@ static void reset_large(SoftCpu *cpu, unsigned half)
     cpu->large[half].global = false;
 }
 
+static void clear_sites(SoftCpu *cpu, unsigned step)
+{
+    for (unsigned kind = step - 1; kind < SITES_COUNT; kind += step) {
+        if (!cpu->sites_filled[kind])
+            continue;
+        cpu->sites_filled[kind] = false;
+        for (unsigned i = 0; i < TLB_SITES; i++)
+            cpu->sites[kind][i].tag = cpu->site_none;
+    }
+}
+
 void tlb_flush_all(SoftCpu *cpu)
 {
     for (unsigned index = 0; index < MMU_INDEX_COUNT; index++) {
@@ -460,9 +471,11 @@ void tlb_flush_all(SoftCpu *cpu)
     }
     reset_large(cpu, 0);
     reset_large(cpu, 1);
+    clear_sites(cpu, 1);
     cpu->table_ram.size = 0;
     memset(cpu->fetched, 0, sizeof(cpu->fetched));
-    interp_mapping_changed(cpu);
+    cpu->fetched_local = false;
+    interp_mapping_changed(cpu, true, true);
 }
 
 void tlb_flush_non_global(SoftCpu *cpu)
@@ -476,11 +489,12 @@ void tlb_flush_non_global(SoftCpu *cpu)
         }
         cpu->tlb_filled_count[index] = 0;
     }
+    clear_sites(cpu, 1);
     for (unsigned half = 0; half < 2; half++)
         if (!cpu->large[half].global)
             reset_large(cpu, half);
-    memset(cpu->fetched, 0, sizeof(cpu->fetched));
-    interp_mapping_changed(cpu);
+    interp_mapping_changed(cpu, true, cpu->fetched_local);
+    cpu->fetched_local = false;
 }
 
 /* Any part of a large page names the whole. */
@@ -503,10 +517,11 @@ void tlb_flush_page(SoftCpu *cpu, uint64_t linear)
     for (unsigned index = 0; index < MMU_INDEX_COUNT; index++)
         if (cpu->tlb_pages[index][slot].linear == (linear & GUEST_PAGE_MASK))
             slot_clear(cpu, index, slot);
+    clear_sites(cpu, 1);
     if (large)
         flush_large_page(cpu, linear);
     if (large || cpu->fetched[filter / 64] >> (filter % 64) & 1)
-        interp_mapping_changed(cpu);
+        interp_mapping_changed(cpu, !half, half);
 }
 
 void tlb_flush_writes(SoftCpu *cpu)
@@ -514,6 +529,7 @@ void tlb_flush_writes(SoftCpu *cpu)
     for (unsigned index = 0; index < MMU_INDEX_COUNT; index++)
         for (unsigned slot = 0; slot < TLB_SIZE; slot++)
             cpu->tlbs[index][slot].tag_write = tlb_none(slot);
+    clear_sites(cpu, 2);
 }
 
 void mmu_init(SoftCpu *cpu)
@@ -523,6 +539,10 @@ void mmu_init(SoftCpu *cpu)
     cpu->phys_mask = (UINT64_C(1) << bits) - 1;
     cpu->a20_mask = cpu->s.a20_masked ? ~(UINT64_C(1) << 20) : UINT64_MAX;
     cpu->tlb = cpu->tlbs[cpu->mmu_index];
+    /* No address that exists, nor one that a guest could find. */
+    cpu->site_none = ((uint64_t)g_random_int() << 32 | g_random_int()) & GUEST_PAGE_MASK & ~(UINT64_C(1) << 63);
+    cpu->site_none |= UINT64_C(1) << 62;
+    memset(cpu->sites_filled, true, sizeof(cpu->sites_filled));
     tlb_flush_all(cpu);
 }
 
@@ -789,6 +809,7 @@ uint8_t *mmu_fetch_page(SoftCpu *cpu, uint64_t linear, Ram **ret_ram, uint64_t *
     linear = linear_check(cpu, linear, 1);
     page = translate(cpu, linear, MMU_EXEC, cpu->mmu_index);
     cpu->fetched[filter / 64] |= UINT64_C(1) << (filter % 64);
+    cpu->fetched_local |= linear >> 63 && !page->global;
     if (!page->host)
         return NULL;
     *ret_ram = page->ram;

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Memory of translated code, W^X by two mappings of one memfd; translations of a vCPU and how they are linked.
+ *
+ * Code and what describes it are only ever added; everything goes at once when one of the two areas is full, or when the blocks do.
+ */
+#include "cpu/jit/jit.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+
+#define CODE_SIZE ((size_t)MIB(64))
+#define CODE_ROOM ((size_t)KIB(96)) /* more than any translation */
+#define ARENA_SIZE ((size_t)MIB(64))
+#define ARENA_ROOM ((size_t)KIB(64))
+
+bool jit_cache_init(JitCpu *jit)
+{
+    int fd = memfd_create("ospite-translations", MFD_CLOEXEC);
+    if (fd < 0)
+        return false;
+    void *write = MAP_FAILED, *run = MAP_FAILED;
+    if (ftruncate(fd, CODE_SIZE) == 0) {
+        write = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        run = mmap(NULL, CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+    }
+    close(fd);
+    jit->write = write == MAP_FAILED ? NULL : write;
+    jit->run = run == MAP_FAILED ? NULL : run;
+    void *arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    jit->arena = arena == MAP_FAILED ? NULL : arena;
+    jit->limit = CODE_SIZE;
+    if (jit->write && jit->run && jit->arena)
+        return true;
+    jit_cache_clear(jit);
+    return false;
+}
+
+void jit_cache_clear(JitCpu *jit)
+{
+    if (jit->write)
+        munmap(jit->write, CODE_SIZE);
+    if (jit->run)
+        munmap(jit->run, CODE_SIZE);
+    if (jit->arena)
+        munmap(jit->arena, ARENA_SIZE);
+    jit->write = jit->run = jit->arena = NULL;
+}
+
+void *jit_alloc(JitCpu *jit, size_t size)
+{
+    void *memory = jit->arena + jit->arena_used;
+    jit->arena_used += align_up(size, 8);
+    memset(memory, 0, size);
+    return memory;
+}
+
+static void forget_translation(JitBlock *translation)
+{
+    translation->block->translations = NULL;
+    translation->block->heat = 0;
+}
+
+void jit_cache_flush(SoftCpu *cpu)
+{
+    JitCpu *jit = cpu->jit;
+    if (!jit->flush) { /* else the blocks are gone already */
+        for (JitBlock *translation = jit->all; translation; translation = translation->next_of_all)
+            forget_translation(translation);
+    }
+    jit->flush = false;
+    jit->used = jit->thunks_end;
+    jit->arena_used = 0;
+    jit->all = NULL;
+    jit->link = NULL;
+    memset(jit->jumps, 0, sizeof(jit->jumps));
+    jit->stat_flushes++;
+}
+
+uint8_t *jit_cache_space(JitCpu *jit, uint8_t **ret_run)
+{
+    if (jit->limit < jit->used + CODE_ROOM || ARENA_SIZE - jit->arena_used < ARENA_ROOM)
+        return NULL;
+    *ret_run = jit->run + jit->used;
+    return jit->write + jit->used;
+}
+
+JitBlock *jit_find(const Block *block, uint64_t rip)
+{
+    for (JitBlock *translation = block->translations; translation; translation = translation->next) {
+        if (translation->rip == rip)
+            return translation;
+    }
+    return NULL;
+}
+
+/* ---- links ------------------------------------------------------------------------------------- */
+
+static void patch(JitCpu *jit, uint8_t *site, const uint8_t *target)
+{
+    int32_t relative = (int32_t)(target - (site + 4));
+    memcpy(jit_writable(jit, site), &relative, 4);
+}
+
+static void unlink_from_target(JitLink *link)
+{
+    JitLink **at = &link->to->in;
+    while (*at != link)
+        at = &(*at)->next_in;
+    *at = link->next_in;
+    link->to = NULL;
+}
+
+void jit_link(SoftCpu *cpu, JitLink *link, JitBlock *to)
+{
+    JitCpu *jit = cpu->jit;
+    if (link->from->dead || to->dead)
+        return;
+    if (link->to != to) {
+        if (link->to)
+            unlink_from_target(link);
+        link->to = to;
+        link->next_in = to->in;
+        to->in = link;
+    }
+    if (link->guard)
+        memcpy(jit_writable(jit, link->guard), &cpu->map_generation[link->target >> 63], 4);
+    patch(jit, link->site, link->host_flags ? to->entry_host : to->entry_slot);
+    jit->stat_links++;
+}
+
+static void translation_kill(JitCpu *jit, JitBlock *translation)
+{
+    JitJump *jump = jit_jump(jit, translation->rip);
+    translation->dead = true;
+    if (jump->host == translation->entry_slot)
+        *jump = (JitJump){ 0 };
+    while (translation->in) {
+        JitLink *link = translation->in;
+        patch(jit, link->site, link->unlinked);
+        unlink_from_target(link);
+    }
+    for (JitLink *link = translation->out; link; link = link->next_out) {
+        if (link->to)
+            unlink_from_target(link);
+    }
+}
+
+void jit_block_dropped(SoftCpu *cpu, Block *block)
+{
+    JitCpu *jit = cpu->jit;
+    if (!jit->flush) {
+        for (JitBlock *translation = block->translations; translation; translation = translation->next)
+            translation_kill(jit, translation);
+    }
+    block->translations = NULL;
+    block->heat = 0;
+    cpu->translation_stop = true;
+}
+
+void jit_blocks_cleared(SoftCpu *cpu)
+{
+    cpu->jit->flush = true;
+    cpu->translation_stop = true;
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The engine "jit": the interpreter's loop with translations in it.
+ *
+ *   look → jump table → else: find the block; interpret it while it is cold, translate it when it is warm → run → again
+ *
+ * Code in modes that are not translated (16-bit, segments with limits, single step, alignment checks, unmasked SIMD exceptions) is
+ * interpreted as by engine_interp.
+ */
+#include "cpu/jit/jit.h"
+
+#include <asm/prctl.h>
+#include <stdatomic.h>
+#include <sys/auxv.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <xmmintrin.h>
+
+#define WARM 12 /* times a block is interpreted before it is translated */
+#define MXCSR_HOST 0x1f80u
+#define MXCSR_MASKS 0x1f80u
+#define HWCAP2_FSGSBASE 2
+
+/* ---- running ------------------------------------------------------------------------------------- */
+
+static bool is_translatable(const SoftCpu *cpu)
+{
+    const uint32_t flat = MODE_PROTECTED | MODE_STACK32 | MODE_FLAT_DS | MODE_FLAT_ES | MODE_FLAT_SS | MODE_CS_BASE0;
+    uint32_t mode = cpu->mode;
+    if (mode & (MODE_SINGLE_STEP | MODE_AC) || (cpu->s.fpu.mxcsr & MXCSR_MASKS) != MXCSR_MASKS)
+        return false;
+    if ((mode & MODE_CODE_MASK) == MODE_CODE64)
+        return true;
+    return (mode & MODE_CODE_MASK) == MODE_CODE32 && (mode & flat) == flat && !(mode & MODE_VM86) &&
+           cpu->s.seg[SEG_CS].limit == UINT32_MAX;
+}
+
+static void use_gs(SoftCpu *cpu)
+{
+    if (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE)
+        asm volatile("wrgsbase %0" : : "r"((uint64_t)(uintptr_t)cpu));
+    else
+        syscall(SYS_arch_prctl, ARCH_SET_GS, cpu);
+}
+
+static void enter(SoftCpu *cpu, uint8_t *host)
+{
+    JitCpu *jit = cpu->jit;
+    jit->stat_enters++;
+    if (cpu->s.fpu.mxcsr != _mm_getcsr())
+        _mm_setcsr(cpu->s.fpu.mxcsr);
+    jit->thunks.enter(cpu, host);
+    if ((_mm_getcsr() & ~0x3fu) != MXCSR_HOST)
+        _mm_setcsr(MXCSR_HOST);
+}
+
+/* The translation of the block, made if it is time. NULL: interpret. `*link` is cleared when the cache was flushed. */
+static JitBlock *translation_of(SoftCpu *cpu, Block *block, JitLink **link)
+{
+    if (block == cpu->blocks->scratch || block->crossing)
+        return NULL;
+    JitBlock *translation = jit_find(block, cpu->s.rip);
+    if (translation)
+        return translation;
+    if (block->heat < cpu->jit->warm) {
+        block->heat++;
+        return NULL;
+    }
+    translation = jit_translate(cpu, block, cpu->s.rip);
+    if (!translation) {
+        jit_cache_flush(cpu);
+        *link = NULL;
+        translation = jit_translate(cpu, block, cpu->s.rip);
+    }
+    return translation;
+}
+
+static void run_translatable(SoftCpu *cpu)
+{
+    JitCpu *jit = cpu->jit;
+    JitLink *link = jit->link;
+    jit->link = NULL;
+    cpu->blocks->stack_floor = UINTPTR_MAX; /* handlers come back after each block */
+    cpu->s.rip &= cpu->rip_mask;
+    if (jit->flush) {
+        jit_cache_flush(cpu);
+        link = NULL;
+    }
+    jit->mode_key = jump_key(0, cpu->mode);
+    cpu->translation_stop = false;
+    JitJump *jump = jit_jump(jit, cpu->s.rip);
+    uint64_t key = jump_key(cpu->s.rip, cpu->mode);
+    if (!link && jump->key == key && jump->generation == cpu->map_generation[cpu->s.rip >> 63] && jump->host) {
+        enter(cpu, jump->host);
+        return;
+    }
+    Block *block = block_find(cpu, false);
+    if (jit->flush) {
+        jit_cache_flush(cpu);
+        link = NULL;
+    }
+    JitBlock *translation = translation_of(cpu, block, &link);
+    if (!translation) {
+        interp_run_block(cpu, block);
+        return;
+    }
+    *jump = (JitJump){ .key = key, .host = translation->entry_slot, .generation = cpu->map_generation[cpu->s.rip >> 63] };
+    if (link && link->target == cpu->s.rip)
+        jit_link(cpu, link, translation);
+    cpu->translation_stop = false;
+    enter(cpu, translation->entry_slot);
+}
+
+static VcpuExit run_loop(SoftCpu *cpu)
+{
+    VcpuExit exit;
+    use_gs(cpu);
+    atomic_store(&cpu->exit_request, 1); /* look first: nobody kicks a vCPU that does not run */
+    sigsetjmp(cpu->jump, 0);
+    if ((_mm_getcsr() & ~0x3fu) != MXCSR_HOST)
+        _mm_setcsr(MXCSR_HOST);
+    cpu->jit->link = NULL;
+    if (cpu->event.vector >= 0 && !exception_deliver(cpu))
+        return VCPU_EXIT_SHUTDOWN;
+    for (;;) {
+        if (interp_must_look(cpu) && !interp_look_around(cpu, &exit))
+            return exit;
+        if (is_translatable(cpu)) {
+            run_translatable(cpu);
+        } else {
+            interp_set_stack_floor(cpu);
+            cpu->jit->link = NULL;
+            interp_run_block(cpu, block_find(cpu, false));
+        }
+    }
+}
+
+/* ---- the engine ---------------------------------------------------------------------------------- */
+
+static bool jit_probe(GError **error)
+{
+    JitCpu jit = { 0 };
+    if (!jit_cache_init(&jit)) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
+                    "this host gives no memory for translated code; use engine interp");
+        return false;
+    }
+    jit_cache_clear(&jit);
+    return true;
+}
+
+static void jit_features(bool *ret_features)
+{
+    engine_interp.features(ret_features);
+}
+
+static bool jit_vm_init(Vm *vm, GError **error)
+{
+    return engine_interp.vm_init(vm, error);
+}
+
+static void jit_vm_clear(Vm *vm)
+{
+    engine_interp.vm_clear(vm);
+}
+
+static bool jit_vcpu_init(Vcpu *vcpu, GError **error)
+{
+    SoftCpu *cpu = soft_cpu_new_with(vcpu, vcpu->vm->engine_data, sizeof(JitCpu));
+    JitCpu *jit = (JitCpu *)((uint8_t *)cpu + JIT_OFFSET);
+    if (!jit_cache_init(jit)) {
+        soft_cpu_free(cpu);
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED, "no memory for translated code of vCPU %u", vcpu->index);
+        return false;
+    }
+    jit->self = cpu;
+    jit->warm = WARM;
+    jit_thunks_make(jit);
+    cpu->jit = jit;
+    return true;
+}
+
+static void jit_vcpu_clear(Vcpu *vcpu)
+{
+    SoftCpu *cpu = vcpu->engine_data;
+    if (cpu)
+        jit_cache_clear(cpu->jit);
+    soft_cpu_free(cpu);
+}
+
+static VcpuExit jit_run(Vcpu *vcpu)
+{
+    SoftCpu *cpu = vcpu->engine_data;
+    interp_enter_run(cpu);
+    return interp_leave_run(cpu, run_loop(cpu));
+}
+
+static void jit_kick(Vcpu *vcpu)
+{
+    engine_interp.kick(vcpu);
+}
+
+static void jit_get_state(Vcpu *vcpu, CpuState *state)
+{
+    engine_interp.get_state(vcpu, state);
+}
+
+static void jit_set_state(Vcpu *vcpu, const CpuState *state)
+{
+    engine_interp.set_state(vcpu, state);
+}
+
+static void jit_set_a20(Vcpu *vcpu, bool on)
+{
+    engine_interp.set_a20(vcpu, on);
+}
+
+static uint64_t jit_tsc(Vcpu *vcpu)
+{
+    return engine_interp.tsc(vcpu);
+}
+
+static char *jit_stats(Vcpu *vcpu)
+{
+    const SoftCpu *cpu = vcpu->engine_data;
+    const JitCpu *jit = cpu->jit;
+    g_autofree char *soft = engine_interp.stats(vcpu);
+    return g_strdup_printf("%s translated=%" G_GUINT64_FORMAT " guest_bytes=%" G_GUINT64_FORMAT " host_bytes=%" G_GUINT64_FORMAT
+                           " flushes=%" G_GUINT64_FORMAT " handler_calls=%" G_GUINT64_FORMAT " entered=%" G_GUINT64_FORMAT
+                           " linked=%" G_GUINT64_FORMAT,
+                           soft, jit->stat_translated, jit->stat_guest_bytes, jit->stat_bytes, jit->stat_flushes, jit->stat_slow,
+                           jit->stat_enters, jit->stat_links);
+}
+
+const Engine engine_jit = {
+    .name = "jit",
+    .description = "translator in software: fast, needs memory that it may execute",
+    .probe = jit_probe,
+    .features = jit_features,
+    .vm_init = jit_vm_init,
+    .vm_clear = jit_vm_clear,
+    .vcpu_init = jit_vcpu_init,
+    .vcpu_clear = jit_vcpu_clear,
+    .run = jit_run,
+    .kick = jit_kick,
+    .get_state = jit_get_state,
+    .set_state = jit_set_state,
+    .set_a20 = jit_set_a20,
+    .tsc = jit_tsc,
+    .stats = jit_stats,
+};

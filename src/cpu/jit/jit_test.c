@@ -1,0 +1,529 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Lockstep: random programs under interpreter and translator must end in the same registers and memory.
+ *
+ * A program is a few dozen random instructions of a mode, run until it halts, faults (every vector halts at its own address) or its
+ * time is up. Flags that a fault pushes are not compared: the translator does not keep flags that are dead there.
+ */
+#include <signal.h>
+#include <sys/time.h>
+
+#include "base/bits.h"
+#include "cpu/jit/jit.h"
+#include "cpu/soft/decode.h"
+#include "cpu/soft/ops_system.h"
+#include "cpu/vm_internal.h"
+
+#define BASE 0x10000
+#define HANDLERS 0x8000
+#define STACK 0x40000
+#define DATA 0x200000
+#define DATA_SIZE 0x4000
+#define RAM_SIZE (4 << 20)
+
+typedef struct Machine {
+    const Engine *engine;
+    Vm vm;
+    Vm outside; /* the same, to devices: as if they were left to and entered from */
+    Vcpu vcpu;
+    Ram *ram;
+    Region region;
+    SoftCpu *cpu;
+} Machine;
+
+typedef struct Fixture {
+    CpuModel model;
+    Machine machines[2]; /* interpreter, translator */
+    GRand *random;
+    bool mode64;
+    uint8_t program[4096];
+    unsigned size;
+} Fixture;
+
+static SoftCpu *volatile running;
+
+static void on_alarm(int signal)
+{
+    SoftCpu *cpu = running;
+    if (cpu) {
+        atomic_fetch_or(&cpu->vcpu->requests, VCPU_REQUEST_PAUSE);
+        atomic_store(&cpu->exit_request, 1);
+    }
+}
+
+static void machine_new(Machine *m, const Engine *engine, CpuModel *model)
+{
+    m->engine = engine;
+    m->vm = (Vm){ .engine = engine, .memory = space_new("memory", UINT64_C(1) << 40), .ports = space_new("ports", 65536),
+                  .model = model, .vcpu_count = 1, .vcpus = { &m->vcpu } };
+    m->vcpu.vm = &m->vm;
+    m->vcpu.sync = g_new0(struct VcpuSync, 1);
+    m->ram = ram_new("ram", RAM_SIZE, NULL);
+    region_init_ram(&m->region, REGION_RAM, m->ram, 0, RAM_SIZE);
+    space_map(m->vm.memory, 0, &m->region, 0, RAM_SIZE, SPACE_PRIORITY_RAM, false);
+    g_assert_true(engine->vm_init(&m->vm, NULL));
+    g_assert_true(engine->vcpu_init(&m->vcpu, NULL));
+    m->outside = m->vm;
+    m->outside.sync = g_new0(struct VmSync, 1);
+    m->vcpu.vm = &m->outside;
+    m->cpu = m->vcpu.engine_data;
+    if (m->cpu->jit)
+        m->cpu->jit->warm = 0;
+}
+
+static void machine_free(Machine *m)
+{
+    m->engine->vcpu_clear(&m->vcpu);
+    m->engine->vm_clear(&m->vm);
+    g_free(m->outside.sync);
+    g_free(m->vcpu.sync);
+    space_free(m->vm.memory);
+    space_free(m->vm.ports);
+    ram_free(m->ram);
+}
+
+static void set_up(Fixture *f, gconstpointer data)
+{
+    struct sigaction action = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
+    engine_interp.features(f->model.features);
+    f->model.physical_address_bits = 40;
+    f->model.linear_address_bits = 48;
+    f->mode64 = GPOINTER_TO_INT(data) == 64;
+    const char *seed = g_getenv("JIT_TEST_SEED");
+    f->random = g_rand_new_with_seed(seed ? atoi(seed) : 20 + f->mode64);
+    machine_new(&f->machines[0], &engine_interp, &f->model);
+    machine_new(&f->machines[1], &engine_jit, &f->model);
+    sigaction(SIGALRM, &action, NULL);
+}
+
+static void tear_down(Fixture *f, gconstpointer data)
+{
+    machine_free(&f->machines[0]);
+    machine_free(&f->machines[1]);
+    g_rand_free(f->random);
+}
+
+/* ---- programs ----------------------------------------------------------------------------------- */
+
+static unsigned pick(Fixture *f, unsigned count)
+{
+    return g_rand_int(f->random) % count;
+}
+
+static void put(Fixture *f, unsigned byte)
+{
+    f->program[f->size++] = byte;
+}
+
+static void put_bytes(Fixture *f, uint64_t value, unsigned bytes)
+{
+    for (unsigned i = 0; i < bytes; i++)
+        put(f, value >> (8 * i));
+}
+
+/* A register gets an address in the data. */
+static void put_address(Fixture *f)
+{
+    unsigned reg = pick(f, f->mode64 ? 16 : 8);
+    if (reg == GPR_RSP)
+        return;
+    uint64_t address = DATA + pick(f, DATA_SIZE - 256) + 128;
+    if (pick(f, 8) == 0)
+        address = DATA + (pick(f, 3) + 1) * 0x1000 - pick(f, 32); /* near a page's end */
+    if (reg & 8)
+        put(f, 0x41);
+    put(f, 0xb8 | (reg & 7));
+    put_bytes(f, address, 4);
+}
+
+static void put_modrm(Fixture *f)
+{
+    unsigned modrm = pick(f, 256), rm = modrm & 7, mod = modrm >> 6;
+    put(f, modrm);
+    if (mod == 3)
+        return;
+    unsigned base = rm;
+    if (rm == 4) {
+        unsigned sib = pick(f, 4) ? (pick(f, 256) & 7) | 0x20 : pick(f, 256);
+        put(f, sib);
+        base = sib & 7;
+    }
+    if (mod == 1)
+        put_bytes(f, pick(f, 2) ? pick(f, 256) : pick(f, 16) * 16, 1);
+    else if (mod == 2 || (mod == 0 && base == 5))
+        put_bytes(f, mod == 0 && !f->mode64 ? DATA + pick(f, DATA_SIZE) : pick(f, 2) ? pick(f, 512) - 256 : pick(f, 32) * 16, 4);
+}
+
+enum { X_NONE, X_MODRM = 1, X_IMM8 = 2, X_IMMZ = 4, X_IMM_BYTE_OR_Z = 8 };
+
+static void put_random(Fixture *f)
+{
+    static const struct {
+        uint8_t map, low, high, what;
+    } forms[] = {
+        { 0, 0x00, 0x3f, 0 }, /* arithmetic, filtered below */
+        { 0, 0x50, 0x5f, X_NONE }, { 0, 0x63, 0x63, X_MODRM }, { 0, 0x68, 0x68, X_IMMZ }, { 0, 0x69, 0x69, X_MODRM | X_IMMZ },
+        { 0, 0x6a, 0x6a, X_IMM8 }, { 0, 0x6b, 0x6b, X_MODRM | X_IMM8 }, { 0, 0x80, 0x80, X_MODRM | X_IMM8 },
+        { 0, 0x81, 0x81, X_MODRM | X_IMMZ }, { 0, 0x83, 0x83, X_MODRM | X_IMM8 }, { 0, 0x83, 0x83, X_MODRM | X_IMM8 },
+        { 0, 0x84, 0x8b, X_MODRM }, { 0, 0x84, 0x8b, X_MODRM }, { 0, 0x8d, 0x8d, X_MODRM }, { 0, 0x8f, 0x99, 0 },
+        { 0, 0x9e, 0x9f, X_NONE }, { 0, 0xa8, 0xa8, X_IMM8 }, { 0, 0xa9, 0xa9, X_IMMZ }, { 0, 0xb0, 0xb7, X_IMM8 },
+        { 0, 0xc0, 0xc1, X_MODRM | X_IMM8 }, { 0, 0xc6, 0xc6, X_MODRM | X_IMM8 }, { 0, 0xc7, 0xc7, X_MODRM | X_IMMZ },
+        { 0, 0xd0, 0xd3, X_MODRM }, { 0, 0xf5, 0xf5, X_NONE }, { 0, 0xf8, 0xf9, X_NONE }, { 0, 0xf6, 0xf7, 0 },
+        { 0, 0xfe, 0xff, 0 }, { 0, 0x70, 0x7f, 0 }, { 0, 0x70, 0x7f, 0 }, { 0, 0xa4, 0xaf, 0 }, { 0, 0xe3, 0xe3, 0 },
+        { 1, 0x40, 0x4f, X_MODRM }, { 1, 0x90, 0x9f, X_MODRM }, { 1, 0xa3, 0xa3, X_MODRM }, { 1, 0xa4, 0xa4, X_MODRM | X_IMM8 },
+        { 1, 0xa5, 0xa5, X_MODRM }, { 1, 0xab, 0xab, X_MODRM }, { 1, 0xac, 0xac, X_MODRM | X_IMM8 }, { 1, 0xad, 0xad, X_MODRM },
+        { 1, 0xaf, 0xaf, X_MODRM }, { 1, 0xb0, 0xb1, X_MODRM }, { 1, 0xb3, 0xb3, X_MODRM }, { 1, 0xb6, 0xb8, X_MODRM },
+        { 1, 0xba, 0xba, X_MODRM | X_IMM8 }, { 1, 0xbb, 0xbf, X_MODRM }, { 1, 0xc0, 0xc1, X_MODRM }, { 1, 0xc8, 0xcf, X_NONE },
+        { 1, 0x10, 0x17, X_MODRM }, { 1, 0x28, 0x2f, X_MODRM }, { 1, 0x50, 0x6f, X_MODRM }, { 1, 0x50, 0x6f, X_MODRM },
+        { 1, 0x70, 0x73, X_MODRM | X_IMM8 }, { 1, 0x74, 0x76, X_MODRM }, { 1, 0x7c, 0x7f, X_MODRM }, { 1, 0xc2, 0xc2, X_MODRM | X_IMM8 },
+        { 1, 0xc4, 0xc6, X_MODRM | X_IMM8 }, { 1, 0xd0, 0xfe, X_MODRM }, { 2, 0x00, 0x1e, X_MODRM }, { 2, 0x20, 0x41, X_MODRM },
+        { 2, 0xf0, 0xf7, X_MODRM }, { 2, 0xf2, 0xf7, X_MODRM }, { 3, 0xf0, 0xf0, X_MODRM | X_IMM8 }, { 1, 0x77, 0x77, X_NONE }, { 1, 0xc7, 0xc7, X_MODRM }, { 3, 0x08, 0x0f, X_MODRM | X_IMM8 }, { 3, 0x14, 0x22, X_MODRM | X_IMM8 },
+        { 3, 0x40, 0x44, X_MODRM | X_IMM8 },
+    };
+    unsigned n = pick(f, G_N_ELEMENTS(forms)), what = forms[n].what;
+    unsigned opcode = forms[n].low + pick(f, forms[n].high - forms[n].low + 1);
+    unsigned prefix = pick(f, 16);
+    bool opsize = prefix == 0 || (forms[n].map && prefix < 6);
+    if (forms[n].map && (prefix == 6 || prefix == 7))
+        put(f, prefix == 6 ? 0xf2 : 0xf3);
+    if (prefix == 8)
+        put(f, 0x64 + pick(f, 2));
+    if (prefix == 9 && pick(f, 3) == 0)
+        put(f, 0x67);
+    if (prefix == 10 && pick(f, 2) == 0)
+        put(f, 0xf0);
+    if (opcode >= 0xa4 && opcode <= 0xaf && forms[n].map == 0) {
+        if ((opcode & 0xfe) == 0xa8)
+            opcode = 0xa4;
+        if (pick(f, 4) == 0)
+            put(f, 0xf3);
+    }
+    bool double_shift = forms[n].map == 1 && (opcode & 0xf6) == 0xa4;
+    opsize &= !double_shift; /* counts over 16 are undefined, and so they are with memory and without */
+    if (opsize)
+        put(f, 0x66);
+    if (forms[n].map && (what & X_MODRM || opcode == 0x77) && pick(f, 4) == 0) { /* VEX of three bytes */
+        put(f, 0xc4);
+        put(f, (f->mode64 ? pick(f, 8) << 5 : 0xe0) | forms[n].map);
+        put(f, pick(f, 256));
+        put(f, opcode);
+        if (what & X_MODRM)
+            put_modrm(f);
+        if (what & X_IMM8)
+            put(f, pick(f, 256));
+        return;
+    }
+    unsigned rex = f->mode64 && pick(f, 3) ? 0x40 | pick(f, 16) : 0;
+    if (rex)
+        put(f, rex);
+    if (forms[n].map) {
+        put(f, 0x0f);
+        if (forms[n].map > 1)
+            put(f, forms[n].map == 2 ? 0x38 : 0x3a);
+    } else if (opcode < 0x40) {
+        opcode &= ~6u | pick(f, 3) << 1;
+        if ((opcode & 7) == 4)
+            what = X_IMM8;
+        else if ((opcode & 7) == 5)
+            what = X_IMMZ;
+        else
+            what = X_MODRM;
+    } else if (opcode == 0x8f) {
+        what = X_MODRM;
+    } else if (opcode == 0xe3 || (opcode & 0xf0) == 0x70) {
+        put(f, opcode);
+        put(f, pick(f, 24));
+        return;
+    } else if (opcode == 0xf6 || opcode == 0xf7 || opcode >= 0xfe) {
+        unsigned modrm = pick(f, 256), group = modrm >> 3 & 7;
+        if ((opcode == 0xff && group != 6 && group > 1) || (opcode == 0xfe && group > 1))
+            modrm &= ~0x30;
+        put(f, opcode);
+        if (modrm < 0xc0 && ((modrm & 7) == 4 || (modrm & 7) == 5 || modrm >= 0x40))
+            modrm |= 0xc0;
+        put(f, modrm);
+        if (opcode < 0xf8 && (modrm >> 3 & 7) < 2)
+            put_bytes(f, g_rand_int(f->random), opcode == 0xf6 ? 1 : opsize && !(rex & 8) ? 2 : 4);
+        return;
+    }
+    put(f, opcode);
+    if (what & X_MODRM)
+        put_modrm(f);
+    if (what & X_IMM8)
+        put(f, pick(f, 4) ? pick(f, 256) : pick(f, 4));
+    if (what & X_IMMZ)
+        put_bytes(f, g_rand_int(f->random), opsize && !(rex & 8) ? 2 : 4);
+}
+
+static void put_constant(Fixture *f, unsigned reg, uint32_t value)
+{
+    if (reg >= GPR_NONE || reg == GPR_RSP)
+        return;
+    if (reg & 8)
+        put(f, 0x41);
+    put(f, 0xb8 | (reg & 7));
+    put_bytes(f, value, 4);
+}
+
+/* A random instruction, mostly one that exists and whose operand lies in the data. */
+static void put_instruction(Fixture *f)
+{
+    uint32_t mode = (f->mode64 ? MODE_CODE64 | MODE_LONG : MODE_CODE32 | MODE_STACK32 | MODE_FLAT_DS | MODE_FLAT_ES | MODE_FLAT_SS) |
+                    MODE_PROTECTED | MODE_CS_BASE0;
+    for (;;) {
+        unsigned start = f->size, size;
+        uint8_t bytes[32];
+        Insn insn = { .rip_offset = 0 };
+        put_random(f);
+        size = f->size - start;
+        memcpy(bytes, f->program + start, size);
+        bool random = false; /* RDRAND, RDSEED */
+        if (!decode_insn(&f->model, mode, bytes, sizeof(bytes), &insn) || insn.length != size || insn.fn == op_ud ||
+            (random = insn.map == MAP_0F && insn.opcode == 0xc7 && !(insn.flags & INSN_MEMORY))) {
+            if (!random && pick(f, 40) == 0)
+                return;
+            f->size = start;
+            continue;
+        }
+        if (insn.flags & INSN_MEMORY && pick(f, 50)) {
+            f->size = start;
+            if (insn.index != insn.base)
+                put_constant(f, insn.index, pick(f, 4) ? pick(f, 4) * 16 : pick(f, 64));
+            put_constant(f, insn.base, DATA + (pick(f, 8) ? (pick(f, DATA_SIZE - 2048) & ~(pick(f, 4) ? 15 : 0)) + 1024 : (pick(f, 3) + 1) * 4096 - pick(f, 24)));
+            memcpy(f->program + f->size, bytes, size);
+            f->size += size;
+        }
+        return;
+    }
+}
+
+/* The program, a loop around it at times. */
+static void make_program(Fixture *f)
+{
+    const char *most = g_getenv("JIT_TEST_INSNS"); /* small programs show a failure best */
+    unsigned insns = 2 + pick(f, most ? atoi(most) : 42);
+    f->size = 0;
+    for (unsigned i = 0; i < insns; i++) {
+        if (pick(f, 8) == 0)
+            put_address(f);
+        put_instruction(f);
+    }
+    for (unsigned i = 0; i < 32; i++)
+        put(f, 0x90);
+    if (pick(f, 2)) { /* dec dword [counter]; jnz start */
+        unsigned disp = STACK + 0x1000;
+        put(f, 0xff), put(f, 0x0c), put(f, 0x25);
+        put_bytes(f, disp, 4);
+        put(f, 0x0f), put(f, 0x85);
+        put_bytes(f, -(f->size + 4), 4);
+    }
+    for (unsigned i = 0; i < 16; i++)
+        put(f, 0xf4);
+}
+
+/* ---- machines ----------------------------------------------------------------------------------- */
+
+static void put64(Machine *m, uint64_t address, uint64_t value)
+{
+    memcpy(m->ram->host + address, &value, sizeof(value));
+}
+
+static Segment segment(uint16_t selector, uint32_t attributes)
+{
+    return (Segment){ .selector = selector, .attributes = attributes, .limit = UINT32_MAX };
+}
+
+static void put_tables(Fixture *f, Machine *m)
+{
+    if (f->mode64) {
+        put64(m, 0x1000, 0x2003);
+        put64(m, 0x2000, 0x3003);
+        for (unsigned i = 0; i < 8; i++)
+            put64(m, 0x3000 + i * 8, (uint64_t)i << 21 | 0x83);
+        /* The data in 4 KiB pages, the third of them read-only, nothing behind. */
+        put64(m, 0x3008, 0x4003);
+        memset(m->ram->host + 0x4000, 0, 4096);
+        for (unsigned i = 0; i < DATA_SIZE >> 12; i++)
+            put64(m, 0x4000 + i * 8, (DATA + i * 4096) | (i == 2 ? 1 : 3));
+        put64(m, 0x5008, UINT64_C(0x00af9b000000ffff));
+    } else {
+        put64(m, 0x5008, UINT64_C(0x00cf9b000000ffff));
+    }
+    put64(m, 0x5010, UINT64_C(0x00cf93000000ffff));
+    for (unsigned vector = 0; vector < 32; vector++) {
+        uint64_t gate = (HANDLERS + vector * 16) | UINT64_C(8) << 16 | UINT64_C(0x8e00) << 32;
+        put64(m, 0x6000 + vector * (f->mode64 ? 16 : 8), gate);
+        if (f->mode64)
+            put64(m, 0x6000 + vector * 16 + 8, 0);
+        memset(m->ram->host + HANDLERS + vector * 16, 0xf4, 16);
+    }
+}
+
+static void prepare(Fixture *f, Machine *m, uint32_t seed, CpuState *state)
+{
+    g_autoptr(GRand) random = g_rand_new_with_seed(seed);
+    m->engine->get_state(&m->vcpu, state);
+    put_tables(f, m);
+    for (unsigned i = 0; i < DATA_SIZE; i += 4)
+        *(uint32_t *)(m->ram->host + DATA + i) = g_rand_int(random);
+    memset(m->ram->host + STACK - 0x1000, 0, 0x2000);
+    put64(m, STACK + 0x1000, 3);
+    memcpy(m->ram->host + BASE, f->program, f->size);
+    ram_written(m->ram, 0, BASE + sizeof(f->program));
+    *state = (CpuState){ .cr0 = CR0_PE | CR0_WP | CR0_ET | CR0_NE | CR0_MP | (f->mode64 ? CR0_PG : 0), .cr3 = 0x1000,
+                         .cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE, .xcr0 = 7,
+                         .efer = f->mode64 ? EFER_LME | EFER_LMA : 0, .gdtr = { 0x5000, 23 }, .idtr = { 0x6000, 32 * 16 - 1 },
+                         .rip = BASE, .rflags = 2 | (g_rand_int(random) & FLAGS_ARITHMETIC), .dr6 = 0xffff0ff0, .dr7 = 0x400 };
+    for (unsigned i = 0; i < SEG_COUNT; i++)
+        state->seg[i] = segment(0x10, 0xc093);
+    state->seg[SEG_CS] = segment(8, f->mode64 ? 0xa09b : 0xc09b);
+    for (unsigned i = 0; i < 16; i++)
+        state->gpr[i] = g_rand_boolean(random) ? g_rand_int(random) : DATA + g_rand_int_range(random, 128, DATA_SIZE);
+    if (!f->mode64)
+        memset(state->gpr + 8, 0, 8 * sizeof(uint64_t));
+    state->gpr[GPR_RCX] &= 0xff;
+    state->gpr[GPR_RSP] = STACK;
+    state->fpu.fcw = 0x37f;
+    state->fpu.mxcsr = 0x1f80;
+    if (seed % 16 == 0)
+        state->fpu.mxcsr |= 0x6000; /* another rounding */
+    for (unsigned i = 0; i < 16 * 16; i += 4)
+        *(uint32_t *)((uint8_t *)state->fpu.xmm + i) = g_rand_int(random);
+    for (unsigned i = 0; i < 4; i++) {
+        float value = g_rand_double_range(random, -1000, 1000);
+        memcpy(state->fpu.xmm[i], &value, 4);
+    }
+}
+
+/* False: it did not end in time. */
+static bool run(Machine *m, CpuState *state)
+{
+    const struct itimerval time = { { 0, 20000 }, { 0, 20000 } }, off = { 0 };
+    m->engine->set_state(&m->vcpu, state);
+    atomic_store(&m->vcpu.requests, 0);
+    running = m->cpu;
+    setitimer(ITIMER_REAL, &time, NULL);
+    VcpuExit exit = m->engine->run(&m->vcpu);
+    setitimer(ITIMER_REAL, &off, NULL);
+    running = NULL;
+    m->engine->get_state(&m->vcpu, state);
+    return exit != VCPU_EXIT_KICKED;
+}
+
+static void describe(Fixture *f, uint32_t seed, const CpuState *a, const CpuState *b)
+{
+    g_autoptr(GString) bytes = g_string_new(NULL);
+    for (unsigned i = 0; i < f->size; i++)
+        g_string_append_printf(bytes, "%02x", f->program[i]);
+    g_test_message("seed %u program %s", seed, bytes->str);
+    for (unsigned i = 0; i < 16; i++) {
+        if (a->gpr[i] != b->gpr[i])
+            g_test_message("gpr %u: %" G_GINT64_MODIFIER "x, translated %" G_GINT64_MODIFIER "x", i, a->gpr[i], b->gpr[i]);
+        if (memcmp(a->fpu.xmm[i], b->fpu.xmm[i], 16))
+            g_test_message("xmm %u differs", i);
+    }
+    g_test_message("rip %" G_GINT64_MODIFIER "x, translated %" G_GINT64_MODIFIER "x; rflags %" G_GINT64_MODIFIER
+                   "x, translated %" G_GINT64_MODIFIER "x; mxcsr %x, translated %x; cr2 %" G_GINT64_MODIFIER "x",
+                   a->rip, b->rip, a->rflags, b->rflags, a->fpu.mxcsr, b->fpu.mxcsr, a->cr2);
+}
+
+static bool same_memory(Fixture *f, const CpuState *state, bool faulted)
+{
+    uint8_t *a = f->machines[0].ram->host, *b = f->machines[1].ram->host;
+    if (faulted && state->gpr[GPR_RSP] < RAM_SIZE - 64) { /* the pushed flags */
+        uint64_t at = state->gpr[GPR_RSP];
+        unsigned vector = (state->rip - HANDLERS) / 16;
+        bool error = vector == 8 || (vector >= 10 && vector <= 14) || vector == 17;
+        at += (error + 2) * (f->mode64 ? 8 : 4);
+        memset(a + at, 0, 4);
+        memset(b + at, 0, 4);
+    }
+    return !memcmp(a + DATA, b + DATA, DATA_SIZE) && !memcmp(a + STACK - 0x1000, b + STACK - 0x1000, 0x2000);
+}
+
+/* Gives both machines the same memory. Whether they had not. */
+static bool level_memory(Fixture *f)
+{
+    Ram *from = f->machines[0].ram, *to = f->machines[1].ram;
+    if (!memcmp(from->host, to->host, RAM_SIZE))
+        return false;
+    memcpy(to->host, from->host, RAM_SIZE);
+    ram_written(to, 0, RAM_SIZE);
+    return true;
+}
+
+static bool same_state(const CpuState *a, const CpuState *b, bool faulted)
+{
+    return !memcmp(a->gpr, b->gpr, 16 * sizeof(uint64_t)) && a->rip == b->rip && a->cr2 == b->cr2 &&
+           (faulted || a->rflags == b->rflags) && !memcmp(a->fpu.xmm, b->fpu.xmm, sizeof(a->fpu.xmm)) &&
+           !memcmp(a->fpu.ymm_high, b->fpu.ymm_high, sizeof(a->fpu.ymm_high)) && a->fpu.mxcsr == b->fpu.mxcsr &&
+           a->fpu.fsw == b->fpu.fsw && !memcmp(a->fpu.st, b->fpu.st, sizeof(a->fpu.st));
+}
+
+/* Whether the interpreter does again what it did: a jump into an instruction may have found RDRAND or RDTSC there. */
+static bool repeats(Fixture *f, uint32_t seed, const CpuState *before)
+{
+    CpuState state;
+    prepare(f, &f->machines[0], seed, &state);
+    return run(&f->machines[0], &state) && !memcmp(state.gpr, before->gpr, 16 * sizeof(uint64_t));
+}
+
+static void test_random(Fixture *f, gconstpointer data)
+{
+    const char *wanted = g_getenv("JIT_TEST_CASES");
+    unsigned cases = wanted ? atoi(wanted) : g_test_slow() ? 200000 : 6000, halted = 0, late = 0, failures = 0;
+    for (unsigned i = 0; i < cases; i++) {
+        CpuState states[2];
+        uint32_t seed = g_rand_int(f->random);
+        bool ended = true;
+        make_program(f);
+        for (unsigned n = 0; n < 2; n++) {
+            prepare(f, &f->machines[n], seed, &states[n]);
+            ended &= run(&f->machines[n], &states[n]);
+        }
+        if (!ended) { /* stopped anywhere */
+            late++;
+            level_memory(f);
+            continue;
+        }
+        /* A fault that can't be delivered shuts down where it was raised. */
+        bool faulted = (states[0].rip >= HANDLERS && states[0].rip < HANDLERS + 32 * 16) || states[0].rflags & FLAG_RF;
+        halted += !faulted;
+        bool same = same_state(&states[0], &states[1], faulted) && same_memory(f, &states[0], faulted);
+        if (same && level_memory(f))
+            same = faulted; /* flags that were pushed anywhere */
+        if (same || !repeats(f, seed, &states[0]))
+            continue;
+        describe(f, seed, &states[0], &states[1]);
+        for (unsigned at = STACK - 0x1000; at < DATA + DATA_SIZE; at += 4) {
+            uint32_t *a = (uint32_t *)(f->machines[0].ram->host + at), *b = (uint32_t *)(f->machines[1].ram->host + at);
+            if (*a != *b)
+                g_test_message("memory at %x: %x, translated %x", at, *a, *b);
+        }
+        level_memory(f);
+        if (++failures == 5)
+            break;
+    }
+    g_test_message("%u programs, %u to their end, %u too long", cases, halted, late);
+    g_assert_cmpuint(failures, ==, 0);
+    g_assert_cmpuint(late, <, cases / 4 + 1);
+}
+
+/* Random programs while the cache is full all the time. */
+static void test_flushes(Fixture *f, gconstpointer data)
+{
+    JitCpu *jit = f->machines[1].cpu->jit;
+    jit->limit = jit->thunks_end + KIB(104);
+    test_random(f, data);
+    g_assert_cmpuint(jit->stat_flushes, >, 100);
+}
+
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add("/jit/random-64", Fixture, GINT_TO_POINTER(64), set_up, test_random, tear_down);
+    g_test_add("/jit/random-32", Fixture, GINT_TO_POINTER(32), set_up, test_random, tear_down);
+    g_test_add("/jit/flushes", Fixture, GINT_TO_POINTER(64), set_up, test_flushes, tear_down);
+    return g_test_run();
+}

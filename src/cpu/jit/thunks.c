@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Code that all translations of a vCPU share, written at the start of its code area (jit.h says what each is given). */
+#include "cpu/jit/translate.h"
+
+#include <stdatomic.h>
+#include <xmmintrin.h>
+
+#include "base/bits.h"
+
+#define MXCSR_HOST 0x1f80u
+#define MXCSR_FLAGS 0x3fu
+#define MXCSR_MASKS 0x1f80u
+
+static const uint8_t saved[] = { HOST_RBX, HOST_RBP, HOST_R12, HOST_R13, HOST_R14, HOST_R15 };
+
+/* ---- what handlers are called through ------------------------------------------------------------ */
+
+/* Behind the instruction: goes on at the next one. */
+void jit_after(SoftCpu *cpu, const Insn *insn)
+{
+    cpu->s.rip = INSN_RIP(cpu, insn) & cpu->rip_mask;
+}
+
+static bool run_pair(SoftCpu *cpu, const Insn *insn)
+{
+    JitCpu *jit = cpu->jit;
+    uint32_t guest = _mm_getcsr();
+    uint64_t next = (cpu->s.gpr[GPR_BLOCK_RIP] + insn->rip_offset + insn->length) & cpu->rip_mask;
+    bool ends = insn->flags & INSN_ENDS_BLOCK;
+    uint32_t mode = cpu->mode;
+    cpu->s.fpu.mxcsr = guest;
+    if ((guest & ~MXCSR_FLAGS) != MXCSR_HOST)
+        _mm_setcsr(MXCSR_HOST);
+    jit->stat_slow++;
+    insn->fn(cpu, insn);
+    uint32_t after = cpu->s.fpu.mxcsr;
+    if (ends && jit_goes_on(insn))
+        ends = cpu->mode != mode || atomic_load_explicit(&cpu->exit_request, memory_order_relaxed);
+    if (ends || cpu->s.rip != next || cpu->translation_stop || cpu->pending_db || cpu->s.interrupt_shadow ||
+        (after & MXCSR_MASKS) != MXCSR_MASKS)
+        return true;
+    if (after != _mm_getcsr())
+        _mm_setcsr(after);
+    return false;
+}
+
+bool jit_run_insn(SoftCpu *cpu, const Insn *insn)
+{
+    Insn *pair = cpu->jit->pair;
+    pair[0] = *insn;
+    pair[1] = JIT_AFTER(insn);
+    return run_pair(cpu, pair);
+}
+
+/* Handlers that neither use SSE nor change MXCSR; the thunk stored it for a fault's sake. */
+static bool run_light(SoftCpu *cpu, const Insn *insn)
+{
+    uint64_t next = INSN_RIP(cpu, insn + 1) & cpu->rip_mask;
+    insn->fn(cpu, insn);
+    return cpu->s.rip != next || cpu->translation_stop || cpu->pending_db;
+}
+
+/* ---- writing ------------------------------------------------------------------------------------ */
+
+/* Those that C may change. Handlers of the x87 change no other. */
+static void load_volatile_guest(Emit *e)
+{
+    static const uint8_t guests[] = { GPR_RAX, GPR_RCX, GPR_RDX, GPR_RSI, GPR_RDI, GPR_R8, GPR_RSP };
+    for (unsigned i = 0; i < G_N_ELEMENTS(guests); i++)
+        emit_load(e, guest_host(guests[i]), rm_gs(GS_CPU(s.gpr) + guests[i] * 8));
+}
+
+static void move_guest(Emit *e, bool store)
+{
+    for (unsigned guest = 0; guest < 16; guest++) {
+        Rm slot = rm_gs(GS_CPU(s.gpr) + guest * 8);
+        if (!guest_in_memory(guest))
+            emit_op(e, (store ? 0x89 : 0x8b) | OP_W, guest_host(guest), slot);
+    }
+}
+
+static void emit_push(Emit *e, unsigned reg, bool pop)
+{
+    if (reg & 8)
+        e8(e, 0x41);
+    e8(e, (pop ? 0x58 : 0x50) | (reg & 7));
+}
+
+/* push rbx … r15; sub rsp, 8; load the guest; jmp rsi */
+static void write_enter(Emit *e, JitThunks *thunks)
+{
+    thunks->enter = (void (*)(SoftCpu *, uint8_t *))emit_here(e);
+    e8(e, 0xf3), e8(e, 0x0f), e8(e, 0x1e), e8(e, 0xfa); /* endbr64 */
+    for (unsigned i = 0; i < G_N_ELEMENTS(saved); i++)
+        emit_push(e, saved[i], false);
+    emit_op(e, 0x83 | OP_W, 5, rm_reg(HOST_RSP));
+    e8(e, 8);
+    emit_move(e, SCRATCH2, HOST_RSI);
+    move_guest(e, false);
+    emit_op(e, 0xff, 4, rm_reg(SCRATCH2));
+}
+
+/* add rsp, 8; pop r15 … rbx; ret */
+static uint8_t *write_leave(Emit *e)
+{
+    uint8_t *leave = emit_here(e);
+    emit_op(e, 0x83 | OP_W, 0, rm_reg(HOST_RSP));
+    e8(e, 8);
+    for (unsigned i = G_N_ELEMENTS(saved); i-- > 0;)
+        emit_push(e, saved[i], true);
+    e8(e, 0xc3);
+    return leave;
+}
+
+static uint8_t *write_insn(Emit *e, bool (*run)(SoftCpu *, const Insn *), const uint8_t *leave)
+{
+    uint8_t *start = emit_here(e);
+    emit_op(e, 0x83 | OP_W, 5, rm_reg(HOST_RSP));
+    e8(e, 8);
+    move_guest(e, true);
+    if (run == run_light)
+        emit_op(e, 0xae | OP_0F, 3, rm_gs(GS_CPU(s.fpu.mxcsr))); /* stmxcsr */
+    emit_store(e, SCRATCH2, rm_gs(GS_CPU(s.gpr) + GPR_BLOCK_RIP * 8));
+    emit_load(e, HOST_RDI, rm_gs(GS_JIT(self)));
+    emit_move(e, HOST_RSI, SCRATCH1);
+    emit_constant(e, HOST_RAX, (uintptr_t)run);
+    emit_op(e, 0xff, 2, rm_reg(HOST_RAX));
+    e8(e, 0x84), e8(e, 0xc0); /* test al, al */
+    e8(e, 0x75);
+    uint8_t *skip = e->p;
+    e8(e, 0);
+    if (run == run_light)
+        load_volatile_guest(e);
+    else
+        move_guest(e, false);
+    emit_op(e, 0x83 | OP_W, 0, rm_reg(HOST_RSP));
+    e8(e, 8);
+    e8(e, 0xc3);
+    *skip = e->p - skip - 1;
+    emit_op(e, 0x83 | OP_W, 0, rm_reg(HOST_RSP));
+    e8(e, 16);
+    emit_jump(e, leave);
+    return start;
+}
+
+_Static_assert(sizeof(TlbEntry) == 32, "the shift of an address to its entry");
+_Static_assert(sizeof(((SoftCpu *)0)->sites_filled) == 4, "set by one store");
+
+void jit_thunks_make(JitCpu *jit)
+{
+    Emit e = { .p = jit->write, .run = jit->run - jit->write };
+    JitThunks *thunks = &jit->thunks;
+    write_enter(&e, thunks);
+    uint8_t *leave = write_leave(&e);
+    thunks->insn = write_insn(&e, jit_run_insn, leave);
+    thunks->pair = write_insn(&e, run_pair, leave);
+    thunks->light = write_insn(&e, run_light, leave);
+    thunks->link = emit_here(&e);
+    emit_store(&e, SCRATCH1, rm_gs(GS_JIT(link)));
+    emit_load(&e, SCRATCH1, rm_mem(SCRATCH1, offsetof(JitLink, target)));
+    thunks->go = emit_here(&e);
+    emit_store(&e, SCRATCH1, rm_gs(GS_CPU(s.rip)));
+    move_guest(&e, true);
+    emit_op(&e, 0xae | OP_0F, 3, rm_gs(GS_CPU(s.fpu.mxcsr))); /* stmxcsr */
+    emit_jump(&e, leave);
+    jit->thunks_end = jit->used = align_up(e.p - jit->write, 64);
+}

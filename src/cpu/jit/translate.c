@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * A block → host code: liveness of flags backwards, then one instruction after the other, then what is out of line.
+ */
+#include "cpu/jit/translate.h"
+
+#include "base/bits.h"
+
+#define FLAGS_LOAD_OF 0x7f /* flags.h */
+
+/* ---- registers ---------------------------------------------------------------------------------- */
+
+unsigned guest_read(Translation *t, unsigned guest, unsigned scratch)
+{
+    if (!guest_in_memory(guest))
+        return guest_host(guest);
+    emit_load(&t->e, scratch, rm_gs(GS_CPU(s.gpr) + guest * 8));
+    return scratch;
+}
+
+void guest_written(Translation *t, unsigned guest, unsigned host)
+{
+    if (guest_in_memory(guest))
+        emit_store(&t->e, host, rm_gs(GS_CPU(s.gpr) + guest * 8));
+}
+
+/* ---- flags -------------------------------------------------------------------------------------- */
+
+static void save_flags(Translation *t)
+{
+    Emit *e = &t->e;
+    emit_move(e, SCRATCH2, HOST_RAX);
+    e8(e, 0x9f); /* lahf; seto al */
+    e8(e, 0x0f), e8(e, 0x90), e8(e, 0xc0);
+    emit_op(e, 0x89, HOST_RAX, rm_gs(GS_CPU(flags)));
+    emit_move(e, HOST_RAX, SCRATCH2);
+}
+
+void flags_to_slot(Translation *t, unsigned live)
+{
+    if (t->now.host_flags && live)
+        save_flags(t);
+    t->now.host_flags = false;
+}
+
+void flags_to_host(Translation *t, unsigned temp)
+{
+    Emit *e = &t->e;
+    Rm slot = temp == HOST_NONE ? rm_gs(GS_JIT(temp)) : rm_reg(temp);
+    if (t->now.host_flags)
+        return;
+    emit_store(e, HOST_RAX, slot);
+    emit_op(e, 0x8b, HOST_RAX, rm_gs(GS_CPU(flags)));
+    e8(e, 0x04), e8(e, FLAGS_LOAD_OF); /* add al, 7f; sahf */
+    e8(e, 0x9e);
+    emit_load(e, HOST_RAX, slot);
+    t->now.host_flags = true;
+}
+
+static bool on_same_page(const Translation *t, uint64_t target)
+{
+    return (target ^ t->rip) < GUEST_PAGE_SIZE;
+}
+
+unsigned live_at(Translation *t, uint64_t target)
+{
+    uint64_t offset = (t->block->offset & GUEST_PAGE_MASK) | (target & (GUEST_PAGE_SIZE - 1));
+    if (!on_same_page(t, target))
+        return JIT_ALL_FLAGS;
+    const Block *block = block_peek(t->cpu->blocks, t->block->ram, offset, t->block->mode);
+    return block ? jit_block_live_flags(block) : JIT_ALL_FLAGS;
+}
+
+static uint64_t branch_target(const Translation *t, const Insn *insn)
+{
+    return (t->rip + insn->imm) & (t->mode64 ? UINT64_MAX : UINT32_MAX);
+}
+
+static uint64_t block_end(const Translation *t)
+{
+    return (t->rip + t->block->bytes) & (t->mode64 ? UINT64_MAX : UINT32_MAX);
+}
+
+static void find_live_flags(Translation *t)
+{
+    unsigned count = t->block->count, live = live_at(t, block_end(t));
+    t->live[count] = live;
+    for (unsigned i = count; i-- > 0;) {
+        const JitOp *op = &t->ops[i];
+        if (op->kind == JIT_JMP || op->kind == JIT_CALL_REL)
+            live = live_at(t, branch_target(t, &t->block->insns[i]));
+        else if (op->kind == JIT_JMP_E || op->kind == JIT_CALL_E || op->kind == JIT_RET ||
+                 (t->block->insns[i].flags & INSN_ENDS_BLOCK && op->kind == JIT_CALL))
+            live = JIT_ALL_FLAGS;
+        else if (op->kind == JIT_JCC)
+            live |= live_at(t, branch_target(t, &t->block->insns[i]));
+        live = op->reads | (live & ~op->kills);
+        t->live[i] = live;
+    }
+}
+
+/* ---- stubs -------------------------------------------------------------------------------------- */
+
+Stub *new_stub(Translation *t, StubKind kind)
+{
+    g_assert(t->stub_count < STUBS_MAX);
+    Stub *stub = &t->stubs[t->stub_count++];
+    *stub = (Stub){ .kind = kind, .insn = t->index, .now = t->now };
+    return stub;
+}
+
+/* ---- ways out ----------------------------------------------------------------------------------- */
+
+static JitLink *new_link(Translation *t, uint64_t target)
+{
+    JitLink *link = jit_alloc(t->jit, sizeof(JitLink));
+    link->target = target;
+    link->from = t->result;
+    link->next_out = t->result->out;
+    t->result->out = link;
+    return link;
+}
+
+void write_unlinked(Translation *t, JitLink *link)
+{
+    link->unlinked = emit_here(&t->e);
+    if (link->host_flags)
+        save_flags(t);
+    emit_constant(&t->e, SCRATCH1, (uintptr_t)link);
+    emit_jump(&t->e, t->jit->thunks.link);
+}
+
+void exit_to(Translation *t, uint64_t target, unsigned live, bool poll)
+{
+    Emit *e = &t->e;
+    uint8_t *polled = NULL, *stale = NULL;
+    JitLink *link = new_link(t, target);
+    xmm_store(t, &t->now);
+    xmm_leave(t, &t->now);
+    if (poll || !on_same_page(t, target))
+        flags_to_slot(t, live);
+    if (poll) {
+        emit_op(e, 0x83, 7, rm_gs(GS_CPU(exit_request)));
+        e8(e, 0);
+        polled = emit_jcc(e, CC_NE, NULL);
+    }
+    link->host_flags = t->now.host_flags;
+    if (!on_same_page(t, target)) {
+        emit_op(e, 0x81, 7, rm_gs(GS_CPU(map_generation[0]) + (int)(target >> 63) * 4));
+        link->guard = emit_here(e);
+        e32(e, 0);
+        stale = emit_jcc(e, CC_NE, NULL);
+    }
+    link->site = emit_here(e) + 1;
+    uint8_t *site = emit_jump(e, NULL);
+    emit_patch(e, site, emit_here(e));
+    if (stale)
+        emit_patch(e, stale, emit_here(e));
+    write_unlinked(t, link);
+    if (polled) {
+        emit_patch(e, polled, emit_here(e));
+        emit_constant(e, SCRATCH1, target);
+        emit_jump(e, t->jit->thunks.go);
+    }
+}
+
+void jump_lookup(Translation *t)
+{
+    Emit *e = &t->e;
+    Rm entry = { .kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE };
+    emit_move(e, SCRATCH2, SCRATCH1);
+    emit_op(e, 0xc1 | OP_W, 5, rm_reg(SCRATCH2));
+    e8(e, JIT_JUMP_SHIFT);
+    emit_op(e, 0x33, SCRATCH2, rm_reg(SCRATCH1));
+    emit_op(e, 0x81, 4, rm_reg(SCRATCH2));
+    e32(e, (1 << JIT_JUMP_BITS) - 1);
+    emit_op(e, 0xc1, 4, rm_reg(SCRATCH2));
+    e8(e, 5);
+    emit_op(e, 0x33 | OP_W, SCRATCH1, rm_gs(GS_JIT(mode_key)));
+    entry.disp = GS_JIT(jumps[0].key);
+    emit_op(e, 0x3b | OP_W, SCRATCH1, entry);
+    slow_if(t, CC_NE);
+    /* A target in the other half of the address space never matches: its numbers are odd where these are even. */
+    emit_op(e, 0x8b, SCRATCH1, rm_gs(GS_CPU(map_generation[0]) + (int)(t->rip >> 63) * 4));
+    entry.disp = GS_JIT(jumps[0].generation);
+    emit_op(e, 0x3b, SCRATCH1, entry);
+    slow_if(t, CC_NE);
+    emit_op(e, 0x83, 7, rm_gs(GS_CPU(exit_request)));
+    e8(e, 0);
+    slow_if(t, CC_NE);
+}
+
+void jump_found(Translation *t)
+{
+    emit_op(&t->e, 0xff, 4, (Rm){ .kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE, .disp = GS_JIT(jumps[0].host) });
+    t->ended = true;
+}
+
+void call_handler_inline(Translation *t)
+{
+    Emit *e = &t->e;
+    flags_to_slot(t, t->live[t->index]);
+    xmm_store(t, &t->now);
+    xmm_leave(t, &t->now);
+    Insn *pair = jit_alloc(t->jit, 2 * sizeof(Insn));
+    bool x87 = t->insn->map == MAP_ONE_BYTE && t->insn->opcode >= 0xd8 && t->insn->opcode <= 0xdf;
+    pair[0] = *t->insn;
+    pair[1] = JIT_AFTER(t->insn);
+    emit_constant(e, SCRATCH1, (uintptr_t)pair);
+    emit_constant(e, SCRATCH2, t->rip);
+    emit_call(e, x87 ? t->jit->thunks.light : t->jit->thunks.pair);
+    t->now = (JitNow){ 0 };
+    t->ended = t->insn->flags & INSN_ENDS_BLOCK && !jit_goes_on(t->insn);
+}
+
+/* ---- branches ----------------------------------------------------------------------------------- */
+
+static bool is_canonical(uint64_t linear)
+{
+    return (int64_t)(linear << 16) >> 16 == (int64_t)linear;
+}
+
+static bool is_backward(const Translation *t, uint64_t target)
+{
+    return target <= t->rip + t->insn->rip_offset;
+}
+
+static void translate_jcc(Translation *t, uint64_t target)
+{
+    Emit *e = &t->e;
+    unsigned condition = t->insn->opcode & 15, live = live_at(t, target);
+    flags_to_host(t, SCRATCH1);
+    if (!is_backward(t, target)) {
+        Stub *stub = new_stub(t, STUB_EXIT);
+        stub->target = target;
+        stub->live = live;
+        stub->from = emit_jcc(e, condition, NULL);
+        if (on_same_page(t, target) && !t->now.dirty && !t->now.dirty_high && !t->now.loaded_high) {
+            stub->link = new_link(t, target);
+            stub->link->host_flags = true;
+            stub->link->site = emit_here(e) - 4;
+        }
+        return;
+    }
+    JitNow now = t->now;
+    uint8_t *over = emit_jcc(e, condition ^ 1, NULL);
+    exit_to(t, target, live, true);
+    emit_patch(e, over, emit_here(e));
+    t->now = now;
+}
+
+static void push_return_address(Translation *t)
+{
+    Emit *e = &t->e;
+    unsigned size = t->mode64 ? 8 : 4, free;
+    uint64_t value = t->rip + t->insn->rip_offset + t->insn->length;
+    Rm rm = access_stack(t, GUEST_RSP, -(int)size, size, true, &free);
+    if (!t->mode64 || (int64_t)value == (int32_t)value) {
+        emit_op(e, 0xc7 | (t->mode64 ? OP_W : 0), 0, rm);
+        e32(e, value);
+    } else {
+        emit_constant(e, free, value);
+        emit_store(e, free, rm);
+    }
+    emit_op(e, 0x8d | (t->mode64 ? OP_W : 0), GUEST_RSP, rm_mem(GUEST_RSP, -(int)size));
+}
+
+/* The target of an indirect branch into SCRATCH1. */
+static void read_target(Translation *t)
+{
+    uint32_t wide = t->mode64 ? OP_W : 0;
+    unsigned free;
+    if (t->insn->flags & INSN_MEMORY)
+        emit_op(&t->e, 0x8b | wide, SCRATCH1, access_operand(t, t->mode64 ? 8 : 4, false, 0, &free));
+    else
+        emit_op(&t->e, 0x8b | wide, SCRATCH1, rm_reg(guest_read(t, t->insn->rm, SCRATCH1)));
+}
+
+static void translate_indirect(Translation *t)
+{
+    Emit *e = &t->e;
+    unsigned size = t->mode64 ? 8 : 4, free;
+    flags_to_slot(t, JIT_ALL_FLAGS);
+    xmm_store(t, &t->now);
+    xmm_leave(t, &t->now);
+    t->now.loaded = t->now.loaded_high = 0;
+    if (t->op.kind == JIT_RET) {
+        emit_op(e, 0x8b | (t->mode64 ? OP_W : 0), SCRATCH1, access_stack(t, GUEST_RSP, 0, size, false, &free));
+        jump_lookup(t);
+        emit_op(e, 0x8d | (t->mode64 ? OP_W : 0), GUEST_RSP, rm_mem(GUEST_RSP, size + (int32_t)t->insn->imm));
+        jump_found(t);
+        return;
+    }
+    read_target(t);
+    jump_lookup(t);
+    if (t->op.kind == JIT_JMP_E) {
+        jump_found(t);
+        return;
+    }
+    emit_load(e, SCRATCH1, (Rm){ .kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE, .disp = GS_JIT(jumps[0].host) });
+    emit_store(e, SCRATCH1, rm_gs(GS_JIT(target)));
+    push_return_address(t);
+    emit_op(e, 0xff, 4, rm_gs(GS_JIT(target)));
+    t->ended = true;
+}
+
+/* False: not a branch, or one for its handler. */
+static bool translate_branch(Translation *t)
+{
+    const Insn *insn = t->insn;
+    uint64_t target = branch_target(t, insn);
+    if (t->op.kind < JIT_JCC || t->op.kind > JIT_RET)
+        return false;
+    if (insn->op_size == 2)
+        return false;
+    if (t->op.kind >= JIT_JMP_E) {
+        translate_indirect(t);
+        return true;
+    }
+    if (t->mode64 && !is_canonical(target))
+        return false;
+    if (t->op.kind == JIT_JCC) {
+        translate_jcc(t, target);
+        return true;
+    }
+    if (t->op.kind == JIT_CALL_REL)
+        push_return_address(t);
+    exit_to(t, target, live_at(t, target), is_backward(t, target));
+    t->ended = true;
+    return true;
+}
+
+/* ---- blocks ------------------------------------------------------------------------------------- */
+
+static void translate_insn(Translation *t)
+{
+    const Insn *insn = t->insn;
+    t->start[t->index] = emit_here(&t->e);
+    t->at[t->index] = t->now;
+    if (t->op.kind == JIT_CALL || insn->flags & INSN_SEG_CHECK) {
+        call_handler_inline(t);
+    } else if (t->op.kind == JIT_SIMD) {
+        if (!translate_simd(t))
+            call_handler_inline(t);
+    } else if (t->op.kind >= JIT_JCC && t->op.kind <= JIT_RET) {
+        if (!translate_branch(t))
+            call_handler_inline(t);
+    } else {
+        translate_integer(t);
+    }
+}
+
+/* Whether the first instruction that cares finds flags in EFLAGS better. */
+static bool wants_host_flags(const Translation *t)
+{
+    for (unsigned i = 0; i < t->block->count; i++) {
+        const JitOp *op = &t->ops[i];
+        if (op->kind == JIT_CALL || op->kind >= JIT_CALL_REL)
+            return false;
+        if (t->block->insns[i].flags & INSN_MEMORY && op->kind != JIT_LEA && op->kind != JIT_NOTHING)
+            return false;
+        if (op->kind >= JIT_PUSH && op->kind <= JIT_LEAVE)
+            return false;
+        if (op_needs_host_flags(op, t->live[i + 1]))
+            return true;
+    }
+    return false;
+}
+
+static void write_entries(Translation *t)
+{
+    JitBlock *result = t->result;
+    result->entry_slot = result->entry_host = emit_here(&t->e);
+    if (!t->live[0])
+        return;
+    if (wants_host_flags(t)) {
+        flags_to_host(t, SCRATCH1);
+        result->entry_host = emit_here(&t->e);
+    } else {
+        save_flags(t);
+        result->entry_slot = emit_here(&t->e);
+    }
+}
+
+static void translate_all(Translation *t)
+{
+    const Block *block = t->block;
+    for (unsigned i = 0; i < block->count; i++)
+        t->ops[i] = jit_classify(block->mode, &block->insns[i]);
+    for (unsigned i = 0; i < block->count; i++)
+        t->uses_avx |= t->ops[i].kind == JIT_SIMD && block->insns[i].prefixes & PREFIX_VEX;
+    find_live_flags(t);
+    write_entries(t);
+    for (unsigned i = 0; i < block->count && !t->ended; i++) {
+        t->index = i;
+        t->insn = &block->insns[i];
+        t->op = t->ops[i];
+        translate_insn(t);
+    }
+    if (!t->ended) {
+        t->index = block->count;
+        t->start[block->count] = emit_here(&t->e);
+        t->at[block->count] = t->now;
+        uint64_t end = block_end(t);
+        exit_to(t, end, t->live[block->count], false);
+    }
+    write_stubs(t);
+}
+
+JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip)
+{
+    JitCpu *jit = cpu->jit;
+    uint8_t *run, *write = jit_cache_space(jit, &run);
+    if (!write)
+        return NULL;
+    Translation t = { .e = { .p = write, .run = run - write }, .cpu = cpu, .jit = jit, .block = block, .rip = rip };
+    t.mode64 = (block->mode & MODE_CODE_MASK) == MODE_CODE64;
+    t.user = (block->mode >> MODE_CPL_SHIFT & 3) == 3;
+    t.result = jit_alloc(jit, sizeof(JitBlock));
+    t.result->block = block;
+    t.result->rip = rip;
+    t.result->next_of_all = jit->all;
+    jit->all = t.result;
+    translate_all(&t);
+    t.result->next = block->translations;
+    block->translations = t.result;
+    jit->stat_translated++;
+    jit->stat_bytes += t.e.p - write;
+    jit->stat_guest_bytes += block->bytes;
+    jit->used = align_up(t.e.p - jit->write, 16);
+    return t.result;
+}
