@@ -168,6 +168,15 @@ void jump_lookup(Translation *t)
 {
     Emit *e = &t->e;
     Rm entry = { .kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE };
+    if (t->mode64) { /* a target that is not canonical could match the key of another mode */
+        emit_move(e, SCRATCH2, SCRATCH1);
+        emit_op(e, 0xc1 | OP_W, 4, rm_reg(SCRATCH2));
+        e8(e, 16);
+        emit_op(e, 0xc1 | OP_W, 7, rm_reg(SCRATCH2));
+        e8(e, 16);
+        emit_op(e, 0x3b | OP_W, SCRATCH2, rm_reg(SCRATCH1));
+        slow_if(t, CC_NE);
+    }
     emit_move(e, SCRATCH2, SCRATCH1);
     emit_op(e, 0xc1 | OP_W, 5, rm_reg(SCRATCH2));
     e8(e, JIT_JUMP_SHIFT);
