@@ -5,11 +5,9 @@
 #include <string.h>
 
 const EngineRow engine_rows[] = {
-    {&engine_kvm, false, false},
-    {&engine_interp, true, false},
+    {&engine_kvm, false, false}, {&engine_interp, true, false},
     {&engine_jit, false, false}, /* by name only */
-    {&engine_none, true, true},
-    {NULL, false, false},
+    {&engine_none, true, true},  {NULL, false, false},
 };
 
 bool engine_suits(const Engine *engine, char **ret_why_not)

@@ -2,15 +2,17 @@
 /*
  * Memory operands (jit.h, SoftCpu.sites).
  *
- *   direct    lea r9,[base+disp]; xor r9,tag; cmp r9,4096-size; ja miss; mov r10,addend; op [base+r10+disp]
- *   uniform   r9 = address; mov r10,tag; xor r10,r9; cmp r10,4096-size; ja miss; add r9,addend; op [r9]
- *   miss      the thunk looks the TLB up, fills the site and comes back; else the instruction is executed by its handler
+ *   direct    lea r9,[base+disp]; xor r9,tag; cmp r9,4096-size; ja miss; mov r10,addend; op
+ * [base+r10+disp] uniform   r9 = address; mov r10,tag; xor r10,r9; cmp r10,4096-size; ja miss; add
+ * r9,addend; op [r9] miss      the thunk looks the TLB up, fills the site and comes back; else the
+ * instruction is executed by its handler
  */
 #include "cpu/jit/translate.h"
 
 #include "base/bits.h"
 
-/* ---- addresses --------------------------------------------------------------------------------- */
+/* ---- addresses ---------------------------------------------------------------------------------
+ */
 
 void address_of_operand(Translation *t, const Insn *insn)
 {
@@ -19,7 +21,11 @@ void address_of_operand(Translation *t, const Insn *insn)
         emit_constant(&t->e, SCRATCH1, (t->rip + (int64_t)insn->disp) & insn->addr_mask);
         return;
     }
-    Rm rm = { .kind = RM_MEM, .base = HOST_NONE, .index = HOST_NONE, .scale = insn->scale, .disp = insn->disp };
+    Rm rm = {.kind = RM_MEM,
+             .base = HOST_NONE,
+             .index = HOST_NONE,
+             .scale = insn->scale,
+             .disp = insn->disp};
     if (insn->base != GPR_NONE)
         rm.base = guest_read(t, insn->base, SCRATCH1);
     if (insn->index != GPR_NONE)
@@ -35,7 +41,8 @@ static bool has_base(const Insn *insn)
     return insn->segment == SEG_FS || insn->segment == SEG_GS;
 }
 
-/* ---- the check --------------------------------------------------------------------------------- */
+/* ---- the check ---------------------------------------------------------------------------------
+ */
 
 static uint32_t new_site(Translation *t, bool write, bool stack)
 {
@@ -64,7 +71,8 @@ static void check_alignment(Translation *t, unsigned align)
     slow_if(t, CC_NE);
 }
 
-static Rm direct(Translation *t, unsigned base, int32_t disp, uint32_t site, unsigned size, bool write, unsigned align)
+static Rm direct(Translation *t, unsigned base, int32_t disp, uint32_t site, unsigned size,
+                 bool write, unsigned align)
 {
     Emit *e = &t->e;
     emit_op(e, 0x8d | OP_W, SCRATCH1, rm_mem(base, disp));
@@ -78,7 +86,7 @@ static Rm direct(Translation *t, unsigned base, int32_t disp, uint32_t site, uns
     stub->disp = disp;
     emit_load(e, SCRATCH2, rm_gs(site + offsetof(TlbSite, addend)));
     stub->resume = emit_here(e);
-    return (Rm){ .kind = RM_MEM, .base = base, .index = SCRATCH2, .disp = disp };
+    return (Rm){.kind = RM_MEM, .base = base, .index = SCRATCH2, .disp = disp};
 }
 
 /* The address is in SCRATCH1. */
@@ -102,8 +110,8 @@ Rm access_operand(Translation *t, unsigned size, bool write, unsigned align, uns
     bool stack = insn->base == GPR_RSP && insn->index == GPR_NONE;
     uint32_t site = new_site(t, write, stack && !has_base(insn));
     flags_to_slot(t, t->live[t->index]);
-    if (t->mode64 && insn->addr_size == 8 && !has_base(insn) && insn->index == GPR_NONE && insn->base < GPR_NONE &&
-        !guest_in_memory(insn->base)) {
+    if (t->mode64 && insn->addr_size == 8 && !has_base(insn) && insn->index == GPR_NONE &&
+        insn->base < GPR_NONE && !guest_in_memory(insn->base)) {
         *ret_free = SCRATCH1;
         return direct(t, guest_host(insn->base), insn->disp, site, size, write, align);
     }
@@ -114,7 +122,8 @@ Rm access_operand(Translation *t, unsigned size, bool write, unsigned align, uns
     return uniform(t, site, size, write, align);
 }
 
-Rm access_stack(Translation *t, unsigned base, int32_t disp, unsigned size, bool write, unsigned *ret_free)
+Rm access_stack(Translation *t, unsigned base, int32_t disp, unsigned size, bool write,
+                unsigned *ret_free)
 {
     uint32_t site = new_site(t, write, true);
     flags_to_slot(t, t->live[t->index]);
@@ -133,7 +142,8 @@ void slow_if(Translation *t, unsigned condition)
     stub->from = emit_jcc(&t->e, condition, NULL);
 }
 
-/* ---- out of line -------------------------------------------------------------------------------- */
+/* ---- out of line --------------------------------------------------------------------------------
+ */
 
 static void write_slow(Translation *t, const Stub *stub)
 {
@@ -185,7 +195,8 @@ static void write_miss(Translation *t, const Stub *stub)
     emit_op(e, 0x81, 4, rm_reg(SCRATCH2));
     e32(e, (TLB_SIZE - 1) * sizeof(TlbEntry));
     emit_op(e, 0x03 | OP_W, SCRATCH2, rm_gs(GS_CPU(tlb)));
-    /* The address must not wait for the tag, so a third register is borrowed where it is still needed. */
+    /* The address must not wait for the tag, so a third register is borrowed where it is still
+     * needed. */
     unsigned compare = stub->direct ? SCRATCH1 : HOST_RBP;
     if (!stub->direct) {
         emit_store(e, HOST_RBP, rm_gs(GS_JIT(spare)));

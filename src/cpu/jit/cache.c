@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Memory of translated code, W^X by two mappings of one memfd; translations of a vCPU and how they are linked.
+ * Memory of translated code, W^X by two mappings of one memfd; translations of a vCPU and how they
+ * are linked.
  *
- * Code and what describes it are only ever added; everything goes at once when one of the two areas is full, or when the blocks do.
+ * Code and what describes it are only ever added; everything goes at once when one of the two areas
+ * is full, or when the blocks do.
  */
 #include "cpu/jit/jit.h"
 
@@ -11,8 +13,8 @@
 
 #include "base/bits.h"
 
-#define CODE_SIZE ((size_t)MIB(64))
-#define CODE_ROOM ((size_t)KIB(96)) /* more than any translation */
+#define CODE_SIZE  ((size_t)MIB(64))
+#define CODE_ROOM  ((size_t)KIB(96)) /* more than any translation */
 #define ARENA_SIZE ((size_t)MIB(64))
 #define ARENA_ROOM ((size_t)KIB(64))
 
@@ -29,7 +31,8 @@ bool jit_cache_init(JitCpu *jit)
     close(fd);
     jit->write = write == MAP_FAILED ? NULL : write;
     jit->run = run == MAP_FAILED ? NULL : run;
-    void *arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     jit->arena = arena == MAP_FAILED ? NULL : arena;
     jit->limit = CODE_SIZE;
     if (jit->write && jit->run && jit->arena)
@@ -89,14 +92,16 @@ uint8_t *jit_cache_space(JitCpu *jit, uint8_t **ret_run)
 
 JitBlock *jit_find(const Block *block, uint64_t rip)
 {
-    for (JitBlock *translation = block->translations; translation; translation = translation->next) {
+    for (JitBlock *translation = block->translations; translation;
+         translation = translation->next) {
         if (translation->rip == rip)
             return translation;
     }
     return NULL;
 }
 
-/* ---- links ------------------------------------------------------------------------------------- */
+/* ---- links -------------------------------------------------------------------------------------
+ */
 
 static void patch(JitCpu *jit, uint8_t *site, const uint8_t *target)
 {
@@ -136,7 +141,7 @@ static void translation_kill(JitCpu *jit, JitBlock *translation)
     JitJump *jump = jit_jump(jit, translation->rip);
     translation->dead = true;
     if (jump->host == translation->entry_slot)
-        *jump = (JitJump){ 0 };
+        *jump = (JitJump){0};
     while (translation->in) {
         JitLink *link = translation->in;
         patch(jit, link->site, link->unlinked);
@@ -152,7 +157,8 @@ void jit_block_dropped(SoftCpu *cpu, Block *block)
 {
     JitCpu *jit = cpu->jit;
     if (!jit->flush) {
-        for (JitBlock *translation = block->translations; translation; translation = translation->next)
+        for (JitBlock *translation = block->translations; translation;
+             translation = translation->next)
             translation_kill(jit, translation);
     }
     block->translations = NULL;

@@ -16,7 +16,9 @@ static void emit_modrm(Emit *e, unsigned reg, Rm rm)
         return;
     }
     bool sib = rm.index != HOST_NONE || (rm.base & 7) == 4;
-    unsigned mod = rm.disp == 0 && (rm.base & 7) != 5 ? 0 : rm.disp == (int8_t)rm.disp ? 0x40 : 0x80;
+    unsigned mod = rm.disp == 0 && (rm.base & 7) != 5 ? 0
+                   : rm.disp == (int8_t)rm.disp       ? 0x40
+                                                      : 0x80;
     e8(e, mod | reg | (sib ? 4 : rm.base & 7));
     if (sib)
         e8(e, rm.scale << 6 | (rm.index == HOST_NONE ? 4 : rm.index & 7) << 3 | (rm.base & 7));

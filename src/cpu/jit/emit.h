@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Writing x86-64 instructions. An instruction is an opcode word (OP_* below), a register and an operand (Rm). No thread of its own;
- * the caller sees to the room.
+ * Writing x86-64 instructions. An instruction is an opcode word (OP_* below), a register and an
+ * operand (Rm). No thread of its own; the caller sees to the room.
  */
 #pragma once
 
@@ -9,8 +9,24 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { HOST_RAX, HOST_RCX, HOST_RDX, HOST_RBX, HOST_RSP, HOST_RBP, HOST_RSI, HOST_RDI, HOST_R8, HOST_R9, HOST_R10, HOST_R11,
-       HOST_R12, HOST_R13, HOST_R14, HOST_R15 };
+enum {
+    HOST_RAX,
+    HOST_RCX,
+    HOST_RDX,
+    HOST_RBX,
+    HOST_RSP,
+    HOST_RBP,
+    HOST_RSI,
+    HOST_RDI,
+    HOST_R8,
+    HOST_R9,
+    HOST_R10,
+    HOST_R11,
+    HOST_R12,
+    HOST_R13,
+    HOST_R14,
+    HOST_R15
+};
 #define HOST_NONE 0xff
 #define HOST_HIGH 16 /* added to 4 to 7: AH, CH, DH, BH */
 
@@ -25,10 +41,15 @@ typedef struct Rm {
     int32_t disp;
 } Rm;
 
-enum { /* opcode words */
-    OP_MAP_SHIFT = 8, /* OpcodeMap */
-    OP_66 = 1 << 10, OP_F3 = 1 << 11, OP_F2 = 1 << 12, OP_W = 1 << 13, OP_LOCK = 1 << 14,
-    OP_REG8 = 1 << 15, OP_RM8 = 1 << 16, /* byte registers: numbers 4 to 7 need REX */
+enum {                   /* opcode words */
+       OP_MAP_SHIFT = 8, /* OpcodeMap */
+       OP_66 = 1 << 10,
+       OP_F3 = 1 << 11,
+       OP_F2 = 1 << 12,
+       OP_W = 1 << 13,
+       OP_LOCK = 1 << 14,
+       OP_REG8 = 1 << 15,
+       OP_RM8 = 1 << 16, /* byte registers: numbers 4 to 7 need REX */
 };
 #define OP_0F (1 << OP_MAP_SHIFT)
 
@@ -52,15 +73,15 @@ static inline uint8_t *emit_here(const Emit *e)
 }
 static inline Rm rm_reg(unsigned reg)
 {
-    return (Rm){ .kind = RM_REG, .base = reg };
+    return (Rm){.kind = RM_REG, .base = reg};
 }
 static inline Rm rm_mem(unsigned base, int32_t disp)
 {
-    return (Rm){ .kind = RM_MEM, .base = base, .index = HOST_NONE, .disp = disp };
+    return (Rm){.kind = RM_MEM, .base = base, .index = HOST_NONE, .disp = disp};
 }
 static inline Rm rm_gs(int32_t disp)
 {
-    return (Rm){ .kind = RM_GS, .base = HOST_NONE, .index = HOST_NONE, .disp = disp };
+    return (Rm){.kind = RM_GS, .base = HOST_NONE, .index = HOST_NONE, .disp = disp};
 }
 
 void emit_op(Emit *e, uint32_t op, unsigned reg, Rm rm);
@@ -83,11 +104,29 @@ static inline void emit_move(Emit *e, unsigned to, unsigned from)
 {
     emit_op(e, 0x89 | OP_W, from, rm_reg(to));
 }
-/* JMP, CALL and Jcc with rel32 to an executed address, NULL: to be patched. Return where the rel32 is, as written. */
+/* JMP, CALL and Jcc with rel32 to an executed address, NULL: to be patched. Return where the rel32
+ * is, as written. */
 uint8_t *emit_jump(Emit *e, const uint8_t *target);
 uint8_t *emit_call(Emit *e, const uint8_t *target);
 uint8_t *emit_jcc(Emit *e, unsigned condition, const uint8_t *target);
 /* Lets the rel32 at `site` (as written) go to `target` (as executed). */
 void emit_patch(const Emit *e, uint8_t *site, const uint8_t *target);
 
-enum { CC_O, CC_NO, CC_B, CC_AE, CC_E, CC_NE, CC_BE, CC_A, CC_S, CC_NS, CC_P, CC_NP, CC_L, CC_GE, CC_LE, CC_G };
+enum {
+    CC_O,
+    CC_NO,
+    CC_B,
+    CC_AE,
+    CC_E,
+    CC_NE,
+    CC_BE,
+    CC_A,
+    CC_S,
+    CC_NS,
+    CC_P,
+    CC_NP,
+    CC_L,
+    CC_GE,
+    CC_LE,
+    CC_G
+};

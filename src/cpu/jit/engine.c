@@ -2,10 +2,11 @@
 /*
  * The engine "jit": the interpreter's loop with translations in it.
  *
- *   look → jump table → else: find the block; interpret it while it is cold, translate it when it is warm → run → again
+ *   look → jump table → else: find the block; interpret it while it is cold, translate it when it
+ * is warm → run → again
  *
- * Code in modes that are not translated (16-bit, segments with limits, single step, alignment checks, unmasked SIMD exceptions) is
- * interpreted as by engine_interp.
+ * Code in modes that are not translated (16-bit, segments with limits, single step, alignment
+ * checks, unmasked SIMD exceptions) is interpreted as by engine_interp.
  */
 #include "cpu/jit/jit.h"
 
@@ -16,16 +17,18 @@
 #include <unistd.h>
 #include <xmmintrin.h>
 
-#define WARM 12 /* times a block is interpreted before it is translated */
-#define MXCSR_HOST 0x1f80u
-#define MXCSR_MASKS 0x1f80u
+#define WARM            12 /* times a block is interpreted before it is translated */
+#define MXCSR_HOST      0x1f80u
+#define MXCSR_MASKS     0x1f80u
 #define HWCAP2_FSGSBASE 2
 
-/* ---- running ------------------------------------------------------------------------------------- */
+/* ---- running
+ * ------------------------------------------------------------------------------------- */
 
 static bool is_translatable(const SoftCpu *cpu)
 {
-    const uint32_t flat = MODE_PROTECTED | MODE_STACK32 | MODE_FLAT_DS | MODE_FLAT_ES | MODE_FLAT_SS | MODE_CS_BASE0;
+    const uint32_t flat =
+        MODE_PROTECTED | MODE_STACK32 | MODE_FLAT_DS | MODE_FLAT_ES | MODE_FLAT_SS | MODE_CS_BASE0;
     uint32_t mode = cpu->mode;
     if (mode & (MODE_SINGLE_STEP | MODE_AC) || (cpu->s.fpu.mxcsr & MXCSR_MASKS) != MXCSR_MASKS)
         return false;
@@ -54,7 +57,8 @@ static void enter(SoftCpu *cpu, uint8_t *host)
         _mm_setcsr(MXCSR_HOST);
 }
 
-/* The translation of the block, made if it is time. NULL: interpret. `*link` is cleared when the cache was flushed. */
+/* The translation of the block, made if it is time. NULL: interpret. `*link` is cleared when the
+ * cache was flushed. */
 static JitBlock *translation_of(SoftCpu *cpu, Block *block, JitLink **link)
 {
     if (block == cpu->blocks->scratch || block->crossing)
@@ -90,7 +94,8 @@ static void run_translatable(SoftCpu *cpu)
     cpu->translation_stop = false;
     JitJump *jump = jit_jump(jit, cpu->s.rip);
     uint64_t key = jump_key(cpu->s.rip, cpu->mode);
-    if (!link && jump->key == key && jump->generation == cpu->map_generation[cpu->s.rip >> 63] && jump->host) {
+    if (!link && jump->key == key && jump->generation == cpu->map_generation[cpu->s.rip >> 63] &&
+        jump->host) {
         enter(cpu, jump->host);
         return;
     }
@@ -104,7 +109,9 @@ static void run_translatable(SoftCpu *cpu)
         interp_run_block(cpu, block);
         return;
     }
-    *jump = (JitJump){ .key = key, .host = translation->entry_slot, .generation = cpu->map_generation[cpu->s.rip >> 63] };
+    *jump = (JitJump){.key = key,
+                      .host = translation->entry_slot,
+                      .generation = cpu->map_generation[cpu->s.rip >> 63]};
     if (link && link->target == cpu->s.rip)
         jit_link(cpu, link, translation);
     cpu->translation_stop = false;
@@ -135,11 +142,12 @@ static VcpuExit run_loop(SoftCpu *cpu)
     }
 }
 
-/* ---- the engine ---------------------------------------------------------------------------------- */
+/* ---- the engine
+ * ---------------------------------------------------------------------------------- */
 
 static bool jit_probe(GError **error)
 {
-    JitCpu jit = { 0 };
+    JitCpu jit = {0};
     if (!jit_cache_init(&jit)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
                     "this host gives no memory for translated code; use engine interp");
@@ -170,7 +178,8 @@ static bool jit_vcpu_init(Vcpu *vcpu, GError **error)
     JitCpu *jit = (JitCpu *)((uint8_t *)cpu + JIT_OFFSET);
     if (!jit_cache_init(jit)) {
         soft_cpu_free(cpu);
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED, "no memory for translated code of vCPU %u", vcpu->index);
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED,
+                    "no memory for translated code of vCPU %u", vcpu->index);
         return false;
     }
     jit->self = cpu;
@@ -225,11 +234,12 @@ static char *jit_stats(Vcpu *vcpu)
     const SoftCpu *cpu = vcpu->engine_data;
     const JitCpu *jit = cpu->jit;
     g_autofree char *soft = engine_interp.stats(vcpu);
-    return g_strdup_printf("%s translated=%" G_GUINT64_FORMAT " guest_bytes=%" G_GUINT64_FORMAT " host_bytes=%" G_GUINT64_FORMAT
-                           " flushes=%" G_GUINT64_FORMAT " handler_calls=%" G_GUINT64_FORMAT " entered=%" G_GUINT64_FORMAT
+    return g_strdup_printf("%s translated=%" G_GUINT64_FORMAT " guest_bytes=%" G_GUINT64_FORMAT
+                           " host_bytes=%" G_GUINT64_FORMAT " flushes=%" G_GUINT64_FORMAT
+                           " handler_calls=%" G_GUINT64_FORMAT " entered=%" G_GUINT64_FORMAT
                            " linked=%" G_GUINT64_FORMAT,
-                           soft, jit->stat_translated, jit->stat_guest_bytes, jit->stat_bytes, jit->stat_flushes, jit->stat_slow,
-                           jit->stat_enters, jit->stat_links);
+                           soft, jit->stat_translated, jit->stat_guest_bytes, jit->stat_bytes,
+                           jit->stat_flushes, jit->stat_slow, jit->stat_enters, jit->stat_links);
 }
 
 const Engine engine_jit = {

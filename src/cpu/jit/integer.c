@@ -21,7 +21,8 @@ static void emit_immediate(Translation *t, unsigned bytes, unsigned op_size, uin
     }
 }
 
-/* ---- operands ----------------------------------------------------------------------------------- */
+/* ---- operands -----------------------------------------------------------------------------------
+ */
 
 /* Guest number of a register operand; byte operands are offsets in gpr[]. */
 static unsigned guest_number(unsigned operand, bool byte)
@@ -40,13 +41,15 @@ static void written_operand(Translation *t, unsigned operand, bool byte, unsigne
     guest_written(t, guest_number(operand, byte), host);
 }
 
-/* ---- the common case ---------------------------------------------------------------------------- */
+/* ---- the common case ----------------------------------------------------------------------------
+ */
 
 /* BSF or BSR: F3 may stand there for CPUs without TZCNT and LZCNT. */
 static bool is_plain_scan(const Insn *insn)
 {
     for (unsigned i = 0; i < 4; i++) {
-        if (insn->fn == op_bsf.reg[i] || insn->fn == op_bsf.mem[i] || insn->fn == op_bsr.reg[i] || insn->fn == op_bsr.mem[i])
+        if (insn->fn == op_bsf.reg[i] || insn->fn == op_bsf.mem[i] || insn->fn == op_bsr.reg[i] ||
+            insn->fn == op_bsr.mem[i])
             return true;
     }
     return false;
@@ -63,7 +66,8 @@ static uint32_t opcode_word(const Insn *insn, const JitOp *op)
         word &= ~(uint32_t)(OP_W | OP_66);
     if (insn->prefixes & PREFIX_LOCK)
         word |= OP_LOCK;
-    if (insn->map == MAP_0F && (insn->opcode == 0xb8 || insn->opcode == 0xbc || insn->opcode == 0xbd) &&
+    if (insn->map == MAP_0F &&
+        (insn->opcode == 0xb8 || insn->opcode == 0xbc || insn->opcode == 0xbd) &&
         insn->prefixes & PREFIX_REPE && !is_plain_scan(insn))
         word |= OP_F3;
     if (op->reg == ROLE_NONE) /* a digit, not a register */
@@ -73,7 +77,9 @@ static uint32_t opcode_word(const Insn *insn, const JitOp *op)
 
 static unsigned digit(const Insn *insn, const JitOp *op)
 {
-    return insn->map == MAP_0F && insn->opcode >= 0x90 && insn->opcode < 0xa0 ? 0 : insn->modrm >> 3 & 7;
+    return insn->map == MAP_0F && insn->opcode >= 0x90 && insn->opcode < 0xa0
+               ? 0
+               : insn->modrm >> 3 & 7;
 }
 
 /* The bytes that make an operand locked are those of one cache line, or the handler sees to it. */
@@ -107,7 +113,8 @@ static void copy_memory(Translation *t, uint32_t word)
     Rm rm = access_operand(t, size, op->rm & ROLE_WRITE, lock_alignment(insn, size), &free);
     if (op->reg)
         reg = op->reg == ROLE_WRITE && insn->op_size >= 4 && !reg_byte && guest_in_memory(insn->reg)
-                  ? free : read_operand(t, insn->reg, reg_byte, free);
+                  ? free
+                  : read_operand(t, insn->reg, reg_byte, free);
     if (op_needs_host_flags(op, t->live[t->index + 1]))
         flags_to_host(t, HOST_NONE);
     finish_copy(t, word, reg, rm);
@@ -124,8 +131,12 @@ static void copy_registers(Translation *t, uint32_t word)
     if (op->swap)
         word &= ~(uint32_t)2;
     /* Decided before anything is written. */
-    unsigned rm_host = guest_in_memory(guest_number(insn->rm, rm_byte)) ? SCRATCH1 : guest_host(guest_number(insn->rm, rm_byte));
-    unsigned reg_host = guest_in_memory(guest_number(insn->reg, reg_byte)) ? SCRATCH2 : guest_host(guest_number(insn->reg, reg_byte));
+    unsigned rm_host = guest_in_memory(guest_number(insn->rm, rm_byte))
+                           ? SCRATCH1
+                           : guest_host(guest_number(insn->rm, rm_byte));
+    unsigned reg_host = guest_in_memory(guest_number(insn->reg, reg_byte))
+                            ? SCRATCH2
+                            : guest_host(guest_number(insn->reg, reg_byte));
     if (rm_byte && insn->rm & 1)
         rm_host += HOST_HIGH + 4;
     if (op->reg && reg_byte && insn->reg & 1)
@@ -155,7 +166,8 @@ static void translate_copy(Translation *t)
         copy_registers(t, word);
 }
 
-/* ---- the others --------------------------------------------------------------------------------- */
+/* ---- the others ---------------------------------------------------------------------------------
+ */
 
 static void translate_accumulator(Translation *t)
 {
@@ -209,7 +221,8 @@ static void translate_step(Translation *t)
 {
     if (op_needs_host_flags(&t->op, t->live[t->index + 1]))
         flags_to_host(t, SCRATCH1);
-    emit_op(&t->e, 0xff | size_bits(t->insn->op_size), t->insn->opcode >> 3 & 1, rm_reg(guest_host(t->insn->rm)));
+    emit_op(&t->e, 0xff | size_bits(t->insn->op_size), t->insn->opcode >> 3 & 1,
+            rm_reg(guest_host(t->insn->rm)));
     t->now.host_flags = true;
 }
 
@@ -220,7 +233,8 @@ static void translate_swap_bytes(Translation *t)
         call_handler_inline(t);
         return;
     }
-    unsigned host = guest_read(t, insn->rm, SCRATCH1), rex = (insn->op_size == 8 ? 8 : 0) | (host & 8 ? 1 : 0);
+    unsigned host = guest_read(t, insn->rm, SCRATCH1),
+             rex = (insn->op_size == 8 ? 8 : 0) | (host & 8 ? 1 : 0);
     if (rex)
         e8(&t->e, 0x40 | rex);
     e8(&t->e, 0x0f), e8(&t->e, 0xc8 | (host & 7));
@@ -246,7 +260,9 @@ static void translate_lea(Translation *t)
     const Insn *insn = t->insn;
     Emit *e = &t->e;
     address_of_operand(t, insn);
-    unsigned host = insn->op_size == 2 ? guest_read(t, insn->reg, SCRATCH2) : guest_in_memory(insn->reg) ? SCRATCH2 : guest_host(insn->reg);
+    unsigned host = insn->op_size == 2           ? guest_read(t, insn->reg, SCRATCH2)
+                    : guest_in_memory(insn->reg) ? SCRATCH2
+                                                 : guest_host(insn->reg);
     emit_op(e, 0x8b | size_bits(insn->op_size), host, rm_reg(SCRATCH1));
     guest_written(t, insn->reg, host);
 }
@@ -255,17 +271,24 @@ static void translate_lea(Translation *t)
 static bool translate_lea_directly(Translation *t)
 {
     const Insn *insn = t->insn;
-    if (insn->op_size == 2 || insn->base == GPR_BLOCK_RIP || guest_in_memory(insn->reg) || insn->addr_size == 2 ||
-        guest_in_memory(insn->base) || guest_in_memory(insn->index) || insn->base == GPR_NONE)
+    if (insn->op_size == 2 || insn->base == GPR_BLOCK_RIP || guest_in_memory(insn->reg) ||
+        insn->addr_size == 2 || guest_in_memory(insn->base) || guest_in_memory(insn->index) ||
+        insn->base == GPR_NONE)
         return false;
-    Rm rm = { .kind = RM_MEM, .base = guest_host(insn->base), .index = HOST_NONE, .scale = insn->scale, .disp = insn->disp };
+    Rm rm = {.kind = RM_MEM,
+             .base = guest_host(insn->base),
+             .index = HOST_NONE,
+             .scale = insn->scale,
+             .disp = insn->disp};
     if (insn->index != GPR_NONE)
         rm.index = guest_host(insn->index);
-    emit_op(&t->e, 0x8d | (insn->op_size == 8 && insn->addr_size == 8 ? OP_W : 0), guest_host(insn->reg), rm);
+    emit_op(&t->e, 0x8d | (insn->op_size == 8 && insn->addr_size == 8 ? OP_W : 0),
+            guest_host(insn->reg), rm);
     return true;
 }
 
-/* ---- stack -------------------------------------------------------------------------------------- */
+/* ---- stack --------------------------------------------------------------------------------------
+ */
 
 static uint32_t stack_wide(const Translation *t)
 {
@@ -322,7 +345,8 @@ static void translate_leave(Translation *t)
     emit_op(&t->e, 0x8b | stack_wide(t), HOST_RBP, rm);
 }
 
-/* ---- division ----------------------------------------------------------------------------------- */
+/* ---- division -----------------------------------------------------------------------------------
+ */
 
 /* What may raise #DE, or is merely unusual, is left to the handler. */
 static void translate_divide(Translation *t)
@@ -343,7 +367,8 @@ static void translate_divide(Translation *t)
         e8(e, insn->op_size * 8 - 1);
         emit_op(e, 0x3b | wide, SCRATCH2, rm_reg(HOST_RDX));
         slow_if(t, CC_NE);
-        emit_op(e, 0x8d | wide, SCRATCH2, rm_mem(SCRATCH1, 1)); /* … and the divisor is neither 0 nor -1 */
+        emit_op(e, 0x8d | wide, SCRATCH2,
+                rm_mem(SCRATCH1, 1)); /* … and the divisor is neither 0 nor -1 */
         emit_op(e, 0x83 | wide, 7, rm_reg(SCRATCH2));
         e8(e, 1);
         slow_if(t, CC_BE);
@@ -357,14 +382,20 @@ static void translate_divide(Translation *t)
     t->now.host_flags = true;
 }
 
-/* ---- VEX on general registers --------------------------------------------------------------------- */
+/* ---- VEX on general registers
+ * --------------------------------------------------------------------- */
 
 static void translate_bmi(Translation *t)
 {
     const Insn *insn = t->insn;
-    bool memory = insn->flags & INSN_MEMORY, group = insn->opcode == 0xf3, mulx = insn->opcode == 0xf6, rorx = insn->map == MAP_0F3A;
-    uint32_t word = insn->opcode | (uint32_t)insn->map << OP_MAP_SHIFT | (insn->rex & REX_W && t->mode64 ? OP_W : 0);
-    word |= insn->prefixes & PREFIX_REPE ? OP_F3 : insn->prefixes & PREFIX_REPNE ? OP_F2 : insn->prefixes & PREFIX_OPSIZE ? OP_66 : 0;
+    bool memory = insn->flags & INSN_MEMORY, group = insn->opcode == 0xf3,
+         mulx = insn->opcode == 0xf6, rorx = insn->map == MAP_0F3A;
+    uint32_t word = insn->opcode | (uint32_t)insn->map << OP_MAP_SHIFT |
+                    (insn->rex & REX_W && t->mode64 ? OP_W : 0);
+    word |= insn->prefixes & PREFIX_REPE     ? OP_F3
+            : insn->prefixes & PREFIX_REPNE  ? OP_F2
+            : insn->prefixes & PREFIX_OPSIZE ? OP_66
+                                             : 0;
     unsigned target = group ? insn->vvvv : insn->reg, free = SCRATCH2;
     if (mulx && (guest_in_memory(insn->reg) || guest_in_memory(insn->vvvv))) {
         call_handler_inline(t);
@@ -392,7 +423,8 @@ static void translate_bmi(Translation *t)
         t->now.host_flags = true;
 }
 
-/* ---- system instructions at CPL 0 ---------------------------------------------------------------- */
+/* ---- system instructions at CPL 0
+ * ---------------------------------------------------------------- */
 
 /* Sets or clears bits of the RFLAGS that are no arithmetic flags. */
 static void change_rflags(Translation *t, uint32_t bits, bool set)
@@ -414,7 +446,8 @@ static void translate_set_ac(Translation *t, bool on)
     emit_op(e, 0xc6, 0, rm_gs(GS_CPU(mmu_index)));
     e8(e, index);
     emit_load(e, SCRATCH1, rm_gs(GS_JIT(self)));
-    emit_op(e, 0x8d | OP_W, SCRATCH1, rm_mem(SCRATCH1, GS_CPU(tlbs) + (int32_t)(index * sizeof(t->cpu->tlbs[0]))));
+    emit_op(e, 0x8d | OP_W, SCRATCH1,
+            rm_mem(SCRATCH1, GS_CPU(tlbs) + (int32_t)(index * sizeof(t->cpu->tlbs[0]))));
     emit_store(e, SCRATCH1, rm_gs(GS_CPU(tlb)));
     emit_patch(e, skip, emit_here(e));
 }
@@ -438,32 +471,72 @@ void translate_integer(Translation *t)
         return;
     }
     switch (kind) {
-    case JIT_COPY: translate_copy(t); break;
-    case JIT_NOTHING: break;
-    case JIT_PLAIN: translate_plain(t); break;
-    case JIT_ACCUMULATOR: translate_accumulator(t); break;
-    case JIT_MOVE_IMM: translate_move_imm(t); break;
-    case JIT_EXCHANGE: translate_exchange(t); break;
-    case JIT_STEP: translate_step(t); break;
-    case JIT_SWAP_BYTES: translate_swap_bytes(t); break;
+    case JIT_COPY:
+        translate_copy(t);
+        break;
+    case JIT_NOTHING:
+        break;
+    case JIT_PLAIN:
+        translate_plain(t);
+        break;
+    case JIT_ACCUMULATOR:
+        translate_accumulator(t);
+        break;
+    case JIT_MOVE_IMM:
+        translate_move_imm(t);
+        break;
+    case JIT_EXCHANGE:
+        translate_exchange(t);
+        break;
+    case JIT_STEP:
+        translate_step(t);
+        break;
+    case JIT_SWAP_BYTES:
+        translate_swap_bytes(t);
+        break;
     case JIT_PUSH:
-    case JIT_PUSH_IMM: translate_push(t); break;
-    case JIT_PUSH_MEM: translate_push_memory(t); break;
-    case JIT_POP: translate_pop(t); break;
-    case JIT_LEAVE: translate_leave(t); break;
+    case JIT_PUSH_IMM:
+        translate_push(t);
+        break;
+    case JIT_PUSH_MEM:
+        translate_push_memory(t);
+        break;
+    case JIT_POP:
+        translate_pop(t);
+        break;
+    case JIT_LEAVE:
+        translate_leave(t);
+        break;
     case JIT_LEA:
         if (!translate_lea_directly(t))
             translate_lea(t);
         break;
     case JIT_DIVIDE:
-    case JIT_DIVIDE_SIGNED: translate_divide(t); break;
-    case JIT_BMI: translate_bmi(t); break;
-    case JIT_ZERO_UPPER: translate_zero_upper(t); break;
-    case JIT_CLI: change_rflags(t, FLAG_IF, false); break;
-    case JIT_STAC: translate_set_ac(t, true); break;
-    case JIT_CLAC: translate_set_ac(t, false); break;
-    case JIT_SWAPGS: translate_swapgs(t); break;
-    case JIT_FENCE: e8(&t->e, 0x0f), e8(&t->e, 0xae), e8(&t->e, t->insn->modrm); break;
-    default: call_handler_inline(t);
+    case JIT_DIVIDE_SIGNED:
+        translate_divide(t);
+        break;
+    case JIT_BMI:
+        translate_bmi(t);
+        break;
+    case JIT_ZERO_UPPER:
+        translate_zero_upper(t);
+        break;
+    case JIT_CLI:
+        change_rflags(t, FLAG_IF, false);
+        break;
+    case JIT_STAC:
+        translate_set_ac(t, true);
+        break;
+    case JIT_CLAC:
+        translate_set_ac(t, false);
+        break;
+    case JIT_SWAPGS:
+        translate_swapgs(t);
+        break;
+    case JIT_FENCE:
+        e8(&t->e, 0x0f), e8(&t->e, 0xae), e8(&t->e, t->insn->modrm);
+        break;
+    default:
+        call_handler_inline(t);
     }
 }

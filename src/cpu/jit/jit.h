@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The translator: x86 to x86, block by block, above the interpreter's decoder, MMU, state and block cache.
+ * The translator: x86 to x86, block by block, above the interpreter's decoder, MMU, state and block
+ * cache.
  *
  *   engine.c     the loop: look → find → interpret while cold, translate when warm, run
  *   translate.c  a decoded block → host code; integer.c, simd.c what single instructions become
@@ -11,22 +12,28 @@
  *
  * Invariants in translated code:
  * - gs is the SoftCpu, a JitCpu behind it. rsp is the host's stack, 16-byte aligned.
- * - Guest registers: rax rcx rdx rbx rbp rsi rdi r8 r12-r15 are the host's own; guest rsp is host r11; guest r9, r10, r11 stay in
- *   SoftCpu.s.gpr. Host r9 and r10 are scratch. In 32-bit code upper halves mean nothing.
- * - XMM registers live in SoftCpu.s.fpu between translations; inside one they are loaded when needed and stored before leaving, or
- *   before a handler is called.
- * - Arithmetic flags are at each point of the code, by what the translator knows, either in EFLAGS ("host") or in SoftCpu.flags
- *   ("slot"), or dead. Every translation can be entered both ways. Flags that no later instruction reads are not kept for a fault
- *   that comes between: what #PF pushes of them may differ from hardware.
+ * - Guest registers: rax rcx rdx rbx rbp rsi rdi r8 r12-r15 are the host's own; guest rsp is host
+ * r11; guest r9, r10, r11 stay in SoftCpu.s.gpr. Host r9 and r10 are scratch. In 32-bit code upper
+ * halves mean nothing.
+ * - XMM registers live in SoftCpu.s.fpu between translations; inside one they are loaded when
+ * needed and stored before leaving, or before a handler is called.
+ * - Arithmetic flags are at each point of the code, by what the translator knows, either in EFLAGS
+ * ("host") or in SoftCpu.flags
+ *   ("slot"), or dead. Every translation can be entered both ways. Flags that no later instruction
+ * reads are not kept for a fault that comes between: what #PF pushes of them may differ from
+ * hardware.
  * - MXCSR is the guest's; guests that unmask SIMD exceptions are interpreted.
- * - No guest register, flag or memory changes before the last access check of an instruction succeeded. So whatever can't be done in
- *   line, also in the middle of an instruction, is done by the interpreter's handler for the whole instruction ("slow"), with all
- *   state in SoftCpu; faults leave from there by siglongjmp.
- * - A translation is of a block at one RIP and mode; CS has base 0 and no limit. It is entered only while the page at that RIP is
- *   known to be the block's: by links within the page, or after a compare of map_generation.
+ * - No guest register, flag or memory changes before the last access check of an instruction
+ * succeeded. So whatever can't be done in line, also in the middle of an instruction, is done by
+ * the interpreter's handler for the whole instruction ("slow"), with all state in SoftCpu; faults
+ * leave from there by siglongjmp.
+ * - A translation is of a block at one RIP and mode; CS has base 0 and no limit. It is entered only
+ * while the page at that RIP is known to be the block's: by links within the page, or after a
+ * compare of map_generation.
  *
- * Threads: everything here belongs to one vCPU's thread; jit_block_dropped() may come from others in an exclusive section, when
- * this vCPU stands in a handler, and sets translation_stop, which the way back from handlers checks.
+ * Threads: everything here belongs to one vCPU's thread; jit_block_dropped() may come from others
+ * in an exclusive section, when this vCPU stands in a handler, and sets translation_stop, which the
+ * way back from handlers checks.
  */
 #pragma once
 
@@ -38,10 +45,10 @@ typedef struct JitBlock JitBlock;
 /* A way out of a translation to a known RIP, which can be patched to go straight on. */
 typedef struct JitLink {
     uint64_t target;
-    uint8_t *site;    /* rel32 to patch, as executed */
+    uint8_t *site;     /* rel32 to patch, as executed */
     uint8_t *unlinked; /* where it goes otherwise */
-    uint8_t *guard;   /* imm32 that must equal map_generation; NULL: target on the same page */
-    bool host_flags;  /* flags are in EFLAGS there */
+    uint8_t *guard;    /* imm32 that must equal map_generation; NULL: target on the same page */
+    bool host_flags;   /* flags are in EFLAGS there */
     JitBlock *from, *to;
     struct JitLink *next_in;  /* of the links that go to `to` */
     struct JitLink *next_out; /* of those that come from `from` */
@@ -62,7 +69,7 @@ struct JitBlock {
 #define JIT_JUMP_SHIFT 12 /* an index is the linear address ^ itself shifted by this */
 
 typedef struct JitJump {
-    uint64_t key; /* jump_key() */
+    uint64_t key;  /* jump_key() */
     uint8_t *host; /* entry with flags in the slot */
     uint32_t generation;
     uint32_t unused[3];
@@ -71,29 +78,32 @@ _Static_assert(sizeof(JitJump) == 32, "translated code scales by it");
 
 typedef struct JitThunks {
     void (*enter)(SoftCpu *cpu, uint8_t *host);
-    uint8_t *insn;      /* called: r9 Insn, r10 RIP of the block; returns when translated code may go on */
-    uint8_t *pair, *light; /* the same, r9 is an Insn that a JIT_AFTER() follows; light: its handler doesn't care for MXCSR */
-    uint8_t *link;      /* jumped to: r9 JitLink */
-    uint8_t *go;        /* jumped to: r9 RIP */
+    uint8_t
+        *insn; /* called: r9 Insn, r10 RIP of the block; returns when translated code may go on */
+    uint8_t *pair, *light; /* the same, r9 is an Insn that a JIT_AFTER() follows; light: its handler
+                              doesn't care for MXCSR */
+    uint8_t *link;         /* jumped to: r9 JitLink */
+    uint8_t *go;           /* jumped to: r9 RIP */
 } JitThunks;
 
 typedef struct JitCpu {
     SoftCpu *self;
-    uint64_t mode_key;    /* of the running mode: what jump_key() xors */
+    uint64_t mode_key; /* of the running mode: what jump_key() xors */
     uint64_t temp, target, spare;
-    JitLink *link;        /* translated code was left by */
+    JitLink *link; /* translated code was left by */
     JitThunks thunks;
     uint8_t *write, *run; /* the code area, mapped twice */
     size_t used, thunks_end;
-    size_t limit;         /* of used; tests make it small */
-    uint8_t *arena;       /* of JitBlocks and JitLinks; emptied with the code */
+    size_t limit;   /* of used; tests make it small */
+    uint8_t *arena; /* of JitBlocks and JitLinks; emptied with the code */
     size_t arena_used;
     JitBlock *all;
-    uint8_t warm;         /* times a block is interpreted before it is translated */
-    bool flush;           /* everything must be thrown away before translated code runs again */
-    Insn pair[2];         /* the instruction a handler runs for translated code, and where it ends */
+    uint8_t warm; /* times a block is interpreted before it is translated */
+    bool flush;   /* everything must be thrown away before translated code runs again */
+    Insn pair[2]; /* the instruction a handler runs for translated code, and where it ends */
     uint16_t next_site[SITES_COUNT];
-    uint64_t stat_translated, stat_bytes, stat_guest_bytes, stat_flushes, stat_slow, stat_enters, stat_links;
+    uint64_t stat_translated, stat_bytes, stat_guest_bytes, stat_flushes, stat_slow, stat_enters,
+        stat_links;
     JitJump jumps[1 << JIT_JUMP_BITS];
 } JitCpu;
 
@@ -108,7 +118,8 @@ bool jit_cache_init(JitCpu *jit);
 void jit_cache_clear(JitCpu *jit);
 /* Throws all code and translations away. */
 void jit_cache_flush(SoftCpu *cpu);
-/* Where the next translation goes, as written; NULL when the cache is full. *ret_run: as executed. */
+/* Where the next translation goes, as written; NULL when the cache is full. *ret_run: as executed.
+ */
 uint8_t *jit_cache_space(JitCpu *jit, uint8_t **ret_run);
 void *jit_alloc(JitCpu *jit, size_t size);
 static inline uint8_t *jit_writable(const JitCpu *jit, uint8_t *run)
@@ -127,9 +138,10 @@ static inline JitJump *jit_jump(JitCpu *jit, uint64_t linear)
 
 void jit_thunks_make(JitCpu *jit);
 /* What stands behind an instruction whose handler translated code calls: where it ends. */
-#define JIT_AFTER(insn) ((Insn){ .fn = jit_after, .rip_offset = (insn)->rip_offset + (insn)->length })
+#define JIT_AFTER(insn) ((Insn){.fn = jit_after, .rip_offset = (insn)->rip_offset + (insn)->length})
 void jit_after(SoftCpu *cpu, const Insn *insn);
-/* Runs the handler of one instruction; true: translated code must be left, s.rip says where to. Called by translated code. */
+/* Runs the handler of one instruction; true: translated code must be left, s.rip says where to.
+ * Called by translated code. */
 bool jit_run_insn(SoftCpu *cpu, const Insn *insn);
 
 /* ---- translate.c ---- */

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Lockstep: random programs under interpreter and translator must end in the same registers and memory.
+ * Lockstep: random programs under interpreter and translator must end in the same registers and
+ * memory.
  *
- * A program is a few dozen random instructions of a mode, run until it halts, faults (every vector halts at its own address) or its
- * time is up. Flags that a fault pushes are not compared: the translator does not keep flags that are dead there.
+ * A program is a few dozen random instructions of a mode, run until it halts, faults (every vector
+ * halts at its own address) or its time is up. Flags that a fault pushes are not compared: the
+ * translator does not keep flags that are dead there.
  */
 #include <signal.h>
 #include <sys/time.h>
@@ -14,12 +16,12 @@
 #include "cpu/soft/ops_system.h"
 #include "cpu/vm_internal.h"
 
-#define BASE 0x10000
-#define HANDLERS 0x8000
-#define STACK 0x40000
-#define DATA 0x200000
+#define BASE      0x10000
+#define HANDLERS  0x8000
+#define STACK     0x40000
+#define DATA      0x200000
 #define DATA_SIZE 0x4000
-#define RAM_SIZE (4 << 20)
+#define RAM_SIZE  (4 << 20)
 
 typedef struct Machine {
     const Engine *engine;
@@ -54,8 +56,12 @@ static void on_alarm(int signal)
 static void machine_new(Machine *m, const Engine *engine, CpuModel *model)
 {
     m->engine = engine;
-    m->vm = (Vm){ .engine = engine, .memory = space_new("memory", UINT64_C(1) << 40), .ports = space_new("ports", 65536),
-                  .model = model, .vcpu_count = 1, .vcpus = { &m->vcpu } };
+    m->vm = (Vm){.engine = engine,
+                 .memory = space_new("memory", UINT64_C(1) << 40),
+                 .ports = space_new("ports", 65536),
+                 .model = model,
+                 .vcpu_count = 1,
+                 .vcpus = {&m->vcpu}};
     m->vcpu.vm = &m->vm;
     m->vcpu.sync = g_new0(struct VcpuSync, 1);
     m->ram = ram_new("ram", RAM_SIZE, NULL);
@@ -84,7 +90,7 @@ static void machine_free(Machine *m)
 
 static void set_up(Fixture *f, gconstpointer data)
 {
-    struct sigaction action = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
+    struct sigaction action = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
     engine_interp.features(f->model.features);
     f->model.physical_address_bits = 40;
     f->model.linear_address_bits = 48;
@@ -103,7 +109,8 @@ static void tear_down(Fixture *f, gconstpointer data)
     g_rand_free(f->random);
 }
 
-/* ---- programs ----------------------------------------------------------------------------------- */
+/* ---- programs -----------------------------------------------------------------------------------
+ */
 
 static unsigned pick(Fixture *f, unsigned count)
 {
@@ -151,7 +158,11 @@ static void put_modrm(Fixture *f)
     if (mod == 1)
         put_bytes(f, pick(f, 2) ? pick(f, 256) : pick(f, 16) * 16, 1);
     else if (mod == 2 || (mod == 0 && base == 5))
-        put_bytes(f, mod == 0 && !f->mode64 ? DATA + pick(f, DATA_SIZE) : pick(f, 2) ? pick(f, 512) - 256 : pick(f, 32) * 16, 4);
+        put_bytes(f,
+                  mod == 0 && !f->mode64 ? DATA + pick(f, DATA_SIZE)
+                  : pick(f, 2)           ? pick(f, 512) - 256
+                                         : pick(f, 32) * 16,
+                  4);
 }
 
 enum { X_NONE, X_MODRM = 1, X_IMM8 = 2, X_IMMZ = 4, X_IMM_BYTE_OR_Z = 8 };
@@ -161,24 +172,73 @@ static void put_random(Fixture *f)
     static const struct {
         uint8_t map, low, high, what;
     } forms[] = {
-        { 0, 0x00, 0x3f, 0 }, /* arithmetic, filtered below */
-        { 0, 0x50, 0x5f, X_NONE }, { 0, 0x63, 0x63, X_MODRM }, { 0, 0x68, 0x68, X_IMMZ }, { 0, 0x69, 0x69, X_MODRM | X_IMMZ },
-        { 0, 0x6a, 0x6a, X_IMM8 }, { 0, 0x6b, 0x6b, X_MODRM | X_IMM8 }, { 0, 0x80, 0x80, X_MODRM | X_IMM8 },
-        { 0, 0x81, 0x81, X_MODRM | X_IMMZ }, { 0, 0x83, 0x83, X_MODRM | X_IMM8 }, { 0, 0x83, 0x83, X_MODRM | X_IMM8 },
-        { 0, 0x84, 0x8b, X_MODRM }, { 0, 0x84, 0x8b, X_MODRM }, { 0, 0x8d, 0x8d, X_MODRM }, { 0, 0x8f, 0x99, 0 },
-        { 0, 0x9e, 0x9f, X_NONE }, { 0, 0xa8, 0xa8, X_IMM8 }, { 0, 0xa9, 0xa9, X_IMMZ }, { 0, 0xb0, 0xb7, X_IMM8 },
-        { 0, 0xc0, 0xc1, X_MODRM | X_IMM8 }, { 0, 0xc6, 0xc6, X_MODRM | X_IMM8 }, { 0, 0xc7, 0xc7, X_MODRM | X_IMMZ },
-        { 0, 0xd0, 0xd3, X_MODRM }, { 0, 0xf5, 0xf5, X_NONE }, { 0, 0xf8, 0xf9, X_NONE }, { 0, 0xf6, 0xf7, 0 },
-        { 0, 0xfe, 0xff, 0 }, { 0, 0x70, 0x7f, 0 }, { 0, 0x70, 0x7f, 0 }, { 0, 0xa4, 0xaf, 0 }, { 0, 0xe3, 0xe3, 0 },
-        { 1, 0x40, 0x4f, X_MODRM }, { 1, 0x90, 0x9f, X_MODRM }, { 1, 0xa3, 0xa3, X_MODRM }, { 1, 0xa4, 0xa4, X_MODRM | X_IMM8 },
-        { 1, 0xa5, 0xa5, X_MODRM }, { 1, 0xab, 0xab, X_MODRM }, { 1, 0xac, 0xac, X_MODRM | X_IMM8 }, { 1, 0xad, 0xad, X_MODRM },
-        { 1, 0xaf, 0xaf, X_MODRM }, { 1, 0xb0, 0xb1, X_MODRM }, { 1, 0xb3, 0xb3, X_MODRM }, { 1, 0xb6, 0xb8, X_MODRM },
-        { 1, 0xba, 0xba, X_MODRM | X_IMM8 }, { 1, 0xbb, 0xbf, X_MODRM }, { 1, 0xc0, 0xc1, X_MODRM }, { 1, 0xc8, 0xcf, X_NONE },
-        { 1, 0x10, 0x17, X_MODRM }, { 1, 0x28, 0x2f, X_MODRM }, { 1, 0x50, 0x6f, X_MODRM }, { 1, 0x50, 0x6f, X_MODRM },
-        { 1, 0x70, 0x73, X_MODRM | X_IMM8 }, { 1, 0x74, 0x76, X_MODRM }, { 1, 0x7c, 0x7f, X_MODRM }, { 1, 0xc2, 0xc2, X_MODRM | X_IMM8 },
-        { 1, 0xc4, 0xc6, X_MODRM | X_IMM8 }, { 1, 0xd0, 0xfe, X_MODRM }, { 2, 0x00, 0x1e, X_MODRM }, { 2, 0x20, 0x41, X_MODRM },
-        { 2, 0xf0, 0xf7, X_MODRM }, { 2, 0xf2, 0xf7, X_MODRM }, { 3, 0xf0, 0xf0, X_MODRM | X_IMM8 }, { 1, 0x77, 0x77, X_NONE }, { 1, 0xc7, 0xc7, X_MODRM }, { 3, 0x08, 0x0f, X_MODRM | X_IMM8 }, { 3, 0x14, 0x22, X_MODRM | X_IMM8 },
-        { 3, 0x40, 0x44, X_MODRM | X_IMM8 },
+        {0, 0x00, 0x3f, 0}, /* arithmetic, filtered below */
+        {0, 0x50, 0x5f, X_NONE},
+        {0, 0x63, 0x63, X_MODRM},
+        {0, 0x68, 0x68, X_IMMZ},
+        {0, 0x69, 0x69, X_MODRM | X_IMMZ},
+        {0, 0x6a, 0x6a, X_IMM8},
+        {0, 0x6b, 0x6b, X_MODRM | X_IMM8},
+        {0, 0x80, 0x80, X_MODRM | X_IMM8},
+        {0, 0x81, 0x81, X_MODRM | X_IMMZ},
+        {0, 0x83, 0x83, X_MODRM | X_IMM8},
+        {0, 0x83, 0x83, X_MODRM | X_IMM8},
+        {0, 0x84, 0x8b, X_MODRM},
+        {0, 0x84, 0x8b, X_MODRM},
+        {0, 0x8d, 0x8d, X_MODRM},
+        {0, 0x8f, 0x99, 0},
+        {0, 0x9e, 0x9f, X_NONE},
+        {0, 0xa8, 0xa8, X_IMM8},
+        {0, 0xa9, 0xa9, X_IMMZ},
+        {0, 0xb0, 0xb7, X_IMM8},
+        {0, 0xc0, 0xc1, X_MODRM | X_IMM8},
+        {0, 0xc6, 0xc6, X_MODRM | X_IMM8},
+        {0, 0xc7, 0xc7, X_MODRM | X_IMMZ},
+        {0, 0xd0, 0xd3, X_MODRM},
+        {0, 0xf5, 0xf5, X_NONE},
+        {0, 0xf8, 0xf9, X_NONE},
+        {0, 0xf6, 0xf7, 0},
+        {0, 0xfe, 0xff, 0},
+        {0, 0x70, 0x7f, 0},
+        {0, 0x70, 0x7f, 0},
+        {0, 0xa4, 0xaf, 0},
+        {0, 0xe3, 0xe3, 0},
+        {1, 0x40, 0x4f, X_MODRM},
+        {1, 0x90, 0x9f, X_MODRM},
+        {1, 0xa3, 0xa3, X_MODRM},
+        {1, 0xa4, 0xa4, X_MODRM | X_IMM8},
+        {1, 0xa5, 0xa5, X_MODRM},
+        {1, 0xab, 0xab, X_MODRM},
+        {1, 0xac, 0xac, X_MODRM | X_IMM8},
+        {1, 0xad, 0xad, X_MODRM},
+        {1, 0xaf, 0xaf, X_MODRM},
+        {1, 0xb0, 0xb1, X_MODRM},
+        {1, 0xb3, 0xb3, X_MODRM},
+        {1, 0xb6, 0xb8, X_MODRM},
+        {1, 0xba, 0xba, X_MODRM | X_IMM8},
+        {1, 0xbb, 0xbf, X_MODRM},
+        {1, 0xc0, 0xc1, X_MODRM},
+        {1, 0xc8, 0xcf, X_NONE},
+        {1, 0x10, 0x17, X_MODRM},
+        {1, 0x28, 0x2f, X_MODRM},
+        {1, 0x50, 0x6f, X_MODRM},
+        {1, 0x50, 0x6f, X_MODRM},
+        {1, 0x70, 0x73, X_MODRM | X_IMM8},
+        {1, 0x74, 0x76, X_MODRM},
+        {1, 0x7c, 0x7f, X_MODRM},
+        {1, 0xc2, 0xc2, X_MODRM | X_IMM8},
+        {1, 0xc4, 0xc6, X_MODRM | X_IMM8},
+        {1, 0xd0, 0xfe, X_MODRM},
+        {2, 0x00, 0x1e, X_MODRM},
+        {2, 0x20, 0x41, X_MODRM},
+        {2, 0xf0, 0xf7, X_MODRM},
+        {2, 0xf2, 0xf7, X_MODRM},
+        {3, 0xf0, 0xf0, X_MODRM | X_IMM8},
+        {1, 0x77, 0x77, X_NONE},
+        {1, 0xc7, 0xc7, X_MODRM},
+        {3, 0x08, 0x0f, X_MODRM | X_IMM8},
+        {3, 0x14, 0x22, X_MODRM | X_IMM8},
+        {3, 0x40, 0x44, X_MODRM | X_IMM8},
     };
     unsigned n = pick(f, G_N_ELEMENTS(forms)), what = forms[n].what;
     unsigned opcode = forms[n].low + pick(f, forms[n].high - forms[n].low + 1);
@@ -199,10 +259,12 @@ static void put_random(Fixture *f)
             put(f, 0xf3);
     }
     bool double_shift = forms[n].map == 1 && (opcode & 0xf6) == 0xa4;
-    opsize &= !double_shift; /* counts over 16 are undefined, and so they are with memory and without */
+    opsize &=
+        !double_shift; /* counts over 16 are undefined, and so they are with memory and without */
     if (opsize)
         put(f, 0x66);
-    if (forms[n].map && (what & X_MODRM || opcode == 0x77) && pick(f, 4) == 0) { /* VEX of three bytes */
+    if (forms[n].map && (what & X_MODRM || opcode == 0x77) &&
+        pick(f, 4) == 0) { /* VEX of three bytes */
         put(f, 0xc4);
         put(f, (f->mode64 ? pick(f, 8) << 5 : 0xe0) | forms[n].map);
         put(f, pick(f, 256));
@@ -268,17 +330,20 @@ static void put_constant(Fixture *f, unsigned reg, uint32_t value)
 /* A random instruction, mostly one that exists and whose operand lies in the data. */
 static void put_instruction(Fixture *f)
 {
-    uint32_t mode = (f->mode64 ? MODE_CODE64 | MODE_LONG : MODE_CODE32 | MODE_STACK32 | MODE_FLAT_DS | MODE_FLAT_ES | MODE_FLAT_SS) |
-                    MODE_PROTECTED | MODE_CS_BASE0;
+    uint32_t mode =
+        (f->mode64 ? MODE_CODE64 | MODE_LONG
+                   : MODE_CODE32 | MODE_STACK32 | MODE_FLAT_DS | MODE_FLAT_ES | MODE_FLAT_SS) |
+        MODE_PROTECTED | MODE_CS_BASE0;
     for (;;) {
         unsigned start = f->size, size;
         uint8_t bytes[32];
-        Insn insn = { .rip_offset = 0 };
+        Insn insn = {.rip_offset = 0};
         put_random(f);
         size = f->size - start;
         memcpy(bytes, f->program + start, size);
         bool random = false; /* RDRAND, RDSEED */
-        if (!decode_insn(&f->model, mode, bytes, sizeof(bytes), &insn) || insn.length != size || insn.fn == op_ud ||
+        if (!decode_insn(&f->model, mode, bytes, sizeof(bytes), &insn) || insn.length != size ||
+            insn.fn == op_ud ||
             (random = insn.map == MAP_0F && insn.opcode == 0xc7 && !(insn.flags & INSN_MEMORY))) {
             if (!random && pick(f, 40) == 0)
                 return;
@@ -289,7 +354,10 @@ static void put_instruction(Fixture *f)
             f->size = start;
             if (insn.index != insn.base)
                 put_constant(f, insn.index, pick(f, 4) ? pick(f, 4) * 16 : pick(f, 64));
-            put_constant(f, insn.base, DATA + (pick(f, 8) ? (pick(f, DATA_SIZE - 2048) & ~(pick(f, 4) ? 15 : 0)) + 1024 : (pick(f, 3) + 1) * 4096 - pick(f, 24)));
+            put_constant(f, insn.base,
+                         DATA + (pick(f, 8)
+                                     ? (pick(f, DATA_SIZE - 2048) & ~(pick(f, 4) ? 15 : 0)) + 1024
+                                     : (pick(f, 3) + 1) * 4096 - pick(f, 24)));
             memcpy(f->program + f->size, bytes, size);
             f->size += size;
         }
@@ -321,7 +389,8 @@ static void make_program(Fixture *f)
         put(f, 0xf4);
 }
 
-/* ---- machines ----------------------------------------------------------------------------------- */
+/* ---- machines -----------------------------------------------------------------------------------
+ */
 
 static void put64(Machine *m, uint64_t address, uint64_t value)
 {
@@ -330,7 +399,7 @@ static void put64(Machine *m, uint64_t address, uint64_t value)
 
 static Segment segment(uint16_t selector, uint32_t attributes)
 {
-    return (Segment){ .selector = selector, .attributes = attributes, .limit = UINT32_MAX };
+    return (Segment){.selector = selector, .attributes = attributes, .limit = UINT32_MAX};
 }
 
 static void put_tables(Fixture *f, Machine *m)
@@ -370,15 +439,24 @@ static void prepare(Fixture *f, Machine *m, uint32_t seed, CpuState *state)
     put64(m, STACK + 0x1000, 3);
     memcpy(m->ram->host + BASE, f->program, f->size);
     ram_written(m->ram, 0, BASE + sizeof(f->program));
-    *state = (CpuState){ .cr0 = CR0_PE | CR0_WP | CR0_ET | CR0_NE | CR0_MP | (f->mode64 ? CR0_PG : 0), .cr3 = 0x1000,
-                         .cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE, .xcr0 = 7,
-                         .efer = f->mode64 ? EFER_LME | EFER_LMA : 0, .gdtr = { 0x5000, 23 }, .idtr = { 0x6000, 32 * 16 - 1 },
-                         .rip = BASE, .rflags = 2 | (g_rand_int(random) & FLAGS_ARITHMETIC), .dr6 = 0xffff0ff0, .dr7 = 0x400 };
+    *state =
+        (CpuState){.cr0 = CR0_PE | CR0_WP | CR0_ET | CR0_NE | CR0_MP | (f->mode64 ? CR0_PG : 0),
+                   .cr3 = 0x1000,
+                   .cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE,
+                   .xcr0 = 7,
+                   .efer = f->mode64 ? EFER_LME | EFER_LMA : 0,
+                   .gdtr = {0x5000, 23},
+                   .idtr = {0x6000, 32 * 16 - 1},
+                   .rip = BASE,
+                   .rflags = 2 | (g_rand_int(random) & FLAGS_ARITHMETIC),
+                   .dr6 = 0xffff0ff0,
+                   .dr7 = 0x400};
     for (unsigned i = 0; i < SEG_COUNT; i++)
         state->seg[i] = segment(0x10, 0xc093);
     state->seg[SEG_CS] = segment(8, f->mode64 ? 0xa09b : 0xc09b);
     for (unsigned i = 0; i < 16; i++)
-        state->gpr[i] = g_rand_boolean(random) ? g_rand_int(random) : DATA + g_rand_int_range(random, 128, DATA_SIZE);
+        state->gpr[i] = g_rand_boolean(random) ? g_rand_int(random)
+                                               : DATA + g_rand_int_range(random, 128, DATA_SIZE);
     if (!f->mode64)
         memset(state->gpr + 8, 0, 8 * sizeof(uint64_t));
     state->gpr[GPR_RCX] &= 0xff;
@@ -398,7 +476,7 @@ static void prepare(Fixture *f, Machine *m, uint32_t seed, CpuState *state)
 /* False: it did not end in time. */
 static bool run(Machine *m, CpuState *state)
 {
-    const struct itimerval time = { { 0, 20000 }, { 0, 20000 } }, off = { 0 };
+    const struct itimerval time = {{0, 20000}, {0, 20000}}, off = {0};
     m->engine->set_state(&m->vcpu, state);
     atomic_store(&m->vcpu.requests, 0);
     running = m->cpu;
@@ -418,12 +496,14 @@ static void describe(Fixture *f, uint32_t seed, const CpuState *a, const CpuStat
     g_test_message("seed %u program %s", seed, bytes->str);
     for (unsigned i = 0; i < 16; i++) {
         if (a->gpr[i] != b->gpr[i])
-            g_test_message("gpr %u: %" G_GINT64_MODIFIER "x, translated %" G_GINT64_MODIFIER "x", i, a->gpr[i], b->gpr[i]);
+            g_test_message("gpr %u: %" G_GINT64_MODIFIER "x, translated %" G_GINT64_MODIFIER "x", i,
+                           a->gpr[i], b->gpr[i]);
         if (memcmp(a->fpu.xmm[i], b->fpu.xmm[i], 16))
             g_test_message("xmm %u differs", i);
     }
-    g_test_message("rip %" G_GINT64_MODIFIER "x, translated %" G_GINT64_MODIFIER "x; rflags %" G_GINT64_MODIFIER
-                   "x, translated %" G_GINT64_MODIFIER "x; mxcsr %x, translated %x; cr2 %" G_GINT64_MODIFIER "x",
+    g_test_message("rip %" G_GINT64_MODIFIER "x, translated %" G_GINT64_MODIFIER
+                   "x; rflags %" G_GINT64_MODIFIER "x, translated %" G_GINT64_MODIFIER
+                   "x; mxcsr %x, translated %x; cr2 %" G_GINT64_MODIFIER "x",
                    a->rip, b->rip, a->rflags, b->rflags, a->fpu.mxcsr, b->fpu.mxcsr, a->cr2);
 }
 
@@ -438,7 +518,8 @@ static bool same_memory(Fixture *f, const CpuState *state, bool faulted)
         memset(a + at, 0, 4);
         memset(b + at, 0, 4);
     }
-    return !memcmp(a + DATA, b + DATA, DATA_SIZE) && !memcmp(a + STACK - 0x1000, b + STACK - 0x1000, 0x2000);
+    return !memcmp(a + DATA, b + DATA, DATA_SIZE) &&
+           !memcmp(a + STACK - 0x1000, b + STACK - 0x1000, 0x2000);
 }
 
 /* Gives both machines the same memory. Whether they had not. */
@@ -455,12 +536,15 @@ static bool level_memory(Fixture *f)
 static bool same_state(const CpuState *a, const CpuState *b, bool faulted)
 {
     return !memcmp(a->gpr, b->gpr, 16 * sizeof(uint64_t)) && a->rip == b->rip && a->cr2 == b->cr2 &&
-           (faulted || a->rflags == b->rflags) && !memcmp(a->fpu.xmm, b->fpu.xmm, sizeof(a->fpu.xmm)) &&
-           !memcmp(a->fpu.ymm_high, b->fpu.ymm_high, sizeof(a->fpu.ymm_high)) && a->fpu.mxcsr == b->fpu.mxcsr &&
-           a->fpu.fsw == b->fpu.fsw && !memcmp(a->fpu.st, b->fpu.st, sizeof(a->fpu.st));
+           (faulted || a->rflags == b->rflags) &&
+           !memcmp(a->fpu.xmm, b->fpu.xmm, sizeof(a->fpu.xmm)) &&
+           !memcmp(a->fpu.ymm_high, b->fpu.ymm_high, sizeof(a->fpu.ymm_high)) &&
+           a->fpu.mxcsr == b->fpu.mxcsr && a->fpu.fsw == b->fpu.fsw &&
+           !memcmp(a->fpu.st, b->fpu.st, sizeof(a->fpu.st));
 }
 
-/* Whether the interpreter does again what it did: a jump into an instruction may have found RDRAND or RDTSC there. */
+/* Whether the interpreter does again what it did: a jump into an instruction may have found RDRAND
+ * or RDTSC there. */
 static bool repeats(Fixture *f, uint32_t seed, const CpuState *before)
 {
     CpuState state;
@@ -471,7 +555,10 @@ static bool repeats(Fixture *f, uint32_t seed, const CpuState *before)
 static void test_random(Fixture *f, gconstpointer data)
 {
     const char *wanted = g_getenv("JIT_TEST_CASES");
-    unsigned cases = wanted ? atoi(wanted) : g_test_slow() ? 200000 : 6000, halted = 0, late = 0, failures = 0;
+    unsigned cases = wanted          ? atoi(wanted)
+                     : g_test_slow() ? 200000
+                                     : 6000,
+             halted = 0, late = 0, failures = 0;
     for (unsigned i = 0; i < cases; i++) {
         CpuState states[2];
         uint32_t seed = g_rand_int(f->random);
@@ -487,16 +574,19 @@ static void test_random(Fixture *f, gconstpointer data)
             continue;
         }
         /* A fault that can't be delivered shuts down where it was raised. */
-        bool faulted = (states[0].rip >= HANDLERS && states[0].rip < HANDLERS + 32 * 16) || states[0].rflags & FLAG_RF;
+        bool faulted = (states[0].rip >= HANDLERS && states[0].rip < HANDLERS + 32 * 16) ||
+                       states[0].rflags & FLAG_RF;
         halted += !faulted;
-        bool same = same_state(&states[0], &states[1], faulted) && same_memory(f, &states[0], faulted);
+        bool same =
+            same_state(&states[0], &states[1], faulted) && same_memory(f, &states[0], faulted);
         if (same && level_memory(f))
             same = faulted; /* flags that were pushed anywhere */
         if (same || !repeats(f, seed, &states[0]))
             continue;
         describe(f, seed, &states[0], &states[1]);
         for (unsigned at = STACK - 0x1000; at < DATA + DATA_SIZE; at += 4) {
-            uint32_t *a = (uint32_t *)(f->machines[0].ram->host + at), *b = (uint32_t *)(f->machines[1].ram->host + at);
+            uint32_t *a = (uint32_t *)(f->machines[0].ram->host + at),
+                     *b = (uint32_t *)(f->machines[1].ram->host + at);
             if (*a != *b)
                 g_test_message("memory at %x: %x, translated %x", at, *a, *b);
         }
@@ -517,7 +607,6 @@ static void test_flushes(Fixture *f, gconstpointer data)
     test_random(f, data);
     g_assert_cmpuint(jit->stat_flushes, >, 100);
 }
-
 
 int main(int argc, char **argv)
 {

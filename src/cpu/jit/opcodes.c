@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* See opcodes.h. Flags: SDM 1 appendix A; what the manual calls undefined is taken as kept, so that the host decides. */
+/* See opcodes.h. Flags: SDM 1 appendix A; what the manual calls undefined is taken as kept, so that
+ * the host decides. */
 #include "cpu/jit/opcodes.h"
 
 #include "cpu/jit/jit.h"
@@ -7,9 +8,9 @@
 #include "cpu/soft/ops_system.h"
 #include "cpu/soft/simd_tables.h"
 
-#define R ROLE_READ
-#define W ROLE_WRITE
-#define RW ROLE_BOTH
+#define R   ROLE_READ
+#define W   ROLE_WRITE
+#define RW  ROLE_BOTH
 #define ALL JIT_ALL_FLAGS
 
 enum { IMM_0, IMM_8 = 1, IMM_FULL = 4 /* by operand size */ };
@@ -17,7 +18,8 @@ enum { IMM_0, IMM_8 = 1, IMM_FULL = 4 /* by operand size */ };
 unsigned jit_condition_flags(unsigned condition)
 {
     static const uint8_t flags[8] = {
-        JIT_OF, JIT_CF, JIT_ZF, JIT_CF | JIT_ZF, JIT_SF, JIT_PF, JIT_SF | JIT_OF, JIT_SF | JIT_OF | JIT_ZF,
+        JIT_OF, JIT_CF, JIT_ZF,          JIT_CF | JIT_ZF,
+        JIT_SF, JIT_PF, JIT_SF | JIT_OF, JIT_SF | JIT_OF | JIT_ZF,
     };
     return flags[condition >> 1 & 7];
 }
@@ -26,7 +28,11 @@ unsigned jit_condition_flags(unsigned condition)
 static JitOp arithmetic(unsigned operation, unsigned form)
 {
     bool compare = operation == 7, carry = operation == 2 || operation == 3;
-    JitOp op = { .kind = JIT_COPY, .byte = !(form & 1), .reads = carry ? JIT_CF : 0, .writes = ALL, .kills = ALL };
+    JitOp op = {.kind = JIT_COPY,
+                .byte = !(form & 1),
+                .reads = carry ? JIT_CF : 0,
+                .writes = ALL,
+                .kills = ALL};
     if (form < 2) {
         op.rm = compare ? R : RW;
         op.reg = R;
@@ -43,8 +49,10 @@ static JitOp arithmetic(unsigned operation, unsigned form)
 
 static JitOp shift(const Insn *insn, bool byte, int count)
 {
-    bool rotate = (insn->modrm >> 3 & 7) < 4, carry = (insn->modrm >> 3 & 7) == 2 || (insn->modrm >> 3 & 7) == 3;
-    JitOp op = { .kind = JIT_COPY, .rm = RW, .byte = byte, .imm = count == 0 ? IMM_8 : 0, .writes = ALL };
+    bool rotate = (insn->modrm >> 3 & 7) < 4,
+         carry = (insn->modrm >> 3 & 7) == 2 || (insn->modrm >> 3 & 7) == 3;
+    JitOp op = {
+        .kind = JIT_COPY, .rm = RW, .byte = byte, .imm = count == 0 ? IMM_8 : 0, .writes = ALL};
     if (count < 0) /* by CL: perhaps by 0 */
         op.kills = 0;
     else if (rotate)
@@ -66,13 +74,28 @@ static JitOp group_3(const Insn *insn, bool byte)
 {
     switch (insn->modrm >> 3 & 7) {
     case 0:
-    case 1: return (JitOp){ .kind = JIT_COPY, .rm = R, .imm = byte ? IMM_8 : IMM_FULL, .byte = byte, .writes = ALL, .kills = ALL };
-    case 2: return (JitOp){ .kind = JIT_COPY, .rm = RW, .byte = byte };
-    case 3: return (JitOp){ .kind = JIT_COPY, .rm = RW, .byte = byte, .writes = ALL, .kills = ALL };
+    case 1:
+        return (JitOp){.kind = JIT_COPY,
+                       .rm = R,
+                       .imm = byte ? IMM_8 : IMM_FULL,
+                       .byte = byte,
+                       .writes = ALL,
+                       .kills = ALL};
+    case 2:
+        return (JitOp){.kind = JIT_COPY, .rm = RW, .byte = byte};
+    case 3:
+        return (JitOp){.kind = JIT_COPY, .rm = RW, .byte = byte, .writes = ALL, .kills = ALL};
     case 4:
-    case 5: return (JitOp){ .kind = JIT_COPY, .rm = R, .byte = byte, .writes = ALL, .kills = JIT_CF | JIT_OF };
-    case 6: return (JitOp){ .kind = byte || insn->op_size == 2 ? JIT_CALL : JIT_DIVIDE, .rm = R, .writes = ALL };
-    default: return (JitOp){ .kind = byte || insn->op_size == 2 ? JIT_CALL : JIT_DIVIDE_SIGNED, .rm = R, .writes = ALL };
+    case 5:
+        return (JitOp){
+            .kind = JIT_COPY, .rm = R, .byte = byte, .writes = ALL, .kills = JIT_CF | JIT_OF};
+    case 6:
+        return (JitOp){
+            .kind = byte || insn->op_size == 2 ? JIT_CALL : JIT_DIVIDE, .rm = R, .writes = ALL};
+    default:
+        return (JitOp){.kind = byte || insn->op_size == 2 ? JIT_CALL : JIT_DIVIDE_SIGNED,
+                       .rm = R,
+                       .writes = ALL};
     }
 }
 
@@ -81,41 +104,58 @@ static JitOp group_5(const Insn *insn, bool byte)
     switch (insn->modrm >> 3 & 7) {
     case 0:
     case 1:
-        return (JitOp){ .kind = JIT_COPY, .rm = RW, .byte = byte, .writes = ALL & ~JIT_CF, .kills = ALL & ~JIT_CF };
-    case 2: return (JitOp){ .kind = JIT_CALL_E };
-    case 4: return (JitOp){ .kind = JIT_JMP_E };
-    case 6: return (JitOp){ .kind = insn->flags & INSN_MEMORY ? JIT_PUSH_MEM : JIT_PUSH };
-    default: return (JitOp){ .kind = JIT_CALL };
+        return (JitOp){.kind = JIT_COPY,
+                       .rm = RW,
+                       .byte = byte,
+                       .writes = ALL & ~JIT_CF,
+                       .kills = ALL & ~JIT_CF};
+    case 2:
+        return (JitOp){.kind = JIT_CALL_E};
+    case 4:
+        return (JitOp){.kind = JIT_JMP_E};
+    case 6:
+        return (JitOp){.kind = insn->flags & INSN_MEMORY ? JIT_PUSH_MEM : JIT_PUSH};
+    default:
+        return (JitOp){.kind = JIT_CALL};
     }
 }
 
 static JitOp call_handler(void)
 {
-    return (JitOp){ .kind = JIT_CALL, .reads = ALL, .writes = ALL };
+    return (JitOp){.kind = JIT_CALL, .reads = ALL, .writes = ALL};
 }
 
 static JitOp one_byte(uint32_t mode, const Insn *insn)
 {
     unsigned opcode = insn->opcode;
-    bool byte = !(opcode & 1), mode64 = (mode & MODE_CODE_MASK) == MODE_CODE64, memory = insn->flags & INSN_MEMORY;
+    bool byte = !(opcode & 1), mode64 = (mode & MODE_CODE_MASK) == MODE_CODE64,
+         memory = insn->flags & INSN_MEMORY;
     if (opcode < 0x40 && (opcode & 7) < 6)
         return arithmetic(opcode >> 3, opcode & 7);
     switch (opcode) {
     case 0x40 ... 0x4f:
-        return (JitOp){ .kind = JIT_STEP, .writes = ALL & ~JIT_CF, .kills = ALL & ~JIT_CF };
-    case 0x50 ... 0x57: return (JitOp){ .kind = JIT_PUSH };
-    case 0x58 ... 0x5f: return (JitOp){ .kind = JIT_POP };
+        return (JitOp){.kind = JIT_STEP, .writes = ALL & ~JIT_CF, .kills = ALL & ~JIT_CF};
+    case 0x50 ... 0x57:
+        return (JitOp){.kind = JIT_PUSH};
+    case 0x58 ... 0x5f:
+        return (JitOp){.kind = JIT_POP};
     case 0x63:
         if (!mode64 || insn->op_size != 8)
             break;
-        return (JitOp){ .kind = JIT_COPY, .rm = R, .reg = W, .memory = 4 };
+        return (JitOp){.kind = JIT_COPY, .rm = R, .reg = W, .memory = 4};
     case 0x68:
-    case 0x6a: return (JitOp){ .kind = JIT_PUSH_IMM };
+    case 0x6a:
+        return (JitOp){.kind = JIT_PUSH_IMM};
     case 0x69:
     case 0x6b:
-        return (JitOp){ .kind = JIT_COPY, .rm = R, .reg = W, .imm = opcode == 0x6b ? IMM_8 : IMM_FULL, .writes = ALL,
-                        .kills = JIT_CF | JIT_OF };
-    case 0x70 ... 0x7f: return (JitOp){ .kind = JIT_JCC, .reads = jit_condition_flags(opcode & 15) };
+        return (JitOp){.kind = JIT_COPY,
+                       .rm = R,
+                       .reg = W,
+                       .imm = opcode == 0x6b ? IMM_8 : IMM_FULL,
+                       .writes = ALL,
+                       .kills = JIT_CF | JIT_OF};
+    case 0x70 ... 0x7f:
+        return (JitOp){.kind = JIT_JCC, .reads = jit_condition_flags(opcode & 15)};
     case 0x80:
     case 0x81:
     case 0x82:
@@ -127,49 +167,81 @@ static JitOp one_byte(uint32_t mode, const Insn *insn)
         return op;
     }
     case 0x84:
-    case 0x85: return (JitOp){ .kind = JIT_COPY, .rm = R, .reg = R, .byte = byte, .writes = ALL, .kills = ALL };
+    case 0x85:
+        return (JitOp){
+            .kind = JIT_COPY, .rm = R, .reg = R, .byte = byte, .writes = ALL, .kills = ALL};
     case 0x86:
-    case 0x87: return (JitOp){ .kind = JIT_COPY, .rm = RW, .reg = RW, .byte = byte };
+    case 0x87:
+        return (JitOp){.kind = JIT_COPY, .rm = RW, .reg = RW, .byte = byte};
     case 0x88:
-    case 0x89: return (JitOp){ .kind = JIT_COPY, .rm = W, .reg = R, .byte = byte };
+    case 0x89:
+        return (JitOp){.kind = JIT_COPY, .rm = W, .reg = R, .byte = byte};
     case 0x8a:
-    case 0x8b: return (JitOp){ .kind = JIT_COPY, .rm = R, .reg = W, .byte = byte, .swap = true };
-    case 0x8d: return (JitOp){ .kind = JIT_LEA };
+    case 0x8b:
+        return (JitOp){.kind = JIT_COPY, .rm = R, .reg = W, .byte = byte, .swap = true};
+    case 0x8d:
+        return (JitOp){.kind = JIT_LEA};
     case 0x90:
         if (insn->rex & REX_B)
-            return (JitOp){ .kind = JIT_EXCHANGE };
-        return (JitOp){ .kind = insn->prefixes & PREFIX_REPE ? JIT_CALL : JIT_NOTHING };
-    case 0x91 ... 0x97: return (JitOp){ .kind = JIT_EXCHANGE };
+            return (JitOp){.kind = JIT_EXCHANGE};
+        return (JitOp){.kind = insn->prefixes & PREFIX_REPE ? JIT_CALL : JIT_NOTHING};
+    case 0x91 ... 0x97:
+        return (JitOp){.kind = JIT_EXCHANGE};
     case 0x98:
-    case 0x99: return (JitOp){ .kind = JIT_PLAIN };
-    case 0x9e: return (JitOp){ .kind = JIT_PLAIN, .writes = ALL & ~JIT_OF, .kills = ALL & ~JIT_OF };
-    case 0x9f: return (JitOp){ .kind = JIT_PLAIN, .reads = ALL & ~JIT_OF };
-    case 0xa4: case 0xa5: case 0xaa: case 0xab: case 0xac: case 0xad: return (JitOp){ .kind = JIT_CALL };
+    case 0x99:
+        return (JitOp){.kind = JIT_PLAIN};
+    case 0x9e:
+        return (JitOp){.kind = JIT_PLAIN, .writes = ALL & ~JIT_OF, .kills = ALL & ~JIT_OF};
+    case 0x9f:
+        return (JitOp){.kind = JIT_PLAIN, .reads = ALL & ~JIT_OF};
+    case 0xa4:
+    case 0xa5:
+    case 0xaa:
+    case 0xab:
+    case 0xac:
+    case 0xad:
+        return (JitOp){.kind = JIT_CALL};
     case 0xa8:
-    case 0xa9: return (JitOp){ .kind = JIT_ACCUMULATOR, .imm = IMM_FULL, .byte = byte, .writes = ALL, .kills = ALL };
-    case 0xb0 ... 0xbf: return (JitOp){ .kind = JIT_MOVE_IMM };
+    case 0xa9:
+        return (JitOp){
+            .kind = JIT_ACCUMULATOR, .imm = IMM_FULL, .byte = byte, .writes = ALL, .kills = ALL};
+    case 0xb0 ... 0xbf:
+        return (JitOp){.kind = JIT_MOVE_IMM};
     case 0xc0:
-    case 0xc1: return shift(insn, byte, 0);
+    case 0xc1:
+        return shift(insn, byte, 0);
     case 0xd0:
-    case 0xd1: return shift(insn, byte, 1);
+    case 0xd1:
+        return shift(insn, byte, 1);
     case 0xd2:
-    case 0xd3: return shift(insn, byte, -1);
+    case 0xd3:
+        return shift(insn, byte, -1);
     case 0xc2:
-    case 0xc3: return (JitOp){ .kind = JIT_RET };
+    case 0xc3:
+        return (JitOp){.kind = JIT_RET};
     case 0xc6:
-    case 0xc7: return (JitOp){ .kind = JIT_COPY, .rm = W, .imm = byte ? IMM_8 : IMM_FULL, .byte = byte };
-    case 0xc9: return (JitOp){ .kind = JIT_LEAVE };
-    case 0xd8 ... 0xdf: return call_handler();
-    case 0xe8: return (JitOp){ .kind = JIT_CALL_REL };
+    case 0xc7:
+        return (JitOp){.kind = JIT_COPY, .rm = W, .imm = byte ? IMM_8 : IMM_FULL, .byte = byte};
+    case 0xc9:
+        return (JitOp){.kind = JIT_LEAVE};
+    case 0xd8 ... 0xdf:
+        return call_handler();
+    case 0xe8:
+        return (JitOp){.kind = JIT_CALL_REL};
     case 0xe9:
-    case 0xeb: return (JitOp){ .kind = JIT_JMP };
-    case 0xf5: return (JitOp){ .kind = JIT_PLAIN, .reads = JIT_CF, .writes = JIT_CF, .kills = JIT_CF };
+    case 0xeb:
+        return (JitOp){.kind = JIT_JMP};
+    case 0xf5:
+        return (JitOp){.kind = JIT_PLAIN, .reads = JIT_CF, .writes = JIT_CF, .kills = JIT_CF};
     case 0xf8:
-    case 0xf9: return (JitOp){ .kind = JIT_PLAIN, .writes = JIT_CF, .kills = JIT_CF };
+    case 0xf9:
+        return (JitOp){.kind = JIT_PLAIN, .writes = JIT_CF, .kills = JIT_CF};
     case 0xf6:
-    case 0xf7: return group_3(insn, byte);
+    case 0xf7:
+        return group_3(insn, byte);
     case 0xfe:
-    case 0xff: return byte && (insn->modrm >> 3 & 7) > 1 ? call_handler() : group_5(insn, byte);
+    case 0xff:
+        return byte && (insn->modrm >> 3 & 7) > 1 ? call_handler() : group_5(insn, byte);
     }
     (void)memory;
     return call_handler();
@@ -181,49 +253,99 @@ static JitOp two_bytes(const Insn *insn)
     bool memory = insn->flags & INSN_MEMORY;
     switch (opcode) {
     case 0x0d:
-    case 0x18 ... 0x1f: return (JitOp){ .kind = JIT_NOTHING };
-    case 0x40 ... 0x4f: return (JitOp){ .kind = JIT_COPY, .rm = R, .reg = RW, .reads = jit_condition_flags(opcode & 15) };
-    case 0x80 ... 0x8f: return (JitOp){ .kind = JIT_JCC, .reads = jit_condition_flags(opcode & 15) };
+    case 0x18 ... 0x1f:
+        return (JitOp){.kind = JIT_NOTHING};
+    case 0x40 ... 0x4f:
+        return (JitOp){
+            .kind = JIT_COPY, .rm = R, .reg = RW, .reads = jit_condition_flags(opcode & 15)};
+    case 0x80 ... 0x8f:
+        return (JitOp){.kind = JIT_JCC, .reads = jit_condition_flags(opcode & 15)};
     case 0x90 ... 0x9f:
-        return (JitOp){ .kind = JIT_COPY, .rm = W, .byte = 1, .memory = 1, .reads = jit_condition_flags(opcode & 15) };
+        return (JitOp){.kind = JIT_COPY,
+                       .rm = W,
+                       .byte = 1,
+                       .memory = 1,
+                       .reads = jit_condition_flags(opcode & 15)};
     case 0xa3:
     case 0xab:
     case 0xb3:
     case 0xbb:
         if (memory)
             break;
-        return (JitOp){ .kind = JIT_COPY, .rm = opcode == 0xa3 ? R : RW, .reg = R, .writes = ALL, .kills = JIT_CF };
+        return (JitOp){.kind = JIT_COPY,
+                       .rm = opcode == 0xa3 ? R : RW,
+                       .reg = R,
+                       .writes = ALL,
+                       .kills = JIT_CF};
     case 0xba:
-        return (JitOp){ .kind = JIT_COPY, .rm = (insn->modrm >> 3 & 7) == 4 ? R : RW, .imm = IMM_8, .writes = ALL, .kills = JIT_CF };
+        return (JitOp){.kind = JIT_COPY,
+                       .rm = (insn->modrm >> 3 & 7) == 4 ? R : RW,
+                       .imm = IMM_8,
+                       .writes = ALL,
+                       .kills = JIT_CF};
     case 0xa4:
-    case 0xac: return (JitOp){ .kind = JIT_COPY, .rm = RW, .reg = R, .imm = IMM_8, .writes = ALL };
+    case 0xac:
+        return (JitOp){.kind = JIT_COPY, .rm = RW, .reg = R, .imm = IMM_8, .writes = ALL};
     case 0xa5:
-    case 0xad: return (JitOp){ .kind = JIT_COPY, .rm = RW, .reg = R, .writes = ALL };
-    case 0xaf: return (JitOp){ .kind = JIT_COPY, .rm = R, .reg = RW, .writes = ALL, .kills = JIT_CF | JIT_OF };
+    case 0xad:
+        return (JitOp){.kind = JIT_COPY, .rm = RW, .reg = R, .writes = ALL};
+    case 0xaf:
+        return (JitOp){
+            .kind = JIT_COPY, .rm = R, .reg = RW, .writes = ALL, .kills = JIT_CF | JIT_OF};
     case 0xb0:
-    case 0xb1: return (JitOp){ .kind = JIT_COPY, .rm = RW, .reg = R, .byte = opcode == 0xb0, .writes = ALL, .kills = ALL };
+    case 0xb1:
+        return (JitOp){.kind = JIT_COPY,
+                       .rm = RW,
+                       .reg = R,
+                       .byte = opcode == 0xb0,
+                       .writes = ALL,
+                       .kills = ALL};
     case 0xb6:
-    case 0xbe: return (JitOp){ .kind = JIT_COPY, .rm = R, .reg = W, .memory = 1, .byte = 2 };
+    case 0xbe:
+        return (JitOp){.kind = JIT_COPY, .rm = R, .reg = W, .memory = 1, .byte = 2};
     case 0xb7:
-    case 0xbf: return (JitOp){ .kind = JIT_COPY, .rm = R, .reg = W, .memory = 2 };
-    case 0xb8: return (JitOp){ .kind = JIT_COPY, .rm = R, .reg = W, .writes = ALL, .kills = ALL };
+    case 0xbf:
+        return (JitOp){.kind = JIT_COPY, .rm = R, .reg = W, .memory = 2};
+    case 0xb8:
+        return (JitOp){.kind = JIT_COPY, .rm = R, .reg = W, .writes = ALL, .kills = ALL};
     case 0xbc:
-    case 0xbd: return (JitOp){ .kind = JIT_COPY, .rm = R, .reg = RW, .writes = ALL };
+    case 0xbd:
+        return (JitOp){.kind = JIT_COPY, .rm = R, .reg = RW, .writes = ALL};
     case 0xc0:
-    case 0xc1: return (JitOp){ .kind = JIT_COPY, .rm = RW, .reg = RW, .byte = opcode == 0xc0, .writes = ALL, .kills = ALL };
-    case 0xc8 ... 0xcf: return (JitOp){ .kind = JIT_SWAP_BYTES };
-    case 0xa2: case 0x31: return (JitOp){ .kind = JIT_CALL };
+    case 0xc1:
+        return (JitOp){.kind = JIT_COPY,
+                       .rm = RW,
+                       .reg = RW,
+                       .byte = opcode == 0xc0,
+                       .writes = ALL,
+                       .kills = ALL};
+    case 0xc8 ... 0xcf:
+        return (JitOp){.kind = JIT_SWAP_BYTES};
+    case 0xa2:
+    case 0x31:
+        return (JitOp){.kind = JIT_CALL};
     case 0xae:
         if (insn->fn == op_fence)
-            return (JitOp){ .kind = JIT_FENCE };
+            return (JitOp){.kind = JIT_FENCE};
         return call_handler();
     case 0xc7: /* CMPXCHG8B, CMPXCHG16B */
         if (!memory || (insn->modrm >> 3 & 7) != 1)
             return call_handler();
-        return (JitOp){ .kind = JIT_COPY, .rm = RW, .memory = insn->op_size == 8 ? 16 : 8, .writes = JIT_ZF, .kills = JIT_ZF };
-    case 0xc3: return call_handler();
-    case 0x10 ... 0x17: case 0x28 ... 0x2f: case 0x50 ... 0x76: case 0x7c ... 0x7f: case 0xc2: case 0xc4 ... 0xc6: case 0xd0 ... 0xfe:
-        return (JitOp){ .kind = JIT_SIMD };
+        return (JitOp){.kind = JIT_COPY,
+                       .rm = RW,
+                       .memory = insn->op_size == 8 ? 16 : 8,
+                       .writes = JIT_ZF,
+                       .kills = JIT_ZF};
+    case 0xc3:
+        return call_handler();
+    case 0x10 ... 0x17:
+    case 0x28 ... 0x2f:
+    case 0x50 ... 0x76:
+    case 0x7c ... 0x7f:
+    case 0xc2:
+    case 0xc4 ... 0xc6:
+    case 0xd0 ... 0xfe:
+        return (JitOp){.kind = JIT_SIMD};
     }
     return call_handler();
 }
@@ -236,23 +358,36 @@ static JitOp bmi(const Insn *insn)
     if (insn->op_size < 4)
         return call_handler();
     switch (insn->opcode) {
-    case 0xf0: return (JitOp){ .kind = JIT_BMI, .rm = R, .reg = W, .imm = IMM_8 }; /* RORX */
-    case 0xf2: return (JitOp){ .kind = JIT_BMI, .rm = R, .reg = W, .writes = ALL, .kills = flags };
-    case 0xf3: return (JitOp){ .kind = JIT_BMI, .rm = R, .writes = ALL, .kills = flags }; /* writes vvvv */
+    case 0xf0:
+        return (JitOp){.kind = JIT_BMI, .rm = R, .reg = W, .imm = IMM_8}; /* RORX */
+    case 0xf2:
+        return (JitOp){.kind = JIT_BMI, .rm = R, .reg = W, .writes = ALL, .kills = flags};
+    case 0xf3:
+        return (JitOp){.kind = JIT_BMI, .rm = R, .writes = ALL, .kills = flags}; /* writes vvvv */
     case 0xf5:
-    case 0xf7: return (JitOp){ .kind = JIT_BMI, .rm = R, .reg = W, .writes = plain ? ALL : 0, .kills = plain ? JIT_CF | JIT_ZF | JIT_OF : 0 };
-    case 0xf6: return (JitOp){ .kind = JIT_BMI, .rm = R, .reg = W }; /* MULX writes vvvv, too */
-    default: return call_handler();
+    case 0xf7:
+        return (JitOp){.kind = JIT_BMI,
+                       .rm = R,
+                       .reg = W,
+                       .writes = plain ? ALL : 0,
+                       .kills = plain ? JIT_CF | JIT_ZF | JIT_OF : 0};
+    case 0xf6:
+        return (JitOp){.kind = JIT_BMI, .rm = R, .reg = W}; /* MULX writes vvvv, too */
+    default:
+        return call_handler();
     }
 }
 
 static JitOp simd(const Insn *insn)
 {
-    unsigned prefix = insn->prefixes & PREFIX_REPE ? SIMD_F3 : insn->prefixes & PREFIX_REPNE ? SIMD_F2
-                      : insn->prefixes & PREFIX_OPSIZE ? SIMD_66 : SIMD_NP;
+    unsigned prefix = insn->prefixes & PREFIX_REPE     ? SIMD_F3
+                      : insn->prefixes & PREFIX_REPNE  ? SIMD_F2
+                      : insn->prefixes & PREFIX_OPSIZE ? SIMD_66
+                                                       : SIMD_NP;
     bool vex = insn->prefixes & PREFIX_VEX;
-    const SimdRow *row = simd_find_row(insn->map, insn->opcode, prefix, insn->modrm, vex, vex && insn->rex & VEX_L, insn->rex & REX_W);
-    JitOp op = { .kind = JIT_SIMD };
+    const SimdRow *row = simd_find_row(insn->map, insn->opcode, prefix, insn->modrm, vex,
+                                       vex && insn->rex & VEX_L, insn->rex & REX_W);
+    JitOp op = {.kind = JIT_SIMD};
     if (!row)
         return call_handler();
     if (row->flags & (SIMD_EFLAGS | SIMD_PCMPSTR))
@@ -264,13 +399,13 @@ static JitOp simd(const Insn *insn)
 static JitOp kernel(const Insn *insn)
 {
     if (insn->fn == op_cli)
-        return (JitOp){ .kind = JIT_CLI };
+        return (JitOp){.kind = JIT_CLI};
     if (insn->fn == op_stac)
-        return (JitOp){ .kind = JIT_STAC };
+        return (JitOp){.kind = JIT_STAC};
     if (insn->fn == op_clac)
-        return (JitOp){ .kind = JIT_CLAC };
+        return (JitOp){.kind = JIT_CLAC};
     if (insn->fn == op_swapgs)
-        return (JitOp){ .kind = JIT_SWAPGS };
+        return (JitOp){.kind = JIT_SWAPGS};
     return call_handler();
 }
 
@@ -289,12 +424,15 @@ JitOp jit_classify(uint32_t mode, const Insn *insn)
     if (insn->prefixes & PREFIX_VEX) {
         bool zero_upper = !(insn->rex & VEX_L) && !(mode & (MODE_AVX_OFF | MODE_FPU_TRAP));
         if (insn->map == MAP_0F && insn->opcode == 0x77)
-            return (JitOp){ .kind = zero_upper ? JIT_ZERO_UPPER : JIT_CALL };
-        bool general = (insn->map == MAP_0F38 && insn->opcode >= 0xf0) || (insn->map == MAP_0F3A && insn->opcode == 0xf0);
+            return (JitOp){.kind = zero_upper ? JIT_ZERO_UPPER : JIT_CALL};
+        bool general = (insn->map == MAP_0F38 && insn->opcode >= 0xf0) ||
+                       (insn->map == MAP_0F3A && insn->opcode == 0xf0);
         return general ? bmi(insn) : simd(insn);
     }
     switch (insn->map) {
-    case MAP_ONE_BYTE: op = one_byte(mode, insn); break;
+    case MAP_ONE_BYTE:
+        op = one_byte(mode, insn);
+        break;
     case MAP_0F:
         op = two_bytes(insn);
         if (op.kind == JIT_SIMD)
@@ -322,11 +460,14 @@ bool jit_goes_on(const Insn *insn)
     if (insn->map != MAP_0F)
         return false;
     switch (insn->opcode) {
-    case 0x01: return memory && (insn->modrm >> 3 & 7) == 7; /* INVLPG */
-    case 0x22: /* MOV CR */
+    case 0x01:
+        return memory && (insn->modrm >> 3 & 7) == 7; /* INVLPG */
+    case 0x22:                                        /* MOV CR */
     case 0x30:
-    case 0x32: return true; /* WRMSR, RDMSR */
-    default: return false;
+    case 0x32:
+        return true; /* WRMSR, RDMSR */
+    default:
+        return false;
     }
 }
 
@@ -336,7 +477,8 @@ unsigned jit_block_live_flags(const Block *block)
     for (unsigned i = 0; i < block->count && open; i++) {
         JitOp op = jit_classify(block->mode, &block->insns[i]);
         live |= op.reads & open;
-        if (op.kind == JIT_JCC || (op.kind >= JIT_JCC && op.kind <= JIT_RET) || (op.kind == JIT_CALL && op.reads))
+        if (op.kind == JIT_JCC || (op.kind >= JIT_JCC && op.kind <= JIT_RET) ||
+            (op.kind == JIT_CALL && op.reads))
             return live | open; /* what comes there may read all */
         open &= ~op.kills;
     }

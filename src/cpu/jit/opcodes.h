@@ -1,39 +1,64 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * What the translator knows of each instruction: how it is translated, which operands and flags it reads and writes.
- * Pure functions; any thread.
+ * What the translator knows of each instruction: how it is translated, which operands and flags it
+ * reads and writes. Pure functions; any thread.
  */
 #pragma once
 
 #include "cpu/soft/block.h"
 
 typedef enum JitKind {
-    JIT_CALL,      /* its handler is called */
-    JIT_COPY,      /* same opcode, operands rewritten */
+    JIT_CALL, /* its handler is called */
+    JIT_COPY, /* same opcode, operands rewritten */
     JIT_NOTHING,
-    JIT_PLAIN,     /* same opcode, without ModRM and operands in other than identical registers */
+    JIT_PLAIN,       /* same opcode, without ModRM and operands in other than identical registers */
     JIT_ACCUMULATOR, /* accumulator, immediate */
-    JIT_MOVE_IMM, JIT_EXCHANGE, JIT_STEP /* INC, DEC in the opcode */, JIT_SWAP_BYTES,
-    JIT_PUSH, JIT_PUSH_IMM, JIT_PUSH_MEM, JIT_POP, JIT_LEAVE, JIT_LEA,
-    JIT_DIVIDE, JIT_DIVIDE_SIGNED,
-    JIT_JCC, JIT_JMP, JIT_CALL_REL, JIT_JMP_E, JIT_CALL_E, JIT_RET,
+    JIT_MOVE_IMM,
+    JIT_EXCHANGE,
+    JIT_STEP /* INC, DEC in the opcode */,
+    JIT_SWAP_BYTES,
+    JIT_PUSH,
+    JIT_PUSH_IMM,
+    JIT_PUSH_MEM,
+    JIT_POP,
+    JIT_LEAVE,
+    JIT_LEA,
+    JIT_DIVIDE,
+    JIT_DIVIDE_SIGNED,
+    JIT_JCC,
+    JIT_JMP,
+    JIT_CALL_REL,
+    JIT_JMP_E,
+    JIT_CALL_E,
+    JIT_RET,
     JIT_SIMD,
-    JIT_BMI,       /* VEX on general registers */
-    JIT_CLI, JIT_STAC, JIT_CLAC, JIT_SWAPGS, /* at CPL 0 */
+    JIT_BMI, /* VEX on general registers */
+    JIT_CLI,
+    JIT_STAC,
+    JIT_CLAC,
+    JIT_SWAPGS, /* at CPL 0 */
     JIT_FENCE,
     JIT_ZERO_UPPER, /* VZEROUPPER */
 } JitKind;
 
 enum { ROLE_NONE, ROLE_READ = 1, ROLE_WRITE = 2, ROLE_BOTH = 3 };
-enum { JIT_CF = 1, JIT_PF = 2, JIT_AF = 4, JIT_ZF = 8, JIT_SF = 16, JIT_OF = 32, JIT_ALL_FLAGS = 63 };
+enum {
+    JIT_CF = 1,
+    JIT_PF = 2,
+    JIT_AF = 4,
+    JIT_ZF = 8,
+    JIT_SF = 16,
+    JIT_OF = 32,
+    JIT_ALL_FLAGS = 63
+};
 
 typedef struct JitOp {
     uint8_t kind;
-    uint8_t rm, reg;      /* ROLE_*; reg NONE: ModRM.reg is part of the opcode */
-    uint8_t imm;          /* bytes of the immediate */
-    uint8_t memory;       /* bytes of the memory operand if not op_size */
-    uint8_t swap;         /* the register form's operands are swapped (OPCODE_SWAP) */
-    uint8_t byte;         /* both operands are byte registers; 2: rm alone */
+    uint8_t rm, reg;              /* ROLE_*; reg NONE: ModRM.reg is part of the opcode */
+    uint8_t imm;                  /* bytes of the immediate */
+    uint8_t memory;               /* bytes of the memory operand if not op_size */
+    uint8_t swap;                 /* the register form's operands are swapped (OPCODE_SWAP) */
+    uint8_t byte;                 /* both operands are byte registers; 2: rm alone */
     uint8_t reads, writes, kills; /* flags read, perhaps changed, surely overwritten */
 } JitOp;
 

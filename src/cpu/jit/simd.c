@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * SSE and AVX instructions on the host's own registers. XMM n of the guest is XMM n of the host while it is loaded. The upper half of
- * YMM n is kept track of by itself, and is loaded only together with the lower: instructions of SSE neither need nor change it.
+ * SSE and AVX instructions on the host's own registers. XMM n of the guest is XMM n of the host
+ * while it is loaded. The upper half of YMM n is kept track of by itself, and is loaded only
+ * together with the lower: instructions of SSE neither need nor change it.
  */
 #include "cpu/jit/translate.h"
 
 #include "cpu/soft/simd_tables.h"
 
-#define HIGH(n) (GS_CPU(s.fpu.ymm_high) + (n) * 16)
-#define LOW(n) (GS_CPU(s.fpu.xmm) + (n) * 16)
-#define BIT(n) (1u << (n))
+#define HIGH(n) (GS_CPU(s.fpu.ymm_high) + (n)*16)
+#define LOW(n)  (GS_CPU(s.fpu.xmm) + (n)*16)
+#define BIT(n)  (1u << (n))
 
-/* ---- registers in and out ------------------------------------------------------------------------- */
+/* ---- registers in and out
+ * ------------------------------------------------------------------------- */
 
 /* MOVUPS between a register and its place; with VEX among its like, because mixing costs. */
 static void move_low(Translation *t, unsigned n, bool store)
@@ -27,7 +29,8 @@ static void each_high(Translation *t, unsigned registers, bool store)
 {
     for (; registers; registers &= registers - 1) {
         unsigned n = __builtin_ctz(registers);
-        emit_vex(&t->e, (store ? 0x19 : 0x18) | OP_66 | 3 << OP_MAP_SHIFT, true, store ? 0 : n, n, rm_gs(HIGH(n)));
+        emit_vex(&t->e, (store ? 0x19 : 0x18) | OP_66 | 3 << OP_MAP_SHIFT, true, store ? 0 : n, n,
+                 rm_gs(HIGH(n)));
         e8(&t->e, 1);
     }
 }
@@ -81,7 +84,8 @@ void translate_zero_upper(Translation *t)
         emit_vex(&t->e, 0x11 | OP_0F, false, 0, zero, rm_gs(HIGH(n)));
 }
 
-/* ---- one instruction ------------------------------------------------------------------------------ */
+/* ---- one instruction
+ * ------------------------------------------------------------------------------ */
 
 typedef struct Simd {
     const SimdRow *row;
@@ -131,7 +135,7 @@ static void find_registers(Simd *s, const Insn *insn)
     if (reg_is_xmm && (s->flags & SIMD_NO_DEST || !only_writes(s, insn)))
         s->reads |= BIT(insn->reg);
     bool xor = s->row->map == MAP_0F && (insn->opcode == 0x57 || insn->opcode == 0xef);
-    if (xor && !s->memory && (s->vex ? insn->vvvv : insn->reg) == insn->rm)
+    if (xor&&!s->memory && (s->vex ? insn->vvvv : insn->reg) == insn->rm)
         s->reads = 0; /* cleared */
     if (s->flags & SIMD_XMM0)
         s->reads |= BIT(0);
@@ -145,11 +149,13 @@ static uint8_t immediate(const Translation *t)
 
 static void write_insn(Translation *t, const Simd *s, unsigned reg, Rm rm)
 {
-    static const uint32_t prefixes[] = { 0, OP_66, OP_F3, OP_F2 };
+    static const uint32_t prefixes[] = {0, OP_66, OP_F3, OP_F2};
     const SimdRow *row = s->row;
-    uint32_t word = row->opcode | (uint32_t)row->map << OP_MAP_SHIFT | prefixes[row->prefix] | (s->w ? OP_W : 0);
+    uint32_t word = row->opcode | (uint32_t)row->map << OP_MAP_SHIFT | prefixes[row->prefix] |
+                    (s->w ? OP_W : 0);
     if (s->vex)
-        emit_vex(&t->e, word, s->l, s->flags & (SIMD_NDS | SIMD_NDD) ? t->insn->vvvv : 0, row->ext != SIMD_NO_EXT ? row->ext : reg, rm);
+        emit_vex(&t->e, word, s->l, s->flags & (SIMD_NDS | SIMD_NDD) ? t->insn->vvvv : 0,
+                 row->ext != SIMD_NO_EXT ? row->ext : reg, rm);
     else
         emit_op(&t->e, word, row->ext != SIMD_NO_EXT ? row->ext : reg, rm);
     if (s->flags & SIMD_IMM)
@@ -161,24 +167,30 @@ static void write_insn(Translation *t, const Simd *s, unsigned reg, Rm rm)
 static bool can_translate(const Translation *t, const Simd *s)
 {
     bool off = t->block->mode & (MODE_FPU_TRAP | (s->vex ? MODE_AVX_OFF : MODE_SSE_OFF));
-    bool moves = s->row->special == SPECIAL_NONE || s->row->special == SPECIAL_MOVE_LOAD || s->row->special == SPECIAL_MOVE_STORE;
+    bool moves = s->row->special == SPECIAL_NONE || s->row->special == SPECIAL_MOVE_LOAD ||
+                 s->row->special == SPECIAL_MOVE_STORE;
     return !off && moves && !(s->flags & (SIMD_REG_MM | SIMD_RM_MM | SIMD_PCMPSTR | SIMD_IS4));
 }
 
 bool translate_simd(Translation *t)
 {
     const Insn *insn = t->insn;
-    unsigned prefix = insn->prefixes & PREFIX_REPE ? SIMD_F3 : insn->prefixes & PREFIX_REPNE ? SIMD_F2
-                      : insn->prefixes & PREFIX_OPSIZE ? SIMD_66 : SIMD_NP;
+    unsigned prefix = insn->prefixes & PREFIX_REPE     ? SIMD_F3
+                      : insn->prefixes & PREFIX_REPNE  ? SIMD_F2
+                      : insn->prefixes & PREFIX_OPSIZE ? SIMD_66
+                                                       : SIMD_NP;
     bool vex = insn->prefixes & PREFIX_VEX, l = vex && insn->rex & VEX_L;
-    Simd s = { .row = simd_find_row(insn->map, insn->opcode, prefix, insn->modrm, vex, l, insn->rex & REX_W), .vex = vex };
+    Simd s = {.row = simd_find_row(insn->map, insn->opcode, prefix, insn->modrm, vex, l,
+                                   insn->rex & REX_W),
+              .vex = vex};
     if (!s.row)
         return false;
     s.flags = s.row->flags;
     s.memory = insn->flags & INSN_MEMORY;
     s.store = s.flags & SIMD_STORE;
     s.l = l && !(s.flags & SIMD_LIG);
-    s.w = insn->rex & REX_W && ((s.flags & SIMD_W && t->mode64) || (vex && s.flags & (SIMD_WVEX | SIMD_W1)));
+    s.w = insn->rex & REX_W &&
+          ((s.flags & SIMD_W && t->mode64) || (vex && s.flags & (SIMD_WVEX | SIMD_W1)));
     if (!can_translate(t, &s))
         return false;
     find_registers(&s, insn);
@@ -188,7 +200,8 @@ bool translate_simd(Translation *t)
     if (s.memory) {
         rm = access_operand(t, insn->imm >> 48 & 0xff, s.store, insn->imm >> 56, &free);
     } else if (s.flags & SIMD_RM_GPR) {
-        unsigned host = s.store && guest_in_memory(insn->rm) ? SCRATCH1 : guest_read(t, insn->rm, SCRATCH1);
+        unsigned host =
+            s.store && guest_in_memory(insn->rm) ? SCRATCH1 : guest_read(t, insn->rm, SCRATCH1);
         rm = rm_reg(host);
         free = SCRATCH2;
     } else {

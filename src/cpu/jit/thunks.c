@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Code that all translations of a vCPU share, written at the start of its code area (jit.h says what each is given). */
+/* Code that all translations of a vCPU share, written at the start of its code area (jit.h says
+ * what each is given). */
 #include "cpu/jit/translate.h"
 
 #include <stdatomic.h>
@@ -7,13 +8,14 @@
 
 #include "base/bits.h"
 
-#define MXCSR_HOST 0x1f80u
+#define MXCSR_HOST  0x1f80u
 #define MXCSR_FLAGS 0x3fu
 #define MXCSR_MASKS 0x1f80u
 
-static const uint8_t saved[] = { HOST_RBX, HOST_RBP, HOST_R12, HOST_R13, HOST_R14, HOST_R15 };
+static const uint8_t saved[] = {HOST_RBX, HOST_RBP, HOST_R12, HOST_R13, HOST_R14, HOST_R15};
 
-/* ---- what handlers are called through ------------------------------------------------------------ */
+/* ---- what handlers are called through
+ * ------------------------------------------------------------ */
 
 /* Behind the instruction: goes on at the next one. */
 void jit_after(SoftCpu *cpu, const Insn *insn)
@@ -36,8 +38,8 @@ static bool run_pair(SoftCpu *cpu, const Insn *insn)
     uint32_t after = cpu->s.fpu.mxcsr;
     if (ends && jit_goes_on(insn))
         ends = cpu->mode != mode || atomic_load_explicit(&cpu->exit_request, memory_order_relaxed);
-    if (ends || cpu->s.rip != next || cpu->translation_stop || cpu->pending_db || cpu->s.interrupt_shadow ||
-        (after & MXCSR_MASKS) != MXCSR_MASKS)
+    if (ends || cpu->s.rip != next || cpu->translation_stop || cpu->pending_db ||
+        cpu->s.interrupt_shadow || (after & MXCSR_MASKS) != MXCSR_MASKS)
         return true;
     if (after != _mm_getcsr())
         _mm_setcsr(after);
@@ -60,12 +62,13 @@ static bool run_light(SoftCpu *cpu, const Insn *insn)
     return cpu->s.rip != next || cpu->translation_stop || cpu->pending_db;
 }
 
-/* ---- writing ------------------------------------------------------------------------------------ */
+/* ---- writing ------------------------------------------------------------------------------------
+ */
 
 /* Those that C may change. Handlers of the x87 change no other. */
 static void load_volatile_guest(Emit *e)
 {
-    static const uint8_t guests[] = { GPR_RAX, GPR_RCX, GPR_RDX, GPR_RSI, GPR_RDI, GPR_R8, GPR_RSP };
+    static const uint8_t guests[] = {GPR_RAX, GPR_RCX, GPR_RDX, GPR_RSI, GPR_RDI, GPR_R8, GPR_RSP};
     for (unsigned i = 0; i < G_N_ELEMENTS(guests); i++)
         emit_load(e, guest_host(guests[i]), rm_gs(GS_CPU(s.gpr) + guests[i] * 8));
 }
@@ -148,7 +151,7 @@ _Static_assert(sizeof(((SoftCpu *)0)->sites_filled) == 4, "set by one store");
 
 void jit_thunks_make(JitCpu *jit)
 {
-    Emit e = { .p = jit->write, .run = jit->run - jit->write };
+    Emit e = {.p = jit->write, .run = jit->run - jit->write};
     JitThunks *thunks = &jit->thunks;
     write_enter(&e, thunks);
     uint8_t *leave = write_leave(&e);

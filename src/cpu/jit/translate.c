@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * A block → host code: liveness of flags backwards, then one instruction after the other, then what is out of line.
+ * A block → host code: liveness of flags backwards, then one instruction after the other, then what
+ * is out of line.
  */
 #include "cpu/jit/translate.h"
 
@@ -8,7 +9,8 @@
 
 #define FLAGS_LOAD_OF 0x7f /* flags.h */
 
-/* ---- registers ---------------------------------------------------------------------------------- */
+/* ---- registers ----------------------------------------------------------------------------------
+ */
 
 unsigned guest_read(Translation *t, unsigned guest, unsigned scratch)
 {
@@ -24,7 +26,8 @@ void guest_written(Translation *t, unsigned guest, unsigned host)
         emit_store(&t->e, host, rm_gs(GS_CPU(s.gpr) + guest * 8));
 }
 
-/* ---- flags -------------------------------------------------------------------------------------- */
+/* ---- flags --------------------------------------------------------------------------------------
+ */
 
 static void save_flags(Translation *t)
 {
@@ -99,17 +102,19 @@ static void find_live_flags(Translation *t)
     }
 }
 
-/* ---- stubs -------------------------------------------------------------------------------------- */
+/* ---- stubs --------------------------------------------------------------------------------------
+ */
 
 Stub *new_stub(Translation *t, StubKind kind)
 {
     g_assert(t->stub_count < STUBS_MAX);
     Stub *stub = &t->stubs[t->stub_count++];
-    *stub = (Stub){ .kind = kind, .insn = t->index, .now = t->now };
+    *stub = (Stub){.kind = kind, .insn = t->index, .now = t->now};
     return stub;
 }
 
-/* ---- ways out ----------------------------------------------------------------------------------- */
+/* ---- ways out -----------------------------------------------------------------------------------
+ */
 
 static JitLink *new_link(Translation *t, uint64_t target)
 {
@@ -167,7 +172,7 @@ void exit_to(Translation *t, uint64_t target, unsigned live, bool poll)
 void jump_lookup(Translation *t)
 {
     Emit *e = &t->e;
-    Rm entry = { .kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE };
+    Rm entry = {.kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE};
     if (t->mode64) { /* a target that is not canonical could match the key of another mode */
         emit_move(e, SCRATCH2, SCRATCH1);
         emit_op(e, 0xc1 | OP_W, 4, rm_reg(SCRATCH2));
@@ -189,7 +194,8 @@ void jump_lookup(Translation *t)
     entry.disp = GS_JIT(jumps[0].key);
     emit_op(e, 0x3b | OP_W, SCRATCH1, entry);
     slow_if(t, CC_NE);
-    /* A target in the other half of the address space never matches: its numbers are odd where these are even. */
+    /* A target in the other half of the address space never matches: its numbers are odd where
+     * these are even. */
     emit_op(e, 0x8b, SCRATCH1, rm_gs(GS_CPU(map_generation[0]) + (int)(t->rip >> 63) * 4));
     entry.disp = GS_JIT(jumps[0].generation);
     emit_op(e, 0x3b, SCRATCH1, entry);
@@ -201,7 +207,9 @@ void jump_lookup(Translation *t)
 
 void jump_found(Translation *t)
 {
-    emit_op(&t->e, 0xff, 4, (Rm){ .kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE, .disp = GS_JIT(jumps[0].host) });
+    emit_op(
+        &t->e, 0xff, 4,
+        (Rm){.kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE, .disp = GS_JIT(jumps[0].host)});
     t->ended = true;
 }
 
@@ -218,11 +226,12 @@ void call_handler_inline(Translation *t)
     emit_constant(e, SCRATCH1, (uintptr_t)pair);
     emit_constant(e, SCRATCH2, t->rip);
     emit_call(e, x87 ? t->jit->thunks.light : t->jit->thunks.pair);
-    t->now = (JitNow){ 0 };
+    t->now = (JitNow){0};
     t->ended = t->insn->flags & INSN_ENDS_BLOCK && !jit_goes_on(t->insn);
 }
 
-/* ---- branches ----------------------------------------------------------------------------------- */
+/* ---- branches -----------------------------------------------------------------------------------
+ */
 
 static bool is_canonical(uint64_t linear)
 {
@@ -280,7 +289,8 @@ static void read_target(Translation *t)
     uint32_t wide = t->mode64 ? OP_W : 0;
     unsigned free;
     if (t->insn->flags & INSN_MEMORY)
-        emit_op(&t->e, 0x8b | wide, SCRATCH1, access_operand(t, t->mode64 ? 8 : 4, false, 0, &free));
+        emit_op(&t->e, 0x8b | wide, SCRATCH1,
+                access_operand(t, t->mode64 ? 8 : 4, false, 0, &free));
     else
         emit_op(&t->e, 0x8b | wide, SCRATCH1, rm_reg(guest_read(t, t->insn->rm, SCRATCH1)));
 }
@@ -294,9 +304,11 @@ static void translate_indirect(Translation *t)
     xmm_leave(t, &t->now);
     t->now.loaded = t->now.loaded_high = 0;
     if (t->op.kind == JIT_RET) {
-        emit_op(e, 0x8b | (t->mode64 ? OP_W : 0), SCRATCH1, access_stack(t, GUEST_RSP, 0, size, false, &free));
+        emit_op(e, 0x8b | (t->mode64 ? OP_W : 0), SCRATCH1,
+                access_stack(t, GUEST_RSP, 0, size, false, &free));
         jump_lookup(t);
-        emit_op(e, 0x8d | (t->mode64 ? OP_W : 0), GUEST_RSP, rm_mem(GUEST_RSP, size + (int32_t)t->insn->imm));
+        emit_op(e, 0x8d | (t->mode64 ? OP_W : 0), GUEST_RSP,
+                rm_mem(GUEST_RSP, size + (int32_t)t->insn->imm));
         jump_found(t);
         return;
     }
@@ -306,7 +318,9 @@ static void translate_indirect(Translation *t)
         jump_found(t);
         return;
     }
-    emit_load(e, SCRATCH1, (Rm){ .kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE, .disp = GS_JIT(jumps[0].host) });
+    emit_load(
+        e, SCRATCH1,
+        (Rm){.kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE, .disp = GS_JIT(jumps[0].host)});
     emit_store(e, SCRATCH1, rm_gs(GS_JIT(target)));
     push_return_address(t);
     emit_op(e, 0xff, 4, rm_gs(GS_JIT(target)));
@@ -339,7 +353,8 @@ static bool translate_branch(Translation *t)
     return true;
 }
 
-/* ---- blocks ------------------------------------------------------------------------------------- */
+/* ---- blocks -------------------------------------------------------------------------------------
+ */
 
 static void translate_insn(Translation *t)
 {
@@ -366,7 +381,8 @@ static bool wants_host_flags(const Translation *t)
         const JitOp *op = &t->ops[i];
         if (op->kind == JIT_CALL || op->kind >= JIT_CALL_REL)
             return false;
-        if (t->block->insns[i].flags & INSN_MEMORY && op->kind != JIT_LEA && op->kind != JIT_NOTHING)
+        if (t->block->insns[i].flags & INSN_MEMORY && op->kind != JIT_LEA &&
+            op->kind != JIT_NOTHING)
             return false;
         if (op->kind >= JIT_PUSH && op->kind <= JIT_LEAVE)
             return false;
@@ -422,7 +438,8 @@ JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip)
     uint8_t *run, *write = jit_cache_space(jit, &run);
     if (!write)
         return NULL;
-    Translation t = { .e = { .p = write, .run = run - write }, .cpu = cpu, .jit = jit, .block = block, .rip = rip };
+    Translation t = {
+        .e = {.p = write, .run = run - write}, .cpu = cpu, .jit = jit, .block = block, .rip = rip};
     t.mode64 = (block->mode & MODE_CODE_MASK) == MODE_CODE64;
     t.user = (block->mode >> MODE_CPL_SHIFT & 3) == 3;
     t.result = jit_alloc(jit, sizeof(JitBlock));

@@ -2,8 +2,9 @@
 /*
  * A translation in the making, for translate.c, access.c, integer.c and simd.c.
  *
- * `now` is what is true at the end of the code written so far. Code out of line ("stubs") is written after the last instruction,
- * from what was true where it is jumped to and what is true where it comes back.
+ * `now` is what is true at the end of the code written so far. Code out of line ("stubs") is
+ * written after the last instruction, from what was true where it is jumped to and what is true
+ * where it comes back.
  */
 #pragma once
 
@@ -11,13 +12,14 @@
 #include "cpu/jit/jit.h"
 #include "cpu/jit/opcodes.h"
 
-#define SCRATCH1 HOST_R9
-#define SCRATCH2 HOST_R10
+#define SCRATCH1  HOST_R9
+#define SCRATCH2  HOST_R10
 #define GUEST_RSP HOST_R11
 
 typedef struct JitNow {
-    bool host_flags;          /* the arithmetic flags are in EFLAGS, else in the slot (or dead) */
-    uint16_t loaded, dirty;   /* XMM registers that host registers hold; that memory has not got yet */
+    bool host_flags; /* the arithmetic flags are in EFLAGS, else in the slot (or dead) */
+    uint16_t loaded,
+        dirty; /* XMM registers that host registers hold; that memory has not got yet */
     uint16_t loaded_high, dirty_high; /* the same of the upper halves of YMM */
 } JitNow;
 
@@ -25,17 +27,18 @@ typedef enum StubKind { STUB_MISS, STUB_SLOW, STUB_EXIT } StubKind;
 
 typedef struct Stub {
     uint8_t kind;
-    uint8_t insn;            /* index */
-    bool write, direct;      /* MISS: the address is to be computed from (base, disp), the code wants the addend in r10 */
+    uint8_t insn;       /* index */
+    bool write, direct; /* MISS: the address is to be computed from (base, disp), the code wants the
+                           addend in r10 */
     uint8_t base, size;
     int32_t disp;
-    uint32_t site;           /* of the page, as displacement from gs */
-    uint8_t *from;           /* rel32 to patch */
-    uint8_t *resume;         /* MISS: the access, as executed */
-    uint64_t target;         /* EXIT: RIP */
-    unsigned live;           /* EXIT: flags that the target may read */
-    JitLink *link;           /* EXIT: `from` is its site, nothing else is to be done; or NULL */
-    JitNow now;              /* where it is jumped to */
+    uint32_t site;   /* of the page, as displacement from gs */
+    uint8_t *from;   /* rel32 to patch */
+    uint8_t *resume; /* MISS: the access, as executed */
+    uint64_t target; /* EXIT: RIP */
+    unsigned live;   /* EXIT: flags that the target may read */
+    JitLink *link;   /* EXIT: `from` is its site, nothing else is to be done; or NULL */
+    JitNow now;      /* where it is jumped to */
 } Stub;
 
 #define STUBS_MAX (BLOCK_MAX_INSNS * 6 + 8)
@@ -48,14 +51,14 @@ typedef struct Translation {
     JitBlock *result;
     uint64_t rip;
     bool mode64, user, uses_avx;
-    bool ended;              /* the code does not go on */
-    unsigned index;          /* of the instruction being translated */
+    bool ended;     /* the code does not go on */
+    unsigned index; /* of the instruction being translated */
     const Insn *insn;
     JitOp op;
     JitNow now;
     JitOp ops[BLOCK_MAX_INSNS];
-    uint8_t live[BLOCK_MAX_INSNS + 1]; /* flags live before each instruction, behind the last */
-    JitNow at[BLOCK_MAX_INSNS + 1];    /* what is true before each */
+    uint8_t live[BLOCK_MAX_INSNS + 1];   /* flags live before each instruction, behind the last */
+    JitNow at[BLOCK_MAX_INSNS + 1];      /* what is true before each */
     uint8_t *start[BLOCK_MAX_INSNS + 1]; /* its code, as executed */
     Stub stubs[STUBS_MAX];
     unsigned stub_count;
@@ -92,12 +95,13 @@ static inline bool op_needs_host_flags(const JitOp *op, unsigned live_after)
 /* Address of the memory operand into SCRATCH1; SCRATCH2 changes. */
 void address_of_operand(Translation *t, const Insn *insn);
 /*
- * The checked operand. EFLAGS are lost. *ret_free is the scratch register that the operand does not use. `align`: mask of address
- * bits that must be 0.
+ * The checked operand. EFLAGS are lost. *ret_free is the scratch register that the operand does not
+ * use. `align`: mask of address bits that must be 0.
  */
 Rm access_operand(Translation *t, unsigned size, bool write, unsigned align, unsigned *ret_free);
 /* The same of [guest RSP or RBP + disp] as the stack. */
-Rm access_stack(Translation *t, unsigned base, int32_t disp, unsigned size, bool write, unsigned *ret_free);
+Rm access_stack(Translation *t, unsigned base, int32_t disp, unsigned size, bool write,
+                unsigned *ret_free);
 /* Jcc to the handler of the whole instruction. */
 void slow_if(Translation *t, unsigned condition);
 void write_stubs(Translation *t);
@@ -110,7 +114,8 @@ void call_handler_inline(Translation *t);
 /* What a link does that goes nowhere yet. */
 void write_unlinked(Translation *t, JitLink *link);
 void exit_to(Translation *t, uint64_t target, unsigned live, bool poll);
-/* SCRATCH1: target. Finds its translation or goes the slow way; then SCRATCH2 is the index for jump_found(). */
+/* SCRATCH1: target. Finds its translation or goes the slow way; then SCRATCH2 is the index for
+ * jump_found(). */
 void jump_lookup(Translation *t);
 void jump_found(Translation *t);
 unsigned live_at(Translation *t, uint64_t target);
@@ -125,6 +130,7 @@ void translate_zero_upper(Translation *t);
 void xmm_load(Translation *t, unsigned registers, unsigned high);
 /* Stores what is dirty; it stays loaded. */
 void xmm_store(Translation *t, const JitNow *now);
-/* Before leaving or calling: upper halves that the host would suffer from are cleared. All must be stored. */
+/* Before leaving or calling: upper halves that the host would suffer from are cleared. All must be
+ * stored. */
 void xmm_leave(Translation *t, const JitNow *now);
 void xmm_reload(Translation *t, const JitNow *now);

@@ -45,7 +45,6 @@ void block_cache_free(BlockCache *cache)
     g_free(cache);
 }
 
-
 static void forget_links(BlockCache *cache)
 {
     if (++cache->link_generation == 0)
@@ -172,7 +171,8 @@ static void drop_translations(BlockCache *cache, Block *list, const Ram *ram, ui
     for (Block *block = list; block;) {
         if (block->translations && block_on_page(block, ram, page))
             jit_block_dropped(cache->cpu, block);
-        block = block->next_in_page[page_bucket(cache, block->ram, block->offset) != page_bucket(cache, ram, page)];
+        block = block->next_in_page[page_bucket(cache, block->ram, block->offset) !=
+                                    page_bucket(cache, ram, page)];
     }
 }
 
@@ -383,7 +383,8 @@ static bool crossing_valid(SoftCpu *cpu, const Block *block)
 
 Block *block_peek(BlockCache *cache, const Ram *ram, uint64_t offset, uint32_t mode)
 {
-    for (Block *block = *hash_bucket(cache, ram, offset, mode); block; block = block->next_in_hash) {
+    for (Block *block = *hash_bucket(cache, ram, offset, mode); block;
+         block = block->next_in_hash) {
         if (block->offset == offset && block->ram == ram && block->mode == mode && !block->crossing)
             return block;
     }

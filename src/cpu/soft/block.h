@@ -34,9 +34,9 @@ struct Block {
     Ram *second_ram;
     uint64_t second_offset;
     Block *next_in_hash;
-    Block *next_in_page[2]; /* [1]: the list of the second page */
+    Block *next_in_page[2];        /* [1]: the list of the second page */
     struct JitBlock *translations; /* the translator's, of this block at different RIPs */
-    Insn insns[];           /* count + 1: the last goes on behind the block */
+    Insn insns[];                  /* count + 1: the last goes on behind the block */
 };
 
 typedef struct JumpEntry {
@@ -79,7 +79,8 @@ static inline Block *jump_find(SoftCpu *cpu, uint64_t rip)
     BlockCache *cache = cpu->blocks;
     uint64_t linear = code_linear(cpu, rip);
     JumpEntry *entry = jump_entry(cache, linear);
-    bool hit = entry->key == jump_key(linear, cpu->mode) && entry->generation == cpu->map_generation[linear >> 63];
+    bool hit = entry->key == jump_key(linear, cpu->mode) &&
+               entry->generation == cpu->map_generation[linear >> 63];
     return hit ? entry->block : NULL;
 }
 
@@ -117,7 +118,8 @@ static inline bool block_may_chain(const SoftCpu *cpu)
 /* Behind the last instruction of a block that no branch ends. */
 void op_block_end(SoftCpu *cpu, const Insn *insn);
 
-/* ---- translator (jit/), called when SoftCpu.jit is set ----------------------------------------- */
+/* ---- translator (jit/), called when SoftCpu.jit is set -----------------------------------------
+ */
 
 /* The block's translations are void. In the vCPU's thread or in an exclusive section. */
 void jit_block_dropped(SoftCpu *cpu, Block *block);

@@ -94,8 +94,9 @@ typedef struct TlbPage {
 } TlbPage;
 
 /*
- * The page that an access site of translated code hit last, outside the TLB's index; same meaning as tag and addend of an entry, and
- * cleared with it. By site, not by address: a hit depends on no load from the address.
+ * The page that an access site of translated code hit last, outside the TLB's index; same meaning
+ * as tag and addend of an entry, and cleared with it. By site, not by address: a hit depends on no
+ * load from the address.
  */
 #define TLB_SITES 256
 typedef struct TlbSite {
@@ -158,14 +159,15 @@ struct SoftCpu {
     SoftVm *vm;
     const CpuModel *model;
     BlockCache *blocks;
-    /* Of the linear mapping of code in the lower (even numbers) and upper (odd) half of the address space: what was looked up under
-     * another is worthless. Never 0. */
+    /* Of the linear mapping of code in the lower (even numbers) and upper (odd) half of the address
+     * space: what was looked up under another is worthless. Never 0. */
     uint32_t map_generation[2];
     bool fetched_local; /* code was fetched in the upper half from a page that is not global */
-    uint8_t translation_stop; /* translated code may not go on: blocks were dropped or the mapping changed */
-    struct JitCpu *jit;      /* the translator's; NULL: interpreted only */
-    int64_t tsc_offset;  /* guest TSC = host TSC + offset */
-    uint64_t insn_count; /* executed, counted by blocks */
+    uint8_t translation_stop; /* translated code may not go on: blocks were dropped or the mapping
+                                 changed */
+    struct JitCpu *jit;       /* the translator's; NULL: interpreted only */
+    int64_t tsc_offset;       /* guest TSC = host TSC + offset */
+    uint64_t insn_count;      /* executed, counted by blocks */
     uint64_t stat_blocks_decoded, stat_tlb_fills, stat_faults, stat_interrupts, stat_mmio,
         stat_smc_drops;
 
@@ -189,7 +191,8 @@ struct SoftCpu {
 
     TlbSite sites[SITES_COUNT][TLB_SITES];
     uint8_t sites_filled[SITES_COUNT];
-    uint64_t site_none; /* tag of an empty site; sites are not found by address, so tlb_none() would not do */
+    uint64_t site_none; /* tag of an empty site; sites are not found by address, so tlb_none() would
+                           not do */
     TlbEntry tlbs[MMU_INDEX_COUNT][TLB_SIZE];
     TlbPage tlb_pages[MMU_INDEX_COUNT][TLB_SIZE];
 };

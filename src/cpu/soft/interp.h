@@ -15,7 +15,8 @@ void soft_cpu_free(SoftCpu *cpu);
 void soft_cpu_get_state(SoftCpu *cpu, CpuState *state);
 void soft_cpu_set_state(SoftCpu *cpu, const CpuState *state);
 
-/* ---- parts of the loop, for the translator's ------------------------------------------------------ */
+/* ---- parts of the loop, for the translator's
+ * ------------------------------------------------------ */
 
 struct Block;
 /* Whether to look for requests and events before the next instruction. */

@@ -270,8 +270,8 @@ static void test_mixed_speed(Fixture *f, gconstpointer data)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-#define TEST(name, fn)                                                                   \
-    g_test_add("/interp/" name, Fixture, &engine_interp, set_up, fn, tear_down);         \
+#define TEST(name, fn)                                                           \
+    g_test_add("/interp/" name, Fixture, &engine_interp, set_up, fn, tear_down); \
     g_test_add("/jit/" name, Fixture, &engine_jit, set_up, fn, tear_down)
     TEST("factorial", test_factorial);
     TEST("self-modifying", test_self_modifying);

@@ -540,7 +540,8 @@ void mmu_init(SoftCpu *cpu)
     cpu->a20_mask = cpu->s.a20_masked ? ~(UINT64_C(1) << 20) : UINT64_MAX;
     cpu->tlb = cpu->tlbs[cpu->mmu_index];
     /* No address that exists, nor one that a guest could find. */
-    cpu->site_none = ((uint64_t)g_random_int() << 32 | g_random_int()) & GUEST_PAGE_MASK & ~(UINT64_C(1) << 63);
+    cpu->site_none =
+        ((uint64_t)g_random_int() << 32 | g_random_int()) & GUEST_PAGE_MASK & ~(UINT64_C(1) << 63);
     cpu->site_none |= UINT64_C(1) << 62;
     memset(cpu->sites_filled, true, sizeof(cpu->sites_filled));
     tlb_flush_all(cpu);
