@@ -251,7 +251,7 @@ static const Option options_table[] = {
     {"cpus smp", "N", set_cpus, 0, 0, "number of CPUs, 1 to 32 (default 1)"},
     {"cpu", "MODEL", set_text, AT(pc.cpu_model), 0, "CPU model[,+feature,-feature] (default host)"},
     {"engine accel", "NAME", set_text, AT(engine), 0,
-     "auto, kvm, soft, interp, or none: no CPU at all (default auto)"},
+     "auto, kvm, soft, interp, jit, or none: no CPU at all (default auto)"},
     {"disk", "FILE[,…]", set_disk, 0, -1, "hard disk; bus=ide, format=qcow2, readonly, index=N"},
     {"hda", "FILE", set_disk, 0, 0, NULL},
     {"hdb", "FILE", set_disk, 0, 1, NULL},
