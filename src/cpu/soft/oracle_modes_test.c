@@ -71,6 +71,7 @@ static SoftCpu *cpu;
 static CpuState start;
 static Native *native;
 static uint8_t *stub, *code, *window;
+static uint8_t signal_stack[1 << 16];
 static sigjmp_buf back;
 static ucontext_t seen;
 static FpuState seen_fpu;
@@ -141,7 +142,10 @@ static bool native_init(void)
     static const int signals[] = {SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGTRAP};
     struct sigaction action = {.sa_sigaction = on_signal,
                                .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
-    stack_t stack = {.ss_sp = low_memory(1 << 16, PROT_READ | PROT_WRITE), .ss_size = 1 << 16};
+    /* Above 4 GiB, where no random ESP points: the kernel would take an ESP within the signal stack
+     * for a signal in a signal, and kill the process where the frame doesn't fit below it. */
+    stack_t stack = {.ss_sp = signal_stack, .ss_size = sizeof(signal_stack)};
+    g_assert_cmphex((uintptr_t)signal_stack, >, UINT32_MAX);
     sigaltstack(&stack, NULL);
     for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++)
         sigaction(signals[i], &action, NULL);
