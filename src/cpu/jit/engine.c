@@ -61,7 +61,7 @@ static void enter(SoftCpu *cpu, uint8_t *host)
  * cache was flushed. */
 static JitBlock *translation_of(SoftCpu *cpu, Block *block, JitLink **link)
 {
-    if (block == cpu->blocks->scratch || block->crossing)
+    if (block == cpu->blocks->scratch)
         return NULL;
     JitBlock *translation = jit_find(block, cpu->s.rip);
     if (translation)

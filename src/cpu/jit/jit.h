@@ -28,7 +28,8 @@
  * the interpreter's handler for the whole instruction ("slow"), with all state in SoftCpu; faults
  * leave from there by siglongjmp.
  * - A translation is of a block at one RIP and mode; CS has base 0 and no limit. It is entered only
- * while the page at that RIP is known to be the block's: by links within the page, or after a
+ * while the page at that RIP is known to be the block's (and the next page, where its instruction
+ * goes on there): by links within the page, or after a
  * compare of map_generation.
  *
  * Threads: everything here belongs to one vCPU's thread; jit_block_dropped() may come from others
@@ -47,7 +48,8 @@ typedef struct JitLink {
     uint64_t target;
     uint8_t *site;     /* rel32 to patch, as executed */
     uint8_t *unlinked; /* where it goes otherwise */
-    uint8_t *guard;    /* imm32 that must equal map_generation; NULL: target on the same page */
+    uint8_t *guard;    /* imm32 that must equal map_generation; NULL: target on the same page,
+                        not at its very end */
     bool host_flags;   /* flags are in EFLAGS there */
     JitBlock *from, *to;
     struct JitLink *next_in;  /* of the links that go to `to` */

@@ -16,7 +16,7 @@
 #include "cpu/soft/ops_system.h"
 #include "cpu/vm_internal.h"
 
-#define BASE      0x10000
+#define BASE      0x10fc0 /* programs cross into the next page */
 #define HANDLERS  0x8000
 #define STACK     0x40000
 #define DATA      0x200000

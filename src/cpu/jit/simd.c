@@ -144,6 +144,10 @@ static void find_registers(Simd *s, const Insn *insn)
 static uint8_t immediate(const Translation *t)
 {
     const Block *block = t->block;
+    if (block->crossing) {
+        uint64_t first = GUEST_PAGE_SIZE - (block->offset & (GUEST_PAGE_SIZE - 1));
+        return block->second_ram->host[block->second_offset + block->bytes - first - 1];
+    }
     return block->ram->host[block->offset + t->insn->rip_offset + t->insn->length - 1];
 }
 

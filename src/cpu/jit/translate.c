@@ -6,6 +6,7 @@
 #include "cpu/jit/translate.h"
 
 #include "base/bits.h"
+#include "cpu/soft/decode.h"
 
 #define FLAGS_LOAD_OF 0x7f /* flags.h */
 
@@ -63,6 +64,15 @@ void flags_to_host(Translation *t, unsigned temp)
 static bool on_same_page(const Translation *t, uint64_t target)
 {
     return (target ^ t->rip) < GUEST_PAGE_SIZE;
+}
+
+/* A link to an instruction that may go on behind the page holds only while that page's mapping
+ * does.
+ */
+static bool needs_no_guard(const Translation *t, uint64_t target)
+{
+    return on_same_page(t, target) &&
+           (target & (GUEST_PAGE_SIZE - 1)) <= GUEST_PAGE_SIZE - INSN_MAX_BYTES;
 }
 
 unsigned live_at(Translation *t, uint64_t target)
@@ -142,7 +152,7 @@ void exit_to(Translation *t, uint64_t target, unsigned live, bool poll)
     JitLink *link = new_link(t, target);
     xmm_store(t, &t->now);
     xmm_leave(t, &t->now);
-    if (poll || !on_same_page(t, target))
+    if (poll || !needs_no_guard(t, target))
         flags_to_slot(t, live);
     if (poll) {
         emit_op(e, 0x83, 7, rm_gs(GS_CPU(exit_request)));
@@ -150,7 +160,7 @@ void exit_to(Translation *t, uint64_t target, unsigned live, bool poll)
         polled = emit_jcc(e, CC_NE, NULL);
     }
     link->host_flags = t->now.host_flags;
-    if (!on_same_page(t, target)) {
+    if (!needs_no_guard(t, target)) {
         emit_op(e, 0x81, 7, rm_gs(GS_CPU(map_generation[0]) + (int)(target >> 63) * 4));
         link->guard = emit_here(e);
         e32(e, 0);
@@ -253,7 +263,8 @@ static void translate_jcc(Translation *t, uint64_t target)
         stub->target = target;
         stub->live = live;
         stub->from = emit_jcc(e, condition, NULL);
-        if (on_same_page(t, target) && !t->now.dirty && !t->now.dirty_high && !t->now.loaded_high) {
+        if (needs_no_guard(t, target) && !t->now.dirty && !t->now.dirty_high &&
+            !t->now.loaded_high) {
             stub->link = new_link(t, target);
             stub->link->host_flags = true;
             stub->link->site = emit_here(e) - 4;
