@@ -148,18 +148,16 @@ void slow_if(Translation *t, unsigned condition)
 static void write_slow(Translation *t, const Stub *stub)
 {
     Emit *e = &t->e;
-    xmm_store(t, &stub->now);
-    xmm_leave(t, &stub->now);
     emit_constant(e, SCRATCH1, (uintptr_t)&t->block->insns[stub->insn]);
     emit_constant(e, SCRATCH2, t->rip);
     emit_call(e, t->jit->thunks.insn);
     unsigned next = stub->insn + 1;
     if (!t->start[next])
         return; /* it ends the block: the thunk never comes back */
+    fpu_write_load(t, t->at[next].fpu, next);
     t->now.host_flags = false;
     if (t->at[next].host_flags && t->live[next])
         flags_to_host(t, SCRATCH1);
-    xmm_reload(t, &t->at[next]);
     emit_jump(e, t->start[next]);
 }
 
@@ -224,10 +222,14 @@ static void write_exit(Translation *t, const Stub *stub)
         write_unlinked(t, stub->link);
         return;
     }
-    xmm_store(t, &stub->now);
     t->now = stub->now;
-    t->now.dirty = t->now.dirty_high = 0;
     exit_to(t, stub->target, stub->live, false);
+}
+
+static void write_load(Translation *t, const Stub *stub)
+{
+    fpu_write_load(t, stub->bits, stub->insn);
+    emit_jump(&t->e, stub->resume);
 }
 
 void write_stubs(Translation *t)
@@ -239,6 +241,8 @@ void write_stubs(Translation *t)
             write_exit(t, stub);
         else if (stub->kind == STUB_MISS)
             write_miss(t, stub);
+        else if (stub->kind == STUB_LOAD)
+            write_load(t, stub);
         else
             write_slow(t, stub);
     }

@@ -518,9 +518,6 @@ void translate_integer(Translation *t)
     case JIT_BMI:
         translate_bmi(t);
         break;
-    case JIT_ZERO_UPPER:
-        translate_zero_upper(t);
-        break;
     case JIT_CLI:
         change_rflags(t, FLAG_IF, false);
         break;

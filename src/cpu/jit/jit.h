@@ -4,25 +4,26 @@
  * cache.
  *
  *   engine.c     the loop: look → find → interpret while cold, translate when warm, run
- *   translate.c  a decoded block → host code; integer.c, simd.c what single instructions become
- *   access.c     memory operands: page check by access site, and what to do when it fails
- *   opcodes.c    what an instruction reads and writes, flags and operands (liveness)
- *   thunks.c     the code shared by all translations: enter, leave, call a handler, look up the TLB
- *   cache.c      code memory, translations, links between them, the jump table
+ *   translate.c  a decoded block → host code; integer.c, simd.c, x87.c what single instructions
+ * become fpu.c        the guest's XMM, YMM and x87 registers in the host's access.c     memory
+ * operands: page check by access site, and what to do when it fails opcodes.c    what an
+ * instruction reads and writes, flags and operands (liveness) thunks.c     the code shared by all
+ * translations: enter, leave, call a handler, look up the TLB cache.c      code memory,
+ * translations, links between them, the jump table
  *
  * Invariants in translated code:
  * - gs is the SoftCpu, a JitCpu behind it. rsp is the host's stack, 16-byte aligned.
  * - Guest registers: rax rcx rdx rbx rbp rsi rdi r8 r12-r15 are the host's own; guest rsp is host
  * r11; guest r9, r10, r11 stay in SoftCpu.s.gpr. Host r9 and r10 are scratch. In 32-bit code upper
  * halves mean nothing.
- * - XMM registers live in SoftCpu.s.fpu between translations; inside one they are loaded when
- * needed and stored before leaving, or before a handler is called.
+ * - XMM, YMM and x87 registers are in SoftCpu.s.fpu until an instruction needs them, then in the
+ * host's own until C runs (JitCpu.live); never while an exception of theirs is unmasked.
  * - Arithmetic flags are at each point of the code, by what the translator knows, either in EFLAGS
  * ("host") or in SoftCpu.flags
  *   ("slot"), or dead. Every translation can be entered both ways. Flags that no later instruction
  * reads are not kept for a fault that comes between: what #PF pushes of them may differ from
  * hardware.
- * - MXCSR is the guest's; guests that unmask SIMD exceptions are interpreted.
+ * - MXCSR is the guest's.
  * - No guest register, flag or memory changes before the last access check of an instruction
  * succeeded. So whatever can't be done in line, also in the middle of an instruction, is done by
  * the interpreter's handler for the whole instruction ("slow"), with all state in SoftCpu; faults
@@ -66,6 +67,18 @@ struct JitBlock {
     bool dead;
 };
 
+/* Registers that the host has loaded: JitCpu.live. YMM never without XMM. */
+enum { JIT_LIVE_XMM = 1, JIT_LIVE_YMM = 2, JIT_LIVE_X87 = 4 };
+
+/* An instruction of translated code that leaves its address in the host's x87, and what the guest
+ * would find there. */
+typedef struct JitX87Site {
+    uint32_t offset; /* in the code area */
+    uint16_t fop;
+    uint64_t rip;
+} JitX87Site;
+#define JIT_X87_SITES (1u << 20)
+
 #define JIT_JUMP_BITS 15
 
 #define JIT_JUMP_SHIFT 12 /* an index is the linear address ^ itself shifted by this */
@@ -82,10 +95,13 @@ typedef struct JitThunks {
     void (*enter)(SoftCpu *cpu, uint8_t *host);
     uint8_t
         *insn; /* called: r9 Insn, r10 RIP of the block; returns when translated code may go on */
-    uint8_t *pair, *light; /* the same, r9 is an Insn that a JIT_AFTER() follows; light: its handler
-                              doesn't care for MXCSR */
-    uint8_t *link;         /* jumped to: r9 JitLink */
-    uint8_t *go;           /* jumped to: r9 RIP */
+    uint8_t *pair; /* the same, r9 is an Insn that a JIT_AFTER() follows */
+    uint8_t *link; /* jumped to: r9 JitLink */
+    uint8_t *go;   /* jumped to: r9 RIP */
+    /* Called: r9 RIP, where the interpreter goes on if they can't. EFLAGS and r10 change. */
+    uint8_t *load_xmm, *load_ymm, *load_x87;
+    uint8_t
+        *save_fpu; /* called when the guest's registers are stored; keeps rdi = SoftCpu and rsi */
 } JitThunks;
 
 typedef struct JitCpu {
@@ -100,8 +116,12 @@ typedef struct JitCpu {
     uint8_t *arena; /* of JitBlocks and JitLinks; emptied with the code */
     size_t arena_used;
     JitBlock *all;
-    uint8_t warm; /* times a block is interpreted before it is translated */
-    bool flush;   /* everything must be thrown away before translated code runs again */
+    uint8_t warm;          /* times a block is interpreted before it is translated */
+    bool flush;            /* everything must be thrown away before translated code runs again */
+    uint8_t live;          /* JIT_LIVE_*: newer in the host's registers than in SoftCpu.s.fpu */
+    bool interpret;        /* the next block: the host can't hold the registers as they are */
+    JitX87Site *x87_sites; /* by offset; emptied with the code */
+    uint32_t x87_site_count;
     Insn pair[2]; /* the instruction a handler runs for translated code, and where it ends */
     uint16_t next_site[SITES_COUNT];
     uint64_t stat_translated, stat_bytes, stat_guest_bytes, stat_flushes, stat_slow, stat_enters,

@@ -125,6 +125,24 @@ static JitOp call_handler(void)
     return (JitOp){.kind = JIT_CALL, .reads = ALL, .writes = ALL};
 }
 
+static JitOp x87(const Insn *insn)
+{
+    unsigned reg = insn->modrm >> 3 & 7;
+    bool low = insn->opcode == 0xda || insn->opcode == 0xdb;
+    if (insn->flags & INSN_MEMORY) {
+        bool whole = (insn->opcode == 0xd9 && (reg == 4 || reg == 6)) ||
+                     (insn->opcode == 0xdd && (reg == 4 || reg == 6));
+        return whole ? call_handler() : (JitOp){.kind = JIT_X87}; /* environment, all */
+    }
+    if (insn->opcode == 0xdb && reg == 4 && insn->modrm != 0xe2) /* FNINIT, of older coprocessors */
+        return call_handler();
+    if (low && reg < 4) /* FCMOV */
+        return (JitOp){.kind = JIT_X87, .reads = JIT_CF | JIT_PF | JIT_ZF};
+    if ((insn->opcode == 0xdb || insn->opcode == 0xdf) && (reg == 5 || reg == 6)) /* FCOMI */
+        return (JitOp){.kind = JIT_X87, .writes = ALL, .kills = ALL};
+    return (JitOp){.kind = JIT_X87};
+}
+
 static JitOp one_byte(uint32_t mode, const Insn *insn)
 {
     unsigned opcode = insn->opcode;
@@ -224,8 +242,10 @@ static JitOp one_byte(uint32_t mode, const Insn *insn)
         return (JitOp){.kind = JIT_COPY, .rm = W, .imm = byte ? IMM_8 : IMM_FULL, .byte = byte};
     case 0xc9:
         return (JitOp){.kind = JIT_LEAVE};
+    case 0x9b:
+        return (JitOp){.kind = JIT_X87};
     case 0xd8 ... 0xdf:
-        return call_handler();
+        return x87(insn);
     case 0xe8:
         return (JitOp){.kind = JIT_CALL_REL};
     case 0xe9:
@@ -338,6 +358,8 @@ static JitOp two_bytes(const Insn *insn)
                        .kills = JIT_ZF};
     case 0xc3:
         return call_handler();
+    case 0x77:
+        return (JitOp){.kind = JIT_X87}; /* EMMS */
     case 0x10 ... 0x17:
     case 0x28 ... 0x2f:
     case 0x50 ... 0x76:
@@ -422,9 +444,8 @@ JitOp jit_classify(uint32_t mode, const Insn *insn)
         (insn->flags & INSN_MEMORY && insn->addr_size == 2))
         return call_handler();
     if (insn->prefixes & PREFIX_VEX) {
-        bool zero_upper = !(insn->rex & VEX_L) && !(mode & (MODE_AVX_OFF | MODE_FPU_TRAP));
-        if (insn->map == MAP_0F && insn->opcode == 0x77)
-            return (JitOp){.kind = zero_upper ? JIT_ZERO_UPPER : JIT_CALL};
+        if (insn->map == MAP_0F && insn->opcode == 0x77) /* VZEROUPPER, VZEROALL */
+            return (JitOp){.kind = JIT_SIMD};
         bool general = (insn->map == MAP_0F38 && insn->opcode >= 0xf0) ||
                        (insn->map == MAP_0F3A && insn->opcode == 0xf0);
         return general ? bmi(insn) : simd(insn);

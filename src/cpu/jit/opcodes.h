@@ -32,13 +32,13 @@ typedef enum JitKind {
     JIT_CALL_E,
     JIT_RET,
     JIT_SIMD,
+    JIT_X87,
     JIT_BMI, /* VEX on general registers */
     JIT_CLI,
     JIT_STAC,
     JIT_CLAC,
     JIT_SWAPGS, /* at CPL 0 */
     JIT_FENCE,
-    JIT_ZERO_UPPER, /* VZEROUPPER */
 } JitKind;
 
 enum { ROLE_NONE, ROLE_READ = 1, ROLE_WRITE = 2, ROLE_BOTH = 3 };

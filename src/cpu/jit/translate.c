@@ -150,8 +150,6 @@ void exit_to(Translation *t, uint64_t target, unsigned live, bool poll)
     Emit *e = &t->e;
     uint8_t *polled = NULL, *stale = NULL;
     JitLink *link = new_link(t, target);
-    xmm_store(t, &t->now);
-    xmm_leave(t, &t->now);
     if (poll || !needs_no_guard(t, target))
         flags_to_slot(t, live);
     if (poll) {
@@ -227,15 +225,12 @@ void call_handler_inline(Translation *t)
 {
     Emit *e = &t->e;
     flags_to_slot(t, t->live[t->index]);
-    xmm_store(t, &t->now);
-    xmm_leave(t, &t->now);
     Insn *pair = jit_alloc(t->jit, 2 * sizeof(Insn));
-    bool x87 = t->insn->map == MAP_ONE_BYTE && t->insn->opcode >= 0xd8 && t->insn->opcode <= 0xdf;
     pair[0] = *t->insn;
     pair[1] = JIT_AFTER(t->insn);
     emit_constant(e, SCRATCH1, (uintptr_t)pair);
     emit_constant(e, SCRATCH2, t->rip);
-    emit_call(e, x87 ? t->jit->thunks.light : t->jit->thunks.pair);
+    emit_call(e, t->jit->thunks.pair);
     t->now = (JitNow){0};
     t->ended = t->insn->flags & INSN_ENDS_BLOCK && !jit_goes_on(t->insn);
 }
@@ -263,8 +258,7 @@ static void translate_jcc(Translation *t, uint64_t target)
         stub->target = target;
         stub->live = live;
         stub->from = emit_jcc(e, condition, NULL);
-        if (needs_no_guard(t, target) && !t->now.dirty && !t->now.dirty_high &&
-            !t->now.loaded_high) {
+        if (needs_no_guard(t, target)) {
             stub->link = new_link(t, target);
             stub->link->host_flags = true;
             stub->link->site = emit_here(e) - 4;
@@ -311,9 +305,6 @@ static void translate_indirect(Translation *t)
     Emit *e = &t->e;
     unsigned size = t->mode64 ? 8 : 4, free;
     flags_to_slot(t, JIT_ALL_FLAGS);
-    xmm_store(t, &t->now);
-    xmm_leave(t, &t->now);
-    t->now.loaded = t->now.loaded_high = 0;
     if (t->op.kind == JIT_RET) {
         emit_op(e, 0x8b | (t->mode64 ? OP_W : 0), SCRATCH1,
                 access_stack(t, GUEST_RSP, 0, size, false, &free));
@@ -377,6 +368,8 @@ static void translate_insn(Translation *t)
     } else if (t->op.kind == JIT_SIMD) {
         if (!translate_simd(t))
             call_handler_inline(t);
+    } else if (t->op.kind == JIT_X87) {
+        translate_x87(t);
     } else if (t->op.kind >= JIT_JCC && t->op.kind <= JIT_RET) {
         if (!translate_branch(t))
             call_handler_inline(t);
@@ -390,7 +383,7 @@ static bool wants_host_flags(const Translation *t)
 {
     for (unsigned i = 0; i < t->block->count; i++) {
         const JitOp *op = &t->ops[i];
-        if (op->kind == JIT_CALL || op->kind >= JIT_CALL_REL)
+        if (op->kind == JIT_CALL || (op->kind >= JIT_CALL_REL && op->kind <= JIT_X87))
             return false;
         if (t->block->insns[i].flags & INSN_MEMORY && op->kind != JIT_LEA &&
             op->kind != JIT_NOTHING)
@@ -423,8 +416,6 @@ static void translate_all(Translation *t)
     const Block *block = t->block;
     for (unsigned i = 0; i < block->count; i++)
         t->ops[i] = jit_classify(block->mode, &block->insns[i]);
-    for (unsigned i = 0; i < block->count; i++)
-        t->uses_avx |= t->ops[i].kind == JIT_SIMD && block->insns[i].prefixes & PREFIX_VEX;
     find_live_flags(t);
     write_entries(t);
     for (unsigned i = 0; i < block->count && !t->ended; i++) {
