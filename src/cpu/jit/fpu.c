@@ -2,10 +2,10 @@
 /*
  * The guest's XMM, YMM and x87 registers in those of the host (jit.h, JitCpu.live).
  *
- * They are loaded when the first instruction that wants them finds them missing, stay there from one
- * translation to the next, and are stored together before C runs. While an exception is unmasked (or,
- * with x87, waits) they are not loaded: the instruction that wanted them, and the rest of its block, is
- * interpreted.
+ * They are loaded when the first instruction that wants them finds them missing, stay there from
+ * one translation to the next, and are stored together before C runs. While an exception is
+ * unmasked (or, with x87, waits) they are not loaded: the instruction that wanted them, and the
+ * rest of its block, is interpreted.
  *
  * What is loaded is complete: nothing here knows which registers code reads or writes.
  */
@@ -21,7 +21,8 @@
 /* ---- x87 ---------------------------------------------------------------------------------------
  */
 
-/* Between a guest's XMM registers and C that may use them, so: none that the compiler may think of. */
+/* Between a guest's XMM registers and C that may use them, so: none that the compiler may think of.
+ */
 #define NO_VECTORS __attribute__((target("general-regs-only"), noinline))
 
 /* Ten bytes in halves that no library function is called for. */

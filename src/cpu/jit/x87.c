@@ -2,8 +2,8 @@
 /*
  * x87 instructions on the host's own registers, with every exception masked (fpu.c sees to that).
  *
- * FIP and FOP are found when the registers are stored, by the host's own FIP; FDP is written down by
- * each instruction.
+ * FIP and FOP are found when the registers are stored, by the host's own FIP; FDP is written down
+ * by each instruction.
  */
 #include "cpu/jit/translate.h"
 

@@ -410,6 +410,7 @@ static bool write_intc(SoftCpu *cpu, uint32_t msr, uint64_t value)
     vcpu_leave(vcpu); /* an EOI may take the board lock */
     bool good = vcpu->intc->write_msr(vcpu->intc_obj, msr, value);
     vcpu_enter(vcpu);
+    cpu->interrupt_waits = true; /* perhaps */
     if (!good)
         return false;
     if (msr == MSR_APIC_BASE) {

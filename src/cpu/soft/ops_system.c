@@ -8,6 +8,7 @@
 #include "cpu/soft/ops_system.h"
 
 #include "base/bits.h"
+#include "cpu/soft/block.h"
 #include "cpu/soft/system.h"
 
 /* A handler whose locals have their address taken can't go on to the next by a tail call: such work
@@ -366,6 +367,7 @@ static void write_cr8(SoftCpu *cpu, uint64_t value)
 
     require(cpu, value <= 15, EXC_GP);
     cpu->s.cr8 = value;
+    cpu->interrupt_waits = true; /* perhaps */
     if (vcpu->intc)
         vcpu->intc->set_cr8(vcpu->intc_obj, value);
     interrupts_maybe_enabled(cpu);
@@ -836,8 +838,10 @@ void op_sti(SoftCpu *cpu, const Insn *insn)
         cpu->s.rflags |= FLAG_IF;
         cpu->s.interrupt_shadow = true;
         interrupts_maybe_enabled(cpu);
+        block_uncount(cpu, insn + 1);
+        INSN_END(cpu);
     }
-    INSN_END(cpu);
+    INSN_NEXT(cpu, insn);
 }
 
 static void set_ac(SoftCpu *cpu, const Insn *insn, bool on)
