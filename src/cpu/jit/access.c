@@ -4,10 +4,10 @@
  *
  *   direct    lea r9,[base+disp]; xor r9,tag; cmp r9,4096-size; ja miss; mov r10,addend; op
  * [base+r10+disp] uniform   r9 = address; mov r10,tag; xor r10,r9; cmp r10,4096-size; ja miss; add
- * r9,addend; op [r9] miss      the thunk looks the TLB up, fills the site and comes back; else the
- * instruction is executed by its handler
+ * r9,addend; op [r9] miss      looks the TLB up, fills the site and comes back; else fills the TLB;
+ * else the instruction is executed by its handler
  */
-#include "cpu/jit/translate.h"
+#include "cpu/jit/system.h"
 
 #include "base/bits.h"
 
@@ -185,6 +185,7 @@ static void write_miss(Translation *t, const Stub *stub)
 {
     Emit *e = &t->e;
     unsigned tag = stub->write ? offsetof(TlbEntry, tag_write) : offsetof(TlbEntry, tag_read);
+    const uint8_t *again = emit_here(e);
     if (stub->direct)
         emit_op(e, 0x8d | OP_W, SCRATCH1, rm_mem(stub->base, stub->disp));
     emit_move(e, SCRATCH2, SCRATCH1);
@@ -213,6 +214,11 @@ static void write_miss(Translation *t, const Stub *stub)
         emit_load(e, SCRATCH2, rm_mem(SCRATCH2, offsetof(TlbEntry, addend)));
     emit_jump(e, stub->resume);
     emit_patch(e, slow, emit_here(e));
+    if (stub->direct)
+        emit_op(e, 0x8d | OP_W, SCRATCH1, rm_mem(stub->base, stub->disp));
+    emit_constant(e, SCRATCH2, stub->size | (stub->write ? JIT_FILL_WRITE : 0));
+    emit_call(e, t->jit->thunks.fill);
+    emit_jcc(e, CC_NE, again);
     write_slow(t, stub);
 }
 

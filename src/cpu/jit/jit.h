@@ -3,6 +3,7 @@
  * The translator: x86 to x86, block by block, above the interpreter's decoder, MMU, state and block
  * cache.
  *
+ *   system.c     kernels in and out, translate_system.c their instructions
  *   engine.c     the loop: look → find → interpret while cold, translate when warm, run
  *   translate.c  a decoded block → host code; integer.c, simd.c, x87.c what single instructions
  * become fpu.c        the guest's XMM, YMM and x87 registers in the host's access.c     memory
@@ -95,9 +96,14 @@ typedef struct JitThunks {
     void (*enter)(SoftCpu *cpu, uint8_t *host);
     uint8_t
         *insn; /* called: r9 Insn, r10 RIP of the block; returns when translated code may go on */
-    uint8_t *pair; /* the same, r9 is an Insn that a JIT_AFTER() follows */
-    uint8_t *link; /* jumped to: r9 JitLink */
-    uint8_t *go;   /* jumped to: r9 RIP */
+    uint8_t *pair;  /* the same, r9 is an Insn that a JIT_AFTER() follows */
+    uint8_t *link;  /* jumped to: r9 JitLink */
+    uint8_t *go;    /* jumped to: r9 RIP */
+    uint8_t *leave; /* the same, s.rip is RIP */
+    /* Called: r9 is the RIP behind the instruction; return when its handler is to be called, else
+     * they are gone. */
+    uint8_t *syscall, *sysret, *iretq;
+    uint8_t *fill; /* called: r9 address, r10 `how`; NE: the TLB has it now; r10 changes */
     /* Called: r9 RIP, where the interpreter goes on if they can't. EFLAGS and r10 change. */
     uint8_t *load_xmm, *load_ymm, *load_x87;
     uint8_t

@@ -5,6 +5,7 @@
 
 #include "cpu/jit/jit.h"
 #include "cpu/soft/decode.h"
+#include "cpu/soft/ops.h"
 #include "cpu/soft/ops_system.h"
 #include "cpu/soft/simd_tables.h"
 
@@ -417,24 +418,47 @@ static JitOp simd(const Insn *insn)
     return op;
 }
 
-/* System instructions that kernels execute all the time; as they are at CPL 0. */
-static JitOp kernel(const Insn *insn)
-{
-    if (insn->fn == op_cli)
-        return (JitOp){.kind = JIT_CLI};
-    if (insn->fn == op_stac)
-        return (JitOp){.kind = JIT_STAC};
-    if (insn->fn == op_clac)
-        return (JitOp){.kind = JIT_CLAC};
-    if (insn->fn == op_swapgs)
-        return (JitOp){.kind = JIT_SWAPGS};
-    return call_handler();
-}
+typedef struct SystemRow {
+    InsnFn fn;
+    uint8_t kind;
+    uint8_t op_size; /* the only one, or 0: any */
+    bool mode64;     /* there alone */
+    bool ring0;      /* at CPL 0 alone */
+    uint8_t reads;
+} SystemRow;
 
-static JitOp kernel_or(const Insn *insn, JitOp op)
+static const SystemRow system_rows[] = {
+    {op_cli, JIT_CLI, 0, false, true},
+    {op_sti, JIT_STI, 0, false, true},
+    {op_cld, JIT_CLD},
+    {op_std, JIT_STD},
+    {op_pushf, JIT_PUSHF, .reads = ALL},
+    {op_stac, JIT_STAC, 0, false, true},
+    {op_clac, JIT_CLAC, 0, false, true},
+    {op_swapgs, JIT_SWAPGS, 0, true, true},
+    {op_rdtsc, JIT_RDTSC},
+    {op_syscall, JIT_SYSCALL, 0, true, false, ALL},
+    {op_sysret, JIT_SYSRET, 8, true, true, ALL},
+    {op_iret, JIT_IRETQ, 8, true, true, ALL},
+};
+
+/* System instructions that programs and kernels execute all the time. */
+static JitOp system_op(uint32_t mode, const Insn *insn)
 {
-    JitOp own = kernel(insn);
-    return own.kind == JIT_CALL ? op : own;
+    bool mode64 = (mode & MODE_CODE_MASK) == MODE_CODE64;
+    bool ring0 = !(mode & 3 << MODE_CPL_SHIFT) && mode & MODE_PROTECTED;
+    for (unsigned i = 0; i < G_N_ELEMENTS(system_rows); i++) {
+        const SystemRow *row = &system_rows[i];
+        if (row->fn == insn->fn && (!row->op_size || row->op_size == insn->op_size) &&
+            (!row->mode64 || mode64) && (!row->ring0 || ring0))
+            return (JitOp){.kind = row->kind, .reads = row->reads};
+    }
+    if (insn->fn == op_mov_from_cr && mode64 && ring0 && (insn->reg == 2 || insn->reg == 3))
+        return (JitOp){.kind = insn->reg == 2 ? JIT_READ_CR2 : JIT_READ_CR3};
+    if (insn->fn == op_mov_from_seg && !(insn->flags & INSN_MEMORY) && insn->op_size >= 4 &&
+        (insn->modrm >> 3 & 7) < SEG_COUNT)
+        return (JitOp){.kind = JIT_READ_SEG};
+    return call_handler();
 }
 
 JitOp jit_classify(uint32_t mode, const Insn *insn)
@@ -464,8 +488,10 @@ JitOp jit_classify(uint32_t mode, const Insn *insn)
             return call_handler();
         return simd(insn);
     }
-    if (op.kind == JIT_CALL && !(mode & 3 << MODE_CPL_SHIFT) && mode & MODE_PROTECTED)
-        op = insn->fn == op_cli || insn->map == MAP_0F ? kernel_or(insn, op) : op;
+    if (op.kind == JIT_CALL) {
+        JitOp own = system_op(mode, insn);
+        op = own.kind == JIT_CALL ? op : own;
+    }
     if (op.kind == JIT_CALL && op.writes && !op.reads)
         op.reads = ALL;
     return op;

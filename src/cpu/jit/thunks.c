@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Code that all translations of a vCPU share, written at the start of its code area (jit.h says
  * what each is given). */
-#include "cpu/jit/translate.h"
+#include "cpu/jit/system.h"
 
 #include <stdatomic.h>
 #include <xmmintrin.h>
@@ -55,6 +55,15 @@ bool jit_run_insn(SoftCpu *cpu, const Insn *insn)
 
 /* ---- writing ------------------------------------------------------------------------------------
  */
+
+/* Those of the guest's registers that C may change. */
+static void move_volatile(Emit *e, bool store)
+{
+    static const uint8_t guests[] = {GPR_RAX, GPR_RCX, GPR_RDX, GPR_RSI, GPR_RDI, GPR_R8, GPR_RSP};
+    for (unsigned i = 0; i < G_N_ELEMENTS(guests); i++)
+        emit_op(e, (store ? 0x89 : 0x8b) | OP_W, guest_host(guests[i]),
+                rm_gs(GS_CPU(s.gpr) + guests[i] * 8));
+}
 
 static void move_guest(Emit *e, bool store)
 {
@@ -129,6 +138,53 @@ static uint8_t *write_insn(Emit *e, const JitThunks *thunks, bool (*run)(SoftCpu
     return start;
 }
 
+/* Calls a function of system.c; the result is in rax. */
+static void call_system(Emit *e, uintptr_t function)
+{
+    emit_op(e, 0x83 | OP_W, 5, rm_reg(HOST_RSP));
+    e8(e, 8);
+    move_volatile(e, true);
+    emit_load(e, HOST_RDI, rm_gs(GS_JIT(self)));
+    emit_move(e, HOST_RSI, SCRATCH1);
+    emit_move(e, HOST_RDX, SCRATCH2);
+    emit_constant(e, HOST_RAX, function);
+    emit_op(e, 0xff, 2, rm_reg(HOST_RAX));
+}
+
+/* Ends the thunk but for its RET; EFLAGS stay. */
+static void end_system(Emit *e)
+{
+    move_volatile(e, false);
+    emit_op(e, 0x8d | OP_W, HOST_RSP, rm_mem(HOST_RSP, 8));
+}
+
+static uint8_t *write_transfer(Emit *e, const uint8_t *(*function)(SoftCpu *, uint64_t))
+{
+    uint8_t *start = emit_here(e);
+    call_system(e, (uintptr_t)function);
+    emit_move(e, SCRATCH2, HOST_RAX);
+    emit_op(e, 0x85 | OP_W, HOST_RAX, rm_reg(HOST_RAX)); /* test */
+    end_system(e);
+    e8(e, 0x75); /* jne */
+    e8(e, 1);
+    e8(e, 0xc3);
+    emit_op(e, 0x8d | OP_W, HOST_RSP, rm_mem(HOST_RSP, 8));
+    emit_op(e, 0xff, 4, rm_reg(SCRATCH2));
+    return start;
+}
+
+static uint8_t *write_fill(Emit *e)
+{
+    uint8_t *start = emit_here(e);
+    emit_store(e, SCRATCH1, rm_gs(GS_JIT(spare)));
+    call_system(e, (uintptr_t)jit_fill_tlb);
+    emit_op(e, 0x84 | OP_REG8 | OP_RM8, HOST_RAX, rm_reg(HOST_RAX)); /* test */
+    end_system(e);
+    emit_load(e, SCRATCH1, rm_gs(GS_JIT(spare)));
+    e8(e, 0xc3);
+    return start;
+}
+
 _Static_assert(sizeof(TlbEntry) == 32, "the shift of an address to its entry");
 _Static_assert(sizeof(((SoftCpu *)0)->sites_filled) == 4, "set by one store");
 
@@ -146,11 +202,16 @@ void jit_thunks_make(JitCpu *jit)
     emit_load(&e, SCRATCH1, rm_mem(SCRATCH1, offsetof(JitLink, target)));
     thunks->go = emit_here(&e);
     emit_store(&e, SCRATCH1, rm_gs(GS_CPU(s.rip)));
+    thunks->leave = emit_here(&e);
     move_guest(&e, true);
     emit_op(&e, 0xae | OP_0F, 3, rm_gs(GS_CPU(s.fpu.mxcsr))); /* stmxcsr */
     emit_load(&e, HOST_RDI, rm_gs(GS_JIT(self)));
     save_fpu(&e, thunks);
     emit_jump(&e, leave);
     fpu_write_loads(&e, thunks);
+    thunks->syscall = write_transfer(&e, jit_syscall);
+    thunks->sysret = write_transfer(&e, jit_sysret);
+    thunks->iretq = write_transfer(&e, jit_iretq);
+    thunks->fill = write_fill(&e);
     jit->thunks_end = jit->used = align_up(e.p - jit->write, 64);
 }

@@ -3,7 +3,7 @@
  * A block → host code: liveness of flags backwards, then one instruction after the other, then what
  * is out of line.
  */
-#include "cpu/jit/translate.h"
+#include "cpu/jit/system.h"
 
 #include "base/bits.h"
 #include "cpu/soft/decode.h"
@@ -368,6 +368,8 @@ static void translate_insn(Translation *t)
     } else if (t->op.kind == JIT_SIMD) {
         if (!translate_simd(t))
             call_handler_inline(t);
+    } else if (t->op.kind >= JIT_SYSTEM) {
+        translate_system(t);
     } else if (t->op.kind == JIT_X87) {
         translate_x87(t);
     } else if (t->op.kind >= JIT_JCC && t->op.kind <= JIT_RET) {
@@ -383,7 +385,8 @@ static bool wants_host_flags(const Translation *t)
 {
     for (unsigned i = 0; i < t->block->count; i++) {
         const JitOp *op = &t->ops[i];
-        if (op->kind == JIT_CALL || (op->kind >= JIT_CALL_REL && op->kind <= JIT_X87))
+        if (op->kind == JIT_CALL || (op->kind >= JIT_CALL_REL && op->kind <= JIT_X87) ||
+            op->kind >= JIT_SYSTEM)
             return false;
         if (t->block->insns[i].flags & INSN_MEMORY && op->kind != JIT_LEA &&
             op->kind != JIT_NOTHING)
