@@ -34,8 +34,8 @@ bool vm_config_save(const VmConfig *config, const char *path, GError **error);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VmConfig, vm_tree_free)
 
 /*
- * What no single value can break: required values, slots that a controller does not have, one medium
- * in two slots, ports used twice, a kernel's options without a kernel. INVALID_ARGUMENT.
+ * What no single value can break: required values, slots that a controller does not have, one
+ * medium in two slots, ports used twice, a kernel's options without a kernel. INVALID_ARGUMENT.
  */
 bool vm_config_check(const VmConfig *config, GError **error);
 

@@ -26,6 +26,7 @@ char *vm_path_store(const char *folder, const char *path);
 
 /*
  * Replaces a file in one step and durably: temporary file beside it, fsync, rename, fsync of the
- * folder. On failure the old file is as it was and the temporary file is gone.
+ * folder. On failure the old file is as it was and the temporary file (.ospite-….tmp) is gone; only
+ * when the last fsync fails the new one is there already.
  */
 bool vm_replace_file(const char *path, const void *data, size_t size, GError **error);

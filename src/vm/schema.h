@@ -47,7 +47,8 @@ typedef struct VmField {
     const char *default_value; /* as text; NULL: none, reads as "" */
     uint64_t min, max;
     const char *choices; /* separated by spaces */
-    const char *pattern; /* VM_STRING: a regular expression for the whole (in both XSD and GRegex) */
+    const char
+        *pattern; /* VM_STRING: a regular expression for the whole (in both XSD and GRegex) */
     VmChange change;
     const char *help; /* one line, marked for translation: gettext() it to show it */
 } VmField;

@@ -10,8 +10,8 @@
  * Threads: a tree belongs to one thread at a time; different trees are independent.
  *
  * Errors: G_IO_ERROR_INVALID_ARGUMENT (a bad value or key), NOT_FOUND (no such name), EXISTS,
- * INVALID_DATA (a bad file; the message has its line), NOT_SUPPORTED (a newer version), and what the
- * host says of files.
+ * INVALID_DATA (a bad file; the message has its line), NOT_SUPPORTED (a newer version), and what
+ * the host says of files.
  */
 #pragma once
 
@@ -42,8 +42,11 @@ char *vm_tree_text(const VmTree *tree, size_t *ret_size);
 bool vm_tree_save(const VmTree *tree, const char *path, GError **error);
 
 const VmSchema *vm_tree_schema(const VmTree *tree);
+/* Whether every element has the values it needs; a loaded tree does. INVALID_ARGUMENT. */
+bool vm_tree_complete(const VmTree *tree, GError **error);
 
-/* ---- by names that come from users (dotted, checked) ------------------------------------------ */
+/* ---- by names that come from users (dotted, checked) ------------------------------------------
+ */
 
 /* The canonical text, or the default (new); "" when there is neither. */
 char *vm_tree_get(const VmTree *tree, const char *path, GError **error);
@@ -59,7 +62,8 @@ bool vm_tree_add(VmTree *tree, const char *path, GError **error);
 /* Removes a list's element with all below it. */
 bool vm_tree_remove(VmTree *tree, const char *path, GError **error);
 
-/* ---- by names that our own code knows (a wrong one is our bug) --------------------------------- */
+/* ---- by names that our own code knows (a wrong one is our bug) ---------------------------------
+ */
 
 /* Whether the value was set; whether there is such a list element ("storage.ide0"). */
 bool vm_tree_has(const VmTree *tree, const char *path);
@@ -70,7 +74,8 @@ char *vm_tree_string(const VmTree *tree, const char *format, ...) G_GNUC_PRINTF(
 bool vm_tree_bool(const VmTree *tree, const char *format, ...) G_GNUC_PRINTF(2, 3);
 uint64_t vm_tree_number(const VmTree *tree, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
-/* ---- whole trees ------------------------------------------------------------------------------- */
+/* ---- whole trees -------------------------------------------------------------------------------
+ */
 
 /* Each value that was set, in the file's order. */
 typedef void (*VmTreeFn)(void *obj, const char *path, const VmField *field, const char *value);
