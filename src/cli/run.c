@@ -11,6 +11,7 @@
 
 #include "cli/control.h"
 #include "cli/options.h"
+#include "cli/stats.h"
 
 typedef struct Run {
     const RunOptions *options;
@@ -120,6 +121,10 @@ static int run_machine(Run *run)
     g_main_loop_run(run->loop);
     pc_pause(run->pc);
     if (options->screenshot && !pc_screenshot(run->pc, options->screenshot, &error)) {
+        g_printerr("\rospite: %s\n", error->message);
+        return 1;
+    }
+    if (options->stats && !stats_write(run->pc->vm, options->stats, &error)) {
         g_printerr("\rospite: %s\n", error->message);
         return 1;
     }

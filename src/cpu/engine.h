@@ -17,6 +17,7 @@
 #include <gio/gio.h>
 #include <stdatomic.h>
 
+#include "cpu/counters.h"
 #include "cpu/cpuid.h"
 #include "cpu/intc.h"
 #include "cpu/state.h"
@@ -33,6 +34,7 @@ typedef enum VcpuExit {
     VCPU_EXIT_HALTED,   /* HLT: run again when there is an event */
     VCPU_EXIT_SHUTDOWN, /* triple fault */
     VCPU_EXIT_ERROR,    /* the engine cannot go on; vcpu->error says why */
+    VCPU_EXIT_COUNT
 } VcpuExit;
 
 struct Engine {
@@ -72,8 +74,8 @@ struct Engine {
     void (*reset_apic)(Vcpu *vcpu);
     /* Any thread: the guest's time stamp counter now. NULL: the host's. */
     uint64_t (*tsc)(Vcpu *vcpu);
-    /* One line of name=value counters for --json and debugging; newly allocated. NULL: none. */
-    char *(*stats)(Vcpu *vcpu);
+    /* Any thread: adds what the engine counts. NULL: nothing. */
+    void (*counters)(Vcpu *vcpu, Counters *counters);
 };
 
 extern const Engine engine_kvm;
@@ -136,7 +138,9 @@ struct Vcpu {
     CpuActivity activity;
     bool interrupts_enabled; /* IF set and no shadow, valid while halted */
     bool nmi_blocked;
-    char *error; /* after VCPU_EXIT_ERROR, owned */
+    char *error;                     /* after VCPU_EXIT_ERROR, owned */
+    uint64_t exits[VCPU_EXIT_COUNT]; /* returns of run(), by reason */
+    uint64_t halted_ns;              /* slept while halted */
     GThread *thread;
     struct VcpuSync *sync; /* vm.c */
 };
@@ -158,6 +162,9 @@ void vm_pause(Vm *vm);
 void vm_reset(Vm *vm);
 void vcpu_get_state(Vcpu *vcpu, CpuState *state);
 void vcpu_set_state(Vcpu *vcpu, const CpuState *state);
+
+/* Any thread: everything that is counted of this vCPU. */
+void vcpu_get_counters(Vcpu *vcpu, Counters *ret_counters);
 
 /* Any thread: asks for attention. */
 void vcpu_request(Vcpu *vcpu, uint32_t requests);

@@ -168,7 +168,7 @@ struct SoftCpu {
     struct JitCpu *jit;       /* the translator's; NULL: interpreted only */
     int64_t tsc_offset;       /* guest TSC = host TSC + offset */
     uint64_t insn_count;      /* executed, counted by blocks */
-    uint64_t stat_blocks_decoded, stat_tlb_fills, stat_faults, stat_interrupts, stat_mmio,
+    uint64_t stat_blocks_decoded, stat_tlb_fills, stat_faults, stat_interrupts, stat_mmio, stat_pio,
         stat_smc_drops;
 
     uint64_t pdpte[4]; /* PAE paging: loaded when CR3 is (SDM 3A 4.4.1) */

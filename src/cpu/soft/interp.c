@@ -293,15 +293,17 @@ static uint64_t interp_tsc(Vcpu *vcpu)
     return cpu_tsc(vcpu->engine_data);
 }
 
-static char *interp_stats(Vcpu *vcpu)
+static void interp_counters(Vcpu *vcpu, Counters *counters)
 {
     const SoftCpu *cpu = vcpu->engine_data;
-    return g_strdup_printf(
-        "insns=%" G_GUINT64_FORMAT " blocks=%" G_GUINT64_FORMAT " tlb_fills=%" G_GUINT64_FORMAT
-        " faults=%" G_GUINT64_FORMAT " interrupts=%" G_GUINT64_FORMAT " mmio=%" G_GUINT64_FORMAT
-        " smc_drops=%" G_GUINT64_FORMAT,
-        cpu->insn_count, cpu->stat_blocks_decoded, cpu->stat_tlb_fills, cpu->stat_faults,
-        cpu->stat_interrupts, cpu->stat_mmio, cpu->stat_smc_drops);
+    counters_set(counters, COUNTER_INTERPRETED, cpu->insn_count);
+    counters_set(counters, COUNTER_BLOCKS_DECODED, cpu->stat_blocks_decoded);
+    counters_set(counters, COUNTER_TLB_FILLS, cpu->stat_tlb_fills);
+    counters_set(counters, COUNTER_SMC_DROPS, cpu->stat_smc_drops);
+    counters_set(counters, COUNTER_FAULTS, cpu->stat_faults);
+    counters_set(counters, COUNTER_IRQS, cpu->stat_interrupts);
+    counters_set(counters, COUNTER_MMIO, cpu->stat_mmio);
+    counters_set(counters, COUNTER_PIO, cpu->stat_pio);
 }
 
 const Engine engine_interp = {
@@ -319,5 +321,5 @@ const Engine engine_interp = {
     .set_state = interp_set_state,
     .set_a20 = interp_set_a20,
     .tsc = interp_tsc,
-    .stats = interp_stats,
+    .counters = interp_counters,
 };

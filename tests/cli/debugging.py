@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What `ospite run` tells about the guest inside: counters; as TAP.
+
+The guests are boot sectors assembled here, so what they do, and how often, is known.
+"""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+OSPITE = os.environ.get("OSPITE", "build/ospite")
+PATIENCE = float(os.environ.get("OSPITE_TEST_PATIENCE", "6"))
+
+# Two HLTs ended by the timer, 1000 times a loop of 3 instructions, OUT 0xf4 with 0: exit status 1.
+COUNTED = """
+        bits 16
+        org 0x7c00
+        sti
+        hlt
+        hlt
+        cli
+        mov ecx, 1000
+again:  inc eax
+        dec ecx
+        jnz again
+        xor eax, eax
+        out 0xf4, al
+        jmp $
+        times 510-($-$$) db 0
+        dw 0xaa55
+"""
+
+
+class Failed(Exception):
+    pass
+
+
+def check(condition, text):
+    if not condition:
+        raise Failed(text)
+
+
+def assemble(source, name):
+    """A boot sector, or a flat binary; returns its path."""
+    path = folder / (name + ".asm")
+    path.write_text(source)
+    binary = folder / (name + ".bin")
+    subprocess.run(["nasm", "-f", "bin", "-o", binary, path], check=True)
+    return binary
+
+
+def boot(sector, engine, *args):
+    """Runs a boot sector to its end; returns the finished process."""
+    disk = folder / "disk.raw"
+    disk.write_bytes(sector.read_bytes().ljust(1 << 20, b"\0"))
+    return subprocess.run([OSPITE, "run", "--engine", engine, "--memory", "16M", "--display", "none", "--serial", "none",
+                           "--disk", f"{disk},format=raw", *map(str, args)], stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, timeout=60 * PATIENCE, check=False)
+
+
+# ---- counters --------------------------------------------------------------------------------
+
+def counters():
+    """Counters arrive as JSON in a file and on standard output, from both software engines."""
+    sector = assemble(COUNTED, "counted")
+    for engine in ("interp", "jit"):
+        file = folder / "stats.json"
+        result = boot(sector, engine, "--stats", file, "--cpus", 2)
+        check(result.returncode == 1 and not result.stdout, f"{engine}: status {result.returncode}: {result.stderr}")
+        stats = json.loads(file.read_text())
+        check(stats["engine"] == engine and len(stats["cpus"]) == 2, f"{engine}: {stats}")
+        total, first = stats["total"], stats["cpus"][0]
+        for name in ("interpreted", "blocks_decoded", "tlb_fills", "irqs", "pio", "exits_halted", "halted_ns"):
+            check(first[name] > 0, f"{engine}: {name} is 0")
+        check(first["interpreted"] > 3000 and first["exits_halted"] >= 2 and first["irqs"] >= 2, f"{engine}: {first}")
+        check(total["pio"] == sum(cpu["pio"] for cpu in stats["cpus"]), f"{engine}: totals: {stats}")
+        check(("blocks_translated" in total) == (engine == "jit"), f"{engine}: {total}")
+    result = boot(sector, "interp", "--stats", "-")
+    check(json.loads(result.stdout)["total"]["pio"] > 0, result.stdout)
+
+
+def counters_unwritable():
+    """A file for counters that cannot be written is one line and status 1."""
+    result = boot(assemble(COUNTED, "counted"), "interp", "--stats", folder / "no" / "such" / "file")
+    lines = result.stderr.strip().splitlines()
+    check(result.returncode == 1 and len(lines) == 1 and "--stats" in lines[0], f"{result.returncode}: {lines}")
+
+
+TESTS = [counters, counters_unwritable]
+
+with tempfile.TemporaryDirectory(prefix="ospite-inspect-") as name:
+    folder = pathlib.Path(name)
+    chosen = [t for t in TESTS if not sys.argv[1:] or t.__name__ in sys.argv[1:]]
+    failures = 0
+    print(f"1..{len(chosen)}")
+    for number, test in enumerate(chosen, 1):
+        title = test.__doc__.splitlines()[0].rstrip(".")
+        try:
+            test()
+            print(f"ok {number} - {title}", flush=True)
+        except Failed as reason:
+            failures += 1
+            print(f"# {reason}")
+            print(f"not ok {number} - {title}", flush=True)
+sys.exit(1 if failures else 0)
