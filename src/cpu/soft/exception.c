@@ -306,7 +306,8 @@ bool exception_deliver(SoftCpu *cpu)
         return false;
     }
     cpu->delivering = true;
-    cpu->pending_db = 0;
+    /* A data trap that MOV SS held comes behind INT n, INT3 and INTO, at their handler. */
+    cpu->pending_db = cpu->event.software ? cpu->pending_db & DR6_BP : 0;
     cpu->s.interrupt_shadow = false;
     if (cpu->event.vector == EXC_DB)
         cpu->s.dr7 &= ~DR7_GD;
