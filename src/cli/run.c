@@ -134,6 +134,7 @@ static int run_machine(Run *run)
 static int build_and_run(RunOptions *options)
 {
     g_autoptr(GError) error = NULL;
+    g_autoptr(Trace) trace = NULL; /* outlives the machine */
     g_autoptr(Pc) pc = NULL;
     g_autofree char *why = NULL;
     Run run = {.options = options};
@@ -143,9 +144,11 @@ static int build_and_run(RunOptions *options)
     run.loop = g_main_loop_new(NULL, FALSE);
     for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++)
         g_unix_signal_add(signals[i], on_signal, &run);
-    if (options->pc.engine)
+    if (options->trace && !error)
+        trace = trace_new(options->trace, &error);
+    if (!error)
         pc = pc_new(&options->pc, NULL, &error);
-    if (pc) {
+    if (pc && (!trace || vm_set_trace(pc->vm, trace, &error))) {
         if (why)
             g_printerr("ospite: %s\n", why);
         run.pc = pc;

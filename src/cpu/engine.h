@@ -21,6 +21,7 @@
 #include "cpu/cpuid.h"
 #include "cpu/intc.h"
 #include "cpu/state.h"
+#include "cpu/trace.h"
 #include "memory/space.h"
 
 #define VM_MAX_VCPUS 32
@@ -74,6 +75,8 @@ struct Engine {
     void (*reset_apic)(Vcpu *vcpu);
     /* Any thread: the guest's time stamp counter now. NULL: the host's. */
     uint64_t (*tsc)(Vcpu *vcpu);
+    /* vCPU at a safe point: vm->trace is another. NULL: the engine cannot trace. */
+    void (*trace_changed)(Vcpu *vcpu);
     /* Any thread: adds what the engine counts. NULL: nothing. */
     void (*counters)(Vcpu *vcpu, Counters *counters);
 };
@@ -100,6 +103,7 @@ struct Vm {
     uint64_t tsc_hz;
     unsigned vcpu_count;
     Vcpu *vcpus[VM_MAX_VCPUS];
+    Trace *trace; /* NULL: none */
     /* A vCPU stopped for good (triple fault: a reset; error: stop). vCPU thread, no lock held. */
     void (*on_exit)(void *obj, Vcpu *vcpu, VcpuExit exit);
     /* Reads the interrupt vector from the PIC (in-kernel LAPIC, ExtINT); -1: none. */
@@ -163,6 +167,9 @@ void vm_reset(Vm *vm);
 void vcpu_get_state(Vcpu *vcpu, CpuState *state);
 void vcpu_set_state(Vcpu *vcpu, const CpuState *state);
 
+/* Paused VMs only: from now on guest code is traced there; the caller keeps `trace` while it is.
+ * NULL: no more. Fails when the engine cannot. */
+bool vm_set_trace(Vm *vm, Trace *trace, GError **error);
 /* Any thread: everything that is counted of this vCPU. */
 void vcpu_get_counters(Vcpu *vcpu, Counters *ret_counters);
 

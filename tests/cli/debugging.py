@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What `ospite run` tells about the guest inside: counters; as TAP.
+"""What `ospite run` tells about the guest inside: counters, traces; as TAP.
 
 The guests are boot sectors assembled here, so what they do, and how often, is known.
 """
@@ -89,7 +89,36 @@ def counters_unwritable():
     check(result.returncode == 1 and len(lines) == 1 and "--stats" in lines[0], f"{result.returncode}: {lines}")
 
 
-TESTS = [counters, counters_unwritable]
+# ---- traces ----------------------------------------------------------------------------------
+
+def traces():
+    """A trace holds each instruction, block, translation and interrupt of a guest whose course is known."""
+    sector = assemble(COUNTED, "counted")
+    for engine in ("interp", "jit"):
+        file = folder / "trace.log"
+        result = boot(sector, engine, "--trace", f"exec,block,mmu,irq,file={file}")
+        check(result.returncode == 1 and not result.stderr, f"{engine}: status {result.returncode}: {result.stderr}")
+        lines = file.read_text().splitlines()
+        check(all(line.startswith("0 ") for line in lines), f"{engine}: a line of another CPU")
+        loop = [line for line in lines if line.startswith("0 exec  00007c0a: 6640")]
+        check(len(loop) == 1000, f"{engine}: the loop ran {len(loop)} times")
+        halts = [n for n, line in enumerate(lines) if line.startswith("0 exec  00007c01: f4") or line.startswith("0 exec  00007c02: f4")]
+        check(len(halts) == 2 and all("vector 8 external" in lines[n + 1] for n in halts), f"{engine}: {halts}")
+        decoded = [line for line in lines if line.startswith("0 block 00007c0a: 6640")]
+        check(1 <= len(decoded) < 5, f"{engine}: decoded {len(decoded)} times")
+        check(any("fill 0000000000007000 -> 000007000 rwx" in line for line in lines), f"{engine}: no translation")
+
+
+def traces_refused():
+    """A trace of unknown events, or to a place that is none, is one line and status 1."""
+    sector = assemble(COUNTED, "counted")
+    for spec, word in (("exec,sex", "sex"), (f"irq,file={folder}/no/file", "no/file")):
+        result = boot(sector, "interp", "--trace", spec)
+        lines = result.stderr.strip().splitlines()
+        check(result.returncode == 1 and len(lines) == 1 and word in lines[0], f"{result.returncode}: {lines}")
+
+
+TESTS = [counters, counters_unwritable, traces, traces_refused]
 
 with tempfile.TemporaryDirectory(prefix="ospite-inspect-") as name:
     folder = pathlib.Path(name)

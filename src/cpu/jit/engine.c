@@ -229,6 +229,11 @@ static uint64_t jit_tsc(Vcpu *vcpu)
     return engine_interp.tsc(vcpu);
 }
 
+static void jit_trace_changed(Vcpu *vcpu)
+{
+    engine_interp.trace_changed(vcpu);
+}
+
 static void jit_counters(Vcpu *vcpu, Counters *counters)
 {
     const SoftCpu *cpu = vcpu->engine_data;
@@ -259,5 +264,6 @@ const Engine engine_jit = {
     .set_state = jit_set_state,
     .set_a20 = jit_set_a20,
     .tsc = jit_tsc,
+    .trace_changed = jit_trace_changed,
     .counters = jit_counters,
 };

@@ -18,6 +18,7 @@
 
 #include "base/bits.h"
 #include "cpu/soft/block.h"
+#include "cpu/soft/soft_trace.h"
 #include "cpu/soft/soft_vm.h"
 
 enum { /* page-fault error code, SDM 3A 4.7 */
@@ -430,6 +431,8 @@ static TlbPage *fill(SoftCpu *cpu, uint64_t linear, MmuAccess access, MmuIndex i
         page->listed = true;
         cpu->tlb_filled[index][cpu->tlb_filled_count[index]++] = slot;
     }
+    if (soft_traces(cpu, TRACE_MMU))
+        soft_trace_fill(cpu, page, index);
     return page;
 }
 
@@ -462,6 +465,8 @@ static void clear_sites(SoftCpu *cpu, unsigned step)
 
 void tlb_flush_all(SoftCpu *cpu)
 {
+    if (soft_traces(cpu, TRACE_MMU))
+        soft_trace_flush(cpu, "all", 0);
     for (unsigned index = 0; index < MMU_INDEX_COUNT; index++) {
         for (unsigned slot = 0; slot < TLB_SIZE; slot++) {
             slot_clear(cpu, index, slot);
@@ -480,6 +485,8 @@ void tlb_flush_all(SoftCpu *cpu)
 
 void tlb_flush_non_global(SoftCpu *cpu)
 {
+    if (soft_traces(cpu, TRACE_MMU))
+        soft_trace_flush(cpu, "local", 0);
     for (unsigned index = 0; index < MMU_INDEX_COUNT; index++) {
         for (unsigned i = 0; i < cpu->tlb_filled_count[index]; i++) {
             unsigned slot = cpu->tlb_filled[index][i];
@@ -514,6 +521,8 @@ void tlb_flush_page(SoftCpu *cpu, uint64_t linear)
     unsigned filter = linear >> GUEST_PAGE_SHIFT & 1023;
     bool large = linear >= cpu->large[half].low && linear <= cpu->large[half].high;
 
+    if (soft_traces(cpu, TRACE_MMU))
+        soft_trace_flush(cpu, "page", linear);
     for (unsigned index = 0; index < MMU_INDEX_COUNT; index++)
         if (cpu->tlb_pages[index][slot].linear == (linear & GUEST_PAGE_MASK))
             slot_clear(cpu, index, slot);
