@@ -173,10 +173,12 @@ struct SoftCpu {
     bool fetched_local;   /* code was fetched in the upper half from a page that is not global */
     uint8_t translation_stop; /* translated code may not go on: blocks were dropped or the mapping
                                  changed */
+    uint8_t traces;           /* TRACE_*: what is told to vcpu->vm->trace */
+    bool stepping;            /* blocks of one instruction, events looked for before each */
     struct JitCpu *jit;       /* the translator's; NULL: interpreted only */
     int64_t tsc_offset;       /* guest TSC = host TSC + offset */
     uint64_t insn_count;      /* executed, counted by blocks */
-    uint64_t stat_blocks_decoded, stat_tlb_fills, stat_faults, stat_interrupts, stat_mmio,
+    uint64_t stat_blocks_decoded, stat_tlb_fills, stat_faults, stat_interrupts, stat_mmio, stat_pio,
         stat_smc_drops;
 
     uint64_t pdpte[4]; /* PAE paging: loaded when CR3 is (SDM 3A 4.4.1) */

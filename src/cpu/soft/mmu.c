@@ -19,6 +19,7 @@
 
 #include "base/bits.h"
 #include "cpu/soft/block.h"
+#include "cpu/soft/soft_trace.h"
 #include "cpu/soft/soft_vm.h"
 
 enum { /* page-fault error code, SDM 3A 4.7 */
@@ -441,6 +442,8 @@ static void page_enter(SoftCpu *cpu, const TlbPage *page, MmuIndex index)
     cpu->tlb_used[index][slot / 64] |= bit;
     if (!page->global)
         cpu->tlb_local[index][slot / 64] |= bit;
+    if (soft_traces(cpu, TRACE_MMU))
+        soft_trace_fill(cpu, page, index);
 }
 
 static TlbPage *fill(SoftCpu *cpu, uint64_t linear, MmuAccess access, MmuIndex index)
@@ -495,6 +498,8 @@ static void clear_sites(SoftCpu *cpu, unsigned step)
 
 void tlb_flush_all(SoftCpu *cpu)
 {
+    if (soft_traces(cpu, TRACE_MMU))
+        soft_trace_flush(cpu, "all", 0);
     for (unsigned index = 0; index < MMU_INDEX_COUNT; index++)
         FOR_SLOTS(slot, cpu->tlb_used[index], slot_clear(cpu, index, slot));
     memset(cpu->tlb_used, 0, sizeof(cpu->tlb_used));
@@ -510,6 +515,8 @@ void tlb_flush_all(SoftCpu *cpu)
 
 void tlb_flush_non_global(SoftCpu *cpu)
 {
+    if (soft_traces(cpu, TRACE_MMU))
+        soft_trace_flush(cpu, "local", 0);
     for (unsigned index = 0; index < MMU_INDEX_COUNT; index++)
         FOR_SLOTS(slot, cpu->tlb_local[index], {
             if (!cpu->tlb_pages[index][slot].global)
@@ -541,6 +548,8 @@ void tlb_flush_page(SoftCpu *cpu, uint64_t linear)
     unsigned filter = linear >> GUEST_PAGE_SHIFT & 1023;
     bool large = linear >= cpu->large[half].low && linear <= cpu->large[half].high;
 
+    if (soft_traces(cpu, TRACE_MMU))
+        soft_trace_flush(cpu, "page", linear);
     for (unsigned index = 0; index < MMU_INDEX_COUNT; index++)
         if (cpu->tlb_pages[index][slot].linear == (linear & GUEST_PAGE_MASK))
             slot_clear(cpu, index, slot);
