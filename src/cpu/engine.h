@@ -145,6 +145,7 @@ struct Vcpu {
     char *error;                     /* after VCPU_EXIT_ERROR, owned */
     uint64_t exits[VCPU_EXIT_COUNT]; /* returns of run(), by reason */
     uint64_t halted_ns;              /* slept while halted */
+    uint64_t hand_overs;             /* changes of the engine */
     GThread *thread;
     struct VcpuSync *sync; /* vm.c */
 };
@@ -167,6 +168,13 @@ void vm_reset(Vm *vm);
 void vcpu_get_state(Vcpu *vcpu, CpuState *state);
 void vcpu_set_state(Vcpu *vcpu, const CpuState *state);
 
+/*
+ * Paused VMs only: another engine goes on where this one stopped; its counters begin anew. Fails,
+ * and changes nothing, when it lacks something that the guest was promised, or when one of both has
+ * local APICs of its own, whose state is not moved. No device may ask for the vCPUs' time
+ * meanwhile.
+ */
+bool vm_set_engine(Vm *vm, const Engine *engine, GError **error);
 /* Paused VMs only: from now on guest code is traced there; the caller keeps `trace` while it is.
  * NULL: no more. Fails when the engine cannot. */
 bool vm_set_trace(Vm *vm, Trace *trace, GError **error);
