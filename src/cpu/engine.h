@@ -20,6 +20,7 @@
 #include "cpu/counters.h"
 #include "cpu/cpuid.h"
 #include "cpu/intc.h"
+#include "cpu/perf_map.h"
 #include "cpu/state.h"
 #include "cpu/trace.h"
 #include "memory/space.h"
@@ -103,7 +104,8 @@ struct Vm {
     uint64_t tsc_hz;
     unsigned vcpu_count;
     Vcpu *vcpus[VM_MAX_VCPUS];
-    Trace *trace; /* NULL: none */
+    Trace *trace;      /* NULL: none */
+    PerfMap *perf_map; /* of translated code; NULL: none. Set before the first run */
     /* A vCPU stopped for good (triple fault: a reset; error: stop). vCPU thread, no lock held. */
     void (*on_exit)(void *obj, Vcpu *vcpu, VcpuExit exit);
     /* Reads the interrupt vector from the PIC (in-kernel LAPIC, ExtINT); -1: none. */
