@@ -10,9 +10,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/control.h"
 #include "cli/options.h"
-#include "cli/stats.h"
+#include "runner/control.h"
+#include "runner/stats.h"
 
 typedef struct Run {
     const RunOptions *options;

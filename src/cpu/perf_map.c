@@ -132,8 +132,9 @@ void perf_map_add(PerfMap *map, const void *start, uint64_t size, uint64_t linea
     const Symbol *symbol = find_symbol(map, linear);
 
     g_mutex_lock(&map->lock);
-    fprintf(map->file, "%" G_GINT64_MODIFIER "x %" G_GINT64_MODIFIER "x guest:",
-            (uint64_t)(uintptr_t)start, size);
+    fprintf(map->file,
+            "%" G_GINT64_MODIFIER "x %" G_GINT64_MODIFIER "x guest:", (uint64_t)(uintptr_t)start,
+            size);
     if (symbol)
         fprintf(map->file, "%s+%#" G_GINT64_MODIFIER "x", symbol->name, linear - symbol->address);
     else

@@ -412,8 +412,8 @@ static bool take_interrupt(SoftCpu *cpu)
         deliver_event(cpu, EXC_NMI, false, true);
         return true;
     }
-    if (!(cpu->s.rflags & FLAG_IF) || !cpu->vcpu->intc ||
-        !cpu->vcpu->intc->has_interrupt(cpu->vcpu->intc_obj))
+    cpu->interrupt_waits = cpu->vcpu->intc && cpu->vcpu->intc->has_interrupt(cpu->vcpu->intc_obj);
+    if (!(cpu->s.rflags & FLAG_IF) || !cpu->interrupt_waits)
         return false;
     vcpu_leave(cpu->vcpu); /* the 8259A pair answers under the board lock */
     vector = cpu->vcpu->intc->take_interrupt(cpu->vcpu->intc_obj);

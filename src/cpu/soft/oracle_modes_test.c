@@ -532,9 +532,11 @@ static void compare(const Mode *mode, const uint8_t *bytes, const Insn *insn, in
         unsigned at = 0;
         while (window[at] == ram->host[WINDOW_GUEST + at])
             at++;
+        uint64_t ours_there, theirs_there;
         at = MIN(at, WINDOW_SIZE - 8);
-        report(mode, bytes, insn, "memory from the first difference on",
-               *(uint64_t *)(ram->host + WINDOW_GUEST + at), *(uint64_t *)(window + at));
+        memcpy(&ours_there, ram->host + WINDOW_GUEST + at, 8);
+        memcpy(&theirs_there, window + at, 8);
+        report(mode, bytes, insn, "memory from the first difference on", ours_there, theirs_there);
         memcpy(ram->host + WINDOW_GUEST, window, WINDOW_SIZE);
     }
 }

@@ -306,7 +306,7 @@ static void load_data_segment(SoftCpu *cpu, unsigned seg, uint16_t selector)
     if (!(selector & 0xfffc)) {
         uint64_t base = cpu->s.seg[seg].base;
         new = segment_null(selector, 0);
-        if (model_is_amd(cpu->model) && cpu_is_long_mode(cpu))
+        if (cpu_model_is_amd(cpu->model) && cpu_is_long_mode(cpu))
             new.base = base; /* APM 2 4.8.4 */
         cpu->s.seg[seg] = new;
         segment_changed(cpu, seg);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* See stats.h. The names come from the table in cpu/counters.h. */
-#include "cli/stats.h"
+#include "runner/stats.h"
 
 #include <json-glib/json-glib.h>
 #include <stdio.h>
