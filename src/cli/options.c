@@ -268,7 +268,7 @@ static const Option options_table[] = {
      "initial RAM disk, or Multiboot modules separated by commas"},
     {"append", "TEXT", set_text, AT(pc.append), 0, "the kernel's command line"},
     {"serial", "WHERE", set_serial, 0, 0,
-     "stdio, file:PATH, unix:PATH, pty or none; up to four (default stdio)"},
+     "stdio, file:PATH, unix:PATH, console:PATH, pty or none; up to four (default stdio)"},
     {"parallel", "WHERE", set_text, AT(pc.parallel), 0, "the same for the parallel port"},
     {"debugcon", "WHERE", set_text, AT(pc.debug_console), 0,
      "the same for the firmware's debug console, port 0x402"},

@@ -9,8 +9,8 @@
 #include <signal.h>
 #include <stdio.h>
 
-#include "cli/control.h"
 #include "cli/options.h"
+#include "runner/control.h"
 
 typedef struct Run {
     const RunOptions *options;

@@ -170,7 +170,7 @@ static const struct {
     {0x80000000, 0x80000008, 0},
     {0x80000019, 0x8000001c, 0},
     {0x8000001d, 0x8000001d, 5},
-    {0x8000001e, 0x8000001f, 0},
+    {0x8000001e, 0x80000021, 0},
 };
 
 static bool leaf_in_range(const Vcpu *vcpu, uint32_t leaf)

@@ -306,7 +306,8 @@ bool exception_deliver(SoftCpu *cpu)
         return false;
     }
     cpu->delivering = true;
-    cpu->pending_db = 0;
+    /* A data trap that MOV SS held comes behind INT n, INT3 and INTO, at their handler. */
+    cpu->pending_db = cpu->event.software ? cpu->pending_db & DR6_BP : 0;
     cpu->s.interrupt_shadow = false;
     if (cpu->event.vector == EXC_DB)
         cpu->s.dr7 &= ~DR7_GD;
@@ -408,8 +409,8 @@ static bool take_interrupt(SoftCpu *cpu)
         deliver_event(cpu, EXC_NMI, false, true);
         return true;
     }
-    if (!(cpu->s.rflags & FLAG_IF) || !cpu->vcpu->intc ||
-        !cpu->vcpu->intc->has_interrupt(cpu->vcpu->intc_obj))
+    cpu->interrupt_waits = cpu->vcpu->intc && cpu->vcpu->intc->has_interrupt(cpu->vcpu->intc_obj);
+    if (!(cpu->s.rflags & FLAG_IF) || !cpu->interrupt_waits)
         return false;
     vcpu_leave(cpu->vcpu); /* the 8259A pair answers under the board lock */
     vector = cpu->vcpu->intc->take_interrupt(cpu->vcpu->intc_obj);

@@ -192,6 +192,9 @@ static void interp_features(bool *ret_features)
         CPU_SYSCALL,      CPU_NX,
         CPU_PDPE1GB,      CPU_RDTSCP,
         CPU_LM,           CPU_INVARIANT_TSC,
+        CPU_AMD_SSB_NO,   CPU_BTC_NO,
+        CPU_AUTOIBRS,     CPU_SRSO_NO,
+        CPU_TSA_SQ_NO,    CPU_TSA_L1_NO,
     };
     /* Handlers that use the host's instruction. */
     static const CpuFeature host[] = {CPU_POPCNT, CPU_RDRAND, CPU_BMI1,
