@@ -521,6 +521,16 @@ void disk_submit(Disk *disk, DiskRequest *request)
     g_rec_mutex_unlock(disk->lock);
 }
 
+void disk_plug(Disk *disk)
+{
+    host_io_plug(disk->io);
+}
+
+void disk_unplug(Disk *disk)
+{
+    host_io_unplug(disk->io);
+}
+
 void disk_retry(Disk *disk)
 {
     g_rec_mutex_lock(disk->lock);

@@ -85,6 +85,9 @@ Disk *disk_open(const char *path, const DiskOptions *options, GMainContext *cont
 /* Waits for requests in flight, fails those that are kept, flushes, unlocks. NULL is allowed. */
 void disk_close(Disk *disk);
 void disk_submit(Disk *disk, DiskRequest *request);
+/* Requests submitted between these, which nest, go to the host together, which costs less. */
+void disk_plug(Disk *disk);
+void disk_unplug(Disk *disk);
 /*
  * Runs completions until nothing is in flight, those included that completions submit. For machine
  * pause; with or without the lock (the host's part of the work never needs it).

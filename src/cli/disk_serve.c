@@ -78,9 +78,8 @@ static bool listen_tcp(Serve *serve, const DiskArgs *args, char **ret_uri, GErro
         return false;
     }
     g_autoptr(GSocketAddress) address = g_inet_socket_address_new(inet, (guint16)port);
-    g_autoptr(GSocket) socket =
-        g_socket_new(g_inet_address_get_family(inet), G_SOCKET_TYPE_STREAM,
-                     G_SOCKET_PROTOCOL_DEFAULT, error);
+    g_autoptr(GSocket) socket = g_socket_new(g_inet_address_get_family(inet), G_SOCKET_TYPE_STREAM,
+                                             G_SOCKET_PROTOCOL_DEFAULT, error);
     if (!socket || !g_socket_bind(socket, address, TRUE, error) ||
         !g_socket_listen(socket, error)) {
         g_prefix_error(error, "cannot listen at %s port %" G_GUINT64_FORMAT ": ", bind, port);

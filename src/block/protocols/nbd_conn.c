@@ -247,8 +247,13 @@ void nbd_conn_send_bytes(NbdConn *conn, const void *head, size_t head_size, cons
 
 static void take_messages(NbdConn *conn)
 {
+    Disk *disk = conn->export ? conn->export->disk : NULL;
+    if (disk)
+        disk_plug(disk);
     while (may_read(conn) && conn->step(conn))
         ;
+    if (disk)
+        disk_unplug(disk);
 }
 
 /* Bytes that TLS has already decrypted make no socket ready, so they have no budget. */

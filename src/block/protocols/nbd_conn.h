@@ -44,13 +44,13 @@ struct NbdConn {
     GList link; /* in the server's list */
     NbdStream stream;
     GSource *source, *timer;
-    gpointer tag;       /* of the socket in its source */
-    unsigned busy;      /* depth of calls that must not lose it */
+    gpointer tag;  /* of the socket in its source */
+    unsigned busy; /* depth of calls that must not lose it */
     /* Takes one message from the input; false: it needs more, or must wait. */
     bool (*step)(NbdConn *conn);
     NbdChunk *chunk, *spare;
-    size_t need; /* bytes that the next message is known to have */
-    GQueue out;  /* NbdOut */
+    size_t need;    /* bytes that the next message is known to have */
+    GQueue out;     /* NbdOut */
     bool out_waits; /* the socket takes no more for now */
     bool closing;   /* after the output */
     bool closed;
@@ -65,9 +65,9 @@ struct NbdConn {
     /* transmission */
     const NbdExport *export;
     bool has_context;
-    unsigned in_flight; /* requests that the disk has … */
+    unsigned in_flight;     /* requests that the disk has … */
     unsigned requests_held; /* … and with those whose answers are not sent … */
-    size_t bytes_held; /* … their data */
+    size_t bytes_held;      /* … their data */
 };
 
 struct NbdServer {

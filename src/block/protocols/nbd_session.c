@@ -104,8 +104,7 @@ static void put_simple(NbdRequest *r, uint32_t error)
 /* Only these two must be answered in chunks where structured replies were agreed on. */
 static bool wants_chunks(const NbdRequest *r)
 {
-    return r->conn->structured &&
-           (r->type == NBD_CMD_READ || r->type == NBD_CMD_BLOCK_STATUS);
+    return r->conn->structured && (r->type == NBD_CMD_READ || r->type == NBD_CMD_BLOCK_STATUS);
 }
 
 static void answer_error(NbdRequest *r, int error)
@@ -195,8 +194,8 @@ static void write_zeros(NbdRequest *r)
     r->disk.iov = r->zeros;
     r->disk.iov_count = (int)((part + ZERO_CHUNK - 1) / ZERO_CHUNK);
     for (int i = 0; i < r->disk.iov_count; i++)
-        r->zeros[i] = (struct iovec){(void *)zero_chunk,
-                                     MIN(ZERO_CHUNK, part - (uint64_t)i * ZERO_CHUNK)};
+        r->zeros[i] =
+            (struct iovec){(void *)zero_chunk, MIN(ZERO_CHUNK, part - (uint64_t)i * ZERO_CHUNK)};
     submit(r, DISK_WRITE, r->offset + r->done, part);
     r->done += part;
 }

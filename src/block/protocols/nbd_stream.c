@@ -37,8 +37,8 @@ static bool load_certificates(NbdTls *tls, const char *folder, bool verify_peer,
         return fail_tls(error, certificate, code);
     if (!verify_peer)
         return true;
-    code = gnutls_certificate_set_x509_trust_file(tls->certificates, authority,
-                                                  GNUTLS_X509_FMT_PEM);
+    code =
+        gnutls_certificate_set_x509_trust_file(tls->certificates, authority, GNUTLS_X509_FMT_PEM);
     return code > 0 || fail_tls(error, authority, code ? code : GNUTLS_E_NO_CERTIFICATE_FOUND);
 }
 

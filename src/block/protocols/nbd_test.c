@@ -101,8 +101,8 @@ static void get(int fd, void *to, size_t size)
 static void put(int fd, const void *data, size_t size)
 {
     for (size_t done = 0; done < size;) {
-        ssize_t n = send(fd, (const uint8_t *)data + done, size - done,
-                         MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t n =
+            send(fd, (const uint8_t *)data + done, size - done, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n < 0 && errno == EAGAIN) {
             g_main_context_iteration(NULL, TRUE);
             continue;
@@ -235,9 +235,8 @@ static void test_refusals(Fixture *f, gconstpointer data)
     go(f->fd, false);
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_test_message("case %zu", i);
-        g_assert_cmpuint(
-            run(f, cases[i].type, cases[i].flags, cases[i].offset, cases[i].size), ==,
-            cases[i].error);
+        g_assert_cmpuint(run(f, cases[i].type, cases[i].flags, cases[i].offset, cases[i].size), ==,
+                         cases[i].error);
     }
 }
 
@@ -305,7 +304,8 @@ static void test_many_options(Fixture *f, gconstpointer data)
 
 static void test_bad_options(Fixture *f, gconstpointer data)
 {
-    static const uint8_t long_name[8] = {0, 0, 0, 200}, no_export[10] = {0, 0, 0, 4, 'n', 'o', 'n', 'e'};
+    static const uint8_t long_name[8] = {0, 0, 0, 200},
+                         no_export[10] = {0, 0, 0, 4, 'n', 'o', 'n', 'e'};
     static const uint8_t junk[3] = {1, 2, 3};
     greet(f->fd);
     put_option(f->fd, NBD_OPT_GO, long_name, sizeof(long_name));

@@ -107,8 +107,8 @@ enum {
 enum { NBD_CHUNK_DONE = 1 };
 enum {
     NBD_CHUNK_NONE = 0,
-    NBD_CHUNK_DATA = 1, /* | offset 8 | data | */
-    NBD_CHUNK_STATUS = 5, /* | context 4 | (length 4 | flags 4) … | */
+    NBD_CHUNK_DATA = 1,       /* | offset 8 | data | */
+    NBD_CHUNK_STATUS = 5,     /* | context 4 | (length 4 | flags 4) … | */
     NBD_CHUNK_ERROR = 0x8001, /* | error 4 | length 2 | message | */
 };
 

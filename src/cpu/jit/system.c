@@ -16,7 +16,7 @@
 #include "cpu/soft/system.h"
 
 #define SYSRET_FLAGS 0x3c7fd7
-#define IRETQ_FLAGS                                                                             \
+#define IRETQ_FLAGS                                                                              \
     (FLAGS_ARITHMETIC | FLAG_DF | FLAG_NT | FLAG_AC | FLAG_ID | FLAG_IF | FLAG_IOPL | FLAG_VIF | \
      FLAG_VIP)
 #define CPL_MASK (3u << MODE_CPL_SHIFT)
@@ -136,8 +136,7 @@ static bool read_return_segments(const SoftCpu *cpu, uint16_t cs_selector, uint1
                                  Segment *cs, Segment *ss)
 {
     unsigned cpl = cs_selector & 3;
-    if ((cpl != 0 && cpl != 3) || (ss_selector & 3) != cpl ||
-        !read_segment(cpu, cs_selector, cs) ||
+    if ((cpl != 0 && cpl != 3) || (ss_selector & 3) != cpl || !read_segment(cpu, cs_selector, cs) ||
         (cs->attributes & (SEGMENT_CODE | SEGMENT_L | SEGMENT_DB | SEGMENT_CONFORMING)) !=
             (SEGMENT_CODE | SEGMENT_L))
         return false;
