@@ -11,6 +11,7 @@
 
 #include "cli/options.h"
 #include "runner/control.h"
+#include "runner/stats.h"
 
 typedef struct Run {
     const RunOptions *options;
@@ -123,12 +124,17 @@ static int run_machine(Run *run)
         g_printerr("\rospite: %s\n", error->message);
         return 1;
     }
+    if (options->stats && !stats_write(run->pc->vm, options->stats, &error)) {
+        g_printerr("\rospite: %s\n", error->message);
+        return 1;
+    }
     return run->status;
 }
 
 static int build_and_run(RunOptions *options)
 {
     g_autoptr(GError) error = NULL;
+    g_autoptr(Trace) trace = NULL; /* outlives the machine */
     g_autoptr(Pc) pc = NULL;
     g_autofree char *why = NULL;
     Run run = {.options = options};
@@ -138,9 +144,11 @@ static int build_and_run(RunOptions *options)
     run.loop = g_main_loop_new(NULL, FALSE);
     for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++)
         g_unix_signal_add(signals[i], on_signal, &run);
-    if (options->pc.engine)
+    if (options->trace && !error)
+        trace = trace_new(options->trace, &error);
+    if (!error)
         pc = pc_new(&options->pc, NULL, &error);
-    if (pc) {
+    if (pc && (!trace || vm_set_trace(pc->vm, trace, &error))) {
         if (why)
             g_printerr("ospite: %s\n", why);
         run.pc = pc;

@@ -129,6 +129,7 @@ Stub *new_stub(Translation *t, StubKind kind)
 static JitLink *new_link(Translation *t, uint64_t target)
 {
     JitLink *link = jit_alloc(t->jit, sizeof(JitLink));
+    t->jit->stat_exits++;
     link->target = target;
     link->from = t->result;
     link->next_out = t->result->out;
