@@ -21,7 +21,8 @@
 
 #define auto_media __attribute__((cleanup(media_auto_end))) Media *
 
-/* ---- looking ---------------------------------------------------------------------------------- */
+/* ---- looking ----------------------------------------------------------------------------------
+ */
 
 static void move_to(GPtrArray *all, Medium *medium, Medium **ret_medium)
 {
@@ -53,7 +54,8 @@ Medium *media_find(Media *media, const char *name, GError **error)
     return medium;
 }
 
-/* ---- adding ----------------------------------------------------------------------------------- */
+/* ---- adding -----------------------------------------------------------------------------------
+ */
 
 typedef struct Inspection {
     char *format;
@@ -71,8 +73,8 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Inspection, inspection_clear)
 /* Reads the image's header. A parent that may not be opened counts as none. */
 static bool inspect(const char *path, const char *format, Inspection *ret, GError **error)
 {
-    ImageOptions options = {.format = format, .read_only = true, .only_look = true,
-                            .no_parents = true};
+    ImageOptions options = {
+        .format = format, .read_only = true, .only_look = true, .no_parents = true};
     g_autoptr(Image) image = image_open(path, &options, error);
 
     if (!image)
@@ -94,8 +96,8 @@ static bool put_size(Media *media, const char *uuid, const char *field, uint64_t
     return media_put(media, uuid, field, text, error);
 }
 
-static bool put_inspection(Media *media, const char *uuid, const char *path, const Inspection *found,
-                           GError **error)
+static bool put_inspection(Media *media, const char *uuid, const char *path,
+                           const Inspection *found, GError **error)
 {
     struct stat status;
 
@@ -105,11 +107,22 @@ static bool put_inspection(Media *media, const char *uuid, const char *path, con
     return put_size(media, uuid, "virtual-size", found->virtual_size, error);
 }
 
+/* Processes that were forked share GLib's random numbers: what looks new may be there. */
+static char *new_uuid(const Media *media)
+{
+    for (;;) {
+        g_autofree char *uuid = g_uuid_string_random();
+        g_autofree char *path = g_strconcat("medium.", uuid, NULL);
+        if (!vm_tree_has(media->tree, path))
+            return g_steal_pointer(&uuid);
+    }
+}
+
 /* A new entry (its UUID is new); not stored yet. */
 static char *put_medium(Media *media, MediumKind kind, const char *path, const char *format,
                         const char *mode, GError **error)
 {
-    g_autofree char *uuid = g_uuid_string_random();
+    g_autofree char *uuid = new_uuid(media);
 
     if (!media_put(media, uuid, "path", path, error) ||
         !media_put(media, uuid, "kind", medium_kind_name(kind), error) ||
@@ -186,7 +199,8 @@ Medium *media_add(Media *media, MediumKind kind, const char *path, const char *f
     return medium;
 }
 
-/* ---- changing --------------------------------------------------------------------------------- */
+/* ---- changing ---------------------------------------------------------------------------------
+ */
 
 static bool remove_entry(Media *media, const char *uuid, GError **error)
 {
@@ -223,8 +237,7 @@ bool media_remove(Media *media, const char *name, bool delete_file, GError **err
     if (!delete_file)
         return media_store(media, error);
     journal = journal_new();
-    return journal_unlink(journal, medium->path, error) &&
-           media_store_with(media, journal, error);
+    return journal_unlink(journal, medium->path, error) && media_store_with(media, journal, error);
 }
 
 bool media_set_mode(Media *media, const char *name, const char *mode, GError **error)
@@ -258,7 +271,8 @@ bool media_refresh(Media *media, const char *name, GError **error)
     return media_store(media, error);
 }
 
-/* ---- uses ------------------------------------------------------------------------------------- */
+/* ---- uses -------------------------------------------------------------------------------------
+ */
 
 static bool drop_uses(Media *media, const char *machine, const char *snapshot, GError **error)
 {
@@ -365,8 +379,8 @@ char *media_writer(Media *media, const char *name, const char *not_machine, GErr
 {
     g_autoptr(Medium) medium = media_find(media, name, error);
 
-    if (!medium || text_has_word("readonly shareable multiattach", medium->mode,
-                                 strlen(medium->mode)))
+    if (!medium ||
+        text_has_word("readonly shareable multiattach", medium->mode, strlen(medium->mode)))
         return NULL;
     for (guint i = 0; i < medium->uses->len; i++) {
         const MediumUse *use = medium->uses->pdata[i];
@@ -376,7 +390,8 @@ char *media_writer(Media *media, const char *name, const char *not_machine, GErr
     return NULL;
 }
 
-/* ---- media and machines together ---------------------------------------------------------------- */
+/* ---- media and machines together ----------------------------------------------------------------
+ */
 
 typedef struct Rewrite {
     VmConfig *config;
@@ -442,9 +457,10 @@ bool media_release(Media *media, const char *name, const MediaMachine *machines,
     for (guint i = 0; i < medium->uses->len; i++) {
         const MediumUse *use = medium->uses->pdata[i];
         if (use->snapshot && is_released(use, machines, count))
-            return vm_error(error, G_IO_ERROR_BUSY,
-                            _("%s is in use by a snapshot of machine %s; delete the snapshot first"),
-                            medium->path, use->machine);
+            return vm_error(
+                error, G_IO_ERROR_BUSY,
+                _("%s is in use by a snapshot of machine %s; delete the snapshot first"),
+                medium->path, use->machine);
     }
     for (size_t i = 0; i < count; i++) {
         if (!rewrite_machine(&machines[i], medium->path, NULL, journal, error))

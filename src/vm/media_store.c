@@ -21,17 +21,32 @@ static const char *const kind_names[] = {"disk", "cdrom", "floppy"};
 
 static const VmField medium_fields[] = {
     {.name = "path", .type = VM_PATH, .required = true, .max = 4096, .help = N_("the image")},
-    {.name = "kind", .type = VM_ENUM, .required = true, .choices = "disk cdrom floppy",
+    {.name = "kind",
+     .type = VM_ENUM,
+     .required = true,
+     .choices = "disk cdrom floppy",
      .help = N_("kind of medium")},
-    {.name = "format", .type = VM_STRING, .required = true, .max = 16,
-     .pattern = "[a-z0-9-]{1,16}", .help = N_("the image's format")},
-    {.name = "mode", .type = VM_ENUM, .default_value = "normal",
+    {.name = "format",
+     .type = VM_STRING,
+     .required = true,
+     .max = 16,
+     .pattern = "[a-z0-9-]{1,16}",
+     .help = N_("the image's format")},
+    {.name = "mode",
+     .type = VM_ENUM,
+     .default_value = "normal",
      .choices = "normal immutable writethrough shareable readonly multiattach",
      .help = N_("what becomes of guests' writes")},
     {.name = "parent", .type = VM_UUID, .help = N_("the medium that this one builds on")},
-    {.name = "virtual-size", .type = VM_SIZE, .default_value = "0", .max = UINT64_C(1) << 62,
+    {.name = "virtual-size",
+     .type = VM_SIZE,
+     .default_value = "0",
+     .max = UINT64_C(1) << 62,
      .help = N_("bytes that guests see")},
-    {.name = "actual-size", .type = VM_SIZE, .default_value = "0", .max = UINT64_C(1) << 62,
+    {.name = "actual-size",
+     .type = VM_SIZE,
+     .default_value = "0",
+     .max = UINT64_C(1) << 62,
      .help = N_("bytes on the host")},
     {.name = NULL},
 };
@@ -39,7 +54,10 @@ static const VmField medium_fields[] = {
 static const VmField use_fields[] = {
     {.name = "machine", .type = VM_UUID, .required = true, .help = N_("the machine")},
     {.name = "snapshot", .type = VM_UUID, .help = N_("its snapshot; none: as it is now")},
-    {.name = "place", .type = VM_STRING, .required = true, .max = 128,
+    {.name = "place",
+     .type = VM_STRING,
+     .required = true,
+     .max = 128,
      .help = N_("where it is attached")},
     {.name = NULL},
 };
@@ -72,7 +90,8 @@ MediumKind medium_kind_find(const char *name)
     return (MediumKind)i;
 }
 
-/* ---- mediums ---------------------------------------------------------------------------------- */
+/* ---- mediums ----------------------------------------------------------------------------------
+ */
 
 static void use_free(gpointer data)
 {
@@ -184,8 +203,7 @@ static int by_path(gconstpointer a, gconstpointer b)
 GPtrArray *media_read(const Media *media)
 {
     g_autoptr(GHashTable) by_uuid = g_hash_table_new(g_str_hash, g_str_equal);
-    Reader reader = {
-        g_ptr_array_new_with_free_func((GDestroyNotify)medium_free), by_uuid, NULL};
+    Reader reader = {g_ptr_array_new_with_free_func((GDestroyNotify)medium_free), by_uuid, NULL};
 
     vm_tree_foreach(media->tree, read_value, &reader);
     g_free(reader.use_number);
@@ -215,15 +233,15 @@ Medium *media_pick(GPtrArray *all, const char *name, GError **error)
     return NULL;
 }
 
-bool media_put(Media *media, const char *uuid, const char *field, const char *value,
-               GError **error)
+bool media_put(Media *media, const char *uuid, const char *field, const char *value, GError **error)
 {
     g_autofree char *path = g_strdup_printf("medium.%s.%s", uuid, field);
 
     return vm_tree_set(media->tree, path, value, error);
 }
 
-/* ---- the file --------------------------------------------------------------------------------- */
+/* ---- the file ---------------------------------------------------------------------------------
+ */
 
 static struct MediaStamp stamp_of(const char *path)
 {
@@ -242,8 +260,8 @@ static bool reload(Media *media, GError **error)
 
     if (media->tree && media->clean && !memcmp(&stamp, &media->stamp, sizeof(stamp)))
         return true;
-    tree = stamp.inode ? vm_tree_load(&media_schema, media->path, error)
-                       : vm_tree_new(&media_schema);
+    tree =
+        stamp.inode ? vm_tree_load(&media_schema, media->path, error) : vm_tree_new(&media_schema);
     if (!tree)
         return false;
     vm_tree_free(media->tree);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Replacing files while the host fails: the Nth call that writes fails, for N = 1, 2, 3 … until none
- * does, and after each the file is the old one or the new one, whole.
+ * Replacing files while the host fails: the Nth call that writes fails, for N = 1, 2, 3 … until
+ * none does, and after each the file is the old one or the new one, whole.
  */
 #include <errno.h>
 #include <glib/gstdio.h>
