@@ -169,6 +169,7 @@ struct SoftCpu {
     /* Of the linear mapping of code in the lower (even numbers) and upper (odd) half of the address
      * space: what was looked up under another is worthless. Never 0. */
     uint32_t map_generation[2];
+    uint32_t pauses;      /* PAUSEs executed */
     bool interrupt_waits; /* the intc may have an interrupt that IF held back */
     bool fetched_local;   /* code was fetched in the upper half from a page that is not global */
     uint8_t translation_stop; /* translated code may not go on: blocks were dropped or the mapping
