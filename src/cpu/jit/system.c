@@ -16,7 +16,7 @@
 #include "cpu/soft/system.h"
 
 #define SYSRET_FLAGS 0x3c7fd7
-#define IRETQ_FLAGS                                                                             \
+#define IRETQ_FLAGS                                                                              \
     (FLAGS_ARITHMETIC | FLAG_DF | FLAG_NT | FLAG_AC | FLAG_ID | FLAG_IF | FLAG_IOPL | FLAG_VIF | \
      FLAG_VIP)
 #define CPL_MASK (3u << MODE_CPL_SHIFT)
@@ -37,18 +37,14 @@ static void set_cpl(SoftCpu *cpu, unsigned cpl)
     cpu->mode = (cpu->mode & ~CPL_MASK) | cpl << MODE_CPL_SHIFT;
     cpu->mmu_index = cpl == 3 ? MMU_USER : nosmap ? MMU_KERNEL_NOSMAP : MMU_KERNEL;
     cpu->tlb = cpu->tlbs[cpu->mmu_index];
-    cpu->jit->mode_key = jump_key(0, cpu->mode);
 }
 
 /* The code at RIP, or the way to the loop, which finds it. */
 static const uint8_t *go_to(SoftCpu *cpu, uint64_t rip)
 {
-    const JitJump *jump = jit_jump(cpu->jit, rip);
+    const uint8_t *host = jit_jump_host(cpu, jit_jump(cpu->jit, rip), rip);
     cpu->s.rip = rip;
-    if (jump->key == jump_key(rip, cpu->mode) &&
-        jump->generation == cpu->map_generation[rip >> 63] && jump->host && !must_look(cpu))
-        return jump->host;
-    return cpu->jit->thunks.leave;
+    return host && !must_look(cpu) ? host : cpu->jit->thunks.leave;
 }
 
 static void set_flat(SoftCpu *cpu, unsigned seg, uint16_t selector, uint32_t attributes)
@@ -136,8 +132,7 @@ static bool read_return_segments(const SoftCpu *cpu, uint16_t cs_selector, uint1
                                  Segment *cs, Segment *ss)
 {
     unsigned cpl = cs_selector & 3;
-    if ((cpl != 0 && cpl != 3) || (ss_selector & 3) != cpl ||
-        !read_segment(cpu, cs_selector, cs) ||
+    if ((cpl != 0 && cpl != 3) || (ss_selector & 3) != cpl || !read_segment(cpu, cs_selector, cs) ||
         (cs->attributes & (SEGMENT_CODE | SEGMENT_L | SEGMENT_DB | SEGMENT_CONFORMING)) !=
             (SEGMENT_CODE | SEGMENT_L))
         return false;

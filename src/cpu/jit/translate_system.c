@@ -185,9 +185,9 @@ void translate_system(Translation *t)
         translate_read(t, rm_gs(GS_CPU(s.cr3)), 0x8b | OP_W);
         break;
     case JIT_READ_SEG:
-        translate_read(t, rm_gs(GS_CPU(s.seg[0].selector) +
-                                (t->insn->modrm >> 3 & 7) * (int)sizeof(Segment)),
-                       0xb7 | OP_0F);
+        translate_read(
+            t, rm_gs(GS_CPU(s.seg[0].selector) + (t->insn->modrm >> 3 & 7) * (int)sizeof(Segment)),
+            0xb7 | OP_0F);
         break;
     case JIT_SYSCALL:
         translate_transfer(t, thunks->syscall);
