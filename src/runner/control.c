@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "char/unix_socket.h"
 #include "runner/keys.h"
+#include "runner/stats.h"
 
 #define LINE_MAX_BYTES      4096
 #define TRANSFER_MAX_BYTES  1024
@@ -89,6 +90,18 @@ static bool run_resume(Pc *pc, char **words, GString *answer, GError **error)
     return true;
 }
 
+/* engine [NAME]: which one runs the machine, or which one goes on */
+static bool run_engine(Pc *pc, char **words, GString *answer, GError **error)
+{
+    if (words[0] && *words[0]) {
+        const Engine *engine = engine_find(words[0], NULL, error);
+        if (!engine || !pc_set_engine(pc, engine, error))
+            return false;
+    }
+    g_string_append(answer, pc->engine->name);
+    return true;
+}
+
 static bool run_text(Pc *pc, char **words, GString *answer, GError **error)
 {
     g_autofree char *text = pc_screen_text(pc);
@@ -108,10 +121,7 @@ static bool run_screenshot(Pc *pc, char **words, GString *answer, GError **error
 
 static bool run_stats(Pc *pc, char **words, GString *answer, GError **error)
 {
-    for (unsigned i = 0; pc->engine->stats && i < pc->vm->vcpu_count; i++) {
-        g_autofree char *stats = pc->engine->stats(pc->vm->vcpus[i]);
-        g_string_append_printf(answer, "| cpu%u %s\n", i, stats);
-    }
+    stats_append_lines(pc->vm, answer);
     return true;
 }
 
@@ -250,6 +260,7 @@ static const Command commands[] = {
     {"reset", 0, 0, run_reset},
     {"pause", 0, 0, run_pause},
     {"resume", 0, 0, run_resume},
+    {"engine", 0, 1, run_engine},
     {"state", 0, 0, run_state},
     {"text", 0, 0, run_text},
     {"screenshot", 1, 1, run_screenshot},

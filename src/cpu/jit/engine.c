@@ -233,17 +233,24 @@ static uint64_t jit_tsc(Vcpu *vcpu)
     return engine_interp.tsc(vcpu);
 }
 
-static char *jit_stats(Vcpu *vcpu)
+static void jit_trace_changed(Vcpu *vcpu)
+{
+    engine_interp.trace_changed(vcpu);
+}
+
+static void jit_counters(Vcpu *vcpu, Counters *counters)
 {
     const SoftCpu *cpu = vcpu->engine_data;
     const JitCpu *jit = cpu->jit;
-    g_autofree char *soft = engine_interp.stats(vcpu);
-    return g_strdup_printf("%s translated=%" G_GUINT64_FORMAT " guest_bytes=%" G_GUINT64_FORMAT
-                           " host_bytes=%" G_GUINT64_FORMAT " flushes=%" G_GUINT64_FORMAT
-                           " handler_calls=%" G_GUINT64_FORMAT " entered=%" G_GUINT64_FORMAT
-                           " linked=%" G_GUINT64_FORMAT,
-                           soft, jit->stat_translated, jit->stat_guest_bytes, jit->stat_bytes,
-                           jit->stat_flushes, jit->stat_slow, jit->stat_enters, jit->stat_links);
+    engine_interp.counters(vcpu, counters);
+    counters_set(counters, COUNTER_BLOCKS_TRANSLATED, jit->stat_translated);
+    counters_set(counters, COUNTER_GUEST_BYTES, jit->stat_guest_bytes);
+    counters_set(counters, COUNTER_HOST_BYTES, jit->stat_bytes);
+    counters_set(counters, COUNTER_EXITS_DIRECT, jit->stat_exits);
+    counters_set(counters, COUNTER_EXITS_LINKED, jit->stat_links);
+    counters_set(counters, COUNTER_ENTERED, jit->stat_enters);
+    counters_set(counters, COUNTER_HANDLER_CALLS, jit->stat_slow);
+    counters_set(counters, COUNTER_CODE_FLUSHES, jit->stat_flushes);
 }
 
 const Engine engine_jit = {
@@ -261,5 +268,6 @@ const Engine engine_jit = {
     .set_state = jit_set_state,
     .set_a20 = jit_set_a20,
     .tsc = jit_tsc,
-    .stats = jit_stats,
+    .trace_changed = jit_trace_changed,
+    .counters = jit_counters,
 };

@@ -131,7 +131,7 @@ typedef struct JitCpu {
     Insn pair[2]; /* the instruction a handler runs for translated code, and where it ends */
     uint16_t next_site[SITES_COUNT];
     uint64_t stat_translated, stat_bytes, stat_guest_bytes, stat_flushes, stat_slow, stat_enters,
-        stat_links;
+        stat_links, stat_exits;
     JitJump jumps[1 << JIT_JUMP_BITS];
 } JitCpu;
 

@@ -129,6 +129,7 @@ Stub *new_stub(Translation *t, StubKind kind)
 static JitLink *new_link(Translation *t, uint64_t target)
 {
     JitLink *link = jit_alloc(t->jit, sizeof(JitLink));
+    t->jit->stat_exits++;
     link->target = target;
     link->from = t->result;
     link->next_out = t->result->out;
@@ -453,5 +454,7 @@ JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip)
     jit->stat_bytes += t.e.p - write;
     jit->stat_guest_bytes += block->bytes;
     jit->used = align_up(t.e.p - jit->write, 16);
+    if (G_UNLIKELY(cpu->vcpu->vm->perf_map))
+        perf_map_add(cpu->vcpu->vm->perf_map, run, t.e.p - write, rip);
     return t.result;
 }

@@ -169,14 +169,17 @@ struct SoftCpu {
     /* Of the linear mapping of code in the lower (even numbers) and upper (odd) half of the address
      * space: what was looked up under another is worthless. Never 0. */
     uint32_t map_generation[2];
+    uint32_t pauses;      /* PAUSEs executed */
     bool interrupt_waits; /* the intc may have an interrupt that IF held back */
     bool fetched_local;   /* code was fetched in the upper half from a page that is not global */
     uint8_t translation_stop; /* translated code may not go on: blocks were dropped or the mapping
                                  changed */
+    uint8_t traces;           /* TRACE_*: what is told to vcpu->vm->trace */
+    bool stepping;            /* blocks of one instruction, events looked for before each */
     struct JitCpu *jit;       /* the translator's; NULL: interpreted only */
     int64_t tsc_offset;       /* guest TSC = host TSC + offset */
     uint64_t insn_count;      /* executed, counted by blocks */
-    uint64_t stat_blocks_decoded, stat_tlb_fills, stat_faults, stat_interrupts, stat_mmio,
+    uint64_t stat_blocks_decoded, stat_tlb_fills, stat_faults, stat_interrupts, stat_mmio, stat_pio,
         stat_smc_drops;
 
     uint64_t pdpte[4]; /* PAE paging: loaded when CR3 is (SDM 3A 4.4.1) */

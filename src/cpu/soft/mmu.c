@@ -19,6 +19,7 @@
 
 #include "base/bits.h"
 #include "cpu/soft/block.h"
+#include "cpu/soft/soft_trace.h"
 #include "cpu/soft/soft_vm.h"
 
 enum { /* page-fault error code, SDM 3A 4.7 */
@@ -441,6 +442,8 @@ static void page_enter(SoftCpu *cpu, const TlbPage *page, MmuIndex index)
     cpu->tlb_used[index][slot / 64] |= bit;
     if (!page->global)
         cpu->tlb_local[index][slot / 64] |= bit;
+    if (soft_traces(cpu, TRACE_MMU))
+        soft_trace_fill(cpu, page, index);
 }
 
 static TlbPage *fill(SoftCpu *cpu, uint64_t linear, MmuAccess access, MmuIndex index)
@@ -493,8 +496,35 @@ static void clear_sites(SoftCpu *cpu, unsigned step)
             what;                                                        \
         }
 
+/* Sites keep what the TLB still has, so that a kernel's are not lost with each process. */
+static void check_sites(SoftCpu *cpu)
+{
+    for (unsigned kind = 0; kind < SITES_COUNT; kind++) {
+        const TlbEntry *tlb = cpu->tlbs[kind >= SITES_USER_READ ? MMU_USER : MMU_KERNEL];
+        bool write = kind == SITES_KERNEL_WRITE || kind == SITES_USER_WRITE;
+        if (!cpu->sites_filled[kind])
+            continue;
+        for (unsigned i = 0; i < TLB_SITES; i++) {
+            uint64_t *tag = &cpu->sites[kind][i].tag;
+            const TlbEntry *entry = &tlb[*tag >> GUEST_PAGE_SHIFT & (TLB_SIZE - 1)];
+            if (*tag != (write ? entry->tag_write : entry->tag_read))
+                *tag = cpu->site_none;
+        }
+    }
+}
+
+static void clear_sites_of(SoftCpu *cpu, uint64_t page)
+{
+    for (unsigned kind = 0; kind < SITES_COUNT; kind++)
+        for (unsigned i = 0; cpu->sites_filled[kind] && i < TLB_SITES; i++)
+            if (cpu->sites[kind][i].tag == page)
+                cpu->sites[kind][i].tag = cpu->site_none;
+}
+
 void tlb_flush_all(SoftCpu *cpu)
 {
+    if (soft_traces(cpu, TRACE_MMU))
+        soft_trace_flush(cpu, "all", 0);
     for (unsigned index = 0; index < MMU_INDEX_COUNT; index++)
         FOR_SLOTS(slot, cpu->tlb_used[index], slot_clear(cpu, index, slot));
     memset(cpu->tlb_used, 0, sizeof(cpu->tlb_used));
@@ -510,13 +540,15 @@ void tlb_flush_all(SoftCpu *cpu)
 
 void tlb_flush_non_global(SoftCpu *cpu)
 {
+    if (soft_traces(cpu, TRACE_MMU))
+        soft_trace_flush(cpu, "local", 0);
     for (unsigned index = 0; index < MMU_INDEX_COUNT; index++)
         FOR_SLOTS(slot, cpu->tlb_local[index], {
             if (!cpu->tlb_pages[index][slot].global)
                 slot_clear(cpu, index, slot);
         });
     memset(cpu->tlb_local, 0, sizeof(cpu->tlb_local));
-    clear_sites(cpu, 1);
+    check_sites(cpu);
     for (unsigned half = 0; half < 2; half++)
         if (!cpu->large[half].global)
             reset_large(cpu, half);
@@ -541,12 +573,17 @@ void tlb_flush_page(SoftCpu *cpu, uint64_t linear)
     unsigned filter = linear >> GUEST_PAGE_SHIFT & 1023;
     bool large = linear >= cpu->large[half].low && linear <= cpu->large[half].high;
 
+    if (soft_traces(cpu, TRACE_MMU))
+        soft_trace_flush(cpu, "page", linear);
     for (unsigned index = 0; index < MMU_INDEX_COUNT; index++)
         if (cpu->tlb_pages[index][slot].linear == (linear & GUEST_PAGE_MASK))
             slot_clear(cpu, index, slot);
-    clear_sites(cpu, 1);
-    if (large)
+    if (large) {
         flush_large_page(cpu, linear);
+        check_sites(cpu);
+    } else {
+        clear_sites_of(cpu, linear & GUEST_PAGE_MASK);
+    }
     if (large || cpu->fetched[filter / 64] >> (filter % 64) & 1)
         interp_mapping_changed(cpu, !half, half);
 }

@@ -976,6 +976,7 @@ uint32_t port_read(SoftCpu *cpu, const Insn *insn, uint16_t port, unsigned size)
 
     INSN_PRECISE(cpu, insn);
     io_watch(cpu, port, size);
+    cpu->stat_pio++;
     vcpu_leave(cpu->vcpu);
     value = space_load(cpu->vcpu->vm->ports, port, size);
     vcpu_enter(cpu->vcpu);
@@ -986,6 +987,7 @@ void port_write(SoftCpu *cpu, const Insn *insn, uint16_t port, unsigned size, ui
 {
     INSN_PRECISE(cpu, insn);
     io_watch(cpu, port, size);
+    cpu->stat_pio++;
     vcpu_leave(cpu->vcpu);
     space_store(cpu->vcpu->vm->ports, port, size, value);
     vcpu_enter(cpu->vcpu);

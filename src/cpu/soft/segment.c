@@ -55,7 +55,7 @@ static uint32_t trap_bits(const SoftCpu *cpu)
         mode |= MODE_SSE_OFF;
     if (!(s->cr4 & CR4_OSXSAVE) || !(s->xcr0 & XCR0_AVX))
         mode |= MODE_AVX_OFF;
-    if (s->rflags & FLAG_TF || s->dr7 & 0xff)
+    if (s->rflags & FLAG_TF || s->dr7 & 0xff || cpu->stepping)
         mode |= MODE_SINGLE_STEP;
     if (cpu->cpl == 3 && s->cr0 & CR0_AM && s->rflags & FLAG_AC)
         mode |= MODE_AC;
