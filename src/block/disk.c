@@ -32,7 +32,7 @@ struct Disk {
     GRecMutex *lock;
     HostIo *io;
     Image *image;
-    DiskErrorPolicy on_full, on_error;
+    DiskErrorPolicy on_full, on_error, on_read_error;
     void (*stopped)(void *obj, Disk *disk, DiskOp op, int error);
     void *stopped_obj;
     GQueue requests; /* in flight */
@@ -90,6 +90,7 @@ Disk *disk_open(const char *path, const DiskOptions *options, GMainContext *cont
     disk->io = host_io_new(context, lock, options->io_hook);
     disk->on_full = options->on_full;
     disk->on_error = options->on_error;
+    disk->on_read_error = options->on_read_error;
     disk->stopped = options->stopped;
     disk->stopped_obj = options->stopped_obj;
     disk->info = (DiskInfo){.size = image->map->size,
@@ -108,12 +109,15 @@ const DiskInfo *disk_info(const Disk *disk)
 
 /* ---- the end of a request -------------------------------------------------------------------- */
 
-static bool must_keep(const Disk *disk, const DiskTask *task, int error)
+static DiskErrorPolicy policy_for(const Disk *disk, const DiskTask *task, int error)
 {
-    if (!error || error == EPERM || error == EINVAL)
-        return false; /* our refusal, not the host's */
+    DiskOp op = task->request->op;
+    if (!error || error == EPERM || error == EINVAL || error == EROFS)
+        return DISK_ERROR_REPORT; /* our refusal, not the host's */
+    if (op == DISK_READ || op == DISK_MAP)
+        return disk->on_read_error;
     bool is_full = error == ENOSPC || error == EDQUOT || error == EFBIG;
-    return (is_full ? disk->on_full : disk->on_error) == DISK_ERROR_STOP;
+    return is_full ? disk->on_full : disk->on_error;
 }
 
 static void task_finish(DiskTask *task, int error)
@@ -129,8 +133,9 @@ static void task_finish(DiskTask *task, int error)
 static void task_end(DiskTask *task, int error)
 {
     Disk *disk = task->disk;
-    if (!must_keep(disk, task, error)) {
-        task_finish(task, error);
+    DiskErrorPolicy policy = policy_for(disk, task, error);
+    if (policy != DISK_ERROR_STOP) {
+        task_finish(task, policy == DISK_ERROR_IGNORE ? 0 : error);
         return;
     }
     g_queue_push_tail_link(&disk->kept, &task->link);

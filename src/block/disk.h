@@ -60,6 +60,7 @@ typedef struct DiskInfo {
 typedef enum DiskErrorPolicy {
     DISK_ERROR_REPORT, /* the device hears of it */
     DISK_ERROR_STOP,   /* the request is kept for disk_retry() */
+    DISK_ERROR_IGNORE, /* as if it had gone well */
 } DiskErrorPolicy;
 
 typedef struct DiskOptions {
@@ -67,8 +68,9 @@ typedef struct DiskOptions {
     bool read_only;
     const char *snapshot;     /* inside the image, read-only; NULL: what it is now */
     bool trust_names;         /* parents may be anywhere, not only beneath the image's folder */
-    DiskErrorPolicy on_full;  /* ENOSPC, EDQUOT, EFBIG */
-    DiskErrorPolicy on_error; /* all else of reads and writes */
+    DiskErrorPolicy on_full;  /* ENOSPC, EDQUOT, EFBIG of what is no read */
+    DiskErrorPolicy on_error; /* its other errors */
+    DiskErrorPolicy on_read_error; /* of reads */
     /* STOP only: called for each request that is kept, under the lock; may pause the machine. */
     void (*stopped)(void *obj, Disk *disk, DiskOp op, int error);
     void *stopped_obj;

@@ -396,6 +396,32 @@ static void test_stop_when_full(Fixture *f, gconstpointer p)
     g_assert_cmpint(run(f, DISK_WRITE, 1024, data, 2048), ==, EIO);
 }
 
+/* Reads have their own policy, and an error may be passed over. */
+static void test_error_policies(Fixture *f, gconstpointer p)
+{
+    uint8_t data[512] = {0};
+    DiskOptions options = {.format = "raw",
+                           .io_hook = &f->recorder.hook,
+                           .on_error = DISK_ERROR_IGNORE,
+                           .on_read_error = DISK_ERROR_STOP};
+    fill_file(f->path, 8192);
+    f->disk = disk_open(f->path, &options, NULL, &f->lock, NULL);
+    f->recorder.verdict[HOST_IO_WRITE] = -EIO;
+    g_assert_cmpint(run(f, DISK_WRITE, 0, data, 512), ==, 0);
+    f->recorder.verdict[HOST_IO_WRITE] = -ENOSPC;
+    g_assert_cmpint(run(f, DISK_WRITE, 0, data, 512), ==, ENOSPC);
+    f->recorder.verdict[HOST_IO_READ] = -EIO;
+    Call call = {};
+    start(f, &call, DISK_READ, 512, data, 512);
+    disk_drain(f->disk);
+    g_assert_cmpint(call.error, ==, -1);
+    g_assert_cmpuint(disk_stopped_count(f->disk), ==, 1);
+    f->recorder.verdict[HOST_IO_READ] = 0;
+    disk_retry(f->disk);
+    g_assert_cmpint(finish(&call), ==, 0);
+    g_assert_cmpuint(data[3], ==, (uint8_t)(515 * 7 + 1));
+}
+
 /* A probed raw disk must not become another format's image (CVE-2008-2004). */
 static void test_forged_mark(Fixture *f, gconstpointer p)
 {
@@ -543,6 +569,7 @@ int main(int argc, char **argv)
     add("zeroes", test_zeroes);
     add("discard-frees", test_discard_frees);
     add("stop-when-full", test_stop_when_full);
+    add("error-policies", test_error_policies);
     add("forged-mark", test_forged_mark);
     add("open-errors", test_open_errors);
     add("locks", test_locks);

@@ -95,6 +95,24 @@ static const char *keep(RunOptions *o, char *text)
     return text;
 }
 
+/* werror=, rerror= */
+static bool set_error_policy(PcErrorPolicy *policy, const char *option, const char *name,
+                             const char *value, GError **error)
+{
+    static const char *const names[] = {[PC_ERROR_DEFAULT] = "enospc",
+                                        [PC_ERROR_REPORT] = "report",
+                                        [PC_ERROR_STOP] = "stop",
+                                        [PC_ERROR_IGNORE] = "ignore"};
+    for (unsigned i = !strcmp(name, "rerror"); i < G_N_ELEMENTS(names); i++) {
+        if (!strcmp(names[i], value)) {
+            *policy = i;
+            return true;
+        }
+    }
+    return usage_error(error, "%s: %s '%s' must be stop, report, ignore%s", option, name, value,
+                       !strcmp(name, "werror") ? " or enospc" : "");
+}
+
 static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option, char *property,
                                GError **error)
 {
@@ -107,6 +125,10 @@ static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option
         drive->read_only = !value || !strcmp(value, "on");
     } else if (!strcmp(property, "format") && value) {
         drive->format = keep(o, g_strdup(value));
+    } else if (!strcmp(property, "werror") && value) {
+        return set_error_policy(&drive->on_write_error, option, property, value, error);
+    } else if (!strcmp(property, "rerror") && value) {
+        return set_error_policy(&drive->on_read_error, option, property, value, error);
     } else if (!strcmp(property, "bus") && value) {
         if (strcmp(value, "ide"))
             return usage_error(error, "%s: bus '%s' is not there; this version has ide", option,
@@ -116,9 +138,10 @@ static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option
             return usage_error(error, "%s: index '%s' must be from 0 to 3", option, value);
         drive->index = (int)number;
     } else {
-        return usage_error(
-            error, "%s: unknown property '%s'; use bus=ide, format=NAME, readonly or index=N",
-            option, property);
+        return usage_error(error,
+                           "%s: unknown property '%s'; use bus=ide, format=NAME, readonly, "
+                           "werror=…, rerror=… or index=N",
+                           option, property);
     }
     return true;
 }

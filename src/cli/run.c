@@ -45,6 +45,11 @@ static void on_event(void *obj, PcEvent event, int value, const char *text)
         g_printerr("\rospite: the machine stopped: %s\n", text);
         finish(run, 1);
         return;
+    case PC_EVENT_DISK:
+        g_printerr("\rospite: the machine is paused: %s; %s\n", text,
+                   run->options->control ? "mend that, then say 'resume' on the control socket"
+                                         : "with --control it could go on after that is mended");
+        return;
     }
 }
 
