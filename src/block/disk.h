@@ -14,6 +14,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "block/throttle.h"
+
 typedef struct Disk Disk;
 typedef struct DiskRequest DiskRequest;
 
@@ -74,6 +76,7 @@ typedef struct DiskOptions {
     /* STOP only: called for each request that is kept, under the lock; may pause the machine. */
     void (*stopped)(void *obj, Disk *disk, DiskOp op, int error);
     void *stopped_obj;
+    ThrottleLimits throttle;    /* of what moves data */
     struct HostIoHook *io_hook; /* tests watch and fail host calls through it (host_io.h); NULL */
 } DiskOptions;
 
@@ -91,8 +94,9 @@ void disk_submit(Disk *disk, DiskRequest *request);
 void disk_plug(Disk *disk);
 void disk_unplug(Disk *disk);
 /*
- * Runs completions until nothing is in flight, those included that completions submit. For machine
- * pause; with or without the lock (the host's part of the work never needs it).
+ * Runs completions until nothing is in flight (and no throttle holds anything back), those included
+ * that completions submit. For machine pause; with or without the lock (the host's part of the work
+ * never needs it).
  */
 void disk_drain(Disk *disk);
 /* Tries again what DISK_ERROR_STOP kept, in its order. */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "block/format.h"
 
 typedef struct Option Option;
 typedef bool (*OptionFn)(RunOptions *o, const Option *option, const char *value, GError **error);
@@ -129,6 +130,14 @@ static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option
         return set_error_policy(&drive->on_write_error, option, property, value, error);
     } else if (!strcmp(property, "rerror") && value) {
         return set_error_policy(&drive->on_read_error, option, property, value, error);
+    } else if (!strcmp(property, "iops") && value) {
+        if (!g_ascii_string_to_unsigned(value, 10, 1, G_MAXUINT32, &number, NULL))
+            return usage_error(error, "%s: iops '%s' must be a number", option, value);
+        drive->throttle.iops = number;
+    } else if (!strcmp(property, "bandwidth") && value) {
+        if (!format_parse_size(value, &drive->throttle.bytes))
+            return usage_error(error, "%s: bandwidth '%s' must be a size such as 50M", option,
+                               value);
     } else if (!strcmp(property, "bus") && value) {
         if (strcmp(value, "ide"))
             return usage_error(error, "%s: bus '%s' is not there; this version has ide", option,
@@ -140,7 +149,7 @@ static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option
     } else {
         return usage_error(error,
                            "%s: unknown property '%s'; use bus=ide, format=NAME, readonly, "
-                           "werror=…, rerror=… or index=N",
+                           "werror=…, rerror=…, iops=N, bandwidth=SIZE or index=N",
                            option, property);
     }
     return true;

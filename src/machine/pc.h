@@ -55,6 +55,7 @@ typedef struct PcDrive {
     const char *format; /* NULL: probe */
     bool read_only;
     PcErrorPolicy on_write_error, on_read_error;
+    ThrottleLimits throttle;
     int index; /* place on the IDE (0 to 3) or floppy (0, 1) bus; -1: the first free one */
 } PcDrive;
 

@@ -386,6 +386,7 @@ static bool pc_open_disk(Pc *pc, const PcDrive *drive, Disk **ret_disk, GError *
                                stops_when_full ? DISK_ERROR_STOP : policies[drive->on_write_error],
                            .on_error = policies[drive->on_write_error],
                            .on_read_error = policies[drive->on_read_error],
+                           .throttle = drive->throttle,
                            .stopped = pc_disk_stopped,
                            .stopped_obj = pc};
 
