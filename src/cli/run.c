@@ -8,6 +8,7 @@
 #include <glib-unix.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cli/options.h"
 #include "runner/control.h"
@@ -148,7 +149,8 @@ static int run_machine(Run *run)
 static int build_and_run(RunOptions *options)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(Trace) trace = NULL; /* outlives the machine */
+    g_autoptr(Trace) trace = NULL; /* these outlive the machine */
+    g_autoptr(PerfMap) perf_map = NULL;
     g_autoptr(Pc) pc = NULL;
     g_autofree char *why = NULL;
     Run run = {.options = options};
@@ -160,11 +162,14 @@ static int build_and_run(RunOptions *options)
         g_unix_signal_add(signals[i], on_signal, &run);
     if (options->trace && !error)
         trace = trace_new(options->trace, &error);
+    if (options->perf_map && !error)
+        perf_map = perf_map_new(strcmp(options->perf_map, "-") ? options->perf_map : NULL, &error);
     if (!error)
         pc = pc_new(&options->pc, NULL, &error);
     if (pc && (!trace || vm_set_trace(pc->vm, trace, &error))) {
         if (why)
             g_printerr("ospite: %s\n", why);
+        pc->vm->perf_map = perf_map;
         run.pc = pc;
         run.status = run_machine(&run);
     } else {

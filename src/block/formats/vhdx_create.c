@@ -434,8 +434,6 @@ bool vhdx_set_parent(ImageMap *map, const char *name, const char *format, const 
         result = switch_metadata(v, locator);
     if (result)
         return format_fail_io(error, map->file->path, "write the metadata of", result);
-    image_map_clear(map);
-    map->parent_name = g_strdup(name);
-    map->parent_format = g_strdup(name ? format : NULL);
+    image_map_name_parent(map, name, format);
     return vhdx_survey(v, error);
 }
