@@ -17,6 +17,7 @@
 typedef struct Run {
     const RunOptions *options;
     Pc *pc;
+    Control *control; /* NULL: none */
     GMainLoop *loop;
     int status;
 } Run;
@@ -25,6 +26,12 @@ static void finish(Run *run, int status)
 {
     run->status = status;
     g_main_loop_quit(run->loop);
+}
+
+static void tell_disk(Run *run, const char *text)
+{
+    g_autofree char *news = g_strdup_printf("disk %s", text);
+    control_tell(run->control, news);
 }
 
 static void on_event(void *obj, PcEvent event, int value, const char *text)
@@ -45,6 +52,12 @@ static void on_event(void *obj, PcEvent event, int value, const char *text)
     case PC_EVENT_ERROR:
         g_printerr("\rospite: the machine stopped: %s\n", text);
         finish(run, 1);
+        return;
+    case PC_EVENT_DISK:
+        tell_disk(run, text);
+        g_printerr("\rospite: the machine is paused: %s; %s\n", text,
+                   run->options->control ? "mend that, then say 'resume' on the control socket"
+                                         : "with --control it could go on after that is mended");
         return;
     }
 }
@@ -114,6 +127,7 @@ static int run_machine(Run *run)
             g_printerr("ospite: %s\n", error->message);
             return 1;
         }
+        run->control = control;
     }
     for (guint i = 0; i < run->pc->chars->len; i++)
         char_stdio_set_escape(run->pc->chars->pdata[i], on_escape, run);
