@@ -126,23 +126,24 @@ static int run_machine(Run *run)
     return run->status;
 }
 
-static int build_and_run(RunOptions *options)
+static int build_and_run(const RunOptions *options)
 {
-    g_autoptr(GError) error = NULL;
-    g_autoptr(Pc) pc = NULL;
-    g_autofree char *why = NULL;
-    Run run = {.options = options};
+    static const VmBuildOptions as_given = {.probe = true};
     static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+    g_autoptr(GError) error = NULL;
+    g_autoptr(VmBuild) build = NULL;
+    g_autoptr(Pc) pc = NULL;
+    Run run = {.options = options};
 
-    options->pc.engine = engine_find(options->engine, &why, &error);
     run.loop = g_main_loop_new(NULL, FALSE);
     for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++)
         g_unix_signal_add(signals[i], on_signal, &run);
-    if (options->pc.engine)
-        pc = pc_new(&options->pc, NULL, &error);
+    build = vm_build(options->config, &as_given, &error);
+    if (build)
+        pc = pc_new(&build->pc, NULL, &error);
     if (pc) {
-        if (why)
-            g_printerr("ospite: %s\n", why);
+        if (build->engine_note)
+            g_printerr("ospite: %s\n", build->engine_note);
         run.pc = pc;
         run.status = run_machine(&run);
     } else {
@@ -161,6 +162,7 @@ int command_run(int argc, char **argv)
 
     if (!run_options_parse(&options, argc, argv, &error)) {
         g_printerr("ospite run: %s\n", error->message);
+        status = error->domain == G_OPTION_ERROR ? 2 : 1;
     } else if (options.help) {
         printf("Usage: ospite run [OPTION]...\nBoots a virtual machine in this terminal. Ctrl-A x "
                "leaves it.\n\n");

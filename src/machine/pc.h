@@ -128,6 +128,9 @@ typedef struct Pc {
     char *cpu_error; /* under the lock */
 } Pc;
 
+/* Gives a place to drives that ask for the first free one (index -1). Fails when there are too many
+ * or two want the same; at most PC_DRIVE_MAX. */
+bool pc_place_drives(PcDrive *drives, unsigned count, GError **error);
 /* Builds a machine, reset and paused. Fails with a message for the user. */
 Pc *pc_new(const PcConfig *config, GMainContext *context, GError **error);
 void pc_free(Pc *pc);

@@ -7,7 +7,8 @@
 #include "base/i18n.h"
 #include "vm/text.h"
 
-/* ---- names ------------------------------------------------------------------------------------- */
+/* ---- names -------------------------------------------------------------------------------------
+ */
 
 static bool name_character_allowed(gunichar c)
 {
@@ -53,7 +54,8 @@ bool vm_name_check(const char *name, GError **error)
                     _("a machine cannot be called %s: %s; choose another name"), quoted, problem);
 }
 
-/* ---- rules ------------------------------------------------------------------------------------ */
+/* ---- rules ------------------------------------------------------------------------------------
+ */
 
 /* What fits where. */
 static const struct ControllerRule {
@@ -61,10 +63,9 @@ static const struct ControllerRule {
     unsigned slots;
     const char *drives;
 } controller_rules[] = {
-    {"ide", 4, "disk cdrom"},           {"floppy", 2, "floppy"},
-    {"ahci", 32, "disk cdrom"},         {"scsi", 16, "disk cdrom"},
-    {"virtio-blk", 32, "disk"},         {"virtio-scsi", 256, "disk cdrom"},
-    {"nvme", 255, "disk"},              {"usb", 8, "disk cdrom floppy"},
+    {"ide", 4, "disk cdrom"},   {"floppy", 2, "floppy"},         {"ahci", 32, "disk cdrom"},
+    {"scsi", 16, "disk cdrom"}, {"virtio-blk", 32, "disk"},      {"virtio-scsi", 256, "disk cdrom"},
+    {"nvme", 255, "disk"},      {"usb", 8, "disk cdrom floppy"},
 };
 
 static bool check_attachment(const VmConfig *config, const struct ControllerRule *rule,
@@ -94,10 +95,11 @@ static bool check_medium_once(const VmConfig *config, GHashTable *media, const c
 {
     g_autofree char *medium = vm_tree_string(config, "%s.medium", place);
     g_autofree char *type = vm_tree_string(config, "%s.type", place);
+    g_autofree char *mode = vm_tree_string(config, "%s.mode", place);
     g_autofree char *quoted = NULL;
     const char *other;
 
-    if (!*medium || !strcmp(type, "cdrom"))
+    if (!*medium || !strcmp(type, "cdrom") || !strcmp(mode, "readonly"))
         return true;
     other = g_hash_table_lookup(media, medium);
     if (!other) {
@@ -106,14 +108,13 @@ static bool check_medium_once(const VmConfig *config, GHashTable *media, const c
     }
     quoted = text_quote(medium);
     return vm_error(error, G_IO_ERROR_INVALID_ARGUMENT,
-                    _("%s.medium cannot be %s: %s has it already"), place, quoted, other);
+                    _("%s.medium cannot be %s: it is in use at %s"), place, quoted, other);
 }
 
 static bool check_storage(const VmConfig *config, GError **error)
 {
     g_auto(GStrv) controllers = vm_tree_keys(config, "storage");
-    g_autoptr(GHashTable) media =
-        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    g_autoptr(GHashTable) media = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
 
     for (char **controller = controllers; *controller; controller++) {
         g_auto(GStrv) slots = vm_tree_keys(config, "storage.%s", *controller);
@@ -222,7 +223,8 @@ VmChange vm_config_change(const VmConfig *from, const VmConfig *to)
     return change;
 }
 
-/* ---- files ------------------------------------------------------------------------------------ */
+/* ---- files ------------------------------------------------------------------------------------
+ */
 
 VmConfig *vm_config_new(const char *name, GError **error)
 {

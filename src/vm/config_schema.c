@@ -12,42 +12,62 @@
 #define TEXT_MAX    65536
 #define PORT_NAMES  "[A-Za-z0-9_-]{1,32}"
 #define WORD        "[A-Za-z][A-Za-z0-9_-]{0,31}"
-#define UUID_KEY "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-#define STREAM      "console|none|stdio|pty|(file|unix):.+"
+#define UUID_KEY    "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+#define STREAM      "console|none|stdio|pty|(file|unix|console):.+"
 #define IP_ADDRESS  "[0-9A-Fa-f.:]{2,45}"
 #define LISTEN      "([0-9.]{7,15}|\\[[0-9A-Fa-f:.]{2,45}\\]):[0-9]{1,5}"
 #define STREAM_HELP N_("console (vm console), none, stdio, pty, file:PATH or unix:PATH")
 
 /* Short rows: name, type, what there is to say about it, help. */
-#define TEXT_FIELD(word, longest, when, ...) \
-    {.name = word, .type = VM_STRING, .max = longest, .change = VM_CHANGE_##when, __VA_ARGS__}
-#define BOOL_FIELD(word, preset, when, text)                                                    \
-    {.name = word, .type = VM_BOOL, .default_value = preset, .change = VM_CHANGE_##when,        \
-     .help = text}
-#define INT_FIELD(word, preset, least, most, when, ...)                                         \
-    {.name = word, .type = VM_INT, .default_value = preset, .min = least, .max = most,          \
-     .change = VM_CHANGE_##when, __VA_ARGS__}
-#define SIZE_FIELD(word, preset, least, most, when, text)                                       \
-    {.name = word, .type = VM_SIZE, .default_value = preset, .min = least, .max = most,         \
-     .change = VM_CHANGE_##when, .help = text}
-#define ENUM_FIELD(word, preset, words, when, ...)                                              \
-    {.name = word, .type = VM_ENUM, .default_value = preset, .choices = words,                  \
-     .change = VM_CHANGE_##when, __VA_ARGS__}
-#define PATH_FIELD(word, when, ...) \
-    {.name = word, .type = VM_PATH, .max = STRING_MAX, .change = VM_CHANGE_##when, __VA_ARGS__}
-#define END_OF_FIELDS {.name = NULL}
+#define TEXT_FIELD(word, longest, when, ...)                                                     \
+    {                                                                                            \
+        .name = word, .type = VM_STRING, .max = longest, .change = VM_CHANGE_##when, __VA_ARGS__ \
+    }
+#define BOOL_FIELD(word, preset, when, text)                                                \
+    {                                                                                       \
+        .name = word, .type = VM_BOOL, .default_value = preset, .change = VM_CHANGE_##when, \
+        .help = text                                                                        \
+    }
+#define INT_FIELD(word, preset, least, most, when, ...)                                   \
+    {                                                                                     \
+        .name = word, .type = VM_INT, .default_value = preset, .min = least, .max = most, \
+        .change = VM_CHANGE_##when, __VA_ARGS__                                           \
+    }
+#define SIZE_FIELD(word, preset, least, most, when, text)                                  \
+    {                                                                                      \
+        .name = word, .type = VM_SIZE, .default_value = preset, .min = least, .max = most, \
+        .change = VM_CHANGE_##when, .help = text                                           \
+    }
+#define ENUM_FIELD(word, preset, words, when, ...)                                \
+    {                                                                             \
+        .name = word, .type = VM_ENUM, .default_value = preset, .choices = words, \
+        .change = VM_CHANGE_##when, __VA_ARGS__                                   \
+    }
+#define PATH_FIELD(word, when, ...)                                                               \
+    {                                                                                             \
+        .name = word, .type = VM_PATH, .max = STRING_MAX, .change = VM_CHANGE_##when, __VA_ARGS__ \
+    }
+#define END_OF_FIELDS \
+    {                 \
+        .name = NULL  \
+    }
 
 static const VmField general_fields[] = {
     TEXT_FIELD("name", VM_NAME_MAX, NOW, .required = true,
                .help = N_("the machine's name, also that of its folder and file")),
-    {.name = "uuid", .type = VM_UUID, .required = true, .change = VM_CHANGE_NEVER,
+    {.name = "uuid",
+     .type = VM_UUID,
+     .required = true,
+     .change = VM_CHANGE_NEVER,
      .help = N_("what the machine is known by whatever its name")},
     TEXT_FIELD("os", 64, NOW, .default_value = "other", .pattern = "[A-Za-z0-9._-]{1,64}",
                .help = N_("the guest's operating system, such as debian12")),
-    TEXT_FIELD("groups", STRING_MAX, NOW,
-               .pattern = "(/[^/,]+)+(,(/[^/,]+)+)*",
+    TEXT_FIELD("groups", STRING_MAX, NOW, .pattern = "(/[^/,]+)+(,(/[^/,]+)+)*",
                .help = N_("groups it is shown in, such as /Work,/Tests/Old")),
-    {.name = "description", .type = VM_TEXT, .max = TEXT_MAX, .change = VM_CHANGE_NOW,
+    {.name = "description",
+     .type = VM_TEXT,
+     .max = TEXT_MAX,
+     .change = VM_CHANGE_NOW,
      .help = N_("notes, any number of lines")},
     END_OF_FIELDS,
 };
@@ -60,8 +80,11 @@ static const VmField system_fields[] = {
     ENUM_FIELD("engine", "auto", "auto kvm soft interp jit none", RESTART,
                .help = N_("what runs the guest's code; auto takes the fastest there is")),
     ENUM_FIELD("firmware", "bios", "bios uefi", RESTART, .help = N_("what starts the machine")),
-    {.name = "boot", .type = VM_LIST, .default_value = "disk,cdrom,network",
-     .choices = "floppy disk cdrom network", .change = VM_CHANGE_RESTART,
+    {.name = "boot",
+     .type = VM_LIST,
+     .default_value = "disk,cdrom,network",
+     .choices = "floppy disk cdrom network",
+     .change = VM_CHANGE_RESTART,
      .help = N_("what the firmware tries to boot, in this order")},
     BOOL_FIELD("boot-menu", "false", RESTART, N_("the firmware asks what to boot")),
     ENUM_FIELD("rtc", "utc", "utc local", RESTART, .help = N_("the hardware clock's time zone")),
@@ -90,7 +113,8 @@ static const VmField attachment_fields[] = {
                .help = N_("kind of drive")),
     PATH_FIELD("medium", RESTART, .help = N_("image file; none: an empty drive")),
     TEXT_FIELD("format", 16, RESTART, .pattern = "[a-z0-9-]{1,16}",
-               .help = N_("the image's format, fixed when it was attached and never guessed again")),
+               .help =
+                   N_("the image's format, fixed when it was attached and never guessed again")),
     ENUM_FIELD("mode", "normal", "normal immutable writethrough shareable readonly multiattach",
                RESTART, .help = N_("what becomes of the guest's writes")),
     END_OF_FIELDS,
@@ -129,7 +153,8 @@ static const VmField serial_fields[] = {
 };
 
 static const VmField display_fields[] = {
-    ENUM_FIELD("adapter", "vga", "none vga virtio", RESTART, .help = N_("kind of graphics adapter")),
+    ENUM_FIELD("adapter", "vga", "none vga virtio", RESTART,
+               .help = N_("kind of graphics adapter")),
     SIZE_FIELD("vram", "16M", MIB(1), MIB(256), RESTART, N_("video memory")),
     INT_FIELD("monitors", "1", 1, 8, RESTART, .help = N_("number of screens")),
     TEXT_FIELD("vnc", 64, RESTART, .pattern = LISTEN,
@@ -212,7 +237,9 @@ static const VmField debug_fields[] = {
 };
 
 static const VmField snapshots_fields[] = {
-    {.name = "current", .type = VM_UUID, .change = VM_CHANGE_NOW,
+    {.name = "current",
+     .type = VM_UUID,
+     .change = VM_CHANGE_NOW,
      .help = N_("the snapshot that the machine comes from")},
     END_OF_FIELDS,
 };
@@ -222,11 +249,16 @@ static const VmField snapshot_fields[] = {
     TEXT_FIELD("taken", 32, NEVER,
                .pattern = "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,9})?Z",
                .help = N_("when it was taken, in UTC")),
-    {.name = "parent", .type = VM_UUID, .change = VM_CHANGE_NOW,
+    {.name = "parent",
+     .type = VM_UUID,
+     .change = VM_CHANGE_NOW,
      .help = N_("the snapshot before it; none: it is the first")},
     PATH_FIELD("config", NEVER, .help = N_("the machine's configuration at that time")),
     PATH_FIELD("state", NEVER, .help = N_("the running machine's state; none: it was off")),
-    {.name = "description", .type = VM_TEXT, .max = TEXT_MAX, .change = VM_CHANGE_NOW,
+    {.name = "description",
+     .type = VM_TEXT,
+     .max = TEXT_MAX,
+     .change = VM_CHANGE_NOW,
      .help = N_("notes, any number of lines")},
     END_OF_FIELDS,
 };

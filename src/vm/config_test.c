@@ -9,8 +9,8 @@
 #include "vm/build.h"
 #include "vm/config.h"
 
-#define HEAD                                                                                      \
-    "<?xml version=\"1.0\"?>\n<ospite version=\"1\">\n"                                           \
+#define HEAD                                            \
+    "<?xml version=\"1.0\"?>\n<ospite version=\"1\">\n" \
     "<general name=\"a\" uuid=\"00000000-0000-4000-8000-000000000001\"/>\n"
 #define TAIL "</ospite>\n"
 
@@ -49,10 +49,23 @@ static void assert_refused(bool ok, GError **error, int code, const char *part)
 
 static void test_names(void)
 {
-    static const char *const good[] = {"a", "Debian 12", "📦 prova", "già-fatto", "a.b", "x#?*\"'<&"};
-    static const char *const bad[] = {"", "a/b", "..", ".x", "-x", "a\nb", " a", "a ", "a\x01",
-                                      "\xff", "a\xe2\x80\xa8z", "a\xe2\x80\xae"
-                                      "b", "a\xc2\x9bz", "00000000-0000-4000-8000-000000000001"};
+    static const char *const good[] = {"a",         "Debian 12", "📦 prova",
+                                       "già-fatto", "a.b",       "x#?*\"'<&"};
+    static const char *const bad[] = {"",
+                                      "a/b",
+                                      "..",
+                                      ".x",
+                                      "-x",
+                                      "a\nb",
+                                      " a",
+                                      "a ",
+                                      "a\x01",
+                                      "\xff",
+                                      "a\xe2\x80\xa8z",
+                                      "a\xe2\x80\xae"
+                                      "b",
+                                      "a\xc2\x9bz",
+                                      "00000000-0000-4000-8000-000000000001"};
     g_autofree char *longest = g_strnfill(VM_NAME_MAX, 'n');
     g_autofree char *too_long = g_strnfill(VM_NAME_MAX + 1, 'n');
     g_autoptr(GError) error = NULL;
@@ -137,7 +150,8 @@ static void test_lists(void)
     g_auto(GStrv) controllers = NULL, adapters = NULL;
 
     g_assert_true(vm_tree_add(config, "network.3", &error));
-    assert_refused(vm_tree_add(config, "network.3", &error), &error, G_IO_ERROR_EXISTS, "network.3");
+    assert_refused(vm_tree_add(config, "network.3", &error), &error, G_IO_ERROR_EXISTS,
+                   "network.3");
     assert_refused(vm_tree_add(config, "network.9", &error), &error, G_IO_ERROR_INVALID_ARGUMENT,
                    "adapter");
     assert_refused(vm_tree_add(config, "system", &error), &error, G_IO_ERROR_NOT_FOUND, "system");
@@ -166,13 +180,16 @@ static void test_lists(void)
 /* What no one here knows stays where it was; comments, too. */
 static void test_unknown_kept(void)
 {
-    static const char text[] = HEAD
-        "<!-- mine --><system memory=\"1G\" warp=\"9\"><flux capacity=\"1.21\"/></system>"
-        "<holodeck safe=\"no\">text <b>bold</b></holodeck>"
-        "<x:tag xmlns:x=\"urn:x\" x:a=\"1\"/>" TAIL;
-    static const char *const kept[] = {"<!-- mine -->", "warp=\"9\"", "<flux capacity=\"1.21\"/>",
+    static const char text[] =
+        HEAD "<!-- mine --><system memory=\"1G\" warp=\"9\"><flux capacity=\"1.21\"/></system>"
+             "<holodeck safe=\"no\">text <b>bold</b></holodeck>"
+             "<x:tag xmlns:x=\"urn:x\" x:a=\"1\"/>" TAIL;
+    static const char *const kept[] = {"<!-- mine -->",
+                                       "warp=\"9\"",
+                                       "<flux capacity=\"1.21\"/>",
                                        "<holodeck safe=\"no\">text <b>bold</b></holodeck>",
-                                       "<x:tag xmlns:x=\"urn:x\" x:a=\"1\"/>", "memory=\"3G\""};
+                                       "<x:tag xmlns:x=\"urn:x\" x:a=\"1\"/>",
+                                       "memory=\"3G\""};
     g_autoptr(GError) error = NULL;
     g_autoptr(VmConfig) config = parse(text, &error);
     g_autoptr(VmConfig) again = NULL;
@@ -208,7 +225,8 @@ static void test_bad_files(void)
         {"<ospite xmlns=\"urn:x\" version=\"1\"/>", G_IO_ERROR_INVALID_DATA, "configuration"},
         {"<ospite/>", G_IO_ERROR_INVALID_DATA, "no version number"},
         {"<ospite version=\"2\"/>", G_IO_ERROR_NOT_SUPPORTED,
-         "cannot read 'x.ospite': it is a machine configuration of version 2, and this program knows "
+         "cannot read 'x.ospite': it is a machine configuration of version 2, and this program "
+         "knows "
          "versions up to 1; use a newer Ospite"},
         {"<ospite version=\"1\"/>", G_IO_ERROR_INVALID_DATA, "element 'general' is missing"},
         {HEAD "\n<system memory=\"99T\"/>" TAIL, G_IO_ERROR_INVALID_DATA,
@@ -224,8 +242,9 @@ static void test_bad_files(void)
          G_IO_ERROR_INVALID_DATA, "line 4"},
         {HEAD "<storage><controller name=\"ide0\"/></storage>" TAIL, G_IO_ERROR_INVALID_DATA,
          "storage.ide0.type is missing"},
-        {HEAD "<storage><controller name=\"ide0\" type=\"ide\"><attachment slot=\"4\" type=\"cdrom\"/>"
-              "</controller></storage>" TAIL,
+        {HEAD
+         "<storage><controller name=\"ide0\" type=\"ide\"><attachment slot=\"4\" type=\"cdrom\"/>"
+         "</controller></storage>" TAIL,
          G_IO_ERROR_INVALID_DATA, "slots 0 to 3"},
         {HEAD "<kernel append=\"quiet\"/>" TAIL, G_IO_ERROR_INVALID_DATA, "kernel.file"},
         {HEAD "<snapshots><snapshot uuid=\"00000000-0000-4000-8000-00000000000a\" name=\"s\" "
@@ -234,8 +253,8 @@ static void test_bad_files(void)
         {"<ospite version=\"1\"><general name=\"a/b\" "
          "uuid=\"00000000-0000-4000-8000-000000000001\"/></ospite>",
          G_IO_ERROR_INVALID_DATA, "slash"},
-        {"<ospite version=\"1\"><general name=\"a\" uuid=\"x\"/></ospite>",
-         G_IO_ERROR_INVALID_DATA, "general.uuid"},
+        {"<ospite version=\"1\"><general name=\"a\" uuid=\"x\"/></ospite>", G_IO_ERROR_INVALID_DATA,
+         "general.uuid"},
     };
     g_autoptr(GString) deep = g_string_new(HEAD);
     g_autoptr(GError) error = NULL;
@@ -258,10 +277,11 @@ static void test_check(void)
         {{"storage.ide0.0.type=floppy"}, "takes disk cdrom"},
         {{"storage.ide0.0.type=cdrom", "storage.ide0.1.type=cdrom"}, NULL},
         {{"storage.ide0.7.type=cdrom"}, "slots 0 to 3"},
-        {{"storage.other.0.type=disk", "storage.other.0.medium=a"}, "storage.other.type is missing"},
+        {{"storage.other.0.type=disk", "storage.other.0.medium=a"},
+         "storage.other.type is missing"},
         {{"storage.ide0.0.type=disk", "storage.ide0.0.medium=a", "storage.ide0.1.type=disk",
           "storage.ide0.1.medium=a"},
-         "storage.ide0.0 has it already"},
+         "in use at storage.ide0.0"},
         {{"kernel.initrd=i"}, "kernel.file"},
         {{"kernel.initrd=i", "kernel.file=k"}, NULL},
         {{"network.0.forward.a.host-port=1"}, "guest-port is missing"},
@@ -351,10 +371,10 @@ static void test_json(void)
     same = vm_tree_text(copy, NULL);
     g_assert_cmpuint(vm_tree_diff(config, copy)->len, ==, 0);
     whole = vm_tree_to_json(config, true);
-    g_assert_cmpint(json_object_get_int_member(
-                        json_object_get_object_member(json_node_get_object(whole), "display"),
-                        "vram"),
-                    ==, 16 << 20);
+    g_assert_cmpint(
+        json_object_get_int_member(
+            json_object_get_object_member(json_node_get_object(whole), "display"), "vram"),
+        ==, 16 << 20);
 }
 
 static void test_diff(void)

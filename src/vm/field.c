@@ -10,7 +10,8 @@
 
 static const char size_units[] = "KMGT";
 
-/* ---- numbers ---------------------------------------------------------------------------------- */
+/* ---- numbers ----------------------------------------------------------------------------------
+ */
 
 static bool parse_digits(const char *text, const char **ret_end, uint64_t *ret_number)
 {
@@ -37,8 +38,8 @@ static bool parse_size(const char *text, bool loose, uint64_t *ret_bytes)
     if (!*at)
         return true;
     unit = strchr(size_units, loose ? g_ascii_toupper(*at) : *at);
-    if (!unit || !g_uint64_checked_mul(ret_bytes, *ret_bytes,
-                                       UINT64_C(1024) << 10 * (unit - size_units)))
+    if (!unit ||
+        !g_uint64_checked_mul(ret_bytes, *ret_bytes, UINT64_C(1024) << 10 * (unit - size_units)))
         return false;
     at++;
     return !*at || (loose && (!g_ascii_strcasecmp(at, "b") || !g_ascii_strcasecmp(at, "ib")));
@@ -85,7 +86,8 @@ static char *canonical_number(const VmField *field, const char *text)
                                   : g_strdup_printf("%" G_GUINT64_FORMAT, number);
 }
 
-/* ---- texts ------------------------------------------------------------------------------------ */
+/* ---- texts ------------------------------------------------------------------------------------
+ */
 
 static char *canonical_string(const VmField *field, const char *text)
 {
@@ -160,7 +162,8 @@ static const CanonicalFn canonical[] = {
     [VM_LIST] = canonical_list,     [VM_UUID] = canonical_uuid,   [VM_PATH] = canonical_path,
 };
 
-/* ---- what is allowed, in words ------------------------------------------------------------------ */
+/* ---- what is allowed, in words ------------------------------------------------------------------
+ */
 
 static char *choices_text(const VmField *field)
 {
@@ -177,8 +180,8 @@ char *vm_field_range(const VmField *field)
     case VM_BOOL:
         return g_strdup(_("on or off"));
     case VM_INT:
-        return g_strdup_printf(
-            _("a number from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT), field->min, field->max);
+        return g_strdup_printf(_("a number from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT),
+                               field->min, field->max);
     case VM_SIZE:
         least = vm_size_text(field->min);
         most = vm_size_text(field->max);
@@ -203,7 +206,8 @@ char *vm_field_range(const VmField *field)
     g_assert_not_reached();
 }
 
-/* ---- the public way in --------------------------------------------------------------------------- */
+/* ---- the public way in
+ * --------------------------------------------------------------------------- */
 
 static bool refuse(const VmField *field, const char *path, const char *text, GError **error)
 {

@@ -13,7 +13,8 @@
 #include "base/i18n.h"
 #include "vm/text.h"
 
-/* ---- names beneath a folder ------------------------------------------------------------------- */
+/* ---- names beneath a folder -------------------------------------------------------------------
+ */
 
 static int openat2_beneath(int folder, const char *name, int flags, mode_t mode)
 {
@@ -40,7 +41,8 @@ int vm_open_beneath(int folder, const char *name, int flags, mode_t mode, GError
     quoted = text_quote(name);
     if (errno == EXDEV || errno == ELOOP)
         vm_error(error, G_IO_ERROR_PERMISSION_DENIED,
-                 _("cannot open %s: it leads out of its folder or through a symbolic link"), quoted);
+                 _("cannot open %s: it leads out of its folder or through a symbolic link"),
+                 quoted);
     else
         vm_error(error, g_io_error_from_errno(errno), _("cannot open %s: %s"), quoted,
                  g_strerror(errno));
@@ -87,7 +89,8 @@ char *vm_path_store(const char *folder, const char *path)
     return g_strdup(path);
 }
 
-/* ---- replacing a file ------------------------------------------------------------------------- */
+/* ---- replacing a file -------------------------------------------------------------------------
+ */
 
 static bool write_all(int fd, const char *data, size_t size)
 {
@@ -116,8 +119,8 @@ static mode_t mode_of(int folder, const char *name)
 static bool write_temporary(int folder, const char *temporary, mode_t mode, const void *data,
                             size_t size)
 {
-    auto_fd fd = openat(folder, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
-                        0600);
+    auto_fd fd =
+        openat(folder, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 
     return fd >= 0 && write_all(fd, data, size) && fchmod(fd, mode) == 0 && fsync(fd) == 0;
 }
@@ -130,8 +133,7 @@ bool vm_replace_file(const char *path, const void *data, size_t size, GError **e
     auto_fd folder = open(folder_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int code;
 
-    if (folder >= 0 &&
-        write_temporary(folder, temporary, mode_of(folder, name), data, size) &&
+    if (folder >= 0 && write_temporary(folder, temporary, mode_of(folder, name), data, size) &&
         renameat(folder, temporary, folder, name) == 0) {
         if (fsync(folder) == 0)
             return true;

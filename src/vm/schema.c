@@ -52,8 +52,8 @@ const VmSection *schema_parent(const VmSchema *schema, const VmSection *section)
 
     for (const VmSection *s = schema->sections; s->pattern; s++) {
         size_t length = strlen(s->pattern);
-        if (s != section && length > best_length && g_str_has_prefix(section->pattern, s->pattern) &&
-            section->pattern[length] == '.') {
+        if (s != section && length > best_length &&
+            g_str_has_prefix(section->pattern, s->pattern) && section->pattern[length] == '.') {
             best = s;
             best_length = length;
         }

@@ -43,7 +43,8 @@ const VmSchema *vm_tree_schema(const VmTree *tree)
     return tree->schema;
 }
 
-/* ---- elements --------------------------------------------------------------------------------- */
+/* ---- elements ---------------------------------------------------------------------------------
+ */
 
 static bool is_element(const xmlNode *node, const char *name)
 {
@@ -160,8 +161,8 @@ static bool walk_below(const Walk *walk, const xmlNode *parent, const VmSection 
         const VmSection *section = tree_child_section(walk->tree->schema, outer, node);
         g_autofree char *own = section ? tree_child_path(outer, section, path, node) : NULL;
         next = node->next;
-        if (section && (!walk->fn(walk->obj, own, section, node) ||
-                        !walk_below(walk, node, section, own)))
+        if (section &&
+            (!walk->fn(walk->obj, own, section, node) || !walk_below(walk, node, section, own)))
             return false;
     }
     return true;
@@ -174,7 +175,8 @@ bool tree_walk(const VmTree *tree, TreeElementFn fn, void *obj)
     return walk_below(&walk, xmlDocGetRootElement(tree->doc), NULL, NULL);
 }
 
-/* ---- values ----------------------------------------------------------------------------------- */
+/* ---- values -----------------------------------------------------------------------------------
+ */
 
 static xmlNode *text_element(const xmlNode *element, const VmField *field)
 {
@@ -367,7 +369,8 @@ bool vm_tree_remove(VmTree *tree, const char *path, GError **error)
     return true;
 }
 
-/* ---- for our own code --------------------------------------------------------------------------- */
+/* ---- for our own code ---------------------------------------------------------------------------
+ */
 
 static char *known_value(const VmTree *tree, const char *format, va_list args,
                          const VmField **ret_field)
@@ -469,7 +472,8 @@ char **vm_tree_keys(const VmTree *tree, const char *format, ...)
     return (char **)g_ptr_array_free(g_steal_pointer(&keys), FALSE);
 }
 
-/* ---- whole trees -------------------------------------------------------------------------------- */
+/* ---- whole trees --------------------------------------------------------------------------------
+ */
 
 typedef struct Each {
     VmTreeFn fn;

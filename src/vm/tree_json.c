@@ -6,7 +6,8 @@
 #include "vm/text.h"
 #include "vm/tree_internal.h"
 
-/* ---- out -------------------------------------------------------------------------------------- */
+/* ---- out --------------------------------------------------------------------------------------
+ */
 
 static JsonNode *list_node(const char *value)
 {
@@ -85,7 +86,8 @@ JsonNode *vm_tree_to_json(const VmTree *tree, bool defaults)
     return node;
 }
 
-/* ---- in --------------------------------------------------------------------------------------- */
+/* ---- in ---------------------------------------------------------------------------------------
+ */
 
 static char *scalar_text(JsonNode *node)
 {
@@ -106,8 +108,7 @@ static char *array_text(JsonArray *array)
 
     for (guint i = 0; i < json_array_get_length(array); i++) {
         JsonNode *element = json_array_get_element(array, i);
-        if (!JSON_NODE_HOLDS_VALUE(element) ||
-            json_node_get_value_type(element) != G_TYPE_STRING)
+        if (!JSON_NODE_HOLDS_VALUE(element) || json_node_get_value_type(element) != G_TYPE_STRING)
             return NULL;
         g_string_append_printf(text, "%s%s", i ? "," : "", json_node_get_string(element));
     }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Trees from and to XML. The reader takes untrusted files: a document type declaration ends it at
- * once (so there are no entities but XML's own five), nothing else is ever opened, size and depth are
- * capped.
+ * once (so there are no entities but XML's own five), nothing else is ever opened, size and depth
+ * are capped.
  */
 #include <errno.h>
 #include <fcntl.h>
