@@ -13,7 +13,7 @@
 #include "base/bits.h"
 
 static const FormatDriver *const drivers[] = {&raw_format, &qcow_format, &qcow2_format, &vdi_format,
-                                              &vhd_format, &vmdk_format, NULL};
+                                              &vhd_format, &vhdx_format, &vmdk_format,  NULL};
 
 static const struct {
     const char *alias, *name;

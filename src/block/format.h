@@ -222,4 +222,4 @@ void snapshot_info_free(SnapshotInfo *info);
 void image_map_clear(ImageMap *map);
 
 extern const FormatDriver raw_format, qcow_format, qcow2_format, vdi_format, vhd_format,
-    vmdk_format;
+    vhdx_format, vmdk_format;

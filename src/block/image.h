@@ -69,6 +69,11 @@ int image_write_zeros(Image *image, uint64_t offset, uint64_t size);
 int image_discard(Image *image, uint64_t offset, uint64_t size);
 /* Everything written is on stable storage afterwards. */
 int image_flush(Image *image);
+/*
+ * Changes the size of the disk. What is behind a smaller end is gone, and what comes behind a
+ * larger one reads as zeros, whatever a parent has there.
+ */
+bool image_resize(Image *image, uint64_t size, GError **error);
 /* One packed unit at a unit's start; -ENOTSUP where the format has none. */
 int image_write_compressed(Image *image, uint64_t offset, uint8_t *stored, uint32_t size);
 

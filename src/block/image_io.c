@@ -402,6 +402,38 @@ int image_flush(Image *image)
     return host_file_sync(image->file);
 }
 
+/* The unit that the end is in stays: what it holds behind the end must not come back. */
+static int clear_tail(Image *image, uint64_t size)
+{
+    uint64_t old = image->map->size;
+    uint64_t tail = size < old ? rest_of_unit(image, size, old - size) : 0;
+    bool whole = !image->map->unit_size || size % image->map->unit_size == 0;
+    int result = tail && !whole ? image_write_zeros(image, size, tail) : 0;
+    return result ? result : image_flush(image);
+}
+
+bool image_resize(Image *image, uint64_t size, GError **error)
+{
+    uint64_t old = image->map->size, parent = image->parent ? image->parent->map->size : 0;
+    size = align_up(size, 512);
+    if (!image->driver->resize)
+        return format_fail(error, image->path, "the format %s has a fixed size; convert it",
+                           image->driver->name);
+    int result = begin_write(image);
+    if (!result)
+        result = clear_tail(image, size);
+    if (result)
+        return format_fail_io(error, image->path, "resize", result);
+    if (!image->driver->resize(image->map, size, error))
+        return false;
+    image->unit_file = NULL;
+    if (parent > old && size > old)
+        result = image_write_zeros(image, old, MIN(parent, size) - old);
+    if (!result)
+        result = image_flush(image);
+    return result ? format_fail_io(error, image->path, "resize", result) : true;
+}
+
 /* ---- questions ------------------------------------------------------------------------------- */
 
 int image_find(Image *image, uint64_t offset, bool for_write, Extent *ret_extent)

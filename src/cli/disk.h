@@ -68,7 +68,6 @@ typedef struct DiskCopy {
     bool compress, progress, into_existing;
 } DiskCopy;
 bool disk_copy(Image *source, const char *path, const DiskCopy *copy, GError **error);
-bool disk_resize_image(Image *image, uint64_t size, GError **error);
 bool disk_compact_image(Image *image, GError **error);
 
 /* A bar on a terminal, nothing elsewhere. */

@@ -178,8 +178,8 @@ int disk_command_commit(DiskArgs *a, GError **error)
         image_resolve_name(a->rest[0], image->map->parent_name, a->trust, error);
     g_autoptr(Image) parent =
         path ? disk_open_image(a, path, image->map->parent_format, false, error) : NULL;
-    if (!parent || (parent->map->size < image->map->size &&
-                    !disk_resize_image(parent, image->map->size, error)))
+    if (!parent ||
+        (parent->map->size < image->map->size && !image_resize(parent, image->map->size, error)))
         return -1;
     int result = copy_own(image, parent);
     if (result)

@@ -342,6 +342,10 @@ static const Option options_table[] = {
      "ports, interrupt lines and memory that test suites ask for"},
     {"control", "unix:PATH", set_control, NULL, 0, 0,
      "socket for commands while it runs (docs/control.md)"},
+    {"trace", "EVENTS", set_text, NULL, AT(trace), 0,
+     "log exec, block, mmu, irq, separated by commas; file=PATH says where (default stderr)"},
+    {"stats", "FILE", set_text, NULL, AT(stats), 0,
+     "write the engine's counters as JSON when the machine ends; - is standard output"},
     {"no-reboot", NULL, set_flag, NULL, AT(no_reboot), true, "end instead of a reset"},
     {"help h", NULL, set_flag, NULL, AT(help), true, "this text"},
 };

@@ -11,6 +11,7 @@
 
 #include "cli/options.h"
 #include "runner/control.h"
+#include "runner/stats.h"
 
 typedef struct Run {
     const RunOptions *options;
@@ -123,6 +124,10 @@ static int run_machine(Run *run)
         g_printerr("\rospite: %s\n", error->message);
         return 1;
     }
+    if (options->stats && !stats_write(run->pc->vm, options->stats, &error)) {
+        g_printerr("\rospite: %s\n", error->message);
+        return 1;
+    }
     return run->status;
 }
 
@@ -132,6 +137,7 @@ static int build_and_run(const RunOptions *options)
     static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
     g_autoptr(GError) error = NULL;
     g_autoptr(VmBuild) build = NULL;
+    g_autoptr(Trace) trace = NULL; /* outlives the machine */
     g_autoptr(Pc) pc = NULL;
     Run run = {.options = options};
 
@@ -139,9 +145,11 @@ static int build_and_run(const RunOptions *options)
     for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++)
         g_unix_signal_add(signals[i], on_signal, &run);
     build = vm_build(options->config, &as_given, &error);
-    if (build)
+    if (options->trace && !error)
+        trace = trace_new(options->trace, &error);
+    if (!error)
         pc = pc_new(&build->pc, NULL, &error);
-    if (pc) {
+    if (pc && (!trace || vm_set_trace(pc->vm, trace, &error))) {
         if (build->engine_note)
             g_printerr("ospite: %s\n", build->engine_note);
         run.pc = pc;

@@ -119,10 +119,11 @@ enum {
 #define CR4_SMEP       (1u << 20)
 #define CR4_SMAP       (1u << 21)
 
-#define EFER_SCE (1u << 0)
-#define EFER_LME (1u << 8)
-#define EFER_LMA (1u << 10)
-#define EFER_NXE (1u << 11)
+#define EFER_SCE    (1u << 0)
+#define EFER_LME    (1u << 8)
+#define EFER_LMA    (1u << 10)
+#define EFER_NXE    (1u << 11)
+#define EFER_AIBRSE (1u << 21)
 
 #define XCR0_X87 (1u << 0)
 #define XCR0_SSE (1u << 1)

@@ -37,16 +37,19 @@ void vcpu_request(Vcpu *vcpu, uint32_t requests)
         vcpu->vm->engine->kick(vcpu);
 }
 
-/* Until one of the bits in `wake` is set. */
+/* Until one of the bits in `wake` is set. Counts the time as halted if the guest halted. */
 static void sleep_until(Vcpu *vcpu, uint32_t wake)
 {
     struct VcpuSync *sync = vcpu->sync;
+    gint64 start_us = g_get_monotonic_time();
     pthread_mutex_lock(&sync->lock);
     atomic_store(&sync->sleeping, true);
     while (!(atomic_load(&vcpu->requests) & wake))
         pthread_cond_wait(&sync->wake, &sync->lock);
     atomic_store(&sync->sleeping, false);
     pthread_mutex_unlock(&sync->lock);
+    if (vcpu->activity == CPU_HALTED)
+        vcpu->halted_ns += (g_get_monotonic_time() - start_us) * 1000;
 }
 
 static bool has_event(Vcpu *vcpu)
@@ -247,6 +250,7 @@ static void end_run(Vcpu *vcpu)
 
 static void handle_exit(Vcpu *vcpu, VcpuExit exit)
 {
+    vcpu->exits[exit]++;
     switch (exit) {
     case VCPU_EXIT_KICKED:
         vcpu->activity = CPU_ACTIVE;
@@ -260,6 +264,8 @@ static void handle_exit(Vcpu *vcpu, VcpuExit exit)
         if (vcpu->vm->on_exit)
             vcpu->vm->on_exit(vcpu->vm->obj, vcpu, exit);
         break;
+    case VCPU_EXIT_COUNT:
+        g_assert_not_reached();
     }
 }
 

@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "char/unix_socket.h"
 #include "runner/keys.h"
+#include "runner/stats.h"
 
 #define LINE_MAX_BYTES      4096
 #define TRANSFER_MAX_BYTES  1024
@@ -108,10 +109,7 @@ static bool run_screenshot(Pc *pc, char **words, GString *answer, GError **error
 
 static bool run_stats(Pc *pc, char **words, GString *answer, GError **error)
 {
-    for (unsigned i = 0; pc->engine->stats && i < pc->vm->vcpu_count; i++) {
-        g_autofree char *stats = pc->engine->stats(pc->vm->vcpus[i]);
-        g_string_append_printf(answer, "| cpu%u %s\n", i, stats);
-    }
+    stats_append_lines(pc->vm, answer);
     return true;
 }
 

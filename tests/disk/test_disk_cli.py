@@ -15,7 +15,7 @@ import unittest
 BUILD = os.path.abspath(sys.argv.pop(1))
 REAL = shutil.which("qemu-img")
 SIZE = 9 * 1024 * 1024 + 512 * 37
-FORMATS = {"raw": "raw", "qcow2": "qcow2", "vdi": "vdi", "vmdk": "vmdk", "vhd": "vpc"}
+FORMATS = {"raw": "raw", "qcow2": "qcow2", "vdi": "vdi", "vmdk": "vmdk", "vhd": "vpc", "vhdx": "vhdx"}
 
 
 def run(*args, status=0):

@@ -27,11 +27,6 @@ static const struct {
     {CR4_SMAP, CPU_SMAP},
 };
 
-bool model_is_amd(const CpuModel *model)
-{
-    return !strcmp(model->vendor, "AuthenticAMD") || !strcmp(model->vendor, "HygonGenuine");
-}
-
 static void __attribute__((noreturn)) refuse(SoftCpu *cpu)
 {
     cpu_raise_error(cpu, EXC_GP, 0);
@@ -145,6 +140,8 @@ bool control_write_efer(SoftCpu *cpu, uint64_t value)
         allowed |= EFER_NXE;
     if (cpu_has(cpu->model, CPU_LM))
         allowed |= EFER_LME | EFER_LMA;
+    if (cpu_has(cpu->model, CPU_AUTOIBRS))
+        allowed |= EFER_AIBRSE;
     if (value & ~allowed)
         return false;
     value = (value & ~(uint64_t)EFER_LMA) | (s->efer & EFER_LMA);

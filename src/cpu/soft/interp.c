@@ -15,6 +15,7 @@
 #include "cpu/soft/block.h"
 #include "cpu/soft/ops_simd.h"
 #include "cpu/soft/ops_x87.h"
+#include "cpu/soft/soft_trace.h"
 #include "cpu/soft/soft_vm.h"
 
 /* How far below the loop's frame chained handlers may get. */
@@ -55,7 +56,11 @@ bool interp_look_around(SoftCpu *cpu, VcpuExit *ret_exit)
     }
     exception_take_events(cpu);
     *ret_exit = cpu->s.activity == CPU_SHUTDOWN ? VCPU_EXIT_SHUTDOWN : VCPU_EXIT_HALTED;
-    return cpu->s.activity == CPU_ACTIVE;
+    if (cpu->s.activity != CPU_ACTIVE)
+        return false;
+    if (soft_traces(cpu, TRACE_EXEC))
+        soft_trace_exec(cpu);
+    return true;
 }
 
 void interp_run_block(SoftCpu *cpu, const Block *block)
@@ -192,6 +197,9 @@ static void interp_features(bool *ret_features)
         CPU_SYSCALL,      CPU_NX,
         CPU_PDPE1GB,      CPU_RDTSCP,
         CPU_LM,           CPU_INVARIANT_TSC,
+        CPU_AMD_SSB_NO,   CPU_BTC_NO,
+        CPU_AUTOIBRS,     CPU_SRSO_NO,
+        CPU_TSA_SQ_NO,    CPU_TSA_L1_NO,
     };
     /* Handlers that use the host's instruction. */
     static const CpuFeature host[] = {CPU_POPCNT, CPU_RDRAND, CPU_BMI1,
@@ -293,15 +301,26 @@ static uint64_t interp_tsc(Vcpu *vcpu)
     return cpu_tsc(vcpu->engine_data);
 }
 
-static char *interp_stats(Vcpu *vcpu)
+static void interp_trace_changed(Vcpu *vcpu)
+{
+    SoftCpu *cpu = vcpu->engine_data;
+    cpu->traces = trace_events(vcpu->vm->trace);
+    cpu->stepping = cpu->traces & TRACE_EXEC;
+    cpu_update_mode(cpu);
+    block_cache_clear(cpu->blocks); /* what runs is decoded, and told, again */
+}
+
+static void interp_counters(Vcpu *vcpu, Counters *counters)
 {
     const SoftCpu *cpu = vcpu->engine_data;
-    return g_strdup_printf(
-        "insns=%" G_GUINT64_FORMAT " blocks=%" G_GUINT64_FORMAT " tlb_fills=%" G_GUINT64_FORMAT
-        " faults=%" G_GUINT64_FORMAT " interrupts=%" G_GUINT64_FORMAT " mmio=%" G_GUINT64_FORMAT
-        " smc_drops=%" G_GUINT64_FORMAT,
-        cpu->insn_count, cpu->stat_blocks_decoded, cpu->stat_tlb_fills, cpu->stat_faults,
-        cpu->stat_interrupts, cpu->stat_mmio, cpu->stat_smc_drops);
+    counters_set(counters, COUNTER_INTERPRETED, cpu->insn_count);
+    counters_set(counters, COUNTER_BLOCKS_DECODED, cpu->stat_blocks_decoded);
+    counters_set(counters, COUNTER_TLB_FILLS, cpu->stat_tlb_fills);
+    counters_set(counters, COUNTER_SMC_DROPS, cpu->stat_smc_drops);
+    counters_set(counters, COUNTER_FAULTS, cpu->stat_faults);
+    counters_set(counters, COUNTER_IRQS, cpu->stat_interrupts);
+    counters_set(counters, COUNTER_MMIO, cpu->stat_mmio);
+    counters_set(counters, COUNTER_PIO, cpu->stat_pio);
 }
 
 const Engine engine_interp = {
@@ -319,5 +338,6 @@ const Engine engine_interp = {
     .set_state = interp_set_state,
     .set_a20 = interp_set_a20,
     .tsc = interp_tsc,
-    .stats = interp_stats,
+    .trace_changed = interp_trace_changed,
+    .counters = interp_counters,
 };
