@@ -6,6 +6,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const struct {
     const char *name, *format, *option;
+    bool encrypted;
 } seeds[] = {
     {"qcow2", "qcow2", "cluster_size=4k"},
     {"qcow2-v2", "qcow2", "compat=0.10"},
@@ -17,6 +18,7 @@ static const struct {
     {"vmdk", "vmdk", NULL},
     {"vmdk-flat", "vmdk", "subformat=monolithicFlat"},
     {"vmdk-stream", "vmdk", "subformat=streamOptimized"},
+    {"qcow2-luks", "qcow2", "encrypt.format=luks", true},
 };
 
 enum { SEALED = 0x40, PARTS = 0x80 }; /* see image_fuzz.c */
@@ -68,8 +70,14 @@ static void make_seed(size_t n, GRand *rand)
 {
     const char *list[] = {seeds[n].option, NULL};
     uint8_t sector[512] = {7};
-    kit_create("seed.vmdk", seeds[n].format, MIB(2), NULL, seeds[n].option ? list : NULL);
-    g_autoptr(Image) image = kit_open("seed.vmdk", seeds[n].format, false);
+    g_autoptr(GBytes) key = seeds[n].encrypted ? g_bytes_new("key", 3) : NULL;
+    ImageCreate create = {.format = seeds[n].format,
+                          .size = MIB(2),
+                          .key = key,
+                          .options = seeds[n].option ? list : NULL};
+    ImageOptions options = {.format = seeds[n].format, .key = key};
+    g_assert_true(image_create("seed.vmdk", &create, NULL));
+    g_autoptr(Image) image = kit_open_with("seed.vmdk", &options);
     for (int i = 0; i < 12; i++) {
         uint64_t at = (uint64_t)g_rand_int_range(rand, 0, MIB(2) / 512) * 512;
         g_assert_cmpint(image_write(image, at, sector, sizeof(sector)), ==, 0);

@@ -266,12 +266,12 @@ static void test_resize_fixed(Fixture *f, gconstpointer p)
 /* Another reader of chains. */
 static void judge_by_libvhdi(Fixture *f, const char *child, const char *parent)
 {
-    g_autofree char *script = g_strdup_printf(
-        "import pyvhdi\n"
-        "p = pyvhdi.file(); p.open('%s')\n"
-        "c = pyvhdi.file(); c.open('%s'); c.set_parent(p)\n"
-        "open('out.raw', 'wb').write(c.read(%" G_GUINT64_FORMAT "))\n",
-        parent, child, (uint64_t)SIZE);
+    g_autofree char *script =
+        g_strdup_printf("import pyvhdi\n"
+                        "p = pyvhdi.file(); p.open('%s')\n"
+                        "c = pyvhdi.file(); c.open('%s'); c.set_parent(p)\n"
+                        "open('out.raw', 'wb').write(c.read(%" G_GUINT64_FORMAT "))\n",
+                        parent, child, (uint64_t)SIZE);
     g_assert_true(g_file_set_contents("read.py", script, -1, NULL));
     if (system("/usr/bin/python3 -c 'import pyvhdi' 2>/dev/null") != 0) {
         g_test_skip("python3-libvhdi is not installed");

@@ -57,7 +57,8 @@ int disk_command_snapshot(DiskArgs *a, GError **error)
     bool changes = a->letter['c'] || a->letter['a'] || a->letter['d'];
     if (a->count != 1)
         return disk_usage(error, "snapshot takes a file");
-    ImageOptions options = {.format = a->letter['f'], .read_only = !changes, .no_parents = true};
+    ImageOptions options = {
+        .format = a->letter['f'], .read_only = !changes, .no_parents = true, .keeps_locked = true};
     g_autoptr(Image) image = image_open(a->rest[0], &options, error);
     if (!image)
         return -1;
@@ -120,7 +121,7 @@ int disk_command_rebase(DiskArgs *a, GError **error)
         return disk_usage(error, "rebase takes -b PARENT and a file");
     name = *name ? name : NULL;
     ImageOptions options = {
-        .format = a->letter['f'], .no_parents = unsafe, .trust_names = a->trust};
+        .format = a->letter['f'], .no_parents = unsafe, .trust_names = a->trust, .key = a->key};
     g_autoptr(Image) image = image_open(a->rest[0], &options, error);
     if (!image)
         return -1;

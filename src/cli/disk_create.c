@@ -36,6 +36,7 @@ int disk_command_create(DiskArgs *a, GError **error)
                           .parent = parent,
                           .parent_format = parent_format,
                           .options = (const char *const *)a->options->pdata,
+                          .key = a->new_key,
                           .unchecked_parent = a->letter['u'] != NULL};
     if (!image_create(a->rest[0], &create, error))
         return -1;

@@ -179,9 +179,10 @@ static bool vbox_show(VboxArgs *a, GError **error)
     print_uuid(image);
     printf("Parent UUID:    %s\nState:          created\nType:           normal (%s)\n"
            "Location:       %s\nStorage format: %s\nCapacity:       %" G_GUINT64_FORMAT
-           " MBytes\nEncryption:     disabled\n",
+           " MBytes\nEncryption:     %s\n",
            image->map->parent_name ? image->map->parent_name : "base",
-           image->map->parent_name ? "differencing" : "base", full, format, image->map->size >> 20);
+           image->map->parent_name ? "differencing" : "base", full, format, image->map->size >> 20,
+           image->map->encrypted ? "enabled" : "disabled");
     return true;
 }
 

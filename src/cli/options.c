@@ -344,6 +344,8 @@ static const Option options_table[] = {
      "socket for commands while it runs (docs/control.md)"},
     {"trace", "EVENTS", set_text, NULL, AT(trace), 0,
      "log exec, block, mmu, irq, separated by commas; file=PATH says where (default stderr)"},
+    {"perf-map", "SYMBOLS", set_text, NULL, AT(perf_map), 0,
+     "tell perf what translated code is, by a System.map; - without names (engine jit)"},
     {"stats", "FILE", set_text, NULL, AT(stats), 0,
      "write the engine's counters as JSON when the machine ends; - is standard output"},
     {"no-reboot", NULL, set_flag, NULL, AT(no_reboot), true, "end instead of a reset"},

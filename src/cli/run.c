@@ -8,6 +8,7 @@
 #include <glib-unix.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cli/options.h"
 #include "runner/control.h"
@@ -137,7 +138,8 @@ static int build_and_run(const RunOptions *options)
     static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
     g_autoptr(GError) error = NULL;
     g_autoptr(VmBuild) build = NULL;
-    g_autoptr(Trace) trace = NULL; /* outlives the machine */
+    g_autoptr(Trace) trace = NULL; /* these outlive the machine */
+    g_autoptr(PerfMap) perf_map = NULL;
     g_autoptr(Pc) pc = NULL;
     Run run = {.options = options};
 
@@ -147,11 +149,14 @@ static int build_and_run(const RunOptions *options)
     build = vm_build(options->config, &as_given, &error);
     if (options->trace && !error)
         trace = trace_new(options->trace, &error);
+    if (options->perf_map && !error)
+        perf_map = perf_map_new(strcmp(options->perf_map, "-") ? options->perf_map : NULL, &error);
     if (!error)
         pc = pc_new(&build->pc, NULL, &error);
     if (pc && (!trace || vm_set_trace(pc->vm, trace, &error))) {
         if (build->engine_note)
             g_printerr("ospite: %s\n", build->engine_note);
+        pc->vm->perf_map = perf_map;
         run.pc = pc;
         run.status = run_machine(&run);
     } else {

@@ -20,6 +20,7 @@
 #include "cpu/counters.h"
 #include "cpu/cpuid.h"
 #include "cpu/intc.h"
+#include "cpu/perf_map.h"
 #include "cpu/state.h"
 #include "cpu/trace.h"
 #include "memory/space.h"
@@ -103,7 +104,8 @@ struct Vm {
     uint64_t tsc_hz;
     unsigned vcpu_count;
     Vcpu *vcpus[VM_MAX_VCPUS];
-    Trace *trace; /* NULL: none */
+    Trace *trace;      /* NULL: none */
+    PerfMap *perf_map; /* of translated code; NULL: none. Set before the first run */
     /* A vCPU stopped for good (triple fault: a reset; error: stop). vCPU thread, no lock held. */
     void (*on_exit)(void *obj, Vcpu *vcpu, VcpuExit exit);
     /* Reads the interrupt vector from the PIC (in-kernel LAPIC, ExtINT); -1: none. */
@@ -145,6 +147,7 @@ struct Vcpu {
     char *error;                     /* after VCPU_EXIT_ERROR, owned */
     uint64_t exits[VCPU_EXIT_COUNT]; /* returns of run(), by reason */
     uint64_t halted_ns;              /* slept while halted */
+    uint64_t hand_overs;             /* changes of the engine */
     GThread *thread;
     struct VcpuSync *sync; /* vm.c */
 };
@@ -167,6 +170,13 @@ void vm_reset(Vm *vm);
 void vcpu_get_state(Vcpu *vcpu, CpuState *state);
 void vcpu_set_state(Vcpu *vcpu, const CpuState *state);
 
+/*
+ * Paused VMs only: another engine goes on where this one stopped; its counters begin anew. Fails,
+ * and changes nothing, when it lacks something that the guest was promised, or when one of both has
+ * local APICs of its own, whose state is not moved. No device may ask for the vCPUs' time
+ * meanwhile.
+ */
+bool vm_set_engine(Vm *vm, const Engine *engine, GError **error);
 /* Paused VMs only: from now on guest code is traced there; the caller keeps `trace` while it is.
  * NULL: no more. Fails when the engine cannot. */
 bool vm_set_trace(Vm *vm, Trace *trace, GError **error);

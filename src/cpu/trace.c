@@ -20,8 +20,7 @@ struct Trace {
 static const struct {
     const char *name;
     TraceEvent event;
-} names[] = {
-    {"exec", TRACE_EXEC}, {"block", TRACE_BLOCK}, {"mmu", TRACE_MMU}, {"irq", TRACE_IRQ}};
+} names[] = {{"exec", TRACE_EXEC}, {"block", TRACE_BLOCK}, {"mmu", TRACE_MMU}, {"irq", TRACE_IRQ}};
 
 static const char *event_name(TraceEvent event)
 {
@@ -120,8 +119,7 @@ static unsigned disassemble(unsigned code_size, uint64_t rip, const uint8_t *byt
     ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
     if (ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, bytes, available, &insn, operands)) &&
         ZYAN_SUCCESS(ZydisFormatterFormatInstruction(
-            &formatter, &insn, operands, insn.operand_count_visible, text, text_size, rip,
-            NULL)))
+            &formatter, &insn, operands, insn.operand_count_visible, text, text_size, rip, NULL)))
         return insn.length;
     g_strlcpy(text, "(bad)", text_size);
     return 1;

@@ -132,8 +132,10 @@ static void get_state_work(Vcpu *vcpu, void *data)
     vcpu->vm->engine->get_state(vcpu, state);
     if (vcpu->activity == CPU_SHUTDOWN)
         state->activity = CPU_SHUTDOWN;
-    if (atomic_load(&vcpu->requests) & VCPU_REQUEST_NMI)
-        state->nmi_pending = true;
+    if (atomic_load(&vcpu->requests) & VCPU_REQUEST_NMI) {
+        unsigned waiting = state->nmi_pending + atomic_load(&vcpu->nmis);
+        state->nmi_pending = MIN(waiting, state->nmi_blocked ? 1 : 2);
+    }
 }
 
 static void set_state_work(Vcpu *vcpu, void *data)
@@ -170,6 +172,8 @@ void vcpu_reset_state(Vcpu *vcpu, bool init)
         atomic_fetch_and(&vcpu->requests, ~(VCPU_REQUEST_INIT | VCPU_REQUEST_SIPI));
     cpu_state_reset(&state, cpu_model_signature(vcpu->vm->model), vcpu->index == 0, init);
     state.nmi_pending = false;
+    if (!init)
+        state.tsc_host = vcpu->vm->sync->reset_tsc;
     if (engine->reset_apic) {
         engine->reset_apic(vcpu);
     } else if (vcpu->intc) {

@@ -164,6 +164,7 @@ static void reset_work(Vcpu *vcpu, void *data)
 void vm_reset(Vm *vm)
 {
     g_assert(atomic_load(&vm->sync->paused));
+    vm->sync->reset_tsc = tsc_host_now();
     for (unsigned i = 0; i < vm->vcpu_count; i++)
         vcpu_run_on(vm->vcpus[i], reset_work, NULL);
 }

@@ -90,6 +90,18 @@ static bool run_resume(Pc *pc, char **words, GString *answer, GError **error)
     return true;
 }
 
+/* engine [NAME]: which one runs the machine, or which one goes on */
+static bool run_engine(Pc *pc, char **words, GString *answer, GError **error)
+{
+    if (words[0] && *words[0]) {
+        const Engine *engine = engine_find(words[0], NULL, error);
+        if (!engine || !pc_set_engine(pc, engine, error))
+            return false;
+    }
+    g_string_append(answer, pc->engine->name);
+    return true;
+}
+
 static bool run_text(Pc *pc, char **words, GString *answer, GError **error)
 {
     g_autofree char *text = pc_screen_text(pc);
@@ -248,6 +260,7 @@ static const Command commands[] = {
     {"reset", 0, 0, run_reset},
     {"pause", 0, 0, run_pause},
     {"resume", 0, 0, run_resume},
+    {"engine", 0, 1, run_engine},
     {"state", 0, 0, run_state},
     {"text", 0, 0, run_text},
     {"screenshot", 1, 1, run_screenshot},

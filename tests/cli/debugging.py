@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What `ospite run` tells about the guest inside: counters, traces; as TAP.
+"""What `ospite run` tells about the guest inside: counters, traces, maps for perf; as TAP.
 
 The guests are boot sectors assembled here, so what they do, and how often, is known.
 """
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -160,7 +161,40 @@ def traces_refused():
         check(result.returncode == 1 and len(lines) == 1 and word in lines[0], f"{result.returncode}: {lines}")
 
 
-TESTS = [counters, counters_unwritable, traces, traces_refused]
+# ---- profiles --------------------------------------------------------------------------------
+
+def perf_map():
+    """The map for perf names the guest's code by its symbols, and the blocks do not overlap."""
+    kernel = assemble(TRACED, "traced")
+    symbols = folder / "System.map"
+    symbols.write_text("0000000000100000 T image\n0000000000100100 d data\nffffffff81000000 T far_away\n")
+    for given, pattern in ((symbols, r"guest:image\+0x[0-9a-f]+"), ("-", r"guest:0x100[0-9a-f]{3}")):
+        process = subprocess.Popen([OSPITE, "run", "--engine", "jit", "--memory", "16M", "--display", "none", "--serial", "none",
+                                    "--kernel", kernel, "--perf-map", given], stdin=subprocess.DEVNULL)
+        path = pathlib.Path(f"/tmp/perf-{process.pid}.map")
+        try:
+            check(process.wait(60 * PATIENCE) == 1, "the machine failed")
+            lines = path.read_text().splitlines()
+        finally:
+            path.unlink(missing_ok=True)
+        check(any(re.fullmatch(rf"[0-9a-f]+ [0-9a-f]+ {pattern}", line) for line in lines), f"{given}: {lines}")
+        blocks = sorted((int(line.split()[0], 16), int(line.split()[1], 16)) for line in lines)
+        check(all(a + size <= b for (a, size), (b, _) in zip(blocks, blocks[1:])), f"{given}: overlap: {lines}")
+
+
+def perf_map_refused():
+    """Symbols that are none are one line and status 1."""
+    kernel = assemble(TRACED, "traced")
+    bad = folder / "bad.map"
+    bad.write_text("0000000000100000 T image\nwhat?\n")
+    for given, word in ((bad, "line 2"), (folder / "none", "none")):
+        result = subprocess.run([OSPITE, "run", "--engine", "jit", "--display", "none", "--serial", "none", "--kernel", kernel,
+                                 "--perf-map", given], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        lines = result.stderr.strip().splitlines()
+        check(result.returncode == 1 and len(lines) == 1 and word in lines[0], f"{result.returncode}: {lines}")
+
+
+TESTS = [counters, counters_unwritable, traces, traces_refused, perf_map, perf_map_refused]
 
 with tempfile.TemporaryDirectory(prefix="ospite-inspect-") as name:
     folder = pathlib.Path(name)

@@ -170,6 +170,7 @@ static int count_uses(Check *c)
     Qcow2 *q = c->q;
     use(c, 0, q->cluster_size, "header outside of the file");
     use(c, q->l1_offset, (uint64_t)q->l1_size * 8, "L1 table outside of the file");
+    use(c, q->luks_offset, q->luks_size, "encryption header outside of the file");
     use_reftable(c);
     c->active = true;
     int result = use_tree(c, q->l1, q->l1_size);

@@ -283,7 +283,8 @@ static void check_block(Vhdx *v, uint64_t block, CheckResult *r, uint64_t *last_
     bool outside = place && place + v->block_size > align_up(v->map.file->size, MIB(1));
     bool lacks_bitmap = (entry & 7) == VHDX_PARTIAL &&
                         !vhdx_place(vhdx_entry(v, vhdx_bitmap_index(v, block / v->ratio)));
-    if ((entry & 7) >= VHDX_FULL ? !place || outside || lacks_bitmap : (entry & 7) > VHDX_UNMAPPED) {
+    if ((entry & 7) >= VHDX_FULL ? !place || outside || lacks_bitmap
+                                 : (entry & 7) > VHDX_UNMAPPED) {
         r->corruptions++;
         check_result_add(r, "ERROR block %" G_GUINT64_FORMAT " is %s", block,
                          outside        ? "outside of the file"

@@ -24,15 +24,15 @@
 #include "block/formats/uuid.h"
 #include "block/table_cache.h"
 
-#define VHDX_HEADER_SIZE  4096
-#define VHDX_TABLE_SIZE   65536 /* of regions and of metadata */
-#define VHDX_REGIONS      KIB(192)
-#define VHDX_BITMAP       MIB(1)   /* a chunk's bitmap: a bit for each sector … */
-#define VHDX_PIECE        4096     /* … of which this much is read at once */
-#define VHDX_MAX_BAT      MIB(24)  /* in memory */
-#define VHDX_MAX_LOG      MIB(32)
-#define VHDX_MAX_SIZE     (UINT64_C(64) << 40)
-#define VHDX_MAX_LOCATOR  65536
+#define VHDX_HEADER_SIZE 4096
+#define VHDX_TABLE_SIZE  65536 /* of regions and of metadata */
+#define VHDX_REGIONS     KIB(192)
+#define VHDX_BITMAP      MIB(1)  /* a chunk's bitmap: a bit for each sector … */
+#define VHDX_PIECE       4096    /* … of which this much is read at once */
+#define VHDX_MAX_BAT     MIB(24) /* in memory */
+#define VHDX_MAX_LOG     MIB(32)
+#define VHDX_MAX_SIZE    (UINT64_C(64) << 40)
+#define VHDX_MAX_LOCATOR 65536
 
 /* Offsets in a header */
 enum {

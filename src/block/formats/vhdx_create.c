@@ -24,7 +24,6 @@ const FormatOption vhdx_options[] = {
 
 /* ---- parent locator -------------------------------------------------------------------------- */
 
-
 /* What a child says of its parent: pairs of keys and values in UTF-16. NULL with an error. */
 static GByteArray *build_locator(const char *name, const char *format, const char *path,
                                  GError **error)
@@ -39,8 +38,8 @@ static GByteArray *build_locator(const char *name, const char *format, const cha
     }
     g_autofree char *guid = uuid_text_le(linkage);
     g_autofree char *braced = g_strdup_printf("{%s}", guid);
-    g_autofree char *windows = g_path_is_absolute(name) ? g_strdup(name)
-                                                        : g_strdup_printf("./%s", name);
+    g_autofree char *windows =
+        g_path_is_absolute(name) ? g_strdup(name) : g_strdup_printf("./%s", name);
     g_strdelimit(windows, "/", '\\');
     const char *pairs[][2] = {
         {"parent_linkage", braced},
@@ -435,8 +434,6 @@ bool vhdx_set_parent(ImageMap *map, const char *name, const char *format, const 
         result = switch_metadata(v, locator);
     if (result)
         return format_fail_io(error, map->file->path, "write the metadata of", result);
-    image_map_clear(map);
-    map->parent_name = g_strdup(name);
-    map->parent_format = g_strdup(name ? format : NULL);
+    image_map_name_parent(map, name, format);
     return vhdx_survey(v, error);
 }

@@ -150,8 +150,8 @@ int vhdx_write_regions(Vhdx *v)
     }
     store_le32(t + VHDX_R_SUM, crc32c_around(t, VHDX_TABLE_SIZE, VHDX_R_SUM));
     for (int i = 0; i < 2 && !result; i++) {
-        result = host_file_write(v->map.file, VHDX_REGIONS + i * VHDX_TABLE_SIZE, t,
-                                 VHDX_TABLE_SIZE);
+        result =
+            host_file_write(v->map.file, VHDX_REGIONS + i * VHDX_TABLE_SIZE, t, VHDX_TABLE_SIZE);
         if (!result)
             result = host_file_sync(v->map.file);
     }

@@ -460,5 +460,7 @@ JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip)
     jit->stat_bytes += t.e.p - write;
     jit->stat_guest_bytes += block->bytes;
     jit->used = align_up(t.e.p - jit->write, 16);
+    if (G_UNLIKELY(cpu->vcpu->vm->perf_map))
+        perf_map_add(cpu->vcpu->vm->perf_map, run, t.e.p - write, rip);
     return t.result;
 }

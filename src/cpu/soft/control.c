@@ -202,7 +202,6 @@ void cpu_state_loaded(SoftCpu *cpu)
     flags_set_arithmetic(cpu, cpu->s.rflags);
     cpu->s.rflags = (cpu->s.rflags & ~(uint64_t)FLAGS_ARITHMETIC) | 2;
     cpu->s.gpr[GPR_NONE] = 0;
-    cpu->tsc_offset = (int64_t)(cpu->s.tsc - tsc_host_now());
     cpu->insn = NULL;
     cpu->event.vector = -1;
     cpu->delivering = false;

@@ -17,6 +17,7 @@
 #include "cpu/soft/ops_x87.h"
 #include "cpu/soft/soft_trace.h"
 #include "cpu/soft/soft_vm.h"
+#include "cpu/tsc.h"
 
 /* How far below the loop's frame chained handlers may get. */
 #define CHAIN_STACK KIB(128)
@@ -148,7 +149,9 @@ void soft_cpu_get_state(SoftCpu *cpu, CpuState *state)
     *state = cpu->s;
     state->gpr[GPR_BLOCK_RIP] = 0;
     state->rflags = flags_get(cpu);
-    state->tsc = cpu_tsc(cpu);
+    state->tsc_host = tsc_host_now();
+    state->tsc = state->tsc_host + (uint64_t)cpu->tsc_offset;
+    state->pending_db = cpu->pending_db;
     x87_to_architectural(&state->fpu);
 }
 
@@ -157,10 +160,9 @@ void soft_cpu_set_state(SoftCpu *cpu, const CpuState *state)
     cpu->s = *state;
     cpu->s.gpr[GPR_NONE] = 0;
     x87_from_architectural(&cpu->s.fpu);
-    cpu->event.vector = -1;
-    cpu->delivering = false;
-    cpu->pending_db = 0;
+    cpu->tsc_offset = (int64_t)(state->tsc - (state->tsc_host ?: tsc_host_now()));
     cpu_state_loaded(cpu);
+    cpu->pending_db = state->pending_db;
 }
 
 /* ---- the engine ------------------------------------------------------------------------------ */
@@ -283,7 +285,9 @@ static void interp_get_state(Vcpu *vcpu, CpuState *state)
 
 static void interp_set_state(Vcpu *vcpu, const CpuState *state)
 {
-    soft_cpu_set_state(vcpu->engine_data, state);
+    SoftCpu *cpu = vcpu->engine_data;
+    soft_cpu_set_state(cpu, state);
+    cpu->s.nmi_pending = 0; /* it comes back as a request (vcpu.c) */
 }
 
 static void interp_set_a20(Vcpu *vcpu, bool on)

@@ -9,8 +9,7 @@ static unsigned peek_code(SoftCpu *cpu, uint64_t linear, uint8_t *bytes)
 {
     for (unsigned n = 0; n < INSN_MAX_BYTES; n++) {
         uint64_t physical = mmu_debug_translate(cpu, linear + n);
-        if (physical == UINT64_MAX ||
-            !space_read(cpu->vcpu->vm->memory, physical, &bytes[n], 1))
+        if (physical == UINT64_MAX || !space_read(cpu->vcpu->vm->memory, physical, &bytes[n], 1))
             return n;
     }
     return INSN_MAX_BYTES;
