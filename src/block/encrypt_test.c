@@ -25,10 +25,7 @@ static const Case cases[] = {
      "encrypt.",
      {"encrypt.format=luks", "encrypt.cipher-alg=aes-128", "encrypt.hash-alg=sha512"}},
     {"luks", "luks", "", {NULL}},
-    {"luks-cbc",
-     "luks",
-     "",
-     {"cipher-alg=aes-128", "cipher-mode=cbc", "ivgen-alg=plain64"}},
+    {"luks-cbc", "luks", "", {"cipher-alg=aes-128", "cipher-mode=cbc", "ivgen-alg=plain64"}},
 };
 
 static GBytes *passphrase(const char *text)
@@ -208,7 +205,8 @@ static void test_old(gconstpointer format)
     g_autofree uint8_t *disk = g_malloc0(MIB(1));
     memset(disk, 0x77, MIB(1));
     if (begin()) {
-        kit_do("qemu-img create -q -f %s " SECRET " -o encrypt.format=aes,encrypt.key-secret=s a 1M",
+        kit_do("qemu-img create -q -f %s " SECRET
+               " -o encrypt.format=aes,encrypt.key-secret=s a 1M",
                (const char *)format);
         kit_do("qemu-io " SECRET " --image-opts -c 'write -P 0x77 0 1M' "
                "driver=%s,encrypt.key-secret=s,encrypt.format=aes,file.filename=a",

@@ -205,7 +205,8 @@ static int try_slot(Luks *luks, const LuksSlot *slot, GBytes *passphrase)
     Cipher *cipher = slot_cipher(luks, slot, passphrase);
     int result = cipher ? 0 : -ENOTSUP;
     if (!result)
-        result = host_file_read(luks->file, luks->at + slot->offset * UINT64_C(512), material, size);
+        result =
+            host_file_read(luks->file, luks->at + slot->offset * UINT64_C(512), material, size);
     if (!result)
         result = cipher_decrypt(cipher, 0, material, size);
     cipher_free(cipher);
@@ -220,8 +221,7 @@ static int try_slot(Luks *luks, const LuksSlot *slot, GBytes *passphrase)
 bool luks_unlock(Luks *luks, GBytes *passphrase, GError **error)
 {
     for (int i = 0; i < LUKS_SLOTS; i++) {
-        int result =
-            luks->slots[i].active ? try_slot(luks, &luks->slots[i], passphrase) : 0;
+        int result = luks->slots[i].active ? try_slot(luks, &luks->slots[i], passphrase) : 0;
         luks->unlocked = result > 0;
         if (luks->unlocked)
             return true;
@@ -253,8 +253,8 @@ static bool plan_cipher(Luks *luks, const LuksPlan *plan, const char *path, GErr
     const char *mode = plan->mode ? plan->mode : "xts";
     const char *vector = plan->vector ? plan->vector : "plain64";
     bool essiv = !strcmp(vector, "essiv");
-    uint64_t bits = g_str_has_prefix(algorithm, "aes-") ? g_ascii_strtoull(algorithm + 4, NULL, 10)
-                                                        : 0;
+    uint64_t bits =
+        g_str_has_prefix(algorithm, "aes-") ? g_ascii_strtoull(algorithm + 4, NULL, 10) : 0;
     luks->key_size = (uint32_t)bits / 8 * (strcmp(mode, "xts") ? 1 : 2);
     g_snprintf(luks->mode, sizeof(luks->mode), "%s-%s%s%s", mode, vector, essiv ? ":" : "",
                !essiv              ? ""

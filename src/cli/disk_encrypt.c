@@ -55,8 +55,9 @@ static int check_replaceable(const DiskArgs *a, Image *image, GError **error)
         return disk_usage(error, "%s is no %s image; name a new file for the encrypted one",
                           image->path, format);
     if (list && list->len)
-        return disk_usage(error, "%s has snapshots, which would be lost; name a new file for the "
-                                 "encrypted one",
+        return disk_usage(error,
+                          "%s has snapshots, which would be lost; name a new file for the "
+                          "encrypted one",
                           image->path);
     return 0;
 }
