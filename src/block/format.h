@@ -139,6 +139,8 @@ typedef struct FormatSnapshots {
     bool (*create)(ImageMap *map, const char *name, GError **error);
     bool (*apply)(ImageMap *map, const char *tag, GError **error);
     bool (*remove)(ImageMap *map, const char *tag, GError **error);
+    /* Shows the snapshot's disk instead of the current one, in an image opened read-only. */
+    bool (*load)(ImageMap *map, const char *tag, GError **error);
 } FormatSnapshots;
 
 /* The passphrases of an image that was opened with one of them. Durable on return. */

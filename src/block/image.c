@@ -137,6 +137,15 @@ static bool mend_or_refuse(Image *image, const ImageOptions *options, GError **e
     return good;
 }
 
+static bool load_snapshot(Image *image, const char *tag, GError **error)
+{
+    g_assert(image->read_only);
+    if (!image->driver->snapshots || !image->driver->snapshots->load)
+        return format_fail(error, image->path, "the format %s has no snapshots inside images",
+                           image->driver->name);
+    return image->driver->snapshots->load(image->map, tag, error);
+}
+
 static Image *open_chain(const char *path, const ImageOptions *options, int depth, GError **error)
 {
     g_autoptr(Image) image = g_new0(Image, 1);
@@ -160,6 +169,8 @@ static Image *open_chain(const char *path, const ImageOptions *options, int dept
         return NULL;
     image->driver = driver;
     image->guard_marks = !options->format && driver == &raw_format;
+    if (options->snapshot && !load_snapshot(image, options->snapshot, error))
+        return NULL;
     if (!mend_or_refuse(image, options, error) || !open_parent(image, options, depth, error))
         return NULL;
     return g_steal_pointer(&image);

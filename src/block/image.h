@@ -33,12 +33,13 @@ struct Image {
 typedef struct ImageOptions {
     const char *format; /* NULL: probe */
     bool read_only;
-    bool trust_names;   /* names inside images may lead anywhere */
-    bool only_look;     /* read the header alone, open no other file (`info`) */
-    bool no_parents;    /* open this image only (`info`, `check`) */
-    bool ignore_damage; /* open for writing though it needs repair (`check`) */
-    bool keeps_locked;  /* don't ask for the key of an encrypted image (`check`) */
-    GBytes *key;        /* a passphrase for what is encrypted in the chain; NULL: none */
+    bool trust_names;     /* names inside images may lead anywhere */
+    const char *snapshot; /* show this snapshot inside the image; read-only. NULL: the disk */
+    bool only_look;       /* read the header alone, open no other file (`info`) */
+    bool no_parents;      /* open this image only (`info`, `check`) */
+    bool ignore_damage;   /* open for writing though it needs repair (`check`) */
+    bool keeps_locked;    /* don't ask for the key of an encrypted image (`check`) */
+    GBytes *key;          /* a passphrase for what is encrypted in the chain; NULL: none */
     HostIoHook *io_hook;
 } ImageOptions;
 

@@ -223,12 +223,29 @@ static int write_bytes(Image *image, const Allocation *a, uint64_t offset, void 
     return write_data(image, offset, a->file, a->host_offset + (offset - a->offset), size, &cursor);
 }
 
+/* How many of the bytes at `offset` are known to be zeros without reading them. */
+static uint64_t known_zeros(Image *image, uint64_t offset, uint64_t size)
+{
+    ImageStatus s;
+    if (offset >= image->map->size)
+        return size;
+    uint64_t inside = MIN(size, image->map->size - offset);
+    return image_status(image, offset, inside, false, &s) == 0 && s.zero ? s.length : 0;
+}
+
 /* What the disk has at [offset, offset + size) now goes to a new place. */
 static int copy_old(Image *image, const Allocation *a, uint64_t offset, uint64_t size)
 {
     enum { CHUNK = 1 << 20 };
-    g_autofree uint8_t *data = size ? g_malloc(MIN(size, CHUNK)) : NULL;
+    g_autofree uint8_t *data = NULL;
     while (size) {
+        uint64_t skipped = a->reads_zero ? known_zeros(image, offset, size) : 0;
+        offset += skipped;
+        size -= skipped;
+        if (skipped)
+            continue;
+        if (!data)
+            data = g_malloc(CHUNK);
         uint64_t part = MIN(size, CHUNK);
         uint64_t inside = offset < image->map->size ? MIN(part, image->map->size - offset) : 0;
         int result = inside ? image_read(image, offset, data, inside) : 0;

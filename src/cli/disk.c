@@ -32,6 +32,9 @@ static const DiskCommand commands[] = {
     {"encrypt", "f:O:o:pq", disk_command_encrypt,
      "[--key-file FILE] --new-key-file FILE [--add-key] SOURCE [TARGET] | --erase-key SLOT FILE",
      "encrypt an image, or change its keys"},
+    {"serve", "f:k:b:P:x:D:re:l:", disk_command_serve,
+     "[--socket PATH | --bind ADDRESS --port N] [--name NAME] [--read-only] [--once] FILE...",
+     "export images to NBD clients"},
 };
 
 /* ---- options --------------------------------------------------------------------------------- */
@@ -56,6 +59,19 @@ static const struct option long_options[] = {
     {"force-share", no_argument, NULL, 'U'},
     {"backing-chain", no_argument, NULL, 'C'},
     {"progress", no_argument, NULL, 'p'},
+    /* serve */
+    {"socket", required_argument, NULL, 'k'},
+    {"bind", required_argument, NULL, 'b'},
+    {"port", required_argument, NULL, 'P'},
+    {"name", required_argument, NULL, 'x'},
+    {"description", required_argument, NULL, 'D'},
+    {"read-only", no_argument, NULL, 'r'},
+    {"clients", required_argument, NULL, 'e'},
+    {"snapshot", required_argument, NULL, 'l'},
+    {"once", no_argument, NULL, '1'},
+    {"tls-certificates", required_argument, NULL, 'T'},
+    {"tls-verify-peer", no_argument, NULL, 'V'},
+    {"tls-psk", required_argument, NULL, 'K'},
     {"quiet", no_argument, NULL, 'q'},
     {NULL},
 };

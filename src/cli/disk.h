@@ -50,6 +50,7 @@ int disk_command_snapshot(DiskArgs *args, GError **error);
 int disk_command_rebase(DiskArgs *args, GError **error);
 int disk_command_commit(DiskArgs *args, GError **error);
 int disk_command_encrypt(DiskArgs *args, GError **error);
+int disk_command_serve(DiskArgs *args, GError **error);
 
 /* What several commands do. */
 Image *disk_open_image(const DiskArgs *args, const char *path, const char *format, bool read_only,
