@@ -239,7 +239,8 @@ static int copy_old(Image *image, const Allocation *a, uint64_t offset, uint64_t
     enum { CHUNK = 1 << 20 };
     g_autofree uint8_t *data = NULL;
     while (size) {
-        uint64_t skipped = a->reads_zero ? known_zeros(image, offset, size) : 0;
+        bool can_skip = a->reads_zero && !image->map->encrypted;
+        uint64_t skipped = can_skip ? known_zeros(image, offset, size) : 0;
         offset += skipped;
         size -= skipped;
         if (skipped)

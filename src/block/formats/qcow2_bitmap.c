@@ -22,7 +22,7 @@ enum { IN_USE = 1, AUTO = 2 };
 enum { TABLE_IS_SET = 1 }; /* in the place of a cluster's offset */
 
 typedef struct Bitmap {
-    uint64_t entry_at;   /* of its directory entry in the file */
+    uint64_t entry_at; /* of its directory entry in the file */
     uint64_t table_at, disk_size;
     uint32_t flags, table_size;
     unsigned granularity; /* log2 of the bytes that a bit stands for */
@@ -177,7 +177,7 @@ static void fit_bits(const Qcow2 *q, Bitmap *b, uint64_t disk_size)
     for (uint64_t i = bits; i < (uint64_t)b->bits->len * 8; i++) {
         if (i % 8 == 0)
             b->bits->data[i / 8] = 0; /* the rest of the byte, too */
-        b->bits->data[i / 8] &= (uint8_t)~(1 << (i % 8));
+        b->bits->data[i / 8] &= (uint8_t) ~(1 << (i % 8));
     }
     memset(b->changed->data, 1, b->changed->len);
     b->disk_size = disk_size;
