@@ -97,6 +97,8 @@ static bool open_parent(Image *image, const ImageOptions *options, int depth, GE
     ImageOptions parent = {.format = map->parent_format,
                            .read_only = true,
                            .trust_names = options->trust_names,
+                           .keeps_locked = options->keeps_locked,
+                           .key = options->key,
                            .io_hook = options->io_hook};
     image->parent = path ? open_chain(path, &parent, depth + 1, error) : NULL;
     if (!image->parent) {
@@ -135,6 +137,15 @@ static bool mend_or_refuse(Image *image, const ImageOptions *options, GError **e
     return good;
 }
 
+static bool load_snapshot(Image *image, const char *tag, GError **error)
+{
+    g_assert(image->read_only);
+    if (!image->driver->snapshots || !image->driver->snapshots->load)
+        return format_fail(error, image->path, "the format %s has no snapshots inside images",
+                           image->driver->name);
+    return image->driver->snapshots->load(image->map, tag, error);
+}
+
 static Image *open_chain(const char *path, const ImageOptions *options, int depth, GError **error)
 {
     g_autoptr(Image) image = g_new0(Image, 1);
@@ -150,12 +161,16 @@ static Image *open_chain(const char *path, const ImageOptions *options, int dept
                                  .trust_names = options->trust_names,
                                  .ignore_damage = options->ignore_damage,
                                  .only_look = options->only_look,
+                                 .keeps_locked = options->keeps_locked,
+                                 .key = options->key,
                                  .io_hook = options->io_hook};
     image->map = driver->open(image->file, &parameters, error);
     if (!image->map)
         return NULL;
     image->driver = driver;
     image->guard_marks = !options->format && driver == &raw_format;
+    if (options->snapshot && !load_snapshot(image, options->snapshot, error))
+        return NULL;
     if (!mend_or_refuse(image, options, error) || !open_parent(image, options, depth, error))
         return NULL;
     return g_steal_pointer(&image);
@@ -178,6 +193,7 @@ void image_close(Image *image)
     image_close(image->parent);
     host_file_close(image->file);
     g_free(image->unit);
+    g_free(image->sectors);
     g_free(image->path);
     g_free(image);
 }
@@ -223,7 +239,10 @@ static bool look_at_parent(const char *path, const ImageCreate *create, CreateOp
     options->parent_format = create->parent_format;
     if (!*ret_path || (create->unchecked_parent && create->parent_format))
         return *ret_path != NULL;
-    ImageOptions look = {.format = create->parent_format, .read_only = true, .trust_names = true};
+    ImageOptions look = {.format = create->parent_format,
+                         .read_only = true,
+                         .trust_names = true,
+                         .keeps_locked = true};
     g_autoptr(Image) parent = image_open(*ret_path, &look, error);
     if (!parent)
         return false;
@@ -246,6 +265,7 @@ bool image_create(const char *path, const ImageCreate *create, GError **error)
     CreateOptions options = {.size = create->size,
                              .parent = create->parent,
                              .values = values,
+                             .key = create->key,
                              .io_hook = create->io_hook};
     if (!parse_options(driver, create->options, values, error) ||
         !look_at_parent(path, create, &options, &parent_path, error))

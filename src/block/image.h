@@ -24,6 +24,7 @@ struct Image {
     bool read_only;
     bool guard_marks;    /* raw by probing: writes must not make it another format's image */
     bool write_begun;    /* begin_write was called */
+    uint8_t *sectors;    /* room for encrypted data on their way; NULL until needed */
     uint8_t *unit;       /* an unpacked unit … */
     HostFile *unit_file; /* … and which one: NULL none */
     uint64_t unit_offset;
@@ -32,10 +33,13 @@ struct Image {
 typedef struct ImageOptions {
     const char *format; /* NULL: probe */
     bool read_only;
-    bool trust_names;   /* names inside images may lead anywhere */
-    bool only_look;     /* read the header alone, open no other file (`info`) */
-    bool no_parents;    /* open this image only (`info`, `check`) */
-    bool ignore_damage; /* open for writing though it needs repair (`check`) */
+    bool trust_names;     /* names inside images may lead anywhere */
+    const char *snapshot; /* show this snapshot inside the image; read-only. NULL: the disk */
+    bool only_look;       /* read the header alone, open no other file (`info`) */
+    bool no_parents;      /* open this image only (`info`, `check`) */
+    bool ignore_damage;   /* open for writing though it needs repair (`check`) */
+    bool keeps_locked;    /* don't ask for the key of an encrypted image (`check`) */
+    GBytes *key;          /* a passphrase for what is encrypted in the chain; NULL: none */
     HostIoHook *io_hook;
 } ImageOptions;
 
@@ -55,6 +59,7 @@ typedef struct ImageCreate {
     const char *parent;
     const char *parent_format; /* NULL: probe */
     const char *const *options;
+    GBytes *key;           /* for an encrypted image; NULL: none */
     bool unchecked_parent; /* don't open the parent: size and parent_format are given */
     HostIoHook *io_hook;
 } ImageCreate;
@@ -69,6 +74,11 @@ int image_write_zeros(Image *image, uint64_t offset, uint64_t size);
 int image_discard(Image *image, uint64_t offset, uint64_t size);
 /* Everything written is on stable storage afterwards. */
 int image_flush(Image *image);
+/*
+ * Changes the size of the disk. What is behind a smaller end is gone, and what comes behind a
+ * larger one reads as zeros, whatever a parent has there.
+ */
+bool image_resize(Image *image, uint64_t size, GError **error);
 /* One packed unit at a unit's start; -ENOTSUP where the format has none. */
 int image_write_compressed(Image *image, uint64_t offset, uint8_t *stored, uint32_t size);
 

@@ -29,11 +29,18 @@ static const DiskCommand commands[] = {
     {"rebase", "f:b:F:upqt:T:", disk_command_rebase, "[-u] -b PARENT [-F FORMAT] FILE",
      "put an image over another parent"},
     {"commit", "f:b:dqpt:", disk_command_commit, "FILE", "write changes into the parent"},
+    {"encrypt", "f:O:o:pq", disk_command_encrypt,
+     "[--key-file FILE] --new-key-file FILE [--add-key] SOURCE [TARGET] | --erase-key SLOT FILE",
+     "encrypt an image, or change its keys"},
+    {"serve", "f:k:b:P:x:D:re:l:", disk_command_serve,
+     "[--socket PATH | --bind ADDRESS --port N] [--name NAME] [--read-only] [--once] FILE...",
+     "export images to NBD clients"},
 };
 
 /* ---- options --------------------------------------------------------------------------------- */
 
 enum { LONG_JSON = 256, LONG_OUTPUT, LONG_TRUST, LONG_SHRINK, LONG_REPAIR, LONG_LINKED, LONG_SIZE };
+enum { LONG_OBJECT = 300, LONG_KEY, LONG_NEW_KEY, LONG_ADD_KEY, LONG_ERASE_KEY, LONG_IMAGE_OPTS };
 
 static const struct option long_options[] = {
     {"json", no_argument, NULL, LONG_JSON},
@@ -42,10 +49,29 @@ static const struct option long_options[] = {
     {"shrink", no_argument, NULL, LONG_SHRINK},
     {"repair", optional_argument, NULL, LONG_REPAIR},
     {"linked", no_argument, NULL, LONG_LINKED},
+    {"object", required_argument, NULL, LONG_OBJECT},
+    {"key-file", required_argument, NULL, LONG_KEY},
+    {"new-key-file", required_argument, NULL, LONG_NEW_KEY},
+    {"add-key", no_argument, NULL, LONG_ADD_KEY},
+    {"erase-key", required_argument, NULL, LONG_ERASE_KEY},
+    {"image-opts", no_argument, NULL, LONG_IMAGE_OPTS},
     {"format", required_argument, NULL, 'f'},
     {"force-share", no_argument, NULL, 'U'},
     {"backing-chain", no_argument, NULL, 'C'},
     {"progress", no_argument, NULL, 'p'},
+    /* serve */
+    {"socket", required_argument, NULL, 'k'},
+    {"bind", required_argument, NULL, 'b'},
+    {"port", required_argument, NULL, 'P'},
+    {"name", required_argument, NULL, 'x'},
+    {"description", required_argument, NULL, 'D'},
+    {"read-only", no_argument, NULL, 'r'},
+    {"clients", required_argument, NULL, 'e'},
+    {"snapshot", required_argument, NULL, 'l'},
+    {"once", no_argument, NULL, '1'},
+    {"tls-certificates", required_argument, NULL, 'T'},
+    {"tls-verify-peer", no_argument, NULL, 'V'},
+    {"tls-psk", required_argument, NULL, 'K'},
     {"quiet", no_argument, NULL, 'q'},
     {NULL},
 };
@@ -57,6 +83,13 @@ static void add_options(DiskArgs *a, const char *text)
         if (**p)
             g_ptr_array_add(a->options, g_strdup(*p));
     }
+}
+
+static int set_key(GBytes **key, const char *source, GError **error)
+{
+    g_clear_pointer(key, g_bytes_unref);
+    *key = disk_key_read(source, error);
+    return *key ? 0 : -1;
 }
 
 static int set_option(DiskArgs *a, int c, const char *value, GError **error)
@@ -81,6 +114,21 @@ static int set_option(DiskArgs *a, int c, const char *value, GError **error)
         return 0;
     case LONG_LINKED:
         a->linked = true;
+        return 0;
+    case LONG_OBJECT:
+        return disk_key_add_object(a, value, error);
+    case LONG_KEY:
+        return set_key(&a->key, value, error);
+    case LONG_NEW_KEY:
+        return set_key(&a->new_key, value, error);
+    case LONG_ADD_KEY:
+        a->add_key = true;
+        return 0;
+    case LONG_ERASE_KEY:
+        a->erase_key = value;
+        return 0;
+    case LONG_IMAGE_OPTS:
+        a->image_options = true;
         return 0;
     case 'o':
         add_options(a, value);
@@ -109,7 +157,7 @@ static int parse(DiskArgs *a, const DiskCommand *command, int argc, char **argv,
     a->quiet = a->letter['q'] != NULL;
     a->repair = a->repair || a->letter['r'];
     g_ptr_array_add(a->options, NULL);
-    return 0;
+    return disk_key_resolve(a, error);
 }
 
 /* ---- errors ---------------------------------------------------------------------------------- */
@@ -156,6 +204,7 @@ static int run_command(const DiskCommand *command, const char *program, bool tru
         g_printerr("%s: %s\n", program, error->message);
     g_clear_error(&error);
     g_ptr_array_unref(args.options);
+    disk_key_clear(&args);
     return status < 0 ? 1 : status;
 }
 
@@ -193,8 +242,12 @@ int main_qemu_img(int argc, char **argv)
 Image *disk_open_image(const DiskArgs *args, const char *path, const char *format, bool read_only,
                        GError **error)
 {
-    ImageOptions options = {.format = format, .read_only = read_only, .trust_names = args->trust};
-    return image_open(path, &options, error);
+    ImageOptions options = {
+        .format = format, .read_only = read_only, .trust_names = args->trust, .key = args->key};
+    Image *image = image_open(path, &options, error);
+    if (image && image->map->warning)
+        g_printerr("%s: warning: %s: %s\n", args->program, path, image->map->warning);
+    return image;
 }
 
 void disk_print_json(JsonBuilder *builder)

@@ -162,7 +162,7 @@ static bool fill(Image *from, Image *to, const DiskCopy *copy, GError **error)
 {
     Copying c = {.from = from,
                  .to = to,
-                 .reads_zero = !copy->into_existing && !copy->parent,
+                 .reads_zero = !copy->into_existing && !copy->parent && !to->map->begins_as_noise,
                  .has_parent = copy->parent != NULL};
     bool packed = copy->compress || to->map->packs_only;
     if (packed && !to->driver->compress)
@@ -183,8 +183,9 @@ static Image *make_target(Image *from, const char *path, const DiskCopy *copy, G
                           .size = from->map->size,
                           .parent = copy->parent,
                           .parent_format = copy->parent_format,
-                          .options = copy->options};
-    ImageOptions open = {.format = copy->format, .trust_names = true};
+                          .options = copy->options,
+                          .key = copy->key};
+    ImageOptions open = {.format = copy->format, .trust_names = true, .key = copy->key};
     if (!copy->into_existing && !image_create(path, &create, error))
         return NULL;
     Image *to = image_open(path, &open, error);
@@ -224,6 +225,7 @@ int disk_command_convert(DiskArgs *a, GError **error)
                      .options = (const char *const *)a->options->pdata,
                      .parent = a->letter['B'] ? a->letter['B'] : a->letter['b'],
                      .parent_format = a->letter['F'],
+                     .key = a->new_key,
                      .compress = a->letter['c'] != NULL,
                      .into_existing = a->letter['n'] != NULL,
                      .progress = a->progress};
