@@ -167,7 +167,7 @@ static bool build_initrd(const Builder *b, GError **error)
 /* A stream's specification with "console" and relative paths put in their final form. */
 static bool build_stream(const Builder *b, const char *path, const char **ret_spec, GError **error)
 {
-    static const char *const kinds[] = {"file:", "unix:"};
+    static const char *const kinds[] = {"file:", "unix:", "console:"};
     g_autofree char *value = vm_tree_string(b->config, "%s", path);
 
     if (!strcmp(value, "console")) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * A schema as XSD 1.0, for editors and for xmllint. Elements may come in any order. Extensions lie in
- * a namespace of their own there; our reader keeps others, too.
+ * A schema as XSD 1.0, for editors and for xmllint. Elements may come in any order. Extensions lie
+ * in a namespace of their own there; our reader keeps others, too.
  */
 #include <string.h>
 
@@ -90,9 +90,8 @@ static void put_contents(GString *out, const VmSchema *schema, const VmSection *
     }
     g_string_append(out, "<xs:any namespace=\"##other\" processContents=\"skip\"/></xs:choice>");
     if (!section)
-        g_string_append_printf(out,
-                               "<xs:attribute name=\"version\" use=\"required\" fixed=\"%u\"/>",
-                               schema->version);
+        g_string_append_printf(
+            out, "<xs:attribute name=\"version\" use=\"required\" fixed=\"%u\"/>", schema->version);
     if (section && section->key) {
         g_string_append_printf(out, "<xs:attribute name=\"%s\" use=\"required\">", section->key);
         put_restriction(out, "xs:string", "pattern", section->key_pattern);

@@ -22,13 +22,25 @@ static bool xmllint(const char *xsd, const char *file)
 static void test_saved_files(void)
 {
     static const char *const settings[] = {
-        "memory=3G", "cpus=4", "boot=cdrom,disk", "description=two\nlines", "groups=/A/B,/C",
-        "storage.ide0.0.type=disk", "storage.ide0.0.medium=a b.qcow2",
-        "storage.ide0.0.format=qcow2", "network.0.mac=02:00:00:00:00:01",
-        "network.0.forward.ssh.host-port=2222", "network.0.forward.ssh.guest-port=22",
-        "usb.filter.a.vendor=0951", "shared.src.path=/usr/src", "display.vnc=127.0.0.1:5900",
-        "extra.GUI/x.value=y", "snapshots.00000000-0000-4000-8000-00000000000a.name=s",
-        "parallel.0.backend=file:lp", "kernel.file=vmlinuz", "autostart.enabled=on",
+        "memory=3G",
+        "cpus=4",
+        "boot=cdrom,disk",
+        "description=two\nlines",
+        "groups=/A/B,/C",
+        "storage.ide0.0.type=disk",
+        "storage.ide0.0.medium=a b.qcow2",
+        "storage.ide0.0.format=qcow2",
+        "network.0.mac=02:00:00:00:00:01",
+        "network.0.forward.ssh.host-port=2222",
+        "network.0.forward.ssh.guest-port=22",
+        "usb.filter.a.vendor=0951",
+        "shared.src.path=/usr/src",
+        "display.vnc=127.0.0.1:5900",
+        "extra.GUI/x.value=y",
+        "snapshots.00000000-0000-4000-8000-00000000000a.name=s",
+        "parallel.0.backend=file:lp",
+        "kernel.file=vmlinuz",
+        "autostart.enabled=on",
     };
     static const char *const bad[] = {
         "<ospite version=\"1\"/><x>",
