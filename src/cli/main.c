@@ -12,6 +12,8 @@ int main(int argc, char **argv)
     g_autofree char *name = g_path_get_basename(argc ? argv[0] : "ospite");
 
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ,
+           SIG_IGN); /* a write beyond the limit is to fail with EFBIG, as on a full disk */
     if (!strcmp(name, "qemu-img"))
         return main_qemu_img(argc, argv);
     if (!g_ascii_strcasecmp(name, "vboxmanage"))

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "block/format.h"
 
 typedef struct Option Option;
 typedef bool (*OptionFn)(RunOptions *o, const Option *option, const char *value, GError **error);
@@ -134,6 +135,24 @@ static bool set_cpus(RunOptions *o, const Option *option, const char *value, GEr
     return set(o, "system.cpus", value, error);
 }
 
+/* werror=, rerror= */
+static bool set_error_policy(PcErrorPolicy *policy, const char *option, const char *name,
+                             const char *value, GError **error)
+{
+    static const char *const names[] = {[PC_ERROR_DEFAULT] = "enospc",
+                                        [PC_ERROR_REPORT] = "report",
+                                        [PC_ERROR_STOP] = "stop",
+                                        [PC_ERROR_IGNORE] = "ignore"};
+    for (unsigned i = !strcmp(name, "rerror"); i < G_N_ELEMENTS(names); i++) {
+        if (!strcmp(names[i], value)) {
+            *policy = i;
+            return true;
+        }
+    }
+    return usage_error(error, "%s: %s '%s' must be stop, report, ignore%s", option, name, value,
+                       !strcmp(name, "werror") ? " or enospc" : "");
+}
+
 static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option, char *property,
                                GError **error)
 {
@@ -146,6 +165,18 @@ static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option
         drive->read_only = !value || !strcmp(value, "on");
     } else if (!strcmp(property, "format") && value) {
         drive->format = keep(o, g_strdup(value));
+    } else if (!strcmp(property, "werror") && value) {
+        return set_error_policy(&drive->on_write_error, option, property, value, error);
+    } else if (!strcmp(property, "rerror") && value) {
+        return set_error_policy(&drive->on_read_error, option, property, value, error);
+    } else if (!strcmp(property, "iops") && value) {
+        if (!g_ascii_string_to_unsigned(value, 10, 1, G_MAXUINT32, &number, NULL))
+            return usage_error(error, "%s: iops '%s' must be a number", option, value);
+        drive->throttle.iops = number;
+    } else if (!strcmp(property, "bandwidth") && value) {
+        if (!format_parse_size(value, &drive->throttle.bytes))
+            return usage_error(error, "%s: bandwidth '%s' must be a size such as 50M", option,
+                               value);
     } else if (!strcmp(property, "bus") && value) {
         if (strcmp(value, "ide"))
             return usage_error(error, "%s: bus '%s' is not there; this version has ide", option,
@@ -155,9 +186,10 @@ static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option
             return usage_error(error, "%s: index '%s' must be from 0 to 3", option, value);
         drive->index = (int)number;
     } else {
-        return usage_error(
-            error, "%s: unknown property '%s'; use bus=ide, format=NAME, readonly or index=N",
-            option, property);
+        return usage_error(error,
+                           "%s: unknown property '%s'; use bus=ide, format=NAME, readonly, "
+                           "werror=…, rerror=…, iops=N, bandwidth=SIZE or index=N",
+                           option, property);
     }
     return true;
 }

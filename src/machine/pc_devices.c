@@ -355,11 +355,40 @@ static bool pc_check_disc(const Disk *disk, GError **error)
     return false;
 }
 
+/* The board lock is held. What comes while the machine is being paused is told with the first. */
+static void pc_disk_stopped(void *obj, Disk *disk, DiskOp op, int error)
+{
+    static const char *const names[] = {[DISK_READ] = "read",
+                                        [DISK_WRITE] = "write",
+                                        [DISK_FLUSH] = "flush",
+                                        [DISK_DISCARD] = "discard",
+                                        [DISK_WRITE_ZEROES] = "zero"};
+    Pc *pc = obj;
+
+    if (pc->disk_error)
+        return;
+    pc->disk_error = g_strdup_printf("cannot %s disk '%s': %s", names[op], disk_info(disk)->path,
+                                     g_strerror(error));
+    g_source_set_ready_time(pc->request_source, 0);
+}
+
 /* NULL without an error: an empty drive. */
 static bool pc_open_disk(Pc *pc, const PcDrive *drive, Disk **ret_disk, GError **error)
 {
+    static const DiskErrorPolicy policies[] = {[PC_ERROR_DEFAULT] = DISK_ERROR_REPORT,
+                                               [PC_ERROR_REPORT] = DISK_ERROR_REPORT,
+                                               [PC_ERROR_STOP] = DISK_ERROR_STOP,
+                                               [PC_ERROR_IGNORE] = DISK_ERROR_IGNORE};
+    bool stops_when_full = drive->on_write_error == PC_ERROR_DEFAULT;
     DiskOptions options = {.format = drive->format,
-                           .read_only = drive->read_only || drive->kind == PC_DRIVE_CDROM};
+                           .read_only = drive->read_only || drive->kind == PC_DRIVE_CDROM,
+                           .on_full =
+                               stops_when_full ? DISK_ERROR_STOP : policies[drive->on_write_error],
+                           .on_error = policies[drive->on_write_error],
+                           .on_read_error = policies[drive->on_read_error],
+                           .throttle = drive->throttle,
+                           .stopped = pc_disk_stopped,
+                           .stopped_obj = pc};
 
     *ret_disk = NULL;
     if (!drive->path)

@@ -8,18 +8,19 @@
 #include "vm/path.h"
 #include "vm/text.h"
 
-/* ---- what this version lacks --------------------------------------------------------------------- */
+/* ---- what this version lacks
+ * --------------------------------------------------------------------- */
 
 /* Settings of which the board has one value only; it leaves this table when it learns another. */
 static const struct {
     const char *path, *only;
 } only_values[] = {
-    {"system.firmware", "bios"},  {"system.acpi", "true"},      {"system.apic", "true"},
-    {"system.hpet", "true"},      {"display.adapter", "vga"},   {"display.vram", "16M"},
-    {"display.monitors", "1"},    {"display.vnc", ""},          {"display.rdp", ""},
-    {"input.keyboard", "ps2"},    {"input.pointer", "ps2"},     {"audio.adapter", "none"},
-    {"usb.controller", "none"},   {"guest.clipboard", "off"},   {"guest.drag-and-drop", "off"},
-    {"guest.time-sync", "false"}, {"guest.balloon", "0"},       {"limits.cpu", "100"},
+    {"system.firmware", "bios"},  {"system.acpi", "true"},    {"system.apic", "true"},
+    {"system.hpet", "true"},      {"display.adapter", "vga"}, {"display.vram", "16M"},
+    {"display.monitors", "1"},    {"display.vnc", ""},        {"display.rdp", ""},
+    {"input.keyboard", "ps2"},    {"input.pointer", "ps2"},   {"audio.adapter", "none"},
+    {"usb.controller", "none"},   {"guest.clipboard", "off"}, {"guest.drag-and-drop", "off"},
+    {"guest.time-sync", "false"}, {"guest.balloon", "0"},     {"limits.cpu", "100"},
     {"limits.disk", "0"},         {"limits.network", "0"},
 };
 
@@ -102,7 +103,8 @@ GPtrArray *vm_build_missing(const VmConfig *config)
     return missing;
 }
 
-/* ---- building ----------------------------------------------------------------------------------- */
+/* ---- building -----------------------------------------------------------------------------------
+ */
 
 typedef struct Builder {
     const VmConfig *config;
@@ -204,8 +206,7 @@ static bool build_drive(const Builder *b, const char *place, unsigned slot, GErr
     static const struct {
         const char *type;
         PcDriveKind kind;
-    } kinds[] = {
-        {"disk", PC_DRIVE_DISK}, {"cdrom", PC_DRIVE_CDROM}, {"floppy", PC_DRIVE_FLOPPY}};
+    } kinds[] = {{"disk", PC_DRIVE_DISK}, {"cdrom", PC_DRIVE_CDROM}, {"floppy", PC_DRIVE_FLOPPY}};
     g_autofree char *type = vm_tree_string(b->config, "%s.type", place);
     g_autofree char *mode = vm_tree_string(b->config, "%s.mode", place);
     g_autofree char *medium = g_strconcat(place, ".medium", NULL);
