@@ -151,9 +151,9 @@ static int build_and_run(const RunOptions *options)
     static const VmBuildOptions as_given = {.probe = true};
     static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
     g_autoptr(GError) error = NULL;
+    g_autoptr(VmBuild) build = NULL;
     g_autoptr(Trace) trace = NULL; /* these outlive the machine */
     g_autoptr(PerfMap) perf_map = NULL;
-    g_autoptr(VmBuild) build = NULL;
     g_autoptr(Pc) pc = NULL;
     Run run = {.options = options};
 
