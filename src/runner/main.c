@@ -58,6 +58,10 @@ static void on_event(void *obj, PcEvent event, int value, const char *text)
     case PC_EVENT_ERROR:
         finish(runner, "error", text);
         return;
+    case PC_EVENT_DISK:
+        g_printerr("ospite-vm: %s\n", text);
+        control_tell(runner->control, text);
+        return;
     }
 }
 
