@@ -48,6 +48,7 @@ check-threads: deps
 bench: deps all
 	tools/make-guest
 	bench/run $(BUILD)
+	bench/disk $(BUILD)
 
 # FUZZ_SECONDS for each target; then the host's CPU against ours, from a new random seed each time.
 fuzz: deps all

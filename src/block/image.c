@@ -135,12 +135,23 @@ static bool mend_or_refuse(Image *image, const ImageOptions *options, GError **e
     return good;
 }
 
+static bool load_snapshot(Image *image, const char *tag, GError **error)
+{
+    g_assert(image->read_only);
+    if (!image->driver->snapshots || !image->driver->snapshots->load)
+        return format_fail(error, image->path, "the format %s has no snapshots inside images",
+                           image->driver->name);
+    return image->driver->snapshots->load(image->map, tag, error);
+}
+
 static Image *open_chain(const char *path, const ImageOptions *options, int depth, GError **error)
 {
     g_autoptr(Image) image = g_new0(Image, 1);
     image->path = g_strdup(path);
     image->read_only = options->read_only;
     image->file = host_file_open(path, options->read_only, options->io_hook, error);
+    if (image->file)
+        image->file->no_sync = options->no_sync;
     if (!image->file || (!options->format && !must_not_be_empty(image->file, error)))
         return NULL;
     const FormatDriver *driver = choose_driver(image->file, options, error);
@@ -150,12 +161,15 @@ static Image *open_chain(const char *path, const ImageOptions *options, int dept
                                  .trust_names = options->trust_names,
                                  .ignore_damage = options->ignore_damage,
                                  .only_look = options->only_look,
+                                 .no_sync = options->no_sync,
                                  .io_hook = options->io_hook};
     image->map = driver->open(image->file, &parameters, error);
     if (!image->map)
         return NULL;
     image->driver = driver;
     image->guard_marks = !options->format && driver == &raw_format;
+    if (options->snapshot && !load_snapshot(image, options->snapshot, error))
+        return NULL;
     if (!mend_or_refuse(image, options, error) || !open_parent(image, options, depth, error))
         return NULL;
     return g_steal_pointer(&image);
@@ -246,6 +260,8 @@ bool image_create(const char *path, const ImageCreate *create, GError **error)
     CreateOptions options = {.size = create->size,
                              .parent = create->parent,
                              .values = values,
+                             .no_sync = create->no_sync,
+                             .created = create->created,
                              .io_hook = create->io_hook};
     if (!parse_options(driver, create->options, values, error) ||
         !look_at_parent(path, create, &options, &parent_path, error))
@@ -255,6 +271,6 @@ bool image_create(const char *path, const ImageCreate *create, GError **error)
                            options.size == UINT64_MAX ? "its size is not given"
                                                       : "it would be too large");
     options.size = (options.size + 511) & ~UINT64_C(511);
-    g_autoptr(HostFile) file = host_file_create(path, create->io_hook, error);
+    g_autoptr(HostFile) file = format_create_file(path, &options, error);
     return file && driver->create(file, &options, error);
 }

@@ -13,7 +13,7 @@ static const DiskCommand commands[] = {
      "make an image"},
     {"info", "f:U", disk_command_info, "[-f FORMAT] FILE", "what an image is"},
     {"check", "f:r:qU", disk_command_check, "[-f FORMAT] [--repair] FILE", "look for damage"},
-    {"convert", "f:O:o:b:B:F:cnpqS:t:T:m:WU", disk_command_convert,
+    {"convert", "f:O:o:b:B:F:l:cCnpqr:S:t:T:m:WU", disk_command_convert,
      "[-f FORMAT] [-O FORMAT] [-c] "
      "[-o OPTIONS] SOURCE TARGET",
      "copy into another format"},
@@ -33,7 +33,16 @@ static const DiskCommand commands[] = {
 
 /* ---- options --------------------------------------------------------------------------------- */
 
-enum { LONG_JSON = 256, LONG_OUTPUT, LONG_TRUST, LONG_SHRINK, LONG_REPAIR, LONG_LINKED, LONG_SIZE };
+enum {
+    LONG_JSON = 256,
+    LONG_OUTPUT,
+    LONG_TRUST,
+    LONG_SHRINK,
+    LONG_REPAIR,
+    LONG_LINKED,
+    LONG_SALVAGE,
+    LONG_TARGET_IS_ZERO
+};
 
 static const struct option long_options[] = {
     {"json", no_argument, NULL, LONG_JSON},
@@ -42,6 +51,8 @@ static const struct option long_options[] = {
     {"shrink", no_argument, NULL, LONG_SHRINK},
     {"repair", optional_argument, NULL, LONG_REPAIR},
     {"linked", no_argument, NULL, LONG_LINKED},
+    {"salvage", no_argument, NULL, LONG_SALVAGE},
+    {"target-is-zero", no_argument, NULL, LONG_TARGET_IS_ZERO},
     {"format", required_argument, NULL, 'f'},
     {"force-share", no_argument, NULL, 'U'},
     {"backing-chain", no_argument, NULL, 'C'},
@@ -81,6 +92,12 @@ static int set_option(DiskArgs *a, int c, const char *value, GError **error)
         return 0;
     case LONG_LINKED:
         a->linked = true;
+        return 0;
+    case LONG_SALVAGE:
+        a->salvage = true;
+        return 0;
+    case LONG_TARGET_IS_ZERO:
+        a->target_is_zero = true;
         return 0;
     case 'o':
         add_options(a, value);

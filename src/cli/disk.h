@@ -8,6 +8,7 @@
 #include <json-glib/json-glib.h>
 
 #include "block/image.h"
+#include "block/jobs/copy.h"
 
 typedef struct DiskArgs {
     const char *program; /* "ospite disk", "qemu-img", … */
@@ -17,7 +18,7 @@ typedef struct DiskArgs {
     GPtrArray *options;      /* -o, as name=value texts, NULL at the end */
     char **rest;             /* what is no option … */
     int count;               /* … and how many */
-    bool shrink, linked, repair;
+    bool shrink, linked, repair, salvage, target_is_zero;
 } DiskArgs;
 
 typedef struct DiskCommand {
@@ -65,7 +66,9 @@ typedef struct DiskCopy {
     const char *format;         /* of the new image */
     const char *const *options; /* NULL-terminated or NULL */
     const char *parent, *parent_format;
-    bool compress, progress, into_existing;
+    bool progress, into_existing;
+    bool durable; /* on stable storage at the end; else as cp(1) leaves it */
+    ImageCopy how;
 } DiskCopy;
 bool disk_copy(Image *source, const char *path, const DiskCopy *copy, GError **error);
 bool disk_resize_image(Image *image, uint64_t size, GError **error);
@@ -80,5 +83,13 @@ typedef struct DiskProgress {
 void disk_progress_begin(DiskProgress *progress, bool wanted, uint64_t total);
 void disk_progress_update(DiskProgress *progress, uint64_t done);
 void disk_progress_end(DiskProgress *progress);
-/* True once the user pressed Ctrl-C (after disk_progress_begin()). */
-bool disk_was_interrupted(void);
+
+/* An image that is being made. Until it is kept, a signal that ends us removes its files. */
+typedef struct DiskTarget {
+    GPtrArray *files; /* char *, NULL at the end */
+} DiskTarget;
+/* image_create() with that protection, which lasts until one of the two that follow. */
+bool disk_target_create(DiskTarget *target, const char *path, const ImageCreate *create,
+                        GError **error);
+void disk_target_forget(DiskTarget *target); /* it is complete */
+void disk_target_remove(DiskTarget *target);

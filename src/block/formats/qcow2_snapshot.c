@@ -360,9 +360,31 @@ static bool qcow2_delete_snapshot(ImageMap *map, const char *tag, GError **error
     return result ? fail_snapshot(q, "delete a snapshot of", result, error) : true;
 }
 
+static bool qcow2_load_snapshot(ImageMap *map, const char *tag, GError **error)
+{
+    Qcow2 *q = (Qcow2 *)map;
+    uint64_t bytes, *l1, span = q->cluster_size << q->l2_bits;
+    g_autoptr(GPtrArray) list = qcow2_read_snapshots(q, &bytes, error);
+    const Qcow2Snapshot *s = list ? find_snapshot(q, list, tag, error) : NULL;
+    if (!s)
+        return false;
+    uint64_t size = s->info.disk_size == UINT64_MAX ? map->size : s->info.disk_size;
+    if (size > FORMAT_SIZE_MAX || (size + span - 1) / span > s->l1_size)
+        return fail_snapshot(q, "open a snapshot of", -EINVAL, error);
+    int result = qcow2_read_l1(q, s->l1_offset, s->l1_size, &l1);
+    if (result)
+        return fail_snapshot(q, "open a snapshot of", result, error);
+    g_free(q->l1);
+    q->l1 = l1;
+    q->l1_size = s->l1_size;
+    map->size = align_up(size, 512);
+    return true;
+}
+
 const FormatSnapshots qcow2_snapshots = {
     .list = qcow2_list,
     .create = qcow2_create_snapshot,
     .apply = qcow2_apply_snapshot,
     .remove = qcow2_delete_snapshot,
+    .load = qcow2_load_snapshot,
 };
