@@ -9,6 +9,7 @@
 
 #include "block/image.h"
 #include "block/jobs/copy.h"
+#include "block/partition.h"
 
 typedef struct DiskArgs {
     const char *program; /* "ospite disk", "qemu-img", … */
@@ -18,7 +19,8 @@ typedef struct DiskArgs {
     GPtrArray *options;      /* -o, as name=value texts, NULL at the end */
     char **rest;             /* what is no option … */
     int count;               /* … and how many */
-    bool shrink, linked, repair, salvage, target_is_zero;
+    bool shrink, linked, repair, salvage, target_is_zero, grow_partition;
+    const char *size; /* --size */
 } DiskArgs;
 
 typedef struct DiskCommand {
@@ -46,11 +48,17 @@ int disk_command_map(DiskArgs *args, GError **error);
 int disk_command_snapshot(DiskArgs *args, GError **error);
 int disk_command_rebase(DiskArgs *args, GError **error);
 int disk_command_commit(DiskArgs *args, GError **error);
+int disk_command_merge(DiskArgs *args, GError **error);
+int disk_command_measure(DiskArgs *args, GError **error);
+int disk_command_dd(DiskArgs *args, GError **error);
+int disk_command_partitions(DiskArgs *args, GError **error);
 
 /* What several commands do. */
 Image *disk_open_image(const DiskArgs *args, const char *path, const char *format, bool read_only,
                        GError **error);
-/* Sets a usage error; returns -1. */
+/* Sets an error that is no wrong command line; returns -1. */
+int disk_refuse(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
+/* Sets a usage error (status 2, or qemu-img's 1); returns -1. */
 int disk_usage(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
 /* Sets an error from a negative errno; returns -1. */
 int disk_fail(GError **error, const char *doing, const char *path, int result);

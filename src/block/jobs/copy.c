@@ -46,7 +46,7 @@ typedef struct Copying {
 
     GMutex lock; /* guards all below, and both maps */
     GCond turn_came;
-    uint64_t at;          /* planned up to here */
+    uint64_t at;           /* planned up to here */
     uint64_t next, placed; /* numbers of parts: to be planned, to be placed */
     int error;
     int64_t begin_us;
@@ -187,8 +187,8 @@ static void salvage(Worker *w, const Piece *p, uint8_t *to)
         uint64_t part = MIN(SALVAGE_STEP, p->length - done);
         Extent extent = p->extent;
         extent.host_offset += extent.kind == EXTENT_DATA ? done : 0;
-        int result = image_read_extent(p->owner, p->offset + done, part, &extent, w->source,
-                                       to + done);
+        int result =
+            image_read_extent(p->owner, p->offset + done, part, &extent, w->source, to + done);
         if (!result)
             continue;
         memset(to + done, 0, part);
@@ -239,7 +239,8 @@ static void pack_units(Worker *w)
     const Image *to = w->c->to;
     uint64_t unit = to->map->unit_size;
     /* The last unit reaches beyond the end of the disk. */
-    memset(w->data + (w->end - w->start), 0, align_up(w->end - w->start, unit) - (w->end - w->start));
+    memset(w->data + (w->end - w->start), 0,
+           align_up(w->end - w->start, unit) - (w->end - w->start));
     for (uint64_t i = 0; i * unit < w->end - w->start; i++) {
         const uint8_t *data = w->data + i * unit;
         w->stored_size[i] = image_bytes_are_zero(data, unit)

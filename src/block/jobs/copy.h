@@ -13,17 +13,17 @@
 #include "block/image.h"
 
 typedef struct ImageCopy {
-    Image *from, *to; /* `to` is at least as large */
-    bool target_is_new;   /* it reads as zeros, and is thrown away when the copy fails */
-    bool target_is_zero;  /* it reads as zeros */
-    bool skip_parents;    /* what the source's parents have stays there */
-    bool compress;        /* where the target's format can */
-    bool dense;           /* zeros are written like other bytes */
-    bool any_order;       /* parts may come to lie in any order in the file */
-    bool offload;         /* let the host copy where it can (zeros are then not looked for) */
-    bool salvage;         /* bytes that can't be read become zeros; `lost` hears of them */
-    unsigned threads;     /* 0: what suits the host */
-    uint32_t zero_grain;  /* runs of zeros this long are left out; 0: 4096 */
+    Image *from, *to;        /* `to` is at least as large */
+    bool target_is_new;      /* it reads as zeros, and is thrown away when the copy fails */
+    bool target_is_zero;     /* it reads as zeros */
+    bool skip_parents;       /* what the source's parents have stays there */
+    bool compress;           /* where the target's format can */
+    bool dense;              /* zeros are written like other bytes */
+    bool any_order;          /* parts may come to lie in any order in the file */
+    bool offload;            /* let the host copy where it can (zeros are then not looked for) */
+    bool salvage;            /* bytes that can't be read become zeros; `lost` hears of them */
+    unsigned threads;        /* 0: what suits the host */
+    uint32_t zero_grain;     /* runs of zeros this long are left out; 0: 4096 */
     uint64_t bytes_a_second; /* 0: no limit */
     /* How far it is, now and then, from any thread but one at a time; false ends the copy. NULL. */
     bool (*progress)(void *obj, uint64_t done);
