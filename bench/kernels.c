@@ -166,6 +166,18 @@ static uint64_t row_fork(void)
     return 300;
 }
 
+/* Two processes that compute: as long as one where there are two CPUs (bench/run --cpus 2). */
+static uint64_t row_pair(void)
+{
+    pid_t pid = fork();
+    uint64_t x = row_integer();
+
+    if (!pid)
+        _exit(0);
+    waitpid(pid, NULL, 0);
+    return x;
+}
+
 static uint64_t row_faults(void)
 {
     enum { PAGES = 8000 };
@@ -189,6 +201,7 @@ static const struct {
     {"sort", row_sort},       {"chase", row_chase},       {"memcpy", row_memcpy},
     {"matrix", row_matrix},   {"sse", row_sse},           {"x87", row_x87},
     {"syscall", row_syscall}, {"fork", row_fork},         {"faults", row_faults},
+    {"pair", row_pair},
 };
 
 int main(int argc, char **argv)

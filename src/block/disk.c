@@ -80,6 +80,7 @@ Disk *disk_open(const char *path, const DiskOptions *options, GMainContext *cont
     ImageOptions how = {.format = options->format,
                         .read_only = options->read_only,
                         .trust_names = options->trust_names,
+                        .snapshot = options->snapshot,
                         .io_hook = options->io_hook};
     g_autoptr(Image) image = image_open(path, &how, error);
     if (!image || !refuse_empty(image, error))
@@ -152,9 +153,26 @@ static void task_finish_later(DiskTask *task, int error)
 
 /* ---- the slow phase -------------------------------------------------------------------------- */
 
+static int run_map(Image *image, DiskRequest *r)
+{
+    uint64_t offset = r->offset, end = r->offset + r->size;
+    unsigned count = 0;
+    int result = 0;
+    for (; offset < end && count < r->extent_count; count++) {
+        ImageStatus s;
+        result = image_status(image, offset, end - offset, true, &s);
+        if (result)
+            break;
+        r->extents[count] = (DiskExtent){s.length, s.zero, s.zero && !s.data};
+        offset += s.length;
+    }
+    r->extent_count = count;
+    return count ? 0 : result;
+}
+
 static int run_slow(DiskTask *task)
 {
-    const DiskRequest *r = task->request;
+    DiskRequest *r = task->request;
     Image *image = task->disk->image;
     uint64_t offset = r->offset + task->position;
     uint64_t size = r->size - task->position;
@@ -169,6 +187,8 @@ static int run_slow(DiskTask *task)
         return image_discard(image, offset, size);
     case DISK_WRITE_ZEROES:
         return image_write_zeros(image, offset, size);
+    case DISK_MAP:
+        return run_map(image, r);
     case DISK_FLUSH:
         break;
     }
@@ -453,7 +473,7 @@ static int check_request(const Disk *disk, const DiskRequest *request)
     uint64_t end;
     if (request->op == DISK_FLUSH)
         return 0;
-    if (request->op != DISK_READ && disk->info.read_only)
+    if (request->op != DISK_READ && request->op != DISK_MAP && disk->info.read_only)
         return EROFS;
     if ((request->offset | request->size) % disk->info.sector_size)
         return EINVAL;
@@ -474,7 +494,7 @@ static int check_request(const Disk *disk, const DiskRequest *request)
 static void task_start(DiskTask *task)
 {
     Disk *disk = task->disk;
-    if (disk->batch.length || disk->slow.length)
+    if (disk->batch.length || disk->slow.length || task->request->op == DISK_MAP)
         task_go_slow(task);
     else if (task->request->op == DISK_FLUSH)
         task_flush(task);
@@ -499,6 +519,16 @@ void disk_submit(Disk *disk, DiskRequest *request)
     else
         task_start(task);
     g_rec_mutex_unlock(disk->lock);
+}
+
+void disk_plug(Disk *disk)
+{
+    host_io_plug(disk->io);
+}
+
+void disk_unplug(Disk *disk)
+{
+    host_io_unplug(disk->io);
 }
 
 void disk_retry(Disk *disk)

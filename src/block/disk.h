@@ -23,7 +23,15 @@ typedef enum DiskOp {
     DISK_FLUSH,   /* what completed before is on stable storage afterwards */
     DISK_DISCARD, /* contents undefined (zero where the format can) */
     DISK_WRITE_ZEROES,
+    DISK_MAP, /* fills `extents` with what the range holds */
 } DiskOp;
+
+/* How a part of a disk is kept. */
+typedef struct DiskExtent {
+    uint64_t length; /* bytes */
+    bool zero;       /* reads as zeros */
+    bool hole;       /* takes no space in any file of the chain */
+} DiskExtent;
 
 struct DiskRequest {
     DiskOp op;
@@ -32,6 +40,8 @@ struct DiskRequest {
     uint64_t size;
     struct iovec *iov; /* READ, WRITE: sums to size */
     int iov_count;
+    DiskExtent *extents;   /* MAP: room for … */
+    unsigned extent_count; /* … so many; on completion those that are filled, at least one */
     /* `error` is 0 or a positive errno. The request may be reused or freed inside. */
     void (*done)(DiskRequest *request, int error);
     void *obj;
@@ -55,6 +65,7 @@ typedef enum DiskErrorPolicy {
 typedef struct DiskOptions {
     const char *format; /* NULL: probe; a raw disk then refuses writes that forge another format */
     bool read_only;
+    const char *snapshot;     /* inside the image, read-only; NULL: what it is now */
     bool trust_names;         /* parents may be anywhere, not only beneath the image's folder */
     DiskErrorPolicy on_full;  /* ENOSPC, EDQUOT, EFBIG */
     DiskErrorPolicy on_error; /* all else of reads and writes */
@@ -74,6 +85,9 @@ Disk *disk_open(const char *path, const DiskOptions *options, GMainContext *cont
 /* Waits for requests in flight, fails those that are kept, flushes, unlocks. NULL is allowed. */
 void disk_close(Disk *disk);
 void disk_submit(Disk *disk, DiskRequest *request);
+/* Requests submitted between these, which nest, go to the host together, which costs less. */
+void disk_plug(Disk *disk);
+void disk_unplug(Disk *disk);
 /*
  * Runs completions until nothing is in flight, those included that completions submit. For machine
  * pause; with or without the lock (the host's part of the work never needs it).

@@ -85,6 +85,8 @@ static const Case cases[] = {
     {"qcow2-extended-over-raw", "qcow2", "extended_l2=on", "raw"},
     {"vdi", "vdi"},
     {"vhd-over-qcow2", "vhd", NULL, "qcow2"},
+    {"vhdx", "vhdx", "block_size=1M"},
+    {"vhdx-over-vdi", "vhdx", NULL, "vdi"},
     {"vmdk", "vmdk"},
     {"vmdk-stream", "vmdk", "subformat=streamOptimized"},
     {"vmdk-split-flat", "vmdk", "subformat=twoGbMaxExtentFlat"},

@@ -12,8 +12,9 @@
 
 #include "base/bits.h"
 
-static const FormatDriver *const drivers[] = {&raw_format, &qcow_format, &qcow2_format, &vdi_format,
-                                              &vhd_format, &vmdk_format, NULL};
+static const FormatDriver *const drivers[] = {&raw_format,  &qcow_format, &qcow2_format,
+                                              &vdi_format,  &vhd_format,  &vhdx_format,
+                                              &vmdk_format, &luks_format, NULL};
 
 static const struct {
     const char *alias, *name;
@@ -42,6 +43,7 @@ static const Mark marks[] = {
     {"Parallels", false, 0, 16, "WithoutFreeSpace"},
     {"Parallels", false, 0, 16, "WithouFreSpacExt"},
     {"Bochs growing", false, 0, 22, "Bochs Virtual HD Image"},
+    {"LUKS", false, 0, 6, "LUKS\xba\xbe"},
     {"Apple DMG", true, 0, 4, "koly"},
 };
 
@@ -183,6 +185,13 @@ bool format_fail_io(GError **error, const char *path, const char *doing, int res
     return false;
 }
 
+bool format_fail_locked(GError **error, const char *path)
+{
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_PERMISSION_DENIED,
+                "cannot use disk '%s': it is encrypted; say with --key-file what opens it", path);
+    return false;
+}
+
 /* ---- records --------------------------------------------------------------------------------- */
 
 void check_result_add(CheckResult *result, const char *format, ...)
@@ -208,4 +217,13 @@ void image_map_clear(ImageMap *map)
 {
     g_free(map->parent_name);
     g_free(map->parent_format);
+    cipher_free(map->cipher);
+}
+
+void image_map_name_parent(ImageMap *map, const char *name, const char *format)
+{
+    g_free(map->parent_name);
+    g_free(map->parent_format);
+    map->parent_name = g_strdup(name);
+    map->parent_format = g_strdup(name ? format : NULL);
 }

@@ -21,6 +21,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "block/cipher.h"
 #include "block/host_file.h"
 
 /* What a probe sees: the first and the last bytes of the file. */
@@ -48,6 +49,11 @@ typedef struct ImageMap {
     bool packs_only;      /* new data are always stored packed, by whole units */
     bool many_files;      /* data lie in other files, too: a flush needs `commit` */
     bool needs_repair;    /* left open by a crash: `check` with repair comes before writing */
+    bool encrypted;
+    Cipher *cipher;       /* of the data that are not packed; NULL: none, or no key. Owned */
+    bool begins_as_noise; /* a new image does not read as zeros */
+    bool cipher_by_place; /* sectors are numbered by their place in the file, not on the disk */
+    const char *warning;  /* what whoever uses it must know; NULL: nothing. Static */
     char *parent_name;    /* as the image says; NULL: it has no parent. Owned */
     char *parent_format;  /* NULL: the image doesn't say. Owned */
 } ImageMap;
@@ -86,6 +92,8 @@ typedef struct OpenParameters {
     bool ignore_damage; /* for `check`: open what is marked as damaged, too */
     bool only_look;     /* open no other file than this one (`info`) */
     bool no_sync;       /* as HostFile's */
+    bool keeps_locked;  /* don't ask for the key: the data stay out of reach */
+    GBytes *key;        /* a passphrase; NULL: none. Not owned */
     HostIoHook *io_hook;
 } OpenParameters;
 
@@ -104,6 +112,7 @@ typedef struct CreateOptions {
     GHashTable *values;        /* name → text, defaults filled in; format_option() */
     bool no_sync;              /* it need not be durable */
     GPtrArray *created;        /* char *: collects what format_create_file() made; NULL */
+    GBytes *key;               /* for an encrypted image; NULL: none */
     HostIoHook *io_hook;
 } CreateOptions;
 
@@ -135,6 +144,12 @@ typedef struct FormatSnapshots {
     /* Shows the snapshot's disk instead of the current one, in an image opened read-only. */
     bool (*load)(ImageMap *map, const char *tag, GError **error);
 } FormatSnapshots;
+
+/* The passphrases of an image that was opened with one of them. Durable on return. */
+typedef struct FormatKeys {
+    bool (*add)(ImageMap *map, GBytes *key, const char *iteration_ms, GError **error);
+    bool (*erase)(ImageMap *map, unsigned slot, GError **error);
+} FormatKeys;
 
 typedef struct FormatDriver {
     const char *name;
@@ -191,6 +206,7 @@ typedef struct FormatDriver {
     /* NULL, or why the parent that was opened is not the one this image was made over. */
     char *(*doubt_parent)(ImageMap *map, const ImageMap *parent, const struct FormatDriver *driver);
     const FormatSnapshots *snapshots;
+    const FormatKeys *keys; /* NULL: it knows no encryption with several keys */
     /* Adds what is particular to the format. */
     void (*describe)(const ImageMap *map, GVariantDict *details);
 } FormatDriver;
@@ -228,6 +244,12 @@ void check_result_add(CheckResult *result, const char *format, ...) G_GNUC_PRINT
 void snapshot_info_free(SnapshotInfo *info);
 /* Clears what every ImageMap owns. */
 void image_map_clear(ImageMap *map);
+/* Forgets the parent's names and takes copies of these. */
+void image_map_name_parent(ImageMap *map, const char *name, const char *format);
+/* Sets the error of an encrypted image that is opened without a key; returns false. */
+bool format_fail_locked(GError **error, const char *path);
+/* The encryption of qcow and of old qcow2 images (qcow2_crypt.c). */
+bool format_open_old_aes(ImageMap *map, const OpenParameters *parameters, GError **error);
 
 extern const FormatDriver raw_format, qcow_format, qcow2_format, vdi_format, vhd_format,
-    vmdk_format;
+    vhdx_format, vmdk_format, luks_format;

@@ -29,6 +29,8 @@ typedef struct HostIoBackend {
     const char *name;
     bool (*create)(HostIo *io);
     void (*destroy)(HostIo *io);
+    /* Hands what was started while plugged to the host. NULL: starting did. */
+    void (*push)(HostIo *io);
     /* Starts the request; false: no room now, offer it again after the next completion. */
     bool (*start)(HostIo *io, HostIoRequest *request);
     /* The next finished request, its result filled in, or NULL. */
@@ -49,6 +51,7 @@ struct HostIo {
     GThreadPool *pool;
     GMutex finished_lock;
     GQueue finished;
+    unsigned plugged; /* what is submitted waits for the last unplug */
 };
 
 /* ---- io_uring -------------------------------------------------------------------------------- */
@@ -135,7 +138,8 @@ static bool uring_start(HostIo *io, HostIoRequest *request)
         return false;
     io->ring_used++;
     uring_prepare(sqe, request);
-    uring_push(io);
+    if (!io->plugged)
+        uring_push(io);
     if (request->op == HOST_IO_CALL && !request->call_started) {
         request->call_started = true;
         g_thread_pool_push(io->pool, request, NULL);
@@ -168,6 +172,7 @@ static const HostIoBackend uring_backend = {
     .name = "io_uring",
     .create = uring_create,
     .destroy = uring_destroy,
+    .push = uring_push,
     .start = uring_start,
     .finished = uring_finished,
 };
@@ -277,9 +282,25 @@ static bool has_hook(const HostIoRequest *request)
     return request->op != HOST_IO_NOP && request->op != HOST_IO_CALL;
 }
 
+void host_io_plug(HostIo *io)
+{
+    g_rec_mutex_lock(io->lock);
+    io->plugged++;
+    g_rec_mutex_unlock(io->lock);
+}
+
+void host_io_unplug(HostIo *io)
+{
+    g_rec_mutex_lock(io->lock);
+    if (--io->plugged == 0 && io->backend->push)
+        io->backend->push(io);
+    g_rec_mutex_unlock(io->lock);
+}
+
 static void reap(HostIo *io, unsigned budget)
 {
     HostIoRequest *request;
+    io->plugged++;
     while (budget-- && (request = io->backend->finished(io))) {
         if (request->failure) {
             request->result = request->failure;
@@ -293,6 +314,7 @@ static void reap(HostIo *io, unsigned budget)
         io->in_flight--;
         request->done(request, request->result);
     }
+    host_io_unplug(io);
 }
 
 static gboolean on_ready(gint fd, GIOCondition condition, gpointer obj)
@@ -398,6 +420,8 @@ void host_io_drain(HostIo *io)
 {
     for (;;) {
         g_rec_mutex_lock(io->lock);
+        if (io->backend->push)
+            io->backend->push(io); /* also inside a completion, where it is plugged */
         reap(io, G_MAXUINT);
         bool idle = io->in_flight == 0;
         g_rec_mutex_unlock(io->lock);

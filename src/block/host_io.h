@@ -83,6 +83,12 @@ HostIo *host_io_new(GMainContext *context, GRecMutex *lock, HostIoHook *hook);
 /* Waits for what is in flight. NULL is allowed. */
 void host_io_free(HostIo *io);
 void host_io_submit(HostIo *io, HostIoRequest *request);
+/*
+ * Between these (which nest) requests may be collected and handed to the host together. Nobody may
+ * wait for them in between.
+ */
+void host_io_plug(HostIo *io);
+void host_io_unplug(HostIo *io);
 /* Lets a held request go on to the host. */
 void host_io_resume(HostIoRequest *request);
 /* Runs completions until nothing is in flight. With or without the lock. */

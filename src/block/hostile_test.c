@@ -6,6 +6,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const struct {
     const char *name, *format, *option;
+    bool encrypted;
 } seeds[] = {
     {"qcow2", "qcow2", "cluster_size=4k"},
     {"qcow2-v2", "qcow2", "compat=0.10"},
@@ -13,49 +14,105 @@ static const struct {
     {"qcow", "qcow", NULL},
     {"vdi", "vdi", NULL},
     {"vhd", "vhd", NULL},
+    {"vhdx", "vhdx", "block_size=1M"},
     {"vmdk", "vmdk", NULL},
     {"vmdk-flat", "vmdk", "subformat=monolithicFlat"},
     {"vmdk-stream", "vmdk", "subformat=streamOptimized"},
+    {"qcow2-luks", "qcow2", "encrypt.format=luks", true},
 };
 
-/* The metadata stand in the first 64 KiB; what lies behind may be cut off. */
-static void torment(const char *seed, gsize size, GRand *rand)
+enum { SEALED = 0x40, PARTS = 0x80 }; /* see image_fuzz.c */
+
+/* The file without its zeros, as the parts that image_fuzz.c puts together. */
+static GByteArray *take_apart(const char *file, gsize size)
 {
-    gsize shown = MIN(size, KIB(200));
-    g_autofree uint8_t *data = g_malloc(shown + 1);
-    for (int round = 0; round < 150; round++) {
-        memcpy(data + 1, seed, shown);
-        data[0] = (uint8_t)round;
+    static const uint8_t zeros[64];
+    GByteArray *parts = g_byte_array_new();
+    g_byte_array_append(parts, zeros, 1);
+    for (gsize at = 0; at < size && parts->len < 16000; at += 64) {
+        gsize end = at;
+        while (end < size && end - at < 8192 && memcmp(file + end, zeros, MIN(64, size - end)))
+            end += MIN(64, size - end);
+        if (end == at)
+            continue;
+        uint8_t head[5] = {(uint8_t)(at / 64)};
+        store_le16(head + 1, (uint16_t)(at / 64 >> 8));
+        store_le16(head + 3, (uint16_t)(end - at));
+        g_byte_array_append(parts, head, sizeof(head));
+        g_byte_array_append(parts, (const uint8_t *)file + at, (guint)(end - at));
+        at = end - 1 - (end - 1) % 64;
+    }
+    return parts;
+}
+
+static void torment(const uint8_t *seed, gsize size, uint8_t how, int rounds, GRand *rand)
+{
+    g_autofree uint8_t *data = g_malloc(size);
+    for (int round = 0; round < rounds; round++) {
+        memcpy(data, seed, size);
+        data[0] = (uint8_t)(how | (round & 7));
         int changes = g_rand_int_range(rand, 1, 12);
         for (int i = 0; i < changes; i++) {
-            gsize reach = g_rand_boolean(rand) ? MIN(shown, 512) : shown;
-            gsize at = 1 + (gsize)g_rand_int_range(rand, 0, (gint32)reach);
+            gsize reach = g_rand_boolean(rand) ? MIN(size, 512) : size;
+            gsize at = (gsize)g_rand_int_range(rand, 1, (gint32)reach);
             static const uint8_t nasty[] = {0, 1, 0x7f, 0x80, 0xff, 0xfe};
             data[at] = g_rand_boolean(rand) ? nasty[g_rand_int_range(rand, 0, 6)]
                                             : (uint8_t)g_rand_int(rand);
         }
         gsize cut =
-            g_rand_int_range(rand, 0, 6) ? shown : (gsize)g_rand_int_range(rand, 1, (gint32)shown);
-        LLVMFuzzerTestOneInput(data, cut + 1);
+            g_rand_int_range(rand, 0, 6) ? size : (gsize)g_rand_int_range(rand, 2, (gint32)size);
+        LLVMFuzzerTestOneInput(data, cut);
+    }
+}
+
+/* An image whose data are few bytes. */
+static void make_seed(size_t n, GRand *rand)
+{
+    const char *list[] = {seeds[n].option, NULL};
+    uint8_t sector[512] = {7};
+    g_autoptr(GBytes) key = seeds[n].encrypted ? g_bytes_new("key", 3) : NULL;
+    ImageCreate create = {.format = seeds[n].format,
+                          .size = MIB(2),
+                          .key = key,
+                          .options = seeds[n].option ? list : NULL};
+    ImageOptions options = {.format = seeds[n].format, .key = key};
+    g_assert_true(image_create("seed.vmdk", &create, NULL));
+    g_autoptr(Image) image = kit_open_with("seed.vmdk", &options);
+    for (int i = 0; i < 12; i++) {
+        uint64_t at = (uint64_t)g_rand_int_range(rand, 0, MIB(2) / 512) * 512;
+        g_assert_cmpint(image_write(image, at, sector, sizeof(sector)), ==, 0);
+    }
+}
+
+/* OSPITE_SEEDS names a folder for what a fuzzer may begin with. */
+static void keep_seed(const GByteArray *parts, const char *name)
+{
+    const char *folder = g_getenv("OSPITE_SEEDS");
+    if (!folder)
+        return;
+    for (int how = 0; how < 4; how++) {
+        g_autofree char *path = g_strdup_printf("%s/%s-%d", folder, name, how);
+        parts->data[0] = (uint8_t)(PARTS | SEALED | how);
+        g_assert_true(g_file_set_contents(path, (char *)parts->data, parts->len, NULL));
     }
 }
 
 static void test_hostile(gconstpointer p)
 {
     size_t n = GPOINTER_TO_SIZE(p);
-    const char *list[] = {seeds[n].option, NULL};
     g_autoptr(GRand) rand = g_rand_new_with_seed((guint32)n);
-    g_autofree uint8_t *disk = g_malloc0(MIB(2));
     g_autofree char *data = NULL;
     gsize size;
     kit_enter_folder();
-    kit_create("seed.vmdk", seeds[n].format, MIB(2), NULL, seeds[n].option ? list : NULL);
-    Image *image = kit_open("seed.vmdk", seeds[n].format, false);
-    for (int i = 0; i < 6; i++)
-        kit_random_op(image, disk, MIB(2), rand);
-    image_close(image);
+    make_seed(n, rand);
     g_assert_true(g_file_get_contents("seed.vmdk", &data, &size, NULL));
-    torment(data, size, rand);
+    g_autoptr(GByteArray) parts = take_apart(data, size);
+    keep_seed(parts, seeds[n].name);
+    torment(parts->data, parts->len, PARTS | SEALED, 200, rand);
+    g_autoptr(GByteArray) whole = g_byte_array_new();
+    g_byte_array_append(whole, (const uint8_t *)"", 1);
+    g_byte_array_append(whole, (const uint8_t *)data, (guint)MIN(size, KIB(200)));
+    torment(whole->data, whole->len, 0, 60, rand);
     kit_leave_folder();
 }
 

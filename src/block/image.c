@@ -97,6 +97,8 @@ static bool open_parent(Image *image, const ImageOptions *options, int depth, GE
     ImageOptions parent = {.format = map->parent_format,
                            .read_only = true,
                            .trust_names = options->trust_names,
+                           .keeps_locked = options->keeps_locked,
+                           .key = options->key,
                            .io_hook = options->io_hook};
     image->parent = path ? open_chain(path, &parent, depth + 1, error) : NULL;
     if (!image->parent) {
@@ -162,6 +164,8 @@ static Image *open_chain(const char *path, const ImageOptions *options, int dept
                                  .ignore_damage = options->ignore_damage,
                                  .only_look = options->only_look,
                                  .no_sync = options->no_sync,
+                                 .keeps_locked = options->keeps_locked,
+                                 .key = options->key,
                                  .io_hook = options->io_hook};
     image->map = driver->open(image->file, &parameters, error);
     if (!image->map)
@@ -192,6 +196,7 @@ void image_close(Image *image)
     image_close(image->parent);
     host_file_close(image->file);
     g_free(image->unit);
+    g_free(image->sectors);
     g_free(image->path);
     g_free(image);
 }
@@ -237,7 +242,10 @@ static bool look_at_parent(const char *path, const ImageCreate *create, CreateOp
     options->parent_format = create->parent_format;
     if (!*ret_path || (create->unchecked_parent && create->parent_format))
         return *ret_path != NULL;
-    ImageOptions look = {.format = create->parent_format, .read_only = true, .trust_names = true};
+    ImageOptions look = {.format = create->parent_format,
+                         .read_only = true,
+                         .trust_names = true,
+                         .keeps_locked = true};
     g_autoptr(Image) parent = image_open(*ret_path, &look, error);
     if (!parent)
         return false;
@@ -262,6 +270,7 @@ bool image_create(const char *path, const ImageCreate *create, GError **error)
                              .values = values,
                              .no_sync = create->no_sync,
                              .created = create->created,
+                             .key = create->key,
                              .io_hook = create->io_hook};
     if (!parse_options(driver, create->options, values, error) ||
         !look_at_parent(path, create, &options, &parent_path, error))

@@ -24,6 +24,7 @@ struct Image {
     bool read_only;
     bool guard_marks;    /* raw by probing: writes must not make it another format's image */
     bool write_begun;    /* begin_write was called */
+    uint8_t *sectors;    /* room for encrypted data on their way; NULL until needed */
     uint8_t *unit;       /* an unpacked unit … */
     HostFile *unit_file; /* … and which one: NULL none */
     uint64_t unit_offset;
@@ -38,6 +39,8 @@ typedef struct ImageOptions {
     bool no_parents;      /* open this image only (`info`, `check`) */
     bool ignore_damage;   /* open for writing though it needs repair (`check`) */
     bool no_sync;         /* flushes promise nothing: a crash of the host may leave garbage */
+    bool keeps_locked;    /* don't ask for the key of an encrypted image (`check`) */
+    GBytes *key;          /* a passphrase for what is encrypted in the chain; NULL: none */
     HostIoHook *io_hook;
 } ImageOptions;
 
@@ -57,6 +60,7 @@ typedef struct ImageCreate {
     const char *parent;
     const char *parent_format; /* NULL: probe */
     const char *const *options;
+    GBytes *key;           /* for an encrypted image; NULL: none */
     bool unchecked_parent; /* don't open the parent: size and parent_format are given */
     bool no_sync;          /* it need not be durable on return */
     GPtrArray *created;    /* char *: collects the files that are made; NULL */
@@ -73,6 +77,11 @@ int image_write_zeros(Image *image, uint64_t offset, uint64_t size);
 int image_discard(Image *image, uint64_t offset, uint64_t size);
 /* Everything written is on stable storage afterwards. */
 int image_flush(Image *image);
+/*
+ * Changes the size of the disk. What is behind a smaller end is gone, and what comes behind a
+ * larger one reads as zeros, whatever a parent has there.
+ */
+bool image_resize(Image *image, uint64_t size, GError **error);
 /* One packed unit at a unit's start; -ENOTSUP where the format has none. */
 int image_write_compressed(Image *image, uint64_t offset, uint8_t *stored, uint32_t size);
 
@@ -97,9 +106,10 @@ int image_status(Image *image, uint64_t offset, uint64_t size, bool look_in_file
  * The three that follow let several threads move data while one at a time asks the map.
  *
  * Reads bytes whose place image_status() told, DATA or COMPRESSED; `offset` is the disk's. `packed`
- * has room for 3 units of the owner, for what is COMPRESSED. Any thread.
+ * has room for 3 units of the owner, for what is COMPRESSED. Any thread; one at a time where the
+ * image is encrypted.
  */
-int image_read_extent(const Image *owner, uint64_t offset, uint64_t size, const Extent *extent,
+int image_read_extent(Image *owner, uint64_t offset, uint64_t size, const Extent *extent,
                       uint8_t *packed, void *data);
 /*
  * Gives bytes a place and enters it in the map at once: the caller writes them before the next
@@ -108,7 +118,7 @@ int image_read_extent(const Image *owner, uint64_t offset, uint64_t size, const 
  */
 int image_place(Image *image, uint64_t offset, uint64_t size, Extent *ret_extent);
 /* Writes bytes to their place. Any thread. */
-int image_write_extent(const Image *image, uint64_t offset, uint64_t size, const Extent *extent,
+int image_write_extent(Image *image, uint64_t offset, uint64_t size, const Extent *extent,
                        const void *data);
 
 /*

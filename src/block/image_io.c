@@ -11,15 +11,52 @@
 #include "base/bits.h"
 #include "block/image.h"
 
-#define STEP_IOVS  64
-#define ZERO_CHUNK 65536
+#define STEP_IOVS   64
+#define ZERO_CHUNK  65536
+#define CIPHER_ROOM 65536
 
 static const uint8_t zeros[ZERO_CHUNK];
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-static int read_data(const Extent *extent, uint64_t size, IovCursor *to)
+/* Encrypted data go through a room of ours, for the guest's vectors may cut sectors. */
+static uint8_t *cipher_room(Image *image)
 {
+    if (!image->sectors)
+        image->sectors = g_malloc(CIPHER_ROOM);
+    return image->sectors;
+}
+
+static uint64_t cipher_sector(const Image *image, uint64_t offset, uint64_t host_offset)
+{
+    return (image->map->cipher_by_place ? host_offset : offset) / CIPHER_SECTOR;
+}
+
+static int read_encrypted(Image *image, uint64_t offset, const Extent *extent, uint64_t size,
+                          IovCursor *to)
+{
+    uint8_t *room = cipher_room(image);
+    if (!image->map->cipher)
+        return -ENOKEY;
+    for (uint64_t done = 0; done < size;) {
+        uint64_t part = MIN(size - done, CIPHER_ROOM), place = extent->host_offset + done;
+        int result = host_file_read(extent->file, place, room, part);
+        if (!result)
+            result = cipher_decrypt(image->map->cipher, cipher_sector(image, offset + done, place),
+                                    room, part);
+        if (result)
+            return result;
+        iov_cursor_fill(to, room, part);
+        done += part;
+    }
+    return 0;
+}
+
+static int read_data(Image *image, uint64_t offset, const Extent *extent, uint64_t size,
+                     IovCursor *to)
+{
+    if (image->map->encrypted)
+        return read_encrypted(image, offset, extent, size, to);
     for (uint64_t done = 0; done < size;) {
         struct iovec iov[STEP_IOVS];
         int count;
@@ -42,7 +79,7 @@ static int read_unit(const Image *image, const Extent *extent, uint8_t *packed, 
     return result ? result : image->driver->decompress(image->map, extent, packed, unit);
 }
 
-int image_read_extent(const Image *owner, uint64_t offset, uint64_t size, const Extent *extent,
+int image_read_extent(Image *owner, uint64_t offset, uint64_t size, const Extent *extent,
                       uint8_t *packed, void *data)
 {
     uint32_t unit_size = owner->map->unit_size;
@@ -50,7 +87,7 @@ int image_read_extent(const Image *owner, uint64_t offset, uint64_t size, const 
         struct iovec iov = {data, size};
         IovCursor cursor;
         iov_cursor_init(&cursor, &iov, 1);
-        return read_data(extent, size, &cursor);
+        return read_data(owner, offset, extent, size, &cursor);
     }
     if (size == unit_size && offset % unit_size == 0)
         return read_unit(owner, extent, packed, data);
@@ -104,7 +141,7 @@ static int read_extent(Image *image, uint64_t offset, uint64_t size, const Exten
 {
     switch (extent->kind) {
     case EXTENT_DATA:
-        return read_data(extent, size, to);
+        return read_data(image, offset, extent, size, to);
     case EXTENT_COMPRESSED:
         return read_compressed(image, offset, size, extent, to);
     case EXTENT_ABSENT:
@@ -153,8 +190,31 @@ static int begin_write(Image *image)
     return result;
 }
 
-static int write_data(HostFile *file, uint64_t host_offset, uint64_t size, IovCursor *from)
+static int write_encrypted(Image *image, uint64_t offset, HostFile *file, uint64_t host_offset,
+                           uint64_t size, IovCursor *from)
 {
+    uint8_t *room = cipher_room(image);
+    if (!image->map->cipher)
+        return -ENOKEY;
+    for (uint64_t done = 0; done < size;) {
+        uint64_t part = MIN(size - done, CIPHER_ROOM), place = host_offset + done;
+        iov_cursor_copy(from, room, part);
+        int result = cipher_encrypt(image->map->cipher, cipher_sector(image, offset + done, place),
+                                    room, part);
+        if (!result)
+            result = host_file_write(file, place, room, part);
+        if (result)
+            return result;
+        done += part;
+    }
+    return 0;
+}
+
+static int write_data(Image *image, uint64_t offset, HostFile *file, uint64_t host_offset,
+                      uint64_t size, IovCursor *from)
+{
+    if (image->map->encrypted)
+        return write_encrypted(image, offset, file, host_offset, size, from);
     for (uint64_t done = 0; done < size;) {
         struct iovec iov[STEP_IOVS];
         int count;
@@ -173,18 +233,44 @@ static bool is_zero(const uint8_t *data, size_t size)
     return !size || (!data[0] && !memcmp(data, data + 1, size - 1));
 }
 
+static int write_bytes(Image *image, const Allocation *a, uint64_t offset, void *data, size_t size)
+{
+    struct iovec iov = {data, size};
+    IovCursor cursor;
+    iov_cursor_init(&cursor, &iov, 1);
+    return write_data(image, offset, a->file, a->host_offset + (offset - a->offset), size, &cursor);
+}
+
+/* How many of the bytes at `offset` are known to be zeros without reading them. */
+static uint64_t known_zeros(Image *image, uint64_t offset, uint64_t size)
+{
+    ImageStatus s;
+    if (offset >= image->map->size)
+        return size;
+    uint64_t inside = MIN(size, image->map->size - offset);
+    return image_status(image, offset, inside, false, &s) == 0 && s.zero ? s.length : 0;
+}
+
 /* What the disk has at [offset, offset + size) now goes to a new place. */
 static int copy_old(Image *image, const Allocation *a, uint64_t offset, uint64_t size)
 {
     enum { CHUNK = 1 << 20 };
-    g_autofree uint8_t *data = size ? g_malloc(MIN(size, CHUNK)) : NULL;
+    g_autofree uint8_t *data = NULL;
     while (size) {
+        bool can_skip = a->reads_zero && !image->map->encrypted;
+        uint64_t skipped = can_skip ? known_zeros(image, offset, size) : 0;
+        offset += skipped;
+        size -= skipped;
+        if (skipped)
+            continue;
+        if (!data)
+            data = g_malloc(CHUNK);
         uint64_t part = MIN(size, CHUNK);
         uint64_t inside = offset < image->map->size ? MIN(part, image->map->size - offset) : 0;
         int result = inside ? image_read(image, offset, data, inside) : 0;
         memset(data + inside, 0, part - inside);
-        if (!result && !(a->reads_zero && is_zero(data, part)))
-            result = host_file_write(a->file, a->host_offset + (offset - a->offset), data, part);
+        if (!result && !(a->reads_zero && !image->map->encrypted && is_zero(data, part)))
+            result = write_bytes(image, a, offset, data, part);
         if (result)
             return result;
         offset += part;
@@ -199,7 +285,8 @@ static int fill_allocation(Image *image, const Allocation *a, uint64_t offset, u
     uint64_t end = offset + size;
     int result = copy_old(image, a, a->offset, offset - a->offset);
     if (!result)
-        result = write_data(a->file, a->host_offset + (offset - a->offset), size, from);
+        result =
+            write_data(image, offset, a->file, a->host_offset + (offset - a->offset), size, from);
     if (!result)
         result = copy_old(image, a, end, a->offset + a->length - end);
     return result;
@@ -259,7 +346,7 @@ static int clear_place(const Allocation *a, uint64_t offset, uint64_t size)
 int image_place(Image *image, uint64_t offset, uint64_t size, Extent *ret_extent)
 {
     Allocation a = {0};
-    g_assert(!image->parent);
+    g_assert(!image->parent && !image->map->encrypted);
     int result = begin_write(image);
     if (!result)
         result = image->driver->lookup(image->map, offset, false, ret_extent);
@@ -285,13 +372,13 @@ int image_place(Image *image, uint64_t offset, uint64_t size, Extent *ret_extent
     return result;
 }
 
-int image_write_extent(const Image *image, uint64_t offset, uint64_t size, const Extent *extent,
+int image_write_extent(Image *image, uint64_t offset, uint64_t size, const Extent *extent,
                        const void *data)
 {
     struct iovec iov = {(void *)data, size};
     IovCursor cursor;
     iov_cursor_init(&cursor, &iov, 1);
-    return write_data(extent->file, extent->host_offset, size, &cursor);
+    return write_data(image, offset, extent->file, extent->host_offset, size, &cursor);
 }
 
 bool image_forges_mark(const Image *image, uint64_t offset, uint64_t size, const IovCursor *from)
@@ -324,7 +411,7 @@ int image_writev(Image *image, uint64_t offset, uint64_t size, IovCursor *from)
             break;
         uint64_t part = MIN(extent.length, size);
         if (extent.kind == EXTENT_DATA && extent.writable)
-            result = write_data(extent.file, extent.host_offset, part, from);
+            result = write_data(image, offset, extent.file, extent.host_offset, part, from);
         else
             result = write_new(image, offset, size, from, &part);
         offset += part;
@@ -344,7 +431,7 @@ int image_write(Image *image, uint64_t offset, const void *data, size_t size)
 int image_write_compressed(Image *image, uint64_t offset, uint8_t *stored, uint32_t size)
 {
     Allocation a = {0};
-    if (!image->driver->allocate_compressed)
+    if (!image->driver->allocate_compressed || image->map->encrypted)
         return -ENOTSUP;
     int result = begin_write(image);
     if (!result)
@@ -414,7 +501,7 @@ static int zero_part(Image *image, uint64_t offset, uint64_t *size)
     *size = part;
     if (result != -ENOTSUP)
         return result;
-    if (extent.kind == EXTENT_DATA && extent.writable)
+    if (extent.kind == EXTENT_DATA && extent.writable && !image->map->encrypted)
         return host_file_zero(extent.file, extent.host_offset, part);
     return write_zero_bytes(image, offset, part);
 }
@@ -475,6 +562,38 @@ int image_flush(Image *image)
     return host_file_sync(image->file);
 }
 
+/* The unit that the end is in stays: what it holds behind the end must not come back. */
+static int clear_tail(Image *image, uint64_t size)
+{
+    uint64_t old = image->map->size;
+    uint64_t tail = size < old ? rest_of_unit(image, size, old - size) : 0;
+    bool whole = !image->map->unit_size || size % image->map->unit_size == 0;
+    int result = tail && !whole ? image_write_zeros(image, size, tail) : 0;
+    return result ? result : image_flush(image);
+}
+
+bool image_resize(Image *image, uint64_t size, GError **error)
+{
+    uint64_t old = image->map->size, parent = image->parent ? image->parent->map->size : 0;
+    size = align_up(size, 512);
+    if (!image->driver->resize)
+        return format_fail(error, image->path, "the format %s has a fixed size; convert it",
+                           image->driver->name);
+    int result = begin_write(image);
+    if (!result)
+        result = clear_tail(image, size);
+    if (result)
+        return format_fail_io(error, image->path, "resize", result);
+    if (!image->driver->resize(image->map, size, error))
+        return false;
+    image->unit_file = NULL;
+    if (parent > old && size > old)
+        result = image_write_zeros(image, old, MIN(parent, size) - old);
+    if (!result)
+        result = image_flush(image);
+    return result ? format_fail_io(error, image->path, "resize", result) : true;
+}
+
 /* ---- questions ------------------------------------------------------------------------------- */
 
 int image_find(Image *image, uint64_t offset, bool for_write, Extent *ret_extent)
@@ -488,7 +607,8 @@ int image_find(Image *image, uint64_t offset, bool for_write, Extent *ret_extent
             return result;
         ret_extent->length = MIN(ret_extent->length, limit);
         limit = ret_extent->length;
-        if (ret_extent->kind == EXTENT_COMPRESSED)
+        if (ret_extent->kind == EXTENT_COMPRESSED ||
+            (ret_extent->kind == EXTENT_DATA && image->map->encrypted))
             return -EAGAIN;
         if (for_write)
             return ret_extent->kind == EXTENT_DATA && ret_extent->writable ? 0 : -EAGAIN;
@@ -533,7 +653,9 @@ int image_status(Image *image, uint64_t offset, uint64_t size, bool look_in_file
         s.length = MIN(s.length, extent.length);
         s.owner = image;
         s.extent = extent;
-        if (extent.kind == EXTENT_DATA)
+        if (extent.kind == EXTENT_DATA && image->map->encrypted)
+            s.data = s.present = true;
+        else if (extent.kind == EXTENT_DATA)
             status_of_data(&extent, !image->map->unit_size, look_in_files, &s);
         else if (extent.kind == EXTENT_COMPRESSED)
             s.data = s.present = s.compressed = true;

@@ -83,11 +83,11 @@ bool partition_is_extended(uint8_t type)
     return type == 0x05 || type == 0x0f || type == 0x85;
 }
 
-static Partition *add_entry(PartitionTable *t, const Image *image, const uint8_t *e,
-                            uint64_t entry, uint64_t base)
+static Partition *add_entry(PartitionTable *t, const Image *image, const uint8_t *e, uint64_t entry,
+                            uint64_t base)
 {
-    Partition *p = e[M_TYPE] ? add(t, image, base + load_le32(e + M_START), load_le32(e + M_COUNT))
-                             : NULL;
+    Partition *p =
+        e[M_TYPE] ? add(t, image, base + load_le32(e + M_START), load_le32(e + M_COUNT)) : NULL;
     if (p) {
         p->active = e[0] == 0x80;
         p->mbr_type = e[M_TYPE];
@@ -181,8 +181,8 @@ int gpt_read(Image *image, uint64_t at, GptHeader *h, uint8_t **ret_entries)
         return -ENOENT;
     g_autofree uint8_t *entries = g_malloc0(MAX(h->bytes, SECTOR));
     result = image_read(image, h->entries_at * SECTOR, entries, h->bytes);
-    if (!result && crc32_ieee(entries, h->count * h->entry_size) !=
-                       load_le32(h->sector + G_ENTRIES_CRC))
+    if (!result &&
+        crc32_ieee(entries, h->count * h->entry_size) != load_le32(h->sector + G_ENTRIES_CRC))
         result = -ENOENT;
     if (!result)
         *ret_entries = g_steal_pointer(&entries);

@@ -17,10 +17,10 @@ typedef struct Partition {
     bool active;          /* MBR: the BIOS boots it */
     bool logical;
     uint8_t mbr_type;
-    char guid[37]; /* GPT: of the type, else "" */
-    char *name;    /* GPT; NULL: none */
-    uint64_t entry;       /* where the disk has its table entry: bytes … */
-    uint64_t table;       /* … and MBR: the sector that its start counts from */
+    char guid[37];  /* GPT: of the type, else "" */
+    char *name;     /* GPT; NULL: none */
+    uint64_t entry; /* where the disk has its table entry: bytes … */
+    uint64_t table; /* … and MBR: the sector that its start counts from */
 } Partition;
 
 typedef struct PartitionTable {

@@ -142,7 +142,7 @@ static int mend_sector(Image *image, uint64_t at, unsigned old, unsigned new, ui
     int result = image_read(image, at, sector, SECTOR);
     if (result || !is_boot_sector(sector) || load_le16(sector + B_HEADS) != old)
         return result ? result : -ENOENT;
-    store_le16(sector + B_HEADS, (uint16_t)new);
+    store_le16(sector + B_HEADS, (uint16_t) new);
     return image_write(image, at, sector, SECTOR);
 }
 
@@ -150,10 +150,11 @@ static int mend_sector(Image *image, uint64_t at, unsigned old, unsigned new, ui
 static int mend_boot_sectors(Image *image, const PartitionTable *t, uint64_t old_size)
 {
     unsigned old = bios_heads(old_size), new = bios_heads(image->map->size);
-    for (guint i = 0; old != new && i < t->partitions->len; i++) {
+    for (guint i = 0; old != new &&i < t->partitions->len; i++) {
         const Partition *p = t->partitions->pdata[i];
         uint8_t sector[SECTOR], copy[SECTOR];
-        int result = p->size >= 16 * SECTOR ? mend_sector(image, p->start, old, new, sector) : -ENOENT;
+        int result =
+            p->size >= 16 * SECTOR ? mend_sector(image, p->start, old, new, sector) : -ENOENT;
         if (!result && !memcmp(sector + 0x52, "FAT32", 5) && load_le16(sector + B_FAT32_COPY) < 16)
             result = mend_sector(image, p->start + load_le16(sector + B_FAT32_COPY) * SECTOR, old,
                                  new, copy);

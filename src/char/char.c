@@ -17,7 +17,7 @@ static const struct {
 } kinds[] = {
     {"none", false, char_null_open}, {"stdio", false, char_stdio_open},
     {"file", true, char_file_open},  {"unix", true, char_unix_open},
-    {"pty", false, char_pty_open},
+    {"pty", false, char_pty_open},   {"console", true, char_console_open},
 };
 
 CharBackend *char_open(const char *spec, GMainContext *context, GRecMutex *lock, GError **error)
@@ -33,7 +33,9 @@ CharBackend *char_open(const char *spec, GMainContext *context, GRecMutex *lock,
         return kinds[i].open(argument, context, lock, error);
     }
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                "'%s' is no character device; use none, stdio, file:PATH, unix:PATH or pty", spec);
+                "'%s' is no character device; use none, stdio, file:PATH, unix:PATH, "
+                "console:PATH or pty",
+                spec);
     return NULL;
 }
 

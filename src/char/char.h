@@ -41,9 +41,9 @@ struct CharBackend {
 };
 
 /*
- * From the text a user writes: "none", "stdio", "file:PATH", "unix:PATH" (a listening socket),
- * "pty". Fails naming the word and the choices, or the file and the reason. Callbacks come on
- * `context`.
+ * From the text a user writes: "none", "stdio", "file:PATH", "unix:PATH" (a listening socket for
+ * one peer), "console:PATH" (one for several, with what was written lately), "pty". Fails naming
+ * the word and the choices, or the file and the reason. Callbacks come on `context`.
  */
 CharBackend *char_open(const char *spec, GMainContext *context, GRecMutex *lock, GError **error);
 /* NULL is allowed. Output that was accepted is written out first, except to a stuck peer. */

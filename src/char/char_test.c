@@ -428,6 +428,56 @@ static void test_unix_stale(Fixture *f, gconstpointer unused)
     g_unlink(path);
 }
 
+/* Several peers see the same; a new one sees what was written before it came. */
+static void test_console(Fixture *f, gconstpointer unused)
+{
+    g_autofree char *path = g_build_filename(f->folder, "s", NULL);
+    g_autofree char *spec = g_strconcat("console:", path, NULL);
+    connect_peer(f, char_open(spec, f->context, &f->lock, NULL));
+    g_assert_cmpuint(send_text(f, "login:"), ==, 6);
+    int first = connect_to(path);
+    expect_output(f, first, "login:");
+    int second = connect_to(path);
+    expect_output(f, second, "login:");
+    g_assert_cmpuint(send_text(f, "more"), ==, 4);
+    expect_output(f, first, "more");
+    expect_output(f, second, "more");
+    g_string_truncate(f->peer.received, 0);
+    type(first, "ro");
+    expect_received(f, "ro");
+    type(second, "ot");
+    expect_received(f, "root");
+    close(first);
+    idle(f);
+    g_assert_cmpuint(send_text(f, "!"), ==, 1);
+    expect_output(f, second, "!");
+    close(second);
+}
+
+/* More peers than it serves wait; each that leaves lets one in. A peer that reads nothing stops no
+ * one. */
+static void test_console_crowd(Fixture *f, gconstpointer unused)
+{
+    g_autofree char *path = g_build_filename(f->folder, "s", NULL);
+    g_autofree char *spec = g_strconcat("console:", path, NULL);
+    g_autofree char *flood = g_strnfill(1 << 20, 'x');
+    int peers[9];
+    connect_peer(f, char_open(spec, f->context, &f->lock, NULL));
+    for (unsigned i = 0; i < G_N_ELEMENTS(peers); i++) {
+        peers[i] = connect_to(path);
+        idle(f);
+    }
+    for (unsigned i = 0; i < 4; i++)
+        g_assert_cmpuint(send_text(f, flood), ==, strlen(flood));
+    close(peers[0]);
+    idle(f);
+    g_string_truncate(f->peer.received, 0);
+    type(peers[8], "late");
+    expect_received(f, "late");
+    for (unsigned i = 1; i < G_N_ELEMENTS(peers); i++)
+        close(peers[i]);
+}
+
 static void test_pty(Fixture *f, gconstpointer unused)
 {
     connect_peer(f, char_open("pty", f->context, &f->lock, NULL));
@@ -477,6 +527,8 @@ int main(int argc, char **argv)
     ADD(terminal_restored);
     ADD(unix);
     ADD(unix_stale);
+    ADD(console);
+    ADD(console_crowd);
     ADD(pty);
     ADD(memory);
     return g_test_run();

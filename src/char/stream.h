@@ -62,5 +62,7 @@ CharBackend *char_file_open(const char *argument, GMainContext *context, GRecMut
                             GError **error);
 CharBackend *char_unix_open(const char *argument, GMainContext *context, GRecMutex *lock,
                             GError **error);
+CharBackend *char_console_open(const char *argument, GMainContext *context, GRecMutex *lock,
+                               GError **error);
 CharBackend *char_pty_open(const char *argument, GMainContext *context, GRecMutex *lock,
                            GError **error);

@@ -44,22 +44,29 @@ static const DiskCommand commands[] = {
      "copy blocks of a disk"},
     {"partitions", "f:U", disk_command_partitions, "[-f FORMAT] FILE",
      "partitions, their file systems and where they begin"},
+    {"encrypt", "f:O:o:pq", disk_command_encrypt,
+     "[--key-file FILE] --new-key-file FILE [--add-key] SOURCE [TARGET] | --erase-key SLOT FILE",
+     "encrypt an image, or change its keys"},
+    {"serve", "f:k:b:P:x:D:re:l:", disk_command_serve,
+     "[--socket PATH | --bind ADDRESS --port N] [--name NAME] [--read-only] [--once] FILE...",
+     "export images to NBD clients"},
 };
 
 /* ---- options --------------------------------------------------------------------------------- */
 
 enum {
     LONG_JSON = 256,
-    LONG_GROW,
-    LONG_SIZE,
     LONG_OUTPUT,
     LONG_TRUST,
     LONG_SHRINK,
     LONG_REPAIR,
     LONG_LINKED,
+    LONG_SIZE,
+    LONG_GROW,
     LONG_SALVAGE,
-    LONG_TARGET_IS_ZERO
+    LONG_TARGET_IS_ZERO,
 };
+enum { LONG_OBJECT = 300, LONG_KEY, LONG_NEW_KEY, LONG_ADD_KEY, LONG_ERASE_KEY, LONG_IMAGE_OPTS };
 
 static const struct option long_options[] = {
     {"json", no_argument, NULL, LONG_JSON},
@@ -72,10 +79,29 @@ static const struct option long_options[] = {
     {"linked", no_argument, NULL, LONG_LINKED},
     {"salvage", no_argument, NULL, LONG_SALVAGE},
     {"target-is-zero", no_argument, NULL, LONG_TARGET_IS_ZERO},
+    {"object", required_argument, NULL, LONG_OBJECT},
+    {"key-file", required_argument, NULL, LONG_KEY},
+    {"new-key-file", required_argument, NULL, LONG_NEW_KEY},
+    {"add-key", no_argument, NULL, LONG_ADD_KEY},
+    {"erase-key", required_argument, NULL, LONG_ERASE_KEY},
+    {"image-opts", no_argument, NULL, LONG_IMAGE_OPTS},
     {"format", required_argument, NULL, 'f'},
     {"force-share", no_argument, NULL, 'U'},
     {"backing-chain", no_argument, NULL, 'C'},
     {"progress", no_argument, NULL, 'p'},
+    /* serve */
+    {"socket", required_argument, NULL, 'k'},
+    {"bind", required_argument, NULL, 'b'},
+    {"port", required_argument, NULL, 'P'},
+    {"name", required_argument, NULL, 'x'},
+    {"description", required_argument, NULL, 'D'},
+    {"read-only", no_argument, NULL, 'r'},
+    {"clients", required_argument, NULL, 'e'},
+    {"snapshot", required_argument, NULL, 'l'},
+    {"once", no_argument, NULL, '1'},
+    {"tls-certificates", required_argument, NULL, 'T'},
+    {"tls-verify-peer", no_argument, NULL, 'V'},
+    {"tls-psk", required_argument, NULL, 'K'},
     {"quiet", no_argument, NULL, 'q'},
     {NULL},
 };
@@ -87,6 +113,13 @@ static void add_options(DiskArgs *a, const char *text)
         if (**p)
             g_ptr_array_add(a->options, g_strdup(*p));
     }
+}
+
+static int set_key(GBytes **key, const char *source, GError **error)
+{
+    g_clear_pointer(key, g_bytes_unref);
+    *key = disk_key_read(source, error);
+    return *key ? 0 : -1;
 }
 
 static int set_option(DiskArgs *a, int c, const char *value, GError **error)
@@ -124,6 +157,21 @@ static int set_option(DiskArgs *a, int c, const char *value, GError **error)
     case LONG_TARGET_IS_ZERO:
         a->target_is_zero = true;
         return 0;
+    case LONG_OBJECT:
+        return disk_key_add_object(a, value, error);
+    case LONG_KEY:
+        return set_key(&a->key, value, error);
+    case LONG_NEW_KEY:
+        return set_key(&a->new_key, value, error);
+    case LONG_ADD_KEY:
+        a->add_key = true;
+        return 0;
+    case LONG_ERASE_KEY:
+        a->erase_key = value;
+        return 0;
+    case LONG_IMAGE_OPTS:
+        a->image_options = true;
+        return 0;
     case 'o':
         add_options(a, value);
         return 0;
@@ -151,7 +199,7 @@ static int parse(DiskArgs *a, const DiskCommand *command, int argc, char **argv,
     a->quiet = a->letter['q'] != NULL;
     a->repair = a->repair || a->letter['r'];
     g_ptr_array_add(a->options, NULL);
-    return 0;
+    return disk_key_resolve(a, error);
 }
 
 /* ---- errors ---------------------------------------------------------------------------------- */
@@ -211,6 +259,7 @@ static int run_command(const DiskCommand *command, const char *program, bool tru
     bool is_usage = error && error->domain == usage_error_quark();
     g_clear_error(&error);
     g_ptr_array_unref(args.options);
+    disk_key_clear(&args);
     return status >= 0 ? status : is_usage && !trust ? EXIT_USAGE : EXIT_FAILURE;
 }
 
@@ -248,8 +297,12 @@ int main_qemu_img(int argc, char **argv)
 Image *disk_open_image(const DiskArgs *args, const char *path, const char *format, bool read_only,
                        GError **error)
 {
-    ImageOptions options = {.format = format, .read_only = read_only, .trust_names = args->trust};
-    return image_open(path, &options, error);
+    ImageOptions options = {
+        .format = format, .read_only = read_only, .trust_names = args->trust, .key = args->key};
+    Image *image = image_open(path, &options, error);
+    if (image && image->map->warning)
+        g_printerr("%s: warning: %s: %s\n", args->program, path, image->map->warning);
+    return image;
 }
 
 void disk_print_json(JsonBuilder *builder)

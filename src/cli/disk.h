@@ -20,7 +20,11 @@ typedef struct DiskArgs {
     char **rest;             /* what is no option … */
     int count;               /* … and how many */
     bool shrink, linked, repair, salvage, target_is_zero, grow_partition;
-    const char *size; /* --size */
+    const char *size;      /* --size */
+    GPtrArray *secrets;    /* of --object; NULL: none */
+    GBytes *key, *new_key; /* of the image, and of the one that is made; NULL: none */
+    bool image_options, add_key;
+    const char *erase_key; /* the slot; NULL: none */
 } DiskArgs;
 
 typedef struct DiskCommand {
@@ -52,6 +56,8 @@ int disk_command_merge(DiskArgs *args, GError **error);
 int disk_command_measure(DiskArgs *args, GError **error);
 int disk_command_dd(DiskArgs *args, GError **error);
 int disk_command_partitions(DiskArgs *args, GError **error);
+int disk_command_encrypt(DiskArgs *args, GError **error);
+int disk_command_serve(DiskArgs *args, GError **error);
 
 /* What several commands do. */
 Image *disk_open_image(const DiskArgs *args, const char *path, const char *format, bool read_only,
@@ -69,17 +75,24 @@ bool disk_info_print(const DiskArgs *args, const char *path, const char *format,
 
 void disk_print_snapshots(const Image *image);
 
+/* disk_key.c: a passphrase from a file, "-" (standard input), fd:N or env:NAME. */
+GBytes *disk_key_read(const char *source, GError **error);
+int disk_key_add_object(DiskArgs *args, const char *text, GError **error);
+/* Finds the secrets that options name. */
+int disk_key_resolve(DiskArgs *args, GError **error);
+void disk_key_clear(DiskArgs *args);
+
 /* How `convert` copies. */
 typedef struct DiskCopy {
     const char *format;         /* of the new image */
     const char *const *options; /* NULL-terminated or NULL */
     const char *parent, *parent_format;
+    GBytes *key; /* of an encrypted target; NULL: none */
     bool progress, into_existing;
     bool durable; /* on stable storage at the end; else as cp(1) leaves it */
     ImageCopy how;
 } DiskCopy;
 bool disk_copy(Image *source, const char *path, const DiskCopy *copy, GError **error);
-bool disk_resize_image(Image *image, uint64_t size, GError **error);
 bool disk_compact_image(Image *image, GError **error);
 
 /* A bar on a terminal, nothing elsewhere. */

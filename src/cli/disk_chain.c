@@ -57,7 +57,8 @@ int disk_command_snapshot(DiskArgs *a, GError **error)
     bool changes = a->letter['c'] || a->letter['a'] || a->letter['d'];
     if (a->count != 1)
         return disk_usage(error, "snapshot takes a file");
-    ImageOptions options = {.format = a->letter['f'], .read_only = !changes, .no_parents = true};
+    ImageOptions options = {
+        .format = a->letter['f'], .read_only = !changes, .no_parents = true, .keeps_locked = true};
     g_autoptr(Image) image = image_open(a->rest[0], &options, error);
     if (!image)
         return -1;
@@ -120,7 +121,7 @@ int disk_command_rebase(DiskArgs *a, GError **error)
         return disk_usage(error, "rebase takes -b PARENT and a file");
     name = *name ? name : NULL;
     ImageOptions options = {
-        .format = a->letter['f'], .no_parents = unsafe, .trust_names = a->trust};
+        .format = a->letter['f'], .no_parents = unsafe, .trust_names = a->trust, .key = a->key};
     g_autoptr(Image) image = image_open(a->rest[0], &options, error);
     if (!image)
         return -1;
@@ -178,8 +179,8 @@ int disk_command_commit(DiskArgs *a, GError **error)
         image_resolve_name(a->rest[0], image->map->parent_name, a->trust, error);
     g_autoptr(Image) parent =
         path ? disk_open_image(a, path, image->map->parent_format, false, error) : NULL;
-    if (!parent || (parent->map->size < image->map->size &&
-                    !disk_resize_image(parent, image->map->size, error)))
+    if (!parent ||
+        (parent->map->size < image->map->size && !image_resize(parent, image->map->size, error)))
         return -1;
     int result = copy_own(image, parent);
     if (result)

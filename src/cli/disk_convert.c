@@ -44,7 +44,8 @@ static bool fill(Image *from, Image *to, const DiskCopy *copy, GError **error)
 
 static Image *open_target(Image *from, const char *path, const DiskCopy *copy, GError **error)
 {
-    ImageOptions open = {.format = copy->format, .trust_names = true, .no_sync = !copy->durable};
+    ImageOptions open = {
+        .format = copy->format, .trust_names = true, .no_sync = !copy->durable, .key = copy->key};
     Image *to = image_open(path, &open, error);
     if (to && to->map->size < from->map->size) {
         format_fail(error, path, "it is smaller than the source");
@@ -61,6 +62,7 @@ bool disk_copy(Image *from, const char *path, const DiskCopy *copy, GError **err
                           .parent = copy->parent,
                           .parent_format = copy->parent_format,
                           .options = copy->options,
+                          .key = copy->key,
                           .no_sync = !copy->durable};
     if (!copy->into_existing && !disk_target_create(&target, path, &create, error))
         return false;
@@ -124,10 +126,13 @@ static int copy_options(const DiskArgs *a, ImageCopy *how, GError **error)
 static Image *open_source(DiskArgs *a, GError **error)
 {
     const char *tag = a->letter['l'];
+    if (!tag)
+        return disk_open_image(a, a->rest[0], a->letter['f'], true, error);
     ImageOptions options = {.format = a->letter['f'],
                             .read_only = true,
                             .trust_names = a->trust,
-                            .snapshot = tag ? snapshot_tag(tag) : NULL};
+                            .key = a->key,
+                            .snapshot = snapshot_tag(tag)};
     return image_open(a->rest[0], &options, error);
 }
 
@@ -149,6 +154,7 @@ int disk_command_convert(DiskArgs *a, GError **error)
                      .options = (const char *const *)a->options->pdata,
                      .parent = a->letter['B'] ? a->letter['B'] : a->letter['b'],
                      .parent_format = a->letter['F'],
+                     .key = a->new_key,
                      .into_existing = a->letter['n'] != NULL,
                      .durable = cache && strcmp(cache, "unsafe") != 0,
                      .progress = a->progress};

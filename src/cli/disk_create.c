@@ -36,6 +36,7 @@ int disk_command_create(DiskArgs *a, GError **error)
                           .parent = parent,
                           .parent_format = parent_format,
                           .options = (const char *const *)a->options->pdata,
+                          .key = a->new_key,
                           .unchecked_parent = a->letter['u'] != NULL};
     if (!image_create(a->rest[0], &create, error))
         return -1;
@@ -53,24 +54,6 @@ int disk_command_create(DiskArgs *a, GError **error)
 }
 
 /* ---- resize ---------------------------------------------------------------------------------- */
-
-bool disk_resize_image(Image *image, uint64_t size, GError **error)
-{
-    uint64_t old = image->map->size;
-    size = (size + 511) & ~UINT64_C(511);
-    if (!image->driver->resize)
-        return format_fail(error, image->path, "the format %s has a fixed size; convert it",
-                           image->driver->name);
-    if (!image->driver->resize(image->map, size, error))
-        return false;
-    /* What a longer parent has there must not appear. */
-    uint64_t parent = image->parent ? image->parent->map->size : 0;
-    int result =
-        parent > old && size > old ? image_write_zeros(image, old, MIN(parent, size) - old) : 0;
-    if (!result)
-        result = image_flush(image);
-    return result ? format_fail_io(error, image->path, "resize", result) : true;
-}
 
 static int parse_new_size(const char *text, uint64_t old, uint64_t *ret_size, GError **error)
 {
@@ -99,7 +82,7 @@ int disk_command_resize(DiskArgs *a, GError **error)
                            a->rest[0], size);
     uint64_t old = image->map->size;
     unsigned grown;
-    if (!disk_resize_image(image, size, error))
+    if (!image_resize(image, size, error))
         return -1;
     if (a->grow_partition && size > old && !partition_grow_last(image, old, &grown, error))
         return -1;

@@ -96,6 +96,10 @@ static void build_info(JsonBuilder *b, const Image *image)
     if (image->map->parent_format)
         add_text(b, "backing-filename-format", image->map->parent_format);
     add_snapshots(b, image);
+    if (image->map->encrypted) {
+        json_builder_set_member_name(b, "encrypted");
+        json_builder_add_boolean_value(b, TRUE);
+    }
     json_builder_set_member_name(b, "dirty-flag");
     json_builder_add_boolean_value(b, image->map->needs_repair);
     json_builder_end_object(b);
@@ -130,6 +134,8 @@ static void print_info(const Image *image)
     printf("image: %s\nfile format: %s\nvirtual size: %s (%" G_GUINT64_FORMAT
            " bytes)\ndisk size: %s\n",
            image->path, image->driver->name, size, image->map->size, used);
+    if (image->map->encrypted)
+        printf("encrypted: yes\n");
     if (image->map->unit_size)
         printf("cluster_size: %u\n", image->map->unit_size);
     if (image->map->parent_name && g_strcmp0(full, image->map->parent_name))
@@ -236,6 +242,7 @@ int disk_command_check(DiskArgs *a, GError **error)
                             .read_only = !a->repair,
                             .no_parents = true,
                             .ignore_damage = true,
+                            .keeps_locked = true,
                             .trust_names = a->trust};
     g_autoptr(Image) image = image_open(a->rest[0], &options, error);
     if (!image)

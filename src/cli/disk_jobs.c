@@ -128,11 +128,12 @@ static const char *option_value(const DiskArgs *a, const char *name, const char 
 static void print_measure(const DiskArgs *a, uint64_t required, uint64_t full, bool bitmaps)
 {
     if (a->json)
-        printf("{\n%s    \"required\": %" G_GUINT64_FORMAT ",\n    \"fully-allocated\": %" G_GUINT64_FORMAT
-               "\n}\n",
+        printf("{\n%s    \"required\": %" G_GUINT64_FORMAT
+               ",\n    \"fully-allocated\": %" G_GUINT64_FORMAT "\n}\n",
                bitmaps ? "    \"bitmaps\": 0,\n" : "", required, full);
     else
-        printf("required size: %" G_GUINT64_FORMAT "\nfully allocated size: %" G_GUINT64_FORMAT "\n%s",
+        printf("required size: %" G_GUINT64_FORMAT "\nfully allocated size: %" G_GUINT64_FORMAT
+               "\n%s",
                required, full, bitmaps ? "bitmaps size: 0\n" : "");
 }
 
@@ -156,10 +157,8 @@ int disk_command_measure(DiskArgs *a, GError **error)
     if (!is_qcow2 && strcmp(driver->name, "raw"))
         return disk_refuse(error, "sizes of the format %s can't be told before; raw and qcow2 can",
                            driver->name);
-    ImageOptions options = {.format = a->letter['f'],
-                            .read_only = true,
-                            .trust_names = a->trust,
-                            .snapshot = tag};
+    ImageOptions options = {
+        .format = a->letter['f'], .read_only = true, .trust_names = a->trust, .snapshot = tag};
     g_autoptr(Image) image = a->size ? NULL : image_open(a->rest[0], &options, error);
     if (!a->size && !image)
         return -1;
@@ -176,7 +175,8 @@ int disk_command_measure(DiskArgs *a, GError **error)
         m.needed = m.size;
     bool extended = !strcmp(option_value(a, "extended_l2", "off"), "on");
     uint64_t full = qcow2_full_size(&m, (unsigned)bits, extended ? 16 : 8);
-    print_measure(a, full - align_up(m.size, m.cluster) + m.needed, full, image && !strcmp(image->driver->name, "qcow2"));
+    print_measure(a, full - align_up(m.size, m.cluster) + m.needed, full,
+                  image && !strcmp(image->driver->name, "qcow2"));
     return 0;
 }
 

@@ -40,7 +40,7 @@ static const char *variant_option(const char *format, const char *variant)
     bool fixed = g_ascii_strcasecmp(variant, "Fixed") == 0;
     if (!strcmp(format, "vdi"))
         return fixed ? "static=on" : NULL;
-    if (!strcmp(format, "vhd"))
+    if (!strcmp(format, "vhd") || !strcmp(format, "vhdx"))
         return fixed ? "subformat=fixed" : NULL;
     if (strcmp(format, "vmdk"))
         return NULL;
@@ -163,7 +163,7 @@ static bool vbox_modify(VboxArgs *a, GError **error)
     uint64_t size = mib ? MIB(g_ascii_strtoull(mib, NULL, 10)) : g_ascii_strtoull(bytes, NULL, 10);
     if (size < image->map->size)
         return usage(error, "shrinking would lose data; use 'ospite disk resize --shrink'");
-    return disk_resize_image(image, size, error);
+    return image_resize(image, size, error);
 }
 
 static bool vbox_show(VboxArgs *a, GError **error)
@@ -179,9 +179,10 @@ static bool vbox_show(VboxArgs *a, GError **error)
     print_uuid(image);
     printf("Parent UUID:    %s\nState:          created\nType:           normal (%s)\n"
            "Location:       %s\nStorage format: %s\nCapacity:       %" G_GUINT64_FORMAT
-           " MBytes\nEncryption:     disabled\n",
+           " MBytes\nEncryption:     %s\n",
            image->map->parent_name ? image->map->parent_name : "base",
-           image->map->parent_name ? "differencing" : "base", full, format, image->map->size >> 20);
+           image->map->parent_name ? "differencing" : "base", full, format, image->map->size >> 20,
+           image->map->encrypted ? "enabled" : "disabled");
     return true;
 }
 

@@ -9,6 +9,9 @@ typedef struct RunOptions {
     const char *engine;     /* as given; "auto" by default */
     const char *screenshot; /* PNG written when the machine ends; NULL: none */
     const char *control;    /* path of the control socket; NULL: none */
+    const char *trace;      /* trace_new()'s; NULL: none */
+    const char *perf_map;   /* symbols, or "-"; NULL: no map */
+    const char *stats;      /* counters written when the machine ends; NULL: none */
     bool no_reboot;
     bool help;
     GPtrArray *strings; /* owned pieces of options */

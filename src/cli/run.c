@@ -8,9 +8,11 @@
 #include <glib-unix.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 
-#include "cli/control.h"
 #include "cli/options.h"
+#include "runner/control.h"
+#include "runner/stats.h"
 
 typedef struct Run {
     const RunOptions *options;
@@ -123,12 +125,18 @@ static int run_machine(Run *run)
         g_printerr("\rospite: %s\n", error->message);
         return 1;
     }
+    if (options->stats && !stats_write(run->pc->vm, options->stats, &error)) {
+        g_printerr("\rospite: %s\n", error->message);
+        return 1;
+    }
     return run->status;
 }
 
 static int build_and_run(RunOptions *options)
 {
     g_autoptr(GError) error = NULL;
+    g_autoptr(Trace) trace = NULL; /* these outlive the machine */
+    g_autoptr(PerfMap) perf_map = NULL;
     g_autoptr(Pc) pc = NULL;
     g_autofree char *why = NULL;
     Run run = {.options = options};
@@ -138,11 +146,16 @@ static int build_and_run(RunOptions *options)
     run.loop = g_main_loop_new(NULL, FALSE);
     for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++)
         g_unix_signal_add(signals[i], on_signal, &run);
-    if (options->pc.engine)
+    if (options->trace && !error)
+        trace = trace_new(options->trace, &error);
+    if (options->perf_map && !error)
+        perf_map = perf_map_new(strcmp(options->perf_map, "-") ? options->perf_map : NULL, &error);
+    if (!error)
         pc = pc_new(&options->pc, NULL, &error);
-    if (pc) {
+    if (pc && (!trace || vm_set_trace(pc->vm, trace, &error))) {
         if (why)
             g_printerr("ospite: %s\n", why);
+        pc->vm->perf_map = perf_map;
         run.pc = pc;
         run.status = run_machine(&run);
     } else {

@@ -74,7 +74,7 @@ const CpuFeatureRow cpu_feature_rows[CPU_FEATURE_COUNT] = {
     [CPU_RDPID] = {"rdpid", 7, 0, REG_ECX, 22, 0, FROM_V3},
     [CPU_FSRM] = {"fsrm", 7, 0, REG_EDX, 4, 0, SYSTEM_V1},
     [CPU_SPEC_CTRL] = {"spec_ctrl", 7, 0, REG_EDX, 26, 0, FROM_V1},
-    [CPU_ARCH_CAPABILITIES] = {"arch_capabilities", 7, 0, REG_EDX, 29, 0, FROM_V1},
+    [CPU_ARCH_CAPABILITIES] = {"arch_capabilities", 7, 0, REG_EDX, 29, 0, SYSTEM_V1, INTEL_ONLY},
     [CPU_XSAVEOPT] = {"xsaveopt", 0xd, 1, REG_EAX, 0, 0, FROM_V3},
     [CPU_XSAVEC] = {"xsavec", 0xd, 1, REG_EAX, 1, 0, FROM_V3},
     [CPU_XGETBV1] = {"xgetbv1", 0xd, 1, REG_EAX, 2, 0, FROM_V3},
@@ -87,6 +87,12 @@ const CpuFeatureRow cpu_feature_rows[CPU_FEATURE_COUNT] = {
     [CPU_RDTSCP] = {"rdtscp", 0x80000001, 0, REG_EDX, 27, 0, SYSTEM_V1},
     [CPU_LM] = {"lm", 0x80000001, 0, REG_EDX, 29, FROM_V1, 0},
     [CPU_INVARIANT_TSC] = {"nonstop_tsc", 0x80000007, 0, REG_EDX, 8, 0, SYSTEM_V1},
+    [CPU_AMD_SSB_NO] = {"amd_ssb_no", 0x80000008, 0, REG_EBX, 26, 0, MODEL_HOST, AMD_ONLY},
+    [CPU_BTC_NO] = {"btc_no", 0x80000008, 0, REG_EBX, 29, 0, MODEL_HOST, AMD_ONLY},
+    [CPU_AUTOIBRS] = {"autoibrs", 0x80000021, 0, REG_EAX, 8, 0, MODEL_HOST, AMD_ONLY},
+    [CPU_SRSO_NO] = {"srso_no", 0x80000021, 0, REG_EAX, 29, 0, MODEL_HOST, AMD_ONLY},
+    [CPU_TSA_SQ_NO] = {"tsa_sq_no", 0x80000021, 0, REG_ECX, 1, 0, MODEL_HOST, AMD_ONLY},
+    [CPU_TSA_L1_NO] = {"tsa_l1_no", 0x80000021, 0, REG_ECX, 2, 0, MODEL_HOST, AMD_ONLY},
 };
 
 /* Rows stand in order of their leaves as far as possible: each leaf is asked few times, since CPUID

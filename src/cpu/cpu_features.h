@@ -19,6 +19,8 @@ enum { /* bits of CpuFeatureRow.promised and .optional */
        FROM_486 = MODEL_486 | FROM_P3,
 };
 
+enum { INTEL_ONLY = 1, AMD_ONLY }; /* CpuFeatureRow.vendor */
+
 typedef enum CpuidRegister { REG_EAX, REG_EBX, REG_ECX, REG_EDX } CpuidRegister;
 
 typedef struct CpuFeatureRow {
@@ -28,6 +30,7 @@ typedef struct CpuFeatureRow {
     uint8_t bit;
     uint8_t promised; /* models whose name promises it: the user is told when it is missing */
     uint8_t optional; /* models that have it where the engine can */
+    uint8_t vendor;   /* whose CPUs alone know the bit; 0: anybody's */
 } CpuFeatureRow;
 
 extern const CpuFeatureRow cpu_feature_rows[CPU_FEATURE_COUNT];

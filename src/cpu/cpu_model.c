@@ -113,6 +113,17 @@ static void remove_unsupported(bool *features)
     }
 }
 
+/* Guests take a bit of the other vendor's for something else. */
+static void remove_foreign(CpuModel *model)
+{
+    unsigned vendor = !strcmp(model->vendor, "GenuineIntel") ? INTEL_ONLY
+                      : cpu_model_is_amd(model)              ? AMD_ONLY
+                                                             : 0;
+    for (int i = 0; i < CPU_FEATURE_COUNT; i++)
+        if (cpu_feature_rows[i].vendor && cpu_feature_rows[i].vendor != vendor)
+            model->features[i] = false;
+}
+
 /* ---- parsing --------------------------------------------------------------------------------- */
 
 static const ModelRow *find_model(const char *name, GError **error)
@@ -241,7 +252,6 @@ static void identify(CpuModel *model, const ModelRow *row)
         model->stepping = row->stepping;
         model->physical_address_bits = MIN(row->physical_address_bits, host_physical_bits());
     }
-    model->linear_address_bits = model->features[CPU_LM] ? 48 : 32;
 }
 
 CpuModel *cpu_model_new(const char *name, const bool *allowed, unsigned vcpu_count,
@@ -263,8 +273,10 @@ CpuModel *cpu_model_new(const char *name, const bool *allowed, unsigned vcpu_cou
     model->tsc_hz = tsc_host_hz();
     for (int i = 0; i < CPU_FEATURE_COUNT; i++)
         model->features[i] = sets.wanted[i] && allowed[i];
-    remove_unsupported(model->features);
     identify(model, row);
+    remove_foreign(model);
+    remove_unsupported(model->features);
+    model->linear_address_bits = model->features[CPU_LM] ? 48 : 32;
     if (ret_missing)
         *ret_missing = missing_features(&sets, model->features, allowed);
     return model;

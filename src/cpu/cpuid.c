@@ -24,14 +24,9 @@ typedef struct Query {
 
 typedef CpuidValue (*LeafFn)(const Query *q);
 
-static bool is_vendor(const CpuModel *model, const char *vendor)
+bool cpu_model_is_amd(const CpuModel *model)
 {
-    return !strcmp(model->vendor, vendor);
-}
-
-static bool is_amd(const CpuModel *model)
-{
-    return is_vendor(model, "AuthenticAMD") || is_vendor(model, "HygonGenuine");
+    return !strcmp(model->vendor, "AuthenticAMD") || !strcmp(model->vendor, "HygonGenuine");
 }
 
 static uint32_t max_basic_leaf(const CpuModel *model)
@@ -45,7 +40,7 @@ static uint32_t max_basic_leaf(const CpuModel *model)
 static uint32_t max_extended_leaf(const CpuModel *model)
 {
     if (cpu_has(model, CPU_LM))
-        return is_amd(model) ? 0x8000001f : 0x80000008;
+        return cpu_model_is_amd(model) ? 0x80000021 : 0x80000008;
     for (int i = 0; i < CPU_FEATURE_COUNT; i++)
         if (cpu_feature_rows[i].leaf >= 0x80000000 && model->features[i])
             return 0x80000008;
@@ -119,7 +114,7 @@ static CpuidValue leaf_1(const Query *q)
 /* Pentium III: its TLBs, 16 KiB L1 caches, 256 KiB L2; later: "see leaf 4". */
 static CpuidValue leaf_2(const Query *q)
 {
-    if (is_amd(q->model))
+    if (cpu_model_is_amd(q->model))
         return (CpuidValue){0};
     if (!cpu_has(q->model, CPU_LM))
         return (CpuidValue){0x03020101, 0, 0, 0x0c040882};
@@ -160,7 +155,7 @@ static CpuidValue cache_leaf(const Query *q)
 
 static CpuidValue leaf_4(const Query *q)
 {
-    if (is_amd(q->model))
+    if (cpu_model_is_amd(q->model))
         return (CpuidValue){0};
     CpuidValue v = cache_leaf(q);
     if (v.eax)
@@ -281,7 +276,7 @@ static CpuidValue hypervisor_leaf(const Query *q)
 static CpuidValue leaf_80000000(const Query *q)
 {
     CpuidValue v = {.eax = max_extended_leaf(q->model)};
-    return is_amd(q->model) ? vendor_leaf(q, v.eax) : v;
+    return cpu_model_is_amd(q->model) ? vendor_leaf(q, v.eax) : v;
 }
 
 /* AMD repeats leaf 1's EDX here but for the bits that SYSCALL … took; ECX: 1 CmpLegacy, 22
@@ -290,7 +285,7 @@ static CpuidValue leaf_80000001(const Query *q)
 {
     const uint32_t repeated = 0x0183f3ff;
     CpuidValue v = with_features(q, (CpuidValue){0});
-    if (is_amd(q->model)) {
+    if (cpu_model_is_amd(q->model)) {
         Query first = *q;
         first.leaf = 1;
         CpuidValue basic = leaf_1(&first);
@@ -311,7 +306,7 @@ static CpuidValue brand_leaf(const Query *q)
 /* AMD: L1 TLBs and caches. KiB, ways, lines per tag, bytes per line */
 static CpuidValue leaf_80000005(const Query *q)
 {
-    if (!is_amd(q->model))
+    if (!cpu_model_is_amd(q->model))
         return (CpuidValue){0};
     uint32_t data = cache_kib(&caches[0]) << 24 | caches[0].ways << 16 | 1 << 8 | CACHE_LINE_BYTES;
     uint32_t code = cache_kib(&caches[1]) << 24 | caches[1].ways << 16 | 1 << 8 | CACHE_LINE_BYTES;
@@ -323,7 +318,7 @@ static CpuidValue leaf_80000005(const Query *q)
 static CpuidValue leaf_80000006(const Query *q)
 {
     CpuidValue v = {.ecx = cache_kib(&caches[2]) << 16 | 8 << 12 | CACHE_LINE_BYTES};
-    if (is_amd(q->model)) {
+    if (cpu_model_is_amd(q->model)) {
         v.eax = v.ebx = 0x48004800; /* 4 ways, 2048 entries */
         v.ecx |= 1 << 8;
         v.edx = cache_kib(&caches[3]) / 512 << 18 | 8 << 12 | 1 << 8 | CACHE_LINE_BYTES;
@@ -333,8 +328,9 @@ static CpuidValue leaf_80000006(const Query *q)
 
 static CpuidValue leaf_80000008(const Query *q)
 {
-    CpuidValue v = {.eax = q->model->physical_address_bits | q->model->linear_address_bits << 8};
-    if (is_amd(q->model))
+    CpuidValue v = with_features(q, (CpuidValue){.eax = q->model->physical_address_bits |
+                                                        q->model->linear_address_bits << 8});
+    if (cpu_model_is_amd(q->model))
         v.ecx = id_bits(q->model) << 12 | (q->model->vcpu_count - 1);
     return v;
 }
@@ -375,6 +371,7 @@ static const struct {
     {0x80000008, leaf_80000008},
     {0x8000001d, cache_leaf, true},
     {0x8000001e, leaf_8000001e},
+    {0x80000021, features_leaf},
 };
 
 static bool leaf_exists(const CpuModel *model, uint32_t leaf)
@@ -391,7 +388,7 @@ CpuidValue cpu_model_cpuid(const CpuModel *model, unsigned index, uint64_t cr4, 
 {
     Query q = {model, index, cr4, xcr0, apic_base, leaf, subleaf};
     if (!leaf_exists(model, leaf)) {
-        if (is_amd(model))
+        if (cpu_model_is_amd(model))
             return (CpuidValue){0};
         q.leaf = max_basic_leaf(model); /* SDM 2A: the data of the highest basic leaf */
     }

@@ -90,11 +90,18 @@ typedef enum CpuFeature {
     CPU_RDTSCP,
     CPU_LM,
     CPU_INVARIANT_TSC,
+    CPU_AMD_SSB_NO,
+    CPU_BTC_NO,
+    CPU_AUTOIBRS,
+    CPU_SRSO_NO,
+    CPU_TSA_SQ_NO,
+    CPU_TSA_L1_NO,
     CPU_FEATURE_COUNT
 } CpuFeature;
 
 /* IA32_ARCH_CAPABILITIES of guests on a software engine (SDM 4 table 2-2): their code runs
- * translated or interpreted, no speculation of the guest's own reaches across its privilege levels.
+ * translated or interpreted, where retpolines, untrained returns and cleared buffers change nothing
+ * but the time they take. AMD's CPUs say the same in CPUID (CPU_AMD_SSB_NO … CPU_TSA_L1_NO).
  * RDCL_NO IBRS_ALL SKIP_L1DFL SSB_NO MDS_NO PSCHANGE_MC_NO TAA_NO SBDR_SSDP_NO FBSDP_NO PSDP_NO
  * BHI_NO PBRSB_NO GDS_NO RFDS_NO ITS_NO */
 #define CPU_ARCH_CAPABILITIES_VALUE                                                      \
@@ -142,6 +149,9 @@ void cpu_host_features(bool *ret_features);
  * sizes). Any thread. */
 CpuidValue cpu_model_cpuid(const CpuModel *model, unsigned index, uint64_t cr4, uint64_t xcr0,
                            uint64_t apic_base, uint32_t leaf, uint32_t subleaf);
+
+/* AMD and Hygon: what APM says of "AMD" processors. */
+bool cpu_model_is_amd(const CpuModel *model);
 
 /* Family, model and stepping as CPUID.1:EAX and EDX after a reset tell them. */
 uint32_t cpu_model_signature(const CpuModel *model);

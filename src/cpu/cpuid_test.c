@@ -221,6 +221,22 @@ static void test_tsc_leaves(void)
                   !memcmp(&v.edx, "pite", 4));
 }
 
+/* Windows stops at IA32_ARCH_CAPABILITIES on an AMD CPU, and AMD's leaves are Intel's to define. */
+static void test_vendors(void)
+{
+    for (const char *const *name = cpu_model_names(); *name; name++) {
+        g_autoptr(CpuModel) model = new_model(*name, 1);
+        for (int i = 0; i < CPU_FEATURE_COUNT; i++) {
+            unsigned vendor = cpu_feature_rows[i].vendor;
+            bool foreign = vendor && (vendor == AMD_ONLY) != cpu_model_is_amd(model);
+            if (foreign && model->features[i])
+                g_error("%s: %s", *name, cpu_feature_rows[i].name);
+        }
+        if (cpu_model_is_amd(model))
+            g_assert_true(ask(model, 0x80000021, 0).eax & 1u << 29); /* SRSO_NO */
+    }
+}
+
 /* Every leaf answers, for hostile leaf numbers too. */
 static void test_all_leaves(void)
 {
@@ -258,6 +274,7 @@ int main(int argc, char **argv)
     g_test_add_func("/cpu/cpuid/bad-names", test_bad_names);
     g_test_add_func("/cpu/cpuid/dynamic", test_dynamic);
     g_test_add_func("/cpu/cpuid/tsc-leaves", test_tsc_leaves);
+    g_test_add_func("/cpu/cpuid/vendors", test_vendors);
     g_test_add_func("/cpu/cpuid/all-leaves", test_all_leaves);
     g_test_add_func("/cpu/tsc", test_tsc);
     return g_test_run();

@@ -5,8 +5,7 @@
 #include <string.h>
 
 const EngineRow engine_rows[] = {
-    {&engine_kvm, false, false}, {&engine_interp, true, false},
-    {&engine_jit, false, false}, /* by name only */
+    {&engine_kvm, false, false}, {&engine_jit, true, false}, {&engine_interp, true, false},
     {&engine_none, true, true},  {NULL, false, false},
 };
 

@@ -17,9 +17,12 @@
 #include <gio/gio.h>
 #include <stdatomic.h>
 
+#include "cpu/counters.h"
 #include "cpu/cpuid.h"
 #include "cpu/intc.h"
+#include "cpu/perf_map.h"
 #include "cpu/state.h"
+#include "cpu/trace.h"
 #include "memory/space.h"
 
 #define VM_MAX_VCPUS 32
@@ -33,6 +36,7 @@ typedef enum VcpuExit {
     VCPU_EXIT_HALTED,   /* HLT: run again when there is an event */
     VCPU_EXIT_SHUTDOWN, /* triple fault */
     VCPU_EXIT_ERROR,    /* the engine cannot go on; vcpu->error says why */
+    VCPU_EXIT_COUNT
 } VcpuExit;
 
 struct Engine {
@@ -72,8 +76,10 @@ struct Engine {
     void (*reset_apic)(Vcpu *vcpu);
     /* Any thread: the guest's time stamp counter now. NULL: the host's. */
     uint64_t (*tsc)(Vcpu *vcpu);
-    /* One line of name=value counters for --json and debugging; newly allocated. NULL: none. */
-    char *(*stats)(Vcpu *vcpu);
+    /* vCPU at a safe point: vm->trace is another. NULL: the engine cannot trace. */
+    void (*trace_changed)(Vcpu *vcpu);
+    /* Any thread: adds what the engine counts. NULL: nothing. */
+    void (*counters)(Vcpu *vcpu, Counters *counters);
 };
 
 extern const Engine engine_kvm;
@@ -98,6 +104,8 @@ struct Vm {
     uint64_t tsc_hz;
     unsigned vcpu_count;
     Vcpu *vcpus[VM_MAX_VCPUS];
+    Trace *trace;      /* NULL: none */
+    PerfMap *perf_map; /* of translated code; NULL: none. Set before the first run */
     /* A vCPU stopped for good (triple fault: a reset; error: stop). vCPU thread, no lock held. */
     void (*on_exit)(void *obj, Vcpu *vcpu, VcpuExit exit);
     /* Reads the interrupt vector from the PIC (in-kernel LAPIC, ExtINT); -1: none. */
@@ -136,7 +144,10 @@ struct Vcpu {
     CpuActivity activity;
     bool interrupts_enabled; /* IF set and no shadow, valid while halted */
     bool nmi_blocked;
-    char *error; /* after VCPU_EXIT_ERROR, owned */
+    char *error;                     /* after VCPU_EXIT_ERROR, owned */
+    uint64_t exits[VCPU_EXIT_COUNT]; /* returns of run(), by reason */
+    uint64_t halted_ns;              /* slept while halted */
+    uint64_t hand_overs;             /* changes of the engine */
     GThread *thread;
     struct VcpuSync *sync; /* vm.c */
 };
@@ -158,6 +169,19 @@ void vm_pause(Vm *vm);
 void vm_reset(Vm *vm);
 void vcpu_get_state(Vcpu *vcpu, CpuState *state);
 void vcpu_set_state(Vcpu *vcpu, const CpuState *state);
+
+/*
+ * Paused VMs only: another engine goes on where this one stopped; its counters begin anew. Fails,
+ * and changes nothing, when it lacks something that the guest was promised, or when one of both has
+ * local APICs of its own, whose state is not moved. No device may ask for the vCPUs' time
+ * meanwhile.
+ */
+bool vm_set_engine(Vm *vm, const Engine *engine, GError **error);
+/* Paused VMs only: from now on guest code is traced there; the caller keeps `trace` while it is.
+ * NULL: no more. Fails when the engine cannot. */
+bool vm_set_trace(Vm *vm, Trace *trace, GError **error);
+/* Any thread: everything that is counted of this vCPU. */
+void vcpu_get_counters(Vcpu *vcpu, Counters *ret_counters);
 
 /* Any thread: asks for attention. */
 void vcpu_request(Vcpu *vcpu, uint32_t requests);

@@ -188,6 +188,10 @@ static const struct {
     const char *engine, *expectation;
 } expectations[] = {
     {"kvm", "Guests run at nearly the speed of this machine; a Linux boots in a few seconds."},
+    {"jit",
+     "Guests run translated: every operating system works, most programs take 1 to 3 times as "
+     "long as on this machine, and a small Linux boots in about 2 seconds. Each virtual CPU "
+     "keeps one of the host's busy while it computes, none while it waits."},
     {"interp", "Guests run in software, one instruction after the other: every operating system "
                "works, but programs take some "
                "20 to 60 times as long as on this machine. A small Linux boots in about 20 "

@@ -4,17 +4,27 @@
 
 #include <string.h>
 
-static bool software_works = true;
+static bool interp_works = true, jit_works = true;
 
-static bool fake_probe(GError **error)
+static bool fake_probe(bool works, GError **error)
 {
-    if (!software_works)
+    if (!works)
         g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_FAILED, "out of order");
-    return software_works;
+    return works;
 }
 
-const Engine engine_interp = {.name = "interp", .description = "stand-in", .probe = fake_probe};
-const Engine engine_jit = {.name = "jit", .description = "stand-in", .probe = fake_probe};
+static bool interp_probe(GError **error)
+{
+    return fake_probe(interp_works, error);
+}
+
+static bool jit_probe(GError **error)
+{
+    return fake_probe(jit_works, error);
+}
+
+const Engine engine_interp = {.name = "interp", .description = "stand-in", .probe = interp_probe};
+const Engine engine_jit = {.name = "jit", .description = "stand-in", .probe = jit_probe};
 
 static bool kvm_suits(void)
 {
@@ -28,7 +38,7 @@ static void test_auto(void)
     g_autofree char *why = NULL;
     const Engine *engine = engine_find("auto", &why, &error);
     g_assert_no_error(error);
-    g_assert_cmpstr(engine->name, ==, kvm_suits() ? "kvm" : "interp");
+    g_assert_cmpstr(engine->name, ==, kvm_suits() ? "kvm" : "jit");
     g_assert_true(kvm_suits() == !why);
     g_assert_true(!why || !strchr(why, '\n'));
 }
@@ -37,7 +47,7 @@ static void test_named(void)
 {
     g_autoptr(GError) error = NULL;
     g_autofree char *why = NULL;
-    g_assert_true(engine_find("soft", &why, NULL) == &engine_interp && !why);
+    g_assert_true(engine_find("soft", &why, NULL) == &engine_jit && !why);
     g_assert_true(engine_find("interp", &why, NULL) == &engine_interp && !why);
     g_assert_null(engine_find("warp", &why, &error));
     g_assert_nonnull(strstr(error->message, "warp"));
@@ -51,19 +61,24 @@ static void test_named(void)
 static void test_none(void)
 {
     g_autoptr(GError) error = NULL;
-    software_works = false;
+    g_autofree char *why = NULL;
+    jit_works = false;
+    g_assert_true(engine_find("soft", &why, NULL) == &engine_interp);
+    g_assert_cmpstr(why, ==, "using engine interp: out of order");
+    interp_works = false;
     g_assert_null(engine_find("soft", NULL, &error));
     g_assert_nonnull(strstr(error->message, "out of order"));
     g_clear_error(&error);
     g_assert_null(engine_find("interp", NULL, &error));
     g_assert_nonnull(error);
-    software_works = true;
+    interp_works = jit_works = true;
 }
 
 static void test_report(void)
 {
     g_autofree char *report = engine_report();
-    const char *wanted[] = {"Host\n", "/dev/kvm:", "Engines\n", "Choice\n", "kvm:", "interp:"};
+    const char *wanted[] = {"Host\n", "/dev/kvm:", "Engines\n", "Choice\n",
+                            "kvm:",   "jit:",      "interp:"};
     for (size_t i = 0; i < G_N_ELEMENTS(wanted); i++)
         g_assert_nonnull(strstr(report, wanted[i]));
     g_assert_true(kvm_suits() == !strstr(report, "To get hardware virtualization"));

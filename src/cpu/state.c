@@ -33,6 +33,7 @@ static void reset_core(CpuState *s)
     s->efer = 0;
     s->interrupt_shadow = s->nmi_blocked = false;
     s->nmi_pending = 0;
+    s->pending_db = 0;
 }
 
 void cpu_state_reset(CpuState *state, uint32_t signature, bool bootstrap_processor, bool init)

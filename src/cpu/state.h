@@ -119,10 +119,11 @@ enum {
 #define CR4_SMEP       (1u << 20)
 #define CR4_SMAP       (1u << 21)
 
-#define EFER_SCE (1u << 0)
-#define EFER_LME (1u << 8)
-#define EFER_LMA (1u << 10)
-#define EFER_NXE (1u << 11)
+#define EFER_SCE    (1u << 0)
+#define EFER_LME    (1u << 8)
+#define EFER_LMA    (1u << 10)
+#define EFER_NXE    (1u << 11)
+#define EFER_AIBRSE (1u << 21)
 
 #define XCR0_X87 (1u << 0)
 #define XCR0_SSE (1u << 1)
@@ -159,7 +160,8 @@ typedef struct CpuState {
     uint64_t efer, star, lstar, cstar, sfmask, kernel_gs_base;
     uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
     uint64_t pat, tsc_aux, misc_enable, spec_ctrl, xss;
-    uint64_t tsc; /* the counter's value when the state was taken */
+    uint64_t tsc;      /* the counter's value when the state was taken … */
+    uint64_t tsc_host; /* … and the host's (tsc_host_now()): it went on since. 0: it stood still */
     uint64_t tsc_adjust, tsc_deadline;
     uint64_t apic_base;
     uint64_t mtrr_def_type, mtrr_fixed[MTRR_FIXED_COUNT];
@@ -168,6 +170,7 @@ typedef struct CpuState {
     uint64_t mc_ctl[CPU_MC_BANK_COUNT], mc_addr[CPU_MC_BANK_COUNT], mc_misc[CPU_MC_BANK_COUNT];
     FpuState fpu __attribute__((aligned(64)));
     CpuActivity activity;
+    uint32_t pending_db;   /* DR6 bits of traps to report before the next instruction */
     bool interrupt_shadow; /* STI or MOV SS just executed */
     bool nmi_blocked;
     uint8_t nmi_pending; /* NMIs that wait: at most one while they are blocked, else two */

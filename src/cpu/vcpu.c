@@ -37,16 +37,19 @@ void vcpu_request(Vcpu *vcpu, uint32_t requests)
         vcpu->vm->engine->kick(vcpu);
 }
 
-/* Until one of the bits in `wake` is set. */
+/* Until one of the bits in `wake` is set. Counts the time as halted if the guest halted. */
 static void sleep_until(Vcpu *vcpu, uint32_t wake)
 {
     struct VcpuSync *sync = vcpu->sync;
+    gint64 start_us = g_get_monotonic_time();
     pthread_mutex_lock(&sync->lock);
     atomic_store(&sync->sleeping, true);
     while (!(atomic_load(&vcpu->requests) & wake))
         pthread_cond_wait(&sync->wake, &sync->lock);
     atomic_store(&sync->sleeping, false);
     pthread_mutex_unlock(&sync->lock);
+    if (vcpu->activity == CPU_HALTED)
+        vcpu->halted_ns += (g_get_monotonic_time() - start_us) * 1000;
 }
 
 static bool has_event(Vcpu *vcpu)
@@ -129,8 +132,10 @@ static void get_state_work(Vcpu *vcpu, void *data)
     vcpu->vm->engine->get_state(vcpu, state);
     if (vcpu->activity == CPU_SHUTDOWN)
         state->activity = CPU_SHUTDOWN;
-    if (atomic_load(&vcpu->requests) & VCPU_REQUEST_NMI)
-        state->nmi_pending = true;
+    if (atomic_load(&vcpu->requests) & VCPU_REQUEST_NMI) {
+        unsigned waiting = state->nmi_pending + atomic_load(&vcpu->nmis);
+        state->nmi_pending = MIN(waiting, state->nmi_blocked ? 1 : 2);
+    }
 }
 
 static void set_state_work(Vcpu *vcpu, void *data)
@@ -167,6 +172,8 @@ void vcpu_reset_state(Vcpu *vcpu, bool init)
         atomic_fetch_and(&vcpu->requests, ~(VCPU_REQUEST_INIT | VCPU_REQUEST_SIPI));
     cpu_state_reset(&state, cpu_model_signature(vcpu->vm->model), vcpu->index == 0, init);
     state.nmi_pending = false;
+    if (!init)
+        state.tsc_host = vcpu->vm->sync->reset_tsc;
     if (engine->reset_apic) {
         engine->reset_apic(vcpu);
     } else if (vcpu->intc) {
@@ -247,6 +254,7 @@ static void end_run(Vcpu *vcpu)
 
 static void handle_exit(Vcpu *vcpu, VcpuExit exit)
 {
+    vcpu->exits[exit]++;
     switch (exit) {
     case VCPU_EXIT_KICKED:
         vcpu->activity = CPU_ACTIVE;
@@ -260,6 +268,8 @@ static void handle_exit(Vcpu *vcpu, VcpuExit exit)
         if (vcpu->vm->on_exit)
             vcpu->vm->on_exit(vcpu->vm->obj, vcpu, exit);
         break;
+    case VCPU_EXIT_COUNT:
+        g_assert_not_reached();
     }
 }
 

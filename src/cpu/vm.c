@@ -164,8 +164,28 @@ static void reset_work(Vcpu *vcpu, void *data)
 void vm_reset(Vm *vm)
 {
     g_assert(atomic_load(&vm->sync->paused));
+    vm->sync->reset_tsc = tsc_host_now();
     for (unsigned i = 0; i < vm->vcpu_count; i++)
         vcpu_run_on(vm->vcpus[i], reset_work, NULL);
+}
+
+static void trace_work(Vcpu *vcpu, void *data)
+{
+    vcpu->vm->engine->trace_changed(vcpu);
+}
+
+bool vm_set_trace(Vm *vm, Trace *trace, GError **error)
+{
+    g_assert(atomic_load(&vm->sync->paused));
+    if (!vm->engine->trace_changed) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
+                    "engine %s cannot trace guest code; use --engine soft", vm->engine->name);
+        return false;
+    }
+    vm->trace = trace;
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        vcpu_run_on(vm->vcpus[i], trace_work, NULL);
+    return true;
 }
 
 /* ---- exclusive sections ---------------------------------------------------------------------- */

@@ -414,6 +414,18 @@ bool pc_reset(Pc *pc, GError **error)
     return true;
 }
 
+bool pc_set_engine(Pc *pc, const Engine *engine, GError **error)
+{
+    bool was_running = pc->running;
+
+    pc_pause(pc);
+    bool ok = vm_set_engine(pc->vm, engine, error);
+    pc->engine = pc->vm->engine;
+    if (was_running)
+        pc_resume(pc);
+    return ok;
+}
+
 void pc_power_button(Pc *pc)
 {
     g_rec_mutex_lock(&pc->lock);

@@ -137,6 +137,8 @@ void pc_resume(Pc *pc);
 void pc_pause(Pc *pc);
 /* Hard reset; a running machine goes on running. Fails when a kernel cannot be loaded again. */
 bool pc_reset(Pc *pc, GError **error);
+/* Another engine goes on with the machine (vm_set_engine()); a running machine goes on running. */
+bool pc_set_engine(Pc *pc, const Engine *engine, GError **error);
 /* Presses the power button: asks the guest to shut down. */
 void pc_power_button(Pc *pc);
 /* Sends a break to the first serial port; nothing without one. */

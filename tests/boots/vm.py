@@ -33,7 +33,7 @@ class Machine:
     def __init__(self, *args, engine=None, memory="512M", control=True):
         self.folder = tempfile.TemporaryDirectory(prefix="ospite-test-")
         self.control_path = os.path.join(self.folder.name, "control")
-        command = [OSPITE, "run", "--engine", engine or os.environ.get("OSPITE_TEST_ENGINE", "interp"), "--memory", memory, "--display", "none"]
+        command = [OSPITE, "run", "--engine", engine or os.environ.get("OSPITE_TEST_ENGINE", "soft"), "--memory", memory, "--display", "none"]
         if control:
             command += ["--control", f"unix:{self.control_path}"]
         self.command = command + [str(a) for a in args]

@@ -21,7 +21,7 @@ import termios
 import time
 
 OSPITE = os.environ.get("OSPITE", "build/ospite")
-ENGINE = os.environ.get("OSPITE_TEST_ENGINE", "interp")
+ENGINE = os.environ.get("OSPITE_TEST_ENGINE", "soft")
 PATIENCE = float(os.environ.get("OSPITE_TEST_PATIENCE", "6"))
 NOBODY = 65534
 

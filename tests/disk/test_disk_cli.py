@@ -15,7 +15,7 @@ import unittest
 BUILD = os.path.abspath(sys.argv.pop(1))
 REAL = shutil.which("qemu-img")
 SIZE = 9 * 1024 * 1024 + 512 * 37
-FORMATS = {"raw": "raw", "qcow2": "qcow2", "vdi": "vdi", "vmdk": "vmdk", "vhd": "vpc"}
+FORMATS = {"raw": "raw", "qcow2": "qcow2", "vdi": "vdi", "vmdk": "vmdk", "vhd": "vpc", "vhdx": "vhdx"}
 
 
 def run(*args, status=0):
@@ -108,6 +108,42 @@ class DiskTest(unittest.TestCase):
         self.assertEqual([(e["start"], e["length"]) for e in ours if e["data"]],
                          [(e["start"], e["length"]) for e in theirs if e["data"]])
         self.assertEqual(sum(e["length"] for e in ours), SIZE)
+
+    def test_encrypt(self):
+        for name, text in ("key", "open sesame"), ("new", "friend"):
+            with open(name, "w") as f:
+                f.write(text)
+        secret = ["--object", "secret,id=s,file=key"]
+        luks = "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"
+        img("convert", *secret, "-f", "raw", "-O", "qcow2", "-o", luks, "a.raw", "l.qcow2")
+        opts = "driver=qcow2,encrypt.key-secret=s,file.filename=l.qcow2"
+        for tool in (img, real) if REAL else (img,):
+            tool("convert", *secret, "--image-opts", opts, "-O", "raw", "out.raw")
+            disk("compare", "-f", "raw", "-F", "raw", "a.raw", "out.raw")
+        ours = json.loads(img("info", "--output=json", "l.qcow2"))
+        self.assertTrue(ours["encrypted"])
+        if REAL:
+            theirs = json.loads(real("info", "--output=json", "l.qcow2"))
+            self.assertEqual(ours["format-specific"], theirs["format-specific"])
+        disk("check", "l.qcow2")
+        disk("convert", "l.qcow2", "x.raw", status=1)
+        self.assertFalse(os.path.exists("x.raw"))
+        img("create", "-f", "qcow2", "--object", "secret,id=s,data=abc", "-o", luks, "x", "1M", status=1)
+        # keys, and an image that is encrypted in its place
+        disk("encrypt", "--key-file", "key", "--new-key-file", "new", "--add-key", "l.qcow2")
+        disk("encrypt", "--key-file", "new", "--erase-key", "0", "l.qcow2")
+        disk("convert", "-q", "--key-file", "key", "-O", "raw", "l.qcow2", "x.raw", status=1)
+        disk("convert", "-q", "--key-file", "new", "-O", "raw", "l.qcow2", "x.raw")
+        disk("compare", "-f", "raw", "-F", "raw", "a.raw", "x.raw")
+        img("convert", "-f", "raw", "-O", "qcow2", "a.raw", "plain.qcow2")
+        disk("encrypt", "--new-key-file", "key", "-o", "encrypt.iter-time=10", "plain.qcow2")
+        self.assertTrue(json.loads(disk("info", "--json", "plain.qcow2"))["encrypted"])
+        disk("convert", "-q", "--key-file", "key", "-O", "raw", "plain.qcow2", "y.raw")
+        disk("compare", "-f", "raw", "-F", "raw", "a.raw", "y.raw")
+        disk("encrypt", "--new-key-file", "key", "-o", "encrypt.iter-time=10", "a.raw", status=1)
+        disk("encrypt", "--new-key-file", "key", "-O", "luks", "-o", "iter-time=10", "-f", "raw", "a.raw", "a.luks")
+        disk("convert", "-q", "--key-file", "key", "-O", "raw", "a.luks", "z.raw")
+        disk("compare", "-f", "raw", "-F", "raw", "a.raw", "z.raw")
 
     def test_check(self):
         img("convert", "-f", "raw", "-O", "qcow2", "a.raw", "a.qcow2")

@@ -64,13 +64,10 @@ static bool parse(Qcow *q, const uint8_t *h, uint64_t *ret_l1_size, GError **err
         {"l2_bits", q->l2_bits, 6, 13},
         {"size", q->map.size, 1, FORMAT_SIZE_MAX},
         {"backing file name size", load_be32(h + H_PARENT_SIZE), 0, MAX_NAME},
+        {"encryption method", load_be32(h + H_CRYPT), 0, 1},
     };
     if (!format_check_limits(path, shape, G_N_ELEMENTS(shape), error))
         return false;
-    if (load_be32(h + H_CRYPT))
-        return format_fail(error, path,
-                           "it is encrypted, which this version cannot read; decrypt "
-                           "it with 'qemu-img convert'");
     unsigned bits = q->cluster_bits + q->l2_bits;
     *ret_l1_size = (((q->map.size - 1) >> bits) + 1) * 8;
     const FormatLimit limits[] = {
@@ -117,7 +114,8 @@ static ImageMap *qcow_open(HostFile *file, const OpenParameters *p, GError **err
     uint64_t l1_size = 0;
     q->map.file = file;
     int result = host_file_read(file, 0, h, sizeof(h));
-    bool good = !result && load_be32(h) == MAGIC && parse(q, h, &l1_size, error);
+    bool good = !result && load_be32(h) == MAGIC && parse(q, h, &l1_size, error) &&
+                (!load_be32(h + H_CRYPT) || format_open_old_aes(&q->map, p, error));
     if (good)
         result = read_tables(q, h, l1_size);
     if (good && !result)
@@ -335,9 +333,7 @@ static bool qcow_set_parent(ImageMap *map, const char *name, const char *format,
         result = host_file_sync(map->file);
     if (result)
         return format_fail_io(error, map->file->path, "write the header of", result);
-    image_map_clear(map);
-    map->parent_name = g_strdup(name);
-    map->parent_format = NULL;
+    image_map_name_parent(map, name, NULL);
     return true;
 }
 

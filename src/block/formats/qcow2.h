@@ -46,6 +46,7 @@
 #define QCOW2_EXT_FEATURES      0x6803f857u
 #define QCOW2_EXT_BITMAPS       0x23852875u
 #define QCOW2_EXT_DATA_FILE     0x44415441u
+#define QCOW2_EXT_CRYPT         0x0537be77u
 
 /* Offsets in the header, all numbers big-endian */
 enum {
@@ -99,6 +100,9 @@ typedef struct Qcow2 {
     uint8_t compression_type; /* 0 zlib, 1 zstd */
     GArray *extensions;       /* Qcow2Extension */
     uint64_t parent_offset;
+    uint32_t crypt;    /* crypt_method */
+    struct Luks *luks; /* NULL: not encrypted by it */
+    uint64_t luks_offset, luks_size;
 
     unsigned sub_count; /* subclusters in a cluster: 32 with extended L2, else 1 */
     uint64_t sub_size;
@@ -145,6 +149,18 @@ int qcow2_write_table(Qcow2 *q, uint64_t offset, const uint64_t *table, uint64_t
 /* True if the range touches the header, the L1 or the refcount table. */
 bool qcow2_overlaps_tables(const Qcow2 *q, uint64_t offset, uint64_t size);
 bool qcow2_rewrite_header(Qcow2 *q, const char *parent, const char *parent_format, GError **error);
+
+/* NULL: there is none. */
+GBytes *qcow2_find_extension(const Qcow2 *q, uint32_t type);
+
+/* qcow2_crypt.c */
+extern const FormatKeys qcow2_keys;
+bool qcow2_open_crypt(Qcow2 *q, const OpenParameters *parameters, GError **error);
+void qcow2_close_crypt(Qcow2 *q);
+bool qcow2_check_crypt_options(const CreateOptions *options, const char *path, GError **error);
+/* Gives a new image its encryption header, if the options ask for it. */
+bool qcow2_create_crypt(Qcow2 *q, const CreateOptions *options, GError **error);
+GVariant *qcow2_describe_crypt(const Qcow2 *q);
 
 /* qcow2_refcount.c */
 int qcow2_ref_get(Qcow2 *q, uint64_t cluster, uint64_t *ret_count);

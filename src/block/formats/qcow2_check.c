@@ -170,6 +170,7 @@ static int count_uses(Check *c)
     Qcow2 *q = c->q;
     use(c, 0, q->cluster_size, "header outside of the file");
     use(c, q->l1_offset, (uint64_t)q->l1_size * 8, "L1 table outside of the file");
+    use(c, q->luks_offset, q->luks_size, "encryption header outside of the file");
     use_reftable(c);
     c->active = true;
     int result = use_tree(c, q->l1, q->l1_size);
@@ -189,6 +190,14 @@ static void note(Check *c, uint64_t cluster, uint64_t count)
                      leak ? "Leaked" : "ERROR", cluster, count, c->uses[cluster]);
 }
 
+/* A count needs its block, and a missing one would be made in the first cluster that it counts. */
+static bool has_block(const Check *c, uint64_t cluster)
+{
+    uint64_t i = cluster >> c->q->ref_block_bits, first = i << c->q->ref_block_bits;
+    bool is_there = i < c->q->reftable_size && (c->q->reftable[i] & QCOW2_OFFSET_MASK);
+    return is_there || (i && first < c->clusters && !c->uses[first]);
+}
+
 static int compare_count(Check *c, uint64_t cluster, bool repair)
 {
     uint64_t count;
@@ -202,6 +211,10 @@ static int compare_count(Check *c, uint64_t cluster, bool repair)
         return result;
     note(c, cluster, count);
     bool leak = count > c->uses[cluster];
+    if (repair && !has_block(c, cluster)) {
+        c->result->errors++;
+        return 0;
+    }
     if (!repair) {
         *(leak ? &c->result->leaks : &c->result->corruptions) += 1;
         return 0;

@@ -21,6 +21,13 @@ const FormatOption qcow2_options[] = {
     {"data_file", NULL, "keep the data in this file"},
     {"data_file_raw", "off", "the data file alone is a raw disk"},
     {"preallocation", "off", "off, metadata, falloc or full"},
+    {"encrypt.format", NULL, "luks"},
+    {"encrypt.cipher-alg", NULL, "aes-128, aes-192 or aes-256"},
+    {"encrypt.cipher-mode", NULL, "xts or cbc"},
+    {"encrypt.ivgen-alg", NULL, "plain64, plain or essiv"},
+    {"encrypt.ivgen-hash-alg", NULL, "for essiv"},
+    {"encrypt.hash-alg", NULL, "sha1, sha256 or sha512"},
+    {"encrypt.iter-time", NULL, "milliseconds that trying a passphrase takes"},
     {NULL},
 };
 
@@ -41,7 +48,7 @@ int qcow2_switch_l1(Qcow2 *q, uint64_t *l1, uint32_t l1_size, uint64_t disk_size
         return result;
     /* size, crypt_method, l1_size and l1_offset stand together: one write switches them all. */
     store_be64(fields, disk_size);
-    store_be32(fields + 8, 0);
+    store_be32(fields + 8, q->crypt);
     store_be32(fields + 12, l1_size);
     store_be64(fields + 16, offset);
     result = qcow2_write_header_field(q, QCOW2_H_SIZE, fields, sizeof(fields));
@@ -256,7 +263,7 @@ static bool finish(ImageMap *map, const CreateOptions *o, GError **error)
 {
     Qcow2 *q = (Qcow2 *)map;
     const char *how = format_option(o, "preallocation");
-    if (!qcow2_resize(map, o->size, error) ||
+    if (!qcow2_create_crypt(q, o, error) || !qcow2_resize(map, o->size, error) ||
         (o->parent && !qcow2_rewrite_header(q, o->parent, o->parent_format, error)))
         return false;
     int result = strcmp(how, "off") ? preallocate(map, how) : 0;
@@ -269,7 +276,8 @@ bool qcow2_create(HostFile *file, const CreateOptions *o, GError **error)
 {
     Plan plan = {0};
     OpenParameters p = {.trust_names = true, .no_sync = o->no_sync, .io_hook = o->io_hook};
-    if (!plan_image(&plan, o, file->path, error) || !create_data_file(file, o, error))
+    if (!plan_image(&plan, o, file->path, error) ||
+        !qcow2_check_crypt_options(o, file->path, error) || !create_data_file(file, o, error))
         return false;
     int result = write_skeleton(file, &plan, o);
     if (result)

@@ -61,6 +61,7 @@ static bool touches(uint64_t a, uint64_t a_size, uint64_t b, uint64_t b_size)
 bool qcow2_overlaps_tables(const Qcow2 *q, uint64_t offset, uint64_t size)
 {
     return touches(offset, size, 0, q->cluster_size) ||
+           (q->luks_size && touches(offset, size, q->luks_offset, q->luks_size)) ||
            touches(offset, size, q->l1_offset, (uint64_t)q->l1_size * 8) ||
            touches(offset, size, q->reftable_offset, (uint64_t)q->reftable_size * 8);
 }
@@ -155,10 +156,7 @@ static bool qcow2_set_parent(ImageMap *map, const char *name, const char *format
     Qcow2 *q = (Qcow2 *)map;
     if (!qcow2_rewrite_header(q, name, format, error))
         return false;
-    g_free(map->parent_name);
-    g_free(map->parent_format);
-    map->parent_name = g_strdup(name);
-    map->parent_format = g_strdup(name ? format : NULL);
+    image_map_name_parent(map, name, format);
     return true;
 }
 
@@ -166,7 +164,7 @@ static bool qcow2_set_parent(ImageMap *map, const char *name, const char *format
 
 typedef struct Header {
     uint64_t parent_offset, size, l1_offset, reftable_offset, snapshot_offset;
-    uint32_t parent_size, crypt, l1_size, reftable_clusters;
+    uint32_t parent_size, l1_size, reftable_clusters;
 } Header;
 
 static void parse_header(Qcow2 *q, const uint8_t *h, Header *header)
@@ -174,12 +172,12 @@ static void parse_header(Qcow2 *q, const uint8_t *h, Header *header)
     *header = (Header){.parent_offset = load_be64(h + QCOW2_H_PARENT_OFFSET),
                        .parent_size = load_be32(h + QCOW2_H_PARENT_SIZE),
                        .size = load_be64(h + QCOW2_H_SIZE),
-                       .crypt = load_be32(h + QCOW2_H_CRYPT),
                        .l1_size = load_be32(h + QCOW2_H_L1_SIZE),
                        .l1_offset = load_be64(h + QCOW2_H_L1_OFFSET),
                        .reftable_offset = load_be64(h + QCOW2_H_REFTABLE_OFFSET),
                        .reftable_clusters = load_be32(h + QCOW2_H_REFTABLE_CLUSTERS)};
     q->version = load_be32(h + QCOW2_H_VERSION);
+    q->crypt = load_be32(h + QCOW2_H_CRYPT);
     q->cluster_bits = load_be32(h + QCOW2_H_CLUSTER_BITS);
     q->snapshot_count = load_be32(h + QCOW2_H_SNAPSHOT_COUNT);
     q->snapshot_offset = load_be64(h + QCOW2_H_SNAPSHOT_OFFSET);
@@ -237,12 +235,9 @@ static bool check_header(Qcow2 *q, const Header *h, const char *path, GError **e
         {"snapshot table offset", q->snapshot_offset, 0, q->snapshot_count ? end : UINT64_MAX,
          q->snapshot_count ? cs : 0},
         {"compression type", q->compression_type, 0, 1},
+        {"encryption method", q->crypt, 0, 2},
         {"cluster size with extended L2", q->sub_size, 512, cs},
     };
-    if (h->crypt)
-        return format_fail(error, path,
-                           "it is encrypted, which this version cannot read; decrypt "
-                           "it with 'qemu-img convert'");
     size_t count = G_N_ELEMENTS(limits) - (q->sub_count > 1 ? 0 : 1);
     return format_check_limits(path, limits, count, error);
 }
@@ -273,7 +268,7 @@ static bool parse_extensions(Qcow2 *q, const uint8_t *header, const Header *h, G
     return true;
 }
 
-static GBytes *find_extension(const Qcow2 *q, uint32_t type)
+GBytes *qcow2_find_extension(const Qcow2 *q, uint32_t type)
 {
     for (guint i = 0; i < q->extensions->len; i++) {
         Qcow2Extension *e = &g_array_index(q->extensions, Qcow2Extension, i);
@@ -285,7 +280,7 @@ static GBytes *find_extension(const Qcow2 *q, uint32_t type)
 
 static char *extension_text(const Qcow2 *q, uint32_t type)
 {
-    GBytes *bytes = find_extension(q, type);
+    GBytes *bytes = qcow2_find_extension(q, type);
     gsize size = 0;
     const char *text = bytes ? g_bytes_get_data(bytes, &size) : NULL;
     return size ? g_strndup(text, size) : NULL;
@@ -294,7 +289,7 @@ static char *extension_text(const Qcow2 *q, uint32_t type)
 /* The image's own name for an incompatible feature. */
 static char *feature_name(const Qcow2 *q, unsigned bit)
 {
-    GBytes *bytes = find_extension(q, QCOW2_EXT_FEATURES);
+    GBytes *bytes = qcow2_find_extension(q, QCOW2_EXT_FEATURES);
     gsize size = 0;
     const uint8_t *table = bytes ? g_bytes_get_data(bytes, &size) : NULL;
     for (gsize at = 0; at + 48 <= size; at += 48) {
@@ -385,6 +380,7 @@ static void qcow2_close(ImageMap *map)
     Qcow2 *q = (Qcow2 *)map;
     if (q->data_file != map->file)
         host_file_close(q->data_file);
+    qcow2_close_crypt(q);
     table_cache_free(q->l2_cache);
     table_cache_free(q->ref_cache);
     g_clear_pointer(&q->extensions, g_array_unref);
@@ -420,7 +416,8 @@ static bool fill(Qcow2 *q, const OpenParameters *p, GError **error)
                            "it is marked as corrupt; 'ospite disk check --repair' may "
                            "mend it, or open it read-only");
     q->map.needs_repair = q->incompatible & QCOW2_DIRTY;
-    return open_data_file(q, p, error) && read_tables(q, &h, error);
+    return qcow2_open_crypt(q, p, error) && open_data_file(q, p, error) &&
+           read_tables(q, &h, error);
 }
 
 static ImageMap *qcow2_open(HostFile *file, const OpenParameters *p, GError **error)
@@ -451,13 +448,17 @@ static int qcow2_decompress(const ImageMap *map, const Extent *extent, const uin
 static size_t qcow2_compress(const ImageMap *map, const uint8_t *unit, uint8_t *stored)
 {
     const Qcow2 *q = (const Qcow2 *)map;
-    return q->external_data ? 0 : pack(packing(q), unit, map->unit_size, stored, map->unit_size);
+    return q->external_data || map->encrypted
+               ? 0
+               : pack(packing(q), unit, map->unit_size, stored, map->unit_size);
 }
 
 static void qcow2_describe(const ImageMap *map, GVariantDict *d)
 {
     const Qcow2 *q = (const Qcow2 *)map;
     g_variant_dict_insert(d, "compat", "s", q->version >= 3 ? "1.1" : "0.10");
+    if (q->crypt)
+        g_variant_dict_insert_value(d, "encrypt", qcow2_describe_crypt(q));
     g_variant_dict_insert(d, "compression-type", "s", q->compression_type ? "zstd" : "zlib");
     if (q->version >= 3) {
         g_variant_dict_insert(d, "lazy-refcounts", "b",
@@ -494,5 +495,6 @@ const FormatDriver qcow2_format = {
     .check = qcow2_check,
     .set_parent = qcow2_set_parent,
     .snapshots = &qcow2_snapshots,
+    .keys = &qcow2_keys,
     .describe = qcow2_describe,
 };

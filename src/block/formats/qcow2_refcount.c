@@ -173,6 +173,10 @@ static int ensure_block(Qcow2 *q, uint64_t cluster, uint8_t **ret_block)
     if (i >= q->reftable_size)
         result = grow_reftable(q, i + 1);
     if (!result && !(q->reftable[i] & QCOW2_OFFSET_MASK)) {
+        /* What is in use without being counted: the image is damaged. */
+        if (!i ||
+            qcow2_overlaps_tables(q, i << (q->ref_block_bits + q->cluster_bits), q->cluster_size))
+            return -EIO;
         result = make_block(q, i, i << q->ref_block_bits);
         if (!result)
             result = qcow2_ref_set(q, i << q->ref_block_bits, 1);

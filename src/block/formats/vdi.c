@@ -524,9 +524,7 @@ static bool vdi_set_parent(ImageMap *map, const char *name, const char *format, 
     int result = write_header(v);
     if (result)
         return format_fail_io(error, map->file->path, "write the header of", result);
-    image_map_clear(map);
-    map->parent_name = g_strdup(name);
-    map->parent_format = g_strdup(name ? format : NULL);
+    image_map_name_parent(map, name, format);
     return true;
 }
 

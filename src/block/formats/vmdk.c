@@ -309,9 +309,7 @@ static bool vmdk_set_parent(ImageMap *map, const char *name, const char *format,
     if (!vmdk_write_text(v, text, error))
         return false;
     v->parent_cid = cid;
-    image_map_clear(map);
-    map->parent_name = g_strdup(name);
-    map->parent_format = g_strdup(name ? format : NULL);
+    image_map_name_parent(map, name, format);
     return true;
 }
 

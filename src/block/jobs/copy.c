@@ -25,7 +25,7 @@
 /* Bytes of a part whose place in the source is known. */
 typedef struct Piece {
     uint64_t offset, length;
-    const Image *owner;
+    Image *owner;
     Extent extent;
 } Piece;
 
@@ -40,8 +40,9 @@ typedef struct Copying {
     Image *from, *to;
     uint64_t size, part_size;
     bool packed, reads_zero;
-    bool places; /* runs get a place under the lock and are written without it */
-    bool clones; /* the host may share blocks */
+    bool places;       /* runs get a place under the lock and are written without it */
+    bool clones;       /* the host may share blocks */
+    bool locked_reads; /* the source is encrypted, and its cipher serves one thread */
     uint32_t zero_grain;
 
     GMutex lock; /* guards all below, and both maps */
@@ -192,10 +193,12 @@ static void salvage(Worker *w, const Piece *p, uint8_t *to)
         if (!result)
             continue;
         memset(to + done, 0, part);
-        g_mutex_lock(&w->c->lock);
+        if (!w->c->locked_reads)
+            g_mutex_lock(&w->c->lock);
         if (copy->lost)
             copy->lost(copy->obj, p->offset + done, part, result);
-        g_mutex_unlock(&w->c->lock);
+        if (!w->c->locked_reads)
+            g_mutex_unlock(&w->c->lock);
     }
 }
 
@@ -341,7 +344,8 @@ static int offload_piece(Copying *c, const Piece *p)
 static int offload_part(Worker *w)
 {
     Copying *c = w->c;
-    int result = c->clones || c->copy->offload ? 0 : -EOPNOTSUPP;
+    bool wanted = c->clones || (c->copy->offload && !c->locked_reads);
+    int result = wanted ? 0 : -EOPNOTSUPP;
     for (guint i = 0; i < w->pieces->len && !result; i++)
         result = offload_piece(c, &g_array_index(w->pieces, Piece, i));
     return result;
@@ -381,10 +385,14 @@ static void do_part(Worker *w)
     if (c->places && !c->packed) {
         result = offload_part(w);
         offloaded = result != -EOPNOTSUPP;
+        result = offloaded ? result : 0;
     }
     if (!offloaded) {
+        if (c->locked_reads)
+            result = read_part(w);
         g_mutex_unlock(&c->lock);
-        result = read_part(w);
+        if (!c->locked_reads)
+            result = read_part(w);
         if (!result && c->packed)
             pack_units(w);
         else if (!result)
@@ -485,6 +493,15 @@ static void run_threads(Copying *c)
     }
 }
 
+static bool is_encrypted(const Image *image)
+{
+    for (; image; image = image->parent) {
+        if (image->map->encrypted)
+            return true;
+    }
+    return false;
+}
+
 int image_copy(const ImageCopy *copy)
 {
     uint32_t unit = copy->to->map->unit_size;
@@ -493,8 +510,10 @@ int image_copy(const ImageCopy *copy)
                  .to = copy->to,
                  .size = MIN(copy->from->map->size, copy->to->map->size),
                  .packed = copy->compress || copy->to->map->packs_only,
-                 .reads_zero = copy->target_is_zero || copy->target_is_new,
-                 .places = copy->target_is_new && !copy->to->parent,
+                 .reads_zero = copy->target_is_zero ||
+                               (copy->target_is_new && !copy->to->map->begins_as_noise),
+                 .places = copy->target_is_new && !copy->to->parent && !copy->to->map->encrypted,
+                 .locked_reads = is_encrypted(copy->from),
                  .zero_grain = MAX(copy->zero_grain, 512),
                  .begin_us = g_get_monotonic_time()};
     if (!copy->zero_grain)
@@ -506,7 +525,8 @@ int image_copy(const ImageCopy *copy)
     c.part_size = MAX(PART_SIZE, source_unit(copy->from));
     if (c.packed)
         c.part_size = align_up(c.part_size, unit);
-    c.clones = c.places && !copy->dense && host_file_can_clone(copy->from->file, copy->to->file);
+    c.clones = c.places && !copy->dense && !c.locked_reads &&
+               host_file_can_clone(copy->from->file, copy->to->file);
     g_mutex_init(&c.lock);
     g_cond_init(&c.turn_came);
     run_threads(&c);

@@ -4,10 +4,10 @@
  *
  *   direct    lea r9,[base+disp]; xor r9,tag; cmp r9,4096-size; ja miss; mov r10,addend; op
  * [base+r10+disp] uniform   r9 = address; mov r10,tag; xor r10,r9; cmp r10,4096-size; ja miss; add
- * r9,addend; op [r9] miss      the thunk looks the TLB up, fills the site and comes back; else the
- * instruction is executed by its handler
+ * r9,addend; op [r9] miss      looks the TLB up, fills the site and comes back; else fills the TLB;
+ * else the instruction is executed by its handler
  */
-#include "cpu/jit/translate.h"
+#include "cpu/jit/system.h"
 
 #include "base/bits.h"
 
@@ -148,18 +148,16 @@ void slow_if(Translation *t, unsigned condition)
 static void write_slow(Translation *t, const Stub *stub)
 {
     Emit *e = &t->e;
-    xmm_store(t, &stub->now);
-    xmm_leave(t, &stub->now);
     emit_constant(e, SCRATCH1, (uintptr_t)&t->block->insns[stub->insn]);
     emit_constant(e, SCRATCH2, t->rip);
     emit_call(e, t->jit->thunks.insn);
     unsigned next = stub->insn + 1;
     if (!t->start[next])
         return; /* it ends the block: the thunk never comes back */
+    fpu_write_load(t, t->at[next].fpu, next);
     t->now.host_flags = false;
     if (t->at[next].host_flags && t->live[next])
         flags_to_host(t, SCRATCH1);
-    xmm_reload(t, &t->at[next]);
     emit_jump(e, t->start[next]);
 }
 
@@ -187,6 +185,7 @@ static void write_miss(Translation *t, const Stub *stub)
 {
     Emit *e = &t->e;
     unsigned tag = stub->write ? offsetof(TlbEntry, tag_write) : offsetof(TlbEntry, tag_read);
+    const uint8_t *again = emit_here(e);
     if (stub->direct)
         emit_op(e, 0x8d | OP_W, SCRATCH1, rm_mem(stub->base, stub->disp));
     emit_move(e, SCRATCH2, SCRATCH1);
@@ -215,6 +214,11 @@ static void write_miss(Translation *t, const Stub *stub)
         emit_load(e, SCRATCH2, rm_mem(SCRATCH2, offsetof(TlbEntry, addend)));
     emit_jump(e, stub->resume);
     emit_patch(e, slow, emit_here(e));
+    if (stub->direct)
+        emit_op(e, 0x8d | OP_W, SCRATCH1, rm_mem(stub->base, stub->disp));
+    emit_constant(e, SCRATCH2, stub->size | (stub->write ? JIT_FILL_WRITE : 0));
+    emit_call(e, t->jit->thunks.fill);
+    emit_jcc(e, CC_NE, again);
     write_slow(t, stub);
 }
 
@@ -224,10 +228,14 @@ static void write_exit(Translation *t, const Stub *stub)
         write_unlinked(t, stub->link);
         return;
     }
-    xmm_store(t, &stub->now);
     t->now = stub->now;
-    t->now.dirty = t->now.dirty_high = 0;
     exit_to(t, stub->target, stub->live, false);
+}
+
+static void write_load(Translation *t, const Stub *stub)
+{
+    fpu_write_load(t, stub->bits, stub->insn);
+    emit_jump(&t->e, stub->resume);
 }
 
 void write_stubs(Translation *t)
@@ -239,6 +247,8 @@ void write_stubs(Translation *t)
             write_exit(t, stub);
         else if (stub->kind == STUB_MISS)
             write_miss(t, stub);
+        else if (stub->kind == STUB_LOAD)
+            write_load(t, stub);
         else
             write_slow(t, stub);
     }

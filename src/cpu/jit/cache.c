@@ -13,10 +13,19 @@
 
 #include "base/bits.h"
 
-#define CODE_SIZE  ((size_t)MIB(64))
-#define CODE_ROOM  ((size_t)KIB(96)) /* more than any translation */
-#define ARENA_SIZE ((size_t)MIB(64))
-#define ARENA_ROOM ((size_t)KIB(64))
+#define CODE_SIZE      ((size_t)MIB(64))
+#define CODE_ROOM      ((size_t)KIB(96)) /* more than any translation */
+#define ARENA_SIZE     ((size_t)MIB(64))
+#define ARENA_ROOM     ((size_t)KIB(64))
+#define X87_SITES_SIZE (JIT_X87_SITES * sizeof(JitX87Site))
+
+/* NULL: no address space. */
+static void *reserve(size_t size)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
 
 bool jit_cache_init(JitCpu *jit)
 {
@@ -31,11 +40,10 @@ bool jit_cache_init(JitCpu *jit)
     close(fd);
     jit->write = write == MAP_FAILED ? NULL : write;
     jit->run = run == MAP_FAILED ? NULL : run;
-    void *arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    jit->arena = arena == MAP_FAILED ? NULL : arena;
+    jit->arena = reserve(ARENA_SIZE);
+    jit->x87_sites = reserve(X87_SITES_SIZE);
     jit->limit = CODE_SIZE;
-    if (jit->write && jit->run && jit->arena)
+    if (jit->write && jit->run && jit->arena && jit->x87_sites)
         return true;
     jit_cache_clear(jit);
     return false;
@@ -49,6 +57,9 @@ void jit_cache_clear(JitCpu *jit)
         munmap(jit->run, CODE_SIZE);
     if (jit->arena)
         munmap(jit->arena, ARENA_SIZE);
+    if (jit->x87_sites)
+        munmap(jit->x87_sites, X87_SITES_SIZE);
+    jit->x87_sites = NULL;
     jit->write = jit->run = jit->arena = NULL;
 }
 
@@ -76,6 +87,7 @@ void jit_cache_flush(SoftCpu *cpu)
     jit->flush = false;
     jit->used = jit->thunks_end;
     jit->arena_used = 0;
+    jit->x87_site_count = 0;
     jit->all = NULL;
     jit->link = NULL;
     memset(jit->jumps, 0, sizeof(jit->jumps));
@@ -84,7 +96,8 @@ void jit_cache_flush(SoftCpu *cpu)
 
 uint8_t *jit_cache_space(JitCpu *jit, uint8_t **ret_run)
 {
-    if (jit->limit < jit->used + CODE_ROOM || ARENA_SIZE - jit->arena_used < ARENA_ROOM)
+    if (jit->limit < jit->used + CODE_ROOM || ARENA_SIZE - jit->arena_used < ARENA_ROOM ||
+        JIT_X87_SITES - jit->x87_site_count < BLOCK_MAX_INSNS)
         return NULL;
     *ret_run = jit->run + jit->used;
     return jit->write + jit->used;

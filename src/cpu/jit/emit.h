@@ -92,6 +92,12 @@ bool emit_possible(uint32_t op, unsigned reg, Rm rm);
 /* Shortest move of a constant. */
 void emit_constant(Emit *e, unsigned reg, uint64_t value);
 
+static inline void emit_push(Emit *e, unsigned reg, bool pop)
+{
+    if (reg & 8)
+        e8(e, 0x41);
+    e8(e, (pop ? 0x58 : 0x50) | (reg & 7));
+}
 static inline void emit_load(Emit *e, unsigned reg, Rm rm)
 {
     emit_op(e, 0x8b | OP_W, reg, rm);

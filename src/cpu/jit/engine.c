@@ -6,7 +6,8 @@
  * is warm → run → again
  *
  * Code in modes that are not translated (16-bit, segments with limits, single step, alignment
- * checks, unmasked SIMD exceptions) is interpreted as by engine_interp.
+ * checks) is interpreted as by engine_interp; and so is floating point while its exceptions are
+ * unmasked.
  */
 #include "cpu/jit/jit.h"
 
@@ -19,7 +20,6 @@
 
 #define WARM            12 /* times a block is interpreted before it is translated */
 #define MXCSR_HOST      0x1f80u
-#define MXCSR_MASKS     0x1f80u
 #define HWCAP2_FSGSBASE 2
 
 /* ---- running
@@ -30,7 +30,7 @@ static bool is_translatable(const SoftCpu *cpu)
     const uint32_t flat =
         MODE_PROTECTED | MODE_STACK32 | MODE_FLAT_DS | MODE_FLAT_ES | MODE_FLAT_SS | MODE_CS_BASE0;
     uint32_t mode = cpu->mode;
-    if (mode & (MODE_SINGLE_STEP | MODE_AC) || (cpu->s.fpu.mxcsr & MXCSR_MASKS) != MXCSR_MASKS)
+    if (mode & (MODE_SINGLE_STEP | MODE_AC))
         return false;
     if ((mode & MODE_CODE_MASK) == MODE_CODE64)
         return true;
@@ -61,7 +61,7 @@ static void enter(SoftCpu *cpu, uint8_t *host)
  * cache was flushed. */
 static JitBlock *translation_of(SoftCpu *cpu, Block *block, JitLink **link)
 {
-    if (block == cpu->blocks->scratch || block->crossing)
+    if (block == cpu->blocks->scratch)
         return NULL;
     JitBlock *translation = jit_find(block, cpu->s.rip);
     if (translation)
@@ -89,6 +89,11 @@ static void run_translatable(SoftCpu *cpu)
     if (jit->flush) {
         jit_cache_flush(cpu);
         link = NULL;
+    }
+    if (jit->interpret) {
+        jit->interpret = false;
+        interp_run_block(cpu, block_find(cpu, false));
+        return;
     }
     jit->mode_key = jump_key(0, cpu->mode);
     cpu->translation_stop = false;
@@ -229,17 +234,24 @@ static uint64_t jit_tsc(Vcpu *vcpu)
     return engine_interp.tsc(vcpu);
 }
 
-static char *jit_stats(Vcpu *vcpu)
+static void jit_trace_changed(Vcpu *vcpu)
+{
+    engine_interp.trace_changed(vcpu);
+}
+
+static void jit_counters(Vcpu *vcpu, Counters *counters)
 {
     const SoftCpu *cpu = vcpu->engine_data;
     const JitCpu *jit = cpu->jit;
-    g_autofree char *soft = engine_interp.stats(vcpu);
-    return g_strdup_printf("%s translated=%" G_GUINT64_FORMAT " guest_bytes=%" G_GUINT64_FORMAT
-                           " host_bytes=%" G_GUINT64_FORMAT " flushes=%" G_GUINT64_FORMAT
-                           " handler_calls=%" G_GUINT64_FORMAT " entered=%" G_GUINT64_FORMAT
-                           " linked=%" G_GUINT64_FORMAT,
-                           soft, jit->stat_translated, jit->stat_guest_bytes, jit->stat_bytes,
-                           jit->stat_flushes, jit->stat_slow, jit->stat_enters, jit->stat_links);
+    engine_interp.counters(vcpu, counters);
+    counters_set(counters, COUNTER_BLOCKS_TRANSLATED, jit->stat_translated);
+    counters_set(counters, COUNTER_GUEST_BYTES, jit->stat_guest_bytes);
+    counters_set(counters, COUNTER_HOST_BYTES, jit->stat_bytes);
+    counters_set(counters, COUNTER_EXITS_DIRECT, jit->stat_exits);
+    counters_set(counters, COUNTER_EXITS_LINKED, jit->stat_links);
+    counters_set(counters, COUNTER_ENTERED, jit->stat_enters);
+    counters_set(counters, COUNTER_HANDLER_CALLS, jit->stat_slow);
+    counters_set(counters, COUNTER_CODE_FLUSHES, jit->stat_flushes);
 }
 
 const Engine engine_jit = {
@@ -257,5 +269,6 @@ const Engine engine_jit = {
     .set_state = jit_set_state,
     .set_a20 = jit_set_a20,
     .tsc = jit_tsc,
-    .stats = jit_stats,
+    .trace_changed = jit_trace_changed,
+    .counters = jit_counters,
 };

@@ -423,45 +423,6 @@ static void translate_bmi(Translation *t)
         t->now.host_flags = true;
 }
 
-/* ---- system instructions at CPL 0
- * ---------------------------------------------------------------- */
-
-/* Sets or clears bits of the RFLAGS that are no arithmetic flags. */
-static void change_rflags(Translation *t, uint32_t bits, bool set)
-{
-    flags_to_slot(t, t->live[t->index]);
-    emit_op(&t->e, 0x81, set ? 1 : 4, rm_gs(GS_CPU(s.rflags)));
-    e32(&t->e, set ? bits : ~bits);
-}
-
-/* STAC, CLAC: what index_for_cpl() says then. */
-static void translate_set_ac(Translation *t, bool on)
-{
-    Emit *e = &t->e;
-    MmuIndex index = on ? MMU_KERNEL_NOSMAP : MMU_KERNEL;
-    change_rflags(t, FLAG_AC, on);
-    emit_op(e, 0xf7, 0, rm_gs(GS_CPU(s.cr4))); /* test */
-    e32(e, CR4_SMAP);
-    uint8_t *skip = emit_jcc(e, CC_E, NULL);
-    emit_op(e, 0xc6, 0, rm_gs(GS_CPU(mmu_index)));
-    e8(e, index);
-    emit_load(e, SCRATCH1, rm_gs(GS_JIT(self)));
-    emit_op(e, 0x8d | OP_W, SCRATCH1,
-            rm_mem(SCRATCH1, GS_CPU(tlbs) + (int32_t)(index * sizeof(t->cpu->tlbs[0]))));
-    emit_store(e, SCRATCH1, rm_gs(GS_CPU(tlb)));
-    emit_patch(e, skip, emit_here(e));
-}
-
-static void translate_swapgs(Translation *t)
-{
-    Emit *e = &t->e;
-    emit_load(e, SCRATCH1, rm_gs(GS_CPU(s.kernel_gs_base)));
-    emit_load(e, SCRATCH2, rm_gs(GS_CPU(s.seg[SEG_GS].base)));
-    emit_store(e, SCRATCH1, rm_gs(GS_CPU(s.seg[SEG_GS].base)));
-    emit_store(e, SCRATCH1, rm_gs(GS_CPU(seg_base[SEG_GS])));
-    emit_store(e, SCRATCH2, rm_gs(GS_CPU(s.kernel_gs_base)));
-}
-
 void translate_integer(Translation *t)
 {
     unsigned kind = t->op.kind;
@@ -517,21 +478,6 @@ void translate_integer(Translation *t)
         break;
     case JIT_BMI:
         translate_bmi(t);
-        break;
-    case JIT_ZERO_UPPER:
-        translate_zero_upper(t);
-        break;
-    case JIT_CLI:
-        change_rflags(t, FLAG_IF, false);
-        break;
-    case JIT_STAC:
-        translate_set_ac(t, true);
-        break;
-    case JIT_CLAC:
-        translate_set_ac(t, false);
-        break;
-    case JIT_SWAPGS:
-        translate_swapgs(t);
         break;
     case JIT_FENCE:
         e8(&t->e, 0x0f), e8(&t->e, 0xae), e8(&t->e, t->insn->modrm);

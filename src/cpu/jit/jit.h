@@ -3,32 +3,35 @@
  * The translator: x86 to x86, block by block, above the interpreter's decoder, MMU, state and block
  * cache.
  *
+ *   system.c     kernels in and out, translate_system.c their instructions
  *   engine.c     the loop: look → find → interpret while cold, translate when warm, run
- *   translate.c  a decoded block → host code; integer.c, simd.c what single instructions become
- *   access.c     memory operands: page check by access site, and what to do when it fails
- *   opcodes.c    what an instruction reads and writes, flags and operands (liveness)
- *   thunks.c     the code shared by all translations: enter, leave, call a handler, look up the TLB
- *   cache.c      code memory, translations, links between them, the jump table
+ *   translate.c  a decoded block → host code; integer.c, simd.c, x87.c what single instructions
+ * become fpu.c        the guest's XMM, YMM and x87 registers in the host's access.c     memory
+ * operands: page check by access site, and what to do when it fails opcodes.c    what an
+ * instruction reads and writes, flags and operands (liveness) thunks.c     the code shared by all
+ * translations: enter, leave, call a handler, look up the TLB cache.c      code memory,
+ * translations, links between them, the jump table
  *
  * Invariants in translated code:
  * - gs is the SoftCpu, a JitCpu behind it. rsp is the host's stack, 16-byte aligned.
  * - Guest registers: rax rcx rdx rbx rbp rsi rdi r8 r12-r15 are the host's own; guest rsp is host
  * r11; guest r9, r10, r11 stay in SoftCpu.s.gpr. Host r9 and r10 are scratch. In 32-bit code upper
  * halves mean nothing.
- * - XMM registers live in SoftCpu.s.fpu between translations; inside one they are loaded when
- * needed and stored before leaving, or before a handler is called.
+ * - XMM, YMM and x87 registers are in SoftCpu.s.fpu until an instruction needs them, then in the
+ * host's own until C runs (JitCpu.live); never while an exception of theirs is unmasked.
  * - Arithmetic flags are at each point of the code, by what the translator knows, either in EFLAGS
  * ("host") or in SoftCpu.flags
  *   ("slot"), or dead. Every translation can be entered both ways. Flags that no later instruction
  * reads are not kept for a fault that comes between: what #PF pushes of them may differ from
  * hardware.
- * - MXCSR is the guest's; guests that unmask SIMD exceptions are interpreted.
+ * - MXCSR is the guest's.
  * - No guest register, flag or memory changes before the last access check of an instruction
  * succeeded. So whatever can't be done in line, also in the middle of an instruction, is done by
  * the interpreter's handler for the whole instruction ("slow"), with all state in SoftCpu; faults
  * leave from there by siglongjmp.
  * - A translation is of a block at one RIP and mode; CS has base 0 and no limit. It is entered only
- * while the page at that RIP is known to be the block's: by links within the page, or after a
+ * while the page at that RIP is known to be the block's (and the next page, where its instruction
+ * goes on there): by links within the page, or after a
  * compare of map_generation.
  *
  * Threads: everything here belongs to one vCPU's thread; jit_block_dropped() may come from others
@@ -47,7 +50,8 @@ typedef struct JitLink {
     uint64_t target;
     uint8_t *site;     /* rel32 to patch, as executed */
     uint8_t *unlinked; /* where it goes otherwise */
-    uint8_t *guard;    /* imm32 that must equal map_generation; NULL: target on the same page */
+    uint8_t *guard;    /* imm32 that must equal map_generation; NULL: target on the same page,
+                        not at its very end */
     bool host_flags;   /* flags are in EFLAGS there */
     JitBlock *from, *to;
     struct JitLink *next_in;  /* of the links that go to `to` */
@@ -63,6 +67,18 @@ struct JitBlock {
     JitBlock *next_of_all;
     bool dead;
 };
+
+/* Registers that the host has loaded: JitCpu.live. YMM never without XMM. */
+enum { JIT_LIVE_XMM = 1, JIT_LIVE_YMM = 2, JIT_LIVE_X87 = 4 };
+
+/* An instruction of translated code that leaves its address in the host's x87, and what the guest
+ * would find there. */
+typedef struct JitX87Site {
+    uint32_t offset; /* in the code area */
+    uint16_t fop;
+    uint64_t rip;
+} JitX87Site;
+#define JIT_X87_SITES (1u << 20)
 
 #define JIT_JUMP_BITS 15
 
@@ -80,10 +96,18 @@ typedef struct JitThunks {
     void (*enter)(SoftCpu *cpu, uint8_t *host);
     uint8_t
         *insn; /* called: r9 Insn, r10 RIP of the block; returns when translated code may go on */
-    uint8_t *pair, *light; /* the same, r9 is an Insn that a JIT_AFTER() follows; light: its handler
-                              doesn't care for MXCSR */
-    uint8_t *link;         /* jumped to: r9 JitLink */
-    uint8_t *go;           /* jumped to: r9 RIP */
+    uint8_t *pair;  /* the same, r9 is an Insn that a JIT_AFTER() follows */
+    uint8_t *link;  /* jumped to: r9 JitLink */
+    uint8_t *go;    /* jumped to: r9 RIP */
+    uint8_t *leave; /* the same, s.rip is RIP */
+    /* Called: r9 is the RIP behind the instruction; return when its handler is to be called, else
+     * they are gone. */
+    uint8_t *syscall, *sysret, *iretq;
+    uint8_t *fill; /* called: r9 address, r10 `how`; NE: the TLB has it now; r10 changes */
+    /* Called: r9 RIP, where the interpreter goes on if they can't. EFLAGS and r10 change. */
+    uint8_t *load_xmm, *load_ymm, *load_x87;
+    uint8_t
+        *save_fpu; /* called when the guest's registers are stored; keeps rdi = SoftCpu and rsi */
 } JitThunks;
 
 typedef struct JitCpu {
@@ -98,12 +122,16 @@ typedef struct JitCpu {
     uint8_t *arena; /* of JitBlocks and JitLinks; emptied with the code */
     size_t arena_used;
     JitBlock *all;
-    uint8_t warm; /* times a block is interpreted before it is translated */
-    bool flush;   /* everything must be thrown away before translated code runs again */
+    uint8_t warm;          /* times a block is interpreted before it is translated */
+    bool flush;            /* everything must be thrown away before translated code runs again */
+    uint8_t live;          /* JIT_LIVE_*: newer in the host's registers than in SoftCpu.s.fpu */
+    bool interpret;        /* the next block: the host can't hold the registers as they are */
+    JitX87Site *x87_sites; /* by offset; emptied with the code */
+    uint32_t x87_site_count;
     Insn pair[2]; /* the instruction a handler runs for translated code, and where it ends */
     uint16_t next_site[SITES_COUNT];
     uint64_t stat_translated, stat_bytes, stat_guest_bytes, stat_flushes, stat_slow, stat_enters,
-        stat_links;
+        stat_links, stat_exits;
     JitJump jumps[1 << JIT_JUMP_BITS];
 } JitCpu;
 

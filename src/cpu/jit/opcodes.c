@@ -5,6 +5,7 @@
 
 #include "cpu/jit/jit.h"
 #include "cpu/soft/decode.h"
+#include "cpu/soft/ops.h"
 #include "cpu/soft/ops_system.h"
 #include "cpu/soft/simd_tables.h"
 
@@ -125,6 +126,24 @@ static JitOp call_handler(void)
     return (JitOp){.kind = JIT_CALL, .reads = ALL, .writes = ALL};
 }
 
+static JitOp x87(const Insn *insn)
+{
+    unsigned reg = insn->modrm >> 3 & 7;
+    bool low = insn->opcode == 0xda || insn->opcode == 0xdb;
+    if (insn->flags & INSN_MEMORY) {
+        bool whole = (insn->opcode == 0xd9 && (reg == 4 || reg == 6)) ||
+                     (insn->opcode == 0xdd && (reg == 4 || reg == 6));
+        return whole ? call_handler() : (JitOp){.kind = JIT_X87}; /* environment, all */
+    }
+    if (insn->opcode == 0xdb && reg == 4 && insn->modrm != 0xe2) /* FNINIT, of older coprocessors */
+        return call_handler();
+    if (low && reg < 4) /* FCMOV */
+        return (JitOp){.kind = JIT_X87, .reads = JIT_CF | JIT_PF | JIT_ZF};
+    if ((insn->opcode == 0xdb || insn->opcode == 0xdf) && (reg == 5 || reg == 6)) /* FCOMI */
+        return (JitOp){.kind = JIT_X87, .writes = ALL, .kills = ALL};
+    return (JitOp){.kind = JIT_X87};
+}
+
 static JitOp one_byte(uint32_t mode, const Insn *insn)
 {
     unsigned opcode = insn->opcode;
@@ -224,8 +243,10 @@ static JitOp one_byte(uint32_t mode, const Insn *insn)
         return (JitOp){.kind = JIT_COPY, .rm = W, .imm = byte ? IMM_8 : IMM_FULL, .byte = byte};
     case 0xc9:
         return (JitOp){.kind = JIT_LEAVE};
+    case 0x9b:
+        return (JitOp){.kind = JIT_X87};
     case 0xd8 ... 0xdf:
-        return call_handler();
+        return x87(insn);
     case 0xe8:
         return (JitOp){.kind = JIT_CALL_REL};
     case 0xe9:
@@ -338,6 +359,8 @@ static JitOp two_bytes(const Insn *insn)
                        .kills = JIT_ZF};
     case 0xc3:
         return call_handler();
+    case 0x77:
+        return (JitOp){.kind = JIT_X87}; /* EMMS */
     case 0x10 ... 0x17:
     case 0x28 ... 0x2f:
     case 0x50 ... 0x76:
@@ -395,24 +418,47 @@ static JitOp simd(const Insn *insn)
     return op;
 }
 
-/* System instructions that kernels execute all the time; as they are at CPL 0. */
-static JitOp kernel(const Insn *insn)
-{
-    if (insn->fn == op_cli)
-        return (JitOp){.kind = JIT_CLI};
-    if (insn->fn == op_stac)
-        return (JitOp){.kind = JIT_STAC};
-    if (insn->fn == op_clac)
-        return (JitOp){.kind = JIT_CLAC};
-    if (insn->fn == op_swapgs)
-        return (JitOp){.kind = JIT_SWAPGS};
-    return call_handler();
-}
+typedef struct SystemRow {
+    InsnFn fn;
+    uint8_t kind;
+    uint8_t op_size; /* the only one, or 0: any */
+    bool mode64;     /* there alone */
+    bool ring0;      /* at CPL 0 alone */
+    uint8_t reads;
+} SystemRow;
 
-static JitOp kernel_or(const Insn *insn, JitOp op)
+static const SystemRow system_rows[] = {
+    {op_cli, JIT_CLI, 0, false, true},
+    {op_sti, JIT_STI, 0, false, true},
+    {op_cld, JIT_CLD},
+    {op_std, JIT_STD},
+    {op_pushf, JIT_PUSHF, .reads = ALL},
+    {op_stac, JIT_STAC, 0, false, true},
+    {op_clac, JIT_CLAC, 0, false, true},
+    {op_swapgs, JIT_SWAPGS, 0, true, true},
+    {op_rdtsc, JIT_RDTSC},
+    {op_syscall, JIT_SYSCALL, 0, true, false, ALL},
+    {op_sysret, JIT_SYSRET, 8, true, true, ALL},
+    {op_iret, JIT_IRETQ, 8, true, true, ALL},
+};
+
+/* System instructions that programs and kernels execute all the time. */
+static JitOp system_op(uint32_t mode, const Insn *insn)
 {
-    JitOp own = kernel(insn);
-    return own.kind == JIT_CALL ? op : own;
+    bool mode64 = (mode & MODE_CODE_MASK) == MODE_CODE64;
+    bool ring0 = !(mode & 3 << MODE_CPL_SHIFT) && mode & MODE_PROTECTED;
+    for (unsigned i = 0; i < G_N_ELEMENTS(system_rows); i++) {
+        const SystemRow *row = &system_rows[i];
+        if (row->fn == insn->fn && (!row->op_size || row->op_size == insn->op_size) &&
+            (!row->mode64 || mode64) && (!row->ring0 || ring0))
+            return (JitOp){.kind = row->kind, .reads = row->reads};
+    }
+    if (insn->fn == op_mov_from_cr && mode64 && ring0 && (insn->reg == 2 || insn->reg == 3))
+        return (JitOp){.kind = insn->reg == 2 ? JIT_READ_CR2 : JIT_READ_CR3};
+    if (insn->fn == op_mov_from_seg && !(insn->flags & INSN_MEMORY) && insn->op_size >= 4 &&
+        (insn->modrm >> 3 & 7) < SEG_COUNT)
+        return (JitOp){.kind = JIT_READ_SEG};
+    return call_handler();
 }
 
 JitOp jit_classify(uint32_t mode, const Insn *insn)
@@ -422,9 +468,8 @@ JitOp jit_classify(uint32_t mode, const Insn *insn)
         (insn->flags & INSN_MEMORY && insn->addr_size == 2))
         return call_handler();
     if (insn->prefixes & PREFIX_VEX) {
-        bool zero_upper = !(insn->rex & VEX_L) && !(mode & (MODE_AVX_OFF | MODE_FPU_TRAP));
-        if (insn->map == MAP_0F && insn->opcode == 0x77)
-            return (JitOp){.kind = zero_upper ? JIT_ZERO_UPPER : JIT_CALL};
+        if (insn->map == MAP_0F && insn->opcode == 0x77) /* VZEROUPPER, VZEROALL */
+            return (JitOp){.kind = JIT_SIMD};
         bool general = (insn->map == MAP_0F38 && insn->opcode >= 0xf0) ||
                        (insn->map == MAP_0F3A && insn->opcode == 0xf0);
         return general ? bmi(insn) : simd(insn);
@@ -443,8 +488,10 @@ JitOp jit_classify(uint32_t mode, const Insn *insn)
             return call_handler();
         return simd(insn);
     }
-    if (op.kind == JIT_CALL && !(mode & 3 << MODE_CPL_SHIFT) && mode & MODE_PROTECTED)
-        op = insn->fn == op_cli || insn->map == MAP_0F ? kernel_or(insn, op) : op;
+    if (op.kind == JIT_CALL) {
+        JitOp own = system_op(mode, insn);
+        op = own.kind == JIT_CALL ? op : own;
+    }
     if (op.kind == JIT_CALL && op.writes && !op.reads)
         op.reads = ALL;
     return op;

@@ -32,13 +32,25 @@ typedef enum JitKind {
     JIT_CALL_E,
     JIT_RET,
     JIT_SIMD,
+    JIT_X87,
     JIT_BMI, /* VEX on general registers */
-    JIT_CLI,
+    JIT_FENCE,
+    JIT_SYSTEM, /* from here on translate_system(); some at CPL 0 only */
+    JIT_CLI = JIT_SYSTEM,
+    JIT_STI,
+    JIT_CLD,
+    JIT_STD,
+    JIT_PUSHF,
     JIT_STAC,
     JIT_CLAC,
-    JIT_SWAPGS, /* at CPL 0 */
-    JIT_FENCE,
-    JIT_ZERO_UPPER, /* VZEROUPPER */
+    JIT_SWAPGS,
+    JIT_RDTSC,
+    JIT_READ_CR2,
+    JIT_READ_CR3,
+    JIT_READ_SEG,
+    JIT_SYSCALL,
+    JIT_SYSRET,
+    JIT_IRETQ,
 } JitKind;
 
 enum { ROLE_NONE, ROLE_READ = 1, ROLE_WRITE = 2, ROLE_BOTH = 3 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Code that all translations of a vCPU share, written at the start of its code area (jit.h says
  * what each is given). */
-#include "cpu/jit/translate.h"
+#include "cpu/jit/system.h"
 
 #include <stdatomic.h>
 #include <xmmintrin.h>
@@ -10,7 +10,6 @@
 
 #define MXCSR_HOST  0x1f80u
 #define MXCSR_FLAGS 0x3fu
-#define MXCSR_MASKS 0x1f80u
 
 static const uint8_t saved[] = {HOST_RBX, HOST_RBP, HOST_R12, HOST_R13, HOST_R14, HOST_R15};
 
@@ -39,7 +38,7 @@ static bool run_pair(SoftCpu *cpu, const Insn *insn)
     if (ends && jit_goes_on(insn))
         ends = cpu->mode != mode || atomic_load_explicit(&cpu->exit_request, memory_order_relaxed);
     if (ends || cpu->s.rip != next || cpu->translation_stop || cpu->pending_db ||
-        cpu->s.interrupt_shadow || (after & MXCSR_MASKS) != MXCSR_MASKS)
+        cpu->s.interrupt_shadow)
         return true;
     if (after != _mm_getcsr())
         _mm_setcsr(after);
@@ -54,23 +53,16 @@ bool jit_run_insn(SoftCpu *cpu, const Insn *insn)
     return run_pair(cpu, pair);
 }
 
-/* Handlers that neither use SSE nor change MXCSR; the thunk stored it for a fault's sake. */
-static bool run_light(SoftCpu *cpu, const Insn *insn)
-{
-    uint64_t next = INSN_RIP(cpu, insn + 1) & cpu->rip_mask;
-    insn->fn(cpu, insn);
-    return cpu->s.rip != next || cpu->translation_stop || cpu->pending_db;
-}
-
 /* ---- writing ------------------------------------------------------------------------------------
  */
 
-/* Those that C may change. Handlers of the x87 change no other. */
-static void load_volatile_guest(Emit *e)
+/* Those of the guest's registers that C may change. */
+static void move_volatile(Emit *e, bool store)
 {
     static const uint8_t guests[] = {GPR_RAX, GPR_RCX, GPR_RDX, GPR_RSI, GPR_RDI, GPR_R8, GPR_RSP};
     for (unsigned i = 0; i < G_N_ELEMENTS(guests); i++)
-        emit_load(e, guest_host(guests[i]), rm_gs(GS_CPU(s.gpr) + guests[i] * 8));
+        emit_op(e, (store ? 0x89 : 0x8b) | OP_W, guest_host(guests[i]),
+                rm_gs(GS_CPU(s.gpr) + guests[i] * 8));
 }
 
 static void move_guest(Emit *e, bool store)
@@ -80,13 +72,6 @@ static void move_guest(Emit *e, bool store)
         if (!guest_in_memory(guest))
             emit_op(e, (store ? 0x89 : 0x8b) | OP_W, guest_host(guest), slot);
     }
-}
-
-static void emit_push(Emit *e, unsigned reg, bool pop)
-{
-    if (reg & 8)
-        e8(e, 0x41);
-    e8(e, (pop ? 0x58 : 0x50) | (reg & 7));
 }
 
 /* push rbx … r15; sub rsp, 8; load the guest; jmp rsi */
@@ -115,27 +100,34 @@ static uint8_t *write_leave(Emit *e)
     return leave;
 }
 
-static uint8_t *write_insn(Emit *e, bool (*run)(SoftCpu *, const Insn *), const uint8_t *leave)
+/* Before C runs. */
+static void save_fpu(Emit *e, const JitThunks *thunks)
+{
+    emit_op(e, 0x80, 7, rm_gs(GS_JIT(live)));
+    e8(e, 0);
+    e8(e, 0x74); /* over the call */
+    e8(e, 5);
+    emit_call(e, thunks->save_fpu);
+}
+
+static uint8_t *write_insn(Emit *e, const JitThunks *thunks, bool (*run)(SoftCpu *, const Insn *),
+                           const uint8_t *leave)
 {
     uint8_t *start = emit_here(e);
     emit_op(e, 0x83 | OP_W, 5, rm_reg(HOST_RSP));
     e8(e, 8);
     move_guest(e, true);
-    if (run == run_light)
-        emit_op(e, 0xae | OP_0F, 3, rm_gs(GS_CPU(s.fpu.mxcsr))); /* stmxcsr */
     emit_store(e, SCRATCH2, rm_gs(GS_CPU(s.gpr) + GPR_BLOCK_RIP * 8));
     emit_load(e, HOST_RDI, rm_gs(GS_JIT(self)));
     emit_move(e, HOST_RSI, SCRATCH1);
+    save_fpu(e, thunks);
     emit_constant(e, HOST_RAX, (uintptr_t)run);
     emit_op(e, 0xff, 2, rm_reg(HOST_RAX));
     e8(e, 0x84), e8(e, 0xc0); /* test al, al */
     e8(e, 0x75);
     uint8_t *skip = e->p;
     e8(e, 0);
-    if (run == run_light)
-        load_volatile_guest(e);
-    else
-        move_guest(e, false);
+    move_guest(e, false);
     emit_op(e, 0x83 | OP_W, 0, rm_reg(HOST_RSP));
     e8(e, 8);
     e8(e, 0xc3);
@@ -143,6 +135,53 @@ static uint8_t *write_insn(Emit *e, bool (*run)(SoftCpu *, const Insn *), const 
     emit_op(e, 0x83 | OP_W, 0, rm_reg(HOST_RSP));
     e8(e, 16);
     emit_jump(e, leave);
+    return start;
+}
+
+/* Calls a function of system.c; the result is in rax. */
+static void call_system(Emit *e, uintptr_t function)
+{
+    emit_op(e, 0x83 | OP_W, 5, rm_reg(HOST_RSP));
+    e8(e, 8);
+    move_volatile(e, true);
+    emit_load(e, HOST_RDI, rm_gs(GS_JIT(self)));
+    emit_move(e, HOST_RSI, SCRATCH1);
+    emit_move(e, HOST_RDX, SCRATCH2);
+    emit_constant(e, HOST_RAX, function);
+    emit_op(e, 0xff, 2, rm_reg(HOST_RAX));
+}
+
+/* Ends the thunk but for its RET; EFLAGS stay. */
+static void end_system(Emit *e)
+{
+    move_volatile(e, false);
+    emit_op(e, 0x8d | OP_W, HOST_RSP, rm_mem(HOST_RSP, 8));
+}
+
+static uint8_t *write_transfer(Emit *e, const uint8_t *(*function)(SoftCpu *, uint64_t))
+{
+    uint8_t *start = emit_here(e);
+    call_system(e, (uintptr_t)function);
+    emit_move(e, SCRATCH2, HOST_RAX);
+    emit_op(e, 0x85 | OP_W, HOST_RAX, rm_reg(HOST_RAX)); /* test */
+    end_system(e);
+    e8(e, 0x75); /* jne */
+    e8(e, 1);
+    e8(e, 0xc3);
+    emit_op(e, 0x8d | OP_W, HOST_RSP, rm_mem(HOST_RSP, 8));
+    emit_op(e, 0xff, 4, rm_reg(SCRATCH2));
+    return start;
+}
+
+static uint8_t *write_fill(Emit *e)
+{
+    uint8_t *start = emit_here(e);
+    emit_store(e, SCRATCH1, rm_gs(GS_JIT(spare)));
+    call_system(e, (uintptr_t)jit_fill_tlb);
+    emit_op(e, 0x84 | OP_REG8 | OP_RM8, HOST_RAX, rm_reg(HOST_RAX)); /* test */
+    end_system(e);
+    emit_load(e, SCRATCH1, rm_gs(GS_JIT(spare)));
+    e8(e, 0xc3);
     return start;
 }
 
@@ -155,16 +194,24 @@ void jit_thunks_make(JitCpu *jit)
     JitThunks *thunks = &jit->thunks;
     write_enter(&e, thunks);
     uint8_t *leave = write_leave(&e);
-    thunks->insn = write_insn(&e, jit_run_insn, leave);
-    thunks->pair = write_insn(&e, run_pair, leave);
-    thunks->light = write_insn(&e, run_light, leave);
+    fpu_write_save(&e, thunks);
+    thunks->insn = write_insn(&e, thunks, jit_run_insn, leave);
+    thunks->pair = write_insn(&e, thunks, run_pair, leave);
     thunks->link = emit_here(&e);
     emit_store(&e, SCRATCH1, rm_gs(GS_JIT(link)));
     emit_load(&e, SCRATCH1, rm_mem(SCRATCH1, offsetof(JitLink, target)));
     thunks->go = emit_here(&e);
     emit_store(&e, SCRATCH1, rm_gs(GS_CPU(s.rip)));
+    thunks->leave = emit_here(&e);
     move_guest(&e, true);
     emit_op(&e, 0xae | OP_0F, 3, rm_gs(GS_CPU(s.fpu.mxcsr))); /* stmxcsr */
+    emit_load(&e, HOST_RDI, rm_gs(GS_JIT(self)));
+    save_fpu(&e, thunks);
     emit_jump(&e, leave);
+    fpu_write_loads(&e, thunks);
+    thunks->syscall = write_transfer(&e, jit_syscall);
+    thunks->sysret = write_transfer(&e, jit_sysret);
+    thunks->iretq = write_transfer(&e, jit_iretq);
+    thunks->fill = write_fill(&e);
     jit->thunks_end = jit->used = align_up(e.p - jit->write, 64);
 }

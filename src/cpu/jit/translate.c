@@ -3,9 +3,10 @@
  * A block → host code: liveness of flags backwards, then one instruction after the other, then what
  * is out of line.
  */
-#include "cpu/jit/translate.h"
+#include "cpu/jit/system.h"
 
 #include "base/bits.h"
+#include "cpu/soft/decode.h"
 
 #define FLAGS_LOAD_OF 0x7f /* flags.h */
 
@@ -65,6 +66,15 @@ static bool on_same_page(const Translation *t, uint64_t target)
     return (target ^ t->rip) < GUEST_PAGE_SIZE;
 }
 
+/* A link to an instruction that may go on behind the page holds only while that page's mapping
+ * does.
+ */
+static bool needs_no_guard(const Translation *t, uint64_t target)
+{
+    return on_same_page(t, target) &&
+           (target & (GUEST_PAGE_SIZE - 1)) <= GUEST_PAGE_SIZE - INSN_MAX_BYTES;
+}
+
 unsigned live_at(Translation *t, uint64_t target)
 {
     uint64_t offset = (t->block->offset & GUEST_PAGE_MASK) | (target & (GUEST_PAGE_SIZE - 1));
@@ -119,6 +129,7 @@ Stub *new_stub(Translation *t, StubKind kind)
 static JitLink *new_link(Translation *t, uint64_t target)
 {
     JitLink *link = jit_alloc(t->jit, sizeof(JitLink));
+    t->jit->stat_exits++;
     link->target = target;
     link->from = t->result;
     link->next_out = t->result->out;
@@ -140,9 +151,7 @@ void exit_to(Translation *t, uint64_t target, unsigned live, bool poll)
     Emit *e = &t->e;
     uint8_t *polled = NULL, *stale = NULL;
     JitLink *link = new_link(t, target);
-    xmm_store(t, &t->now);
-    xmm_leave(t, &t->now);
-    if (poll || !on_same_page(t, target))
+    if (poll || !needs_no_guard(t, target))
         flags_to_slot(t, live);
     if (poll) {
         emit_op(e, 0x83, 7, rm_gs(GS_CPU(exit_request)));
@@ -150,7 +159,7 @@ void exit_to(Translation *t, uint64_t target, unsigned live, bool poll)
         polled = emit_jcc(e, CC_NE, NULL);
     }
     link->host_flags = t->now.host_flags;
-    if (!on_same_page(t, target)) {
+    if (!needs_no_guard(t, target)) {
         emit_op(e, 0x81, 7, rm_gs(GS_CPU(map_generation[0]) + (int)(target >> 63) * 4));
         link->guard = emit_here(e);
         e32(e, 0);
@@ -217,15 +226,12 @@ void call_handler_inline(Translation *t)
 {
     Emit *e = &t->e;
     flags_to_slot(t, t->live[t->index]);
-    xmm_store(t, &t->now);
-    xmm_leave(t, &t->now);
     Insn *pair = jit_alloc(t->jit, 2 * sizeof(Insn));
-    bool x87 = t->insn->map == MAP_ONE_BYTE && t->insn->opcode >= 0xd8 && t->insn->opcode <= 0xdf;
     pair[0] = *t->insn;
     pair[1] = JIT_AFTER(t->insn);
     emit_constant(e, SCRATCH1, (uintptr_t)pair);
     emit_constant(e, SCRATCH2, t->rip);
-    emit_call(e, x87 ? t->jit->thunks.light : t->jit->thunks.pair);
+    emit_call(e, t->jit->thunks.pair);
     t->now = (JitNow){0};
     t->ended = t->insn->flags & INSN_ENDS_BLOCK && !jit_goes_on(t->insn);
 }
@@ -253,7 +259,7 @@ static void translate_jcc(Translation *t, uint64_t target)
         stub->target = target;
         stub->live = live;
         stub->from = emit_jcc(e, condition, NULL);
-        if (on_same_page(t, target) && !t->now.dirty && !t->now.dirty_high && !t->now.loaded_high) {
+        if (needs_no_guard(t, target)) {
             stub->link = new_link(t, target);
             stub->link->host_flags = true;
             stub->link->site = emit_here(e) - 4;
@@ -300,9 +306,6 @@ static void translate_indirect(Translation *t)
     Emit *e = &t->e;
     unsigned size = t->mode64 ? 8 : 4, free;
     flags_to_slot(t, JIT_ALL_FLAGS);
-    xmm_store(t, &t->now);
-    xmm_leave(t, &t->now);
-    t->now.loaded = t->now.loaded_high = 0;
     if (t->op.kind == JIT_RET) {
         emit_op(e, 0x8b | (t->mode64 ? OP_W : 0), SCRATCH1,
                 access_stack(t, GUEST_RSP, 0, size, false, &free));
@@ -366,6 +369,10 @@ static void translate_insn(Translation *t)
     } else if (t->op.kind == JIT_SIMD) {
         if (!translate_simd(t))
             call_handler_inline(t);
+    } else if (t->op.kind >= JIT_SYSTEM) {
+        translate_system(t);
+    } else if (t->op.kind == JIT_X87) {
+        translate_x87(t);
     } else if (t->op.kind >= JIT_JCC && t->op.kind <= JIT_RET) {
         if (!translate_branch(t))
             call_handler_inline(t);
@@ -379,7 +386,8 @@ static bool wants_host_flags(const Translation *t)
 {
     for (unsigned i = 0; i < t->block->count; i++) {
         const JitOp *op = &t->ops[i];
-        if (op->kind == JIT_CALL || op->kind >= JIT_CALL_REL)
+        if (op->kind == JIT_CALL || (op->kind >= JIT_CALL_REL && op->kind <= JIT_X87) ||
+            op->kind >= JIT_SYSTEM)
             return false;
         if (t->block->insns[i].flags & INSN_MEMORY && op->kind != JIT_LEA &&
             op->kind != JIT_NOTHING)
@@ -412,8 +420,6 @@ static void translate_all(Translation *t)
     const Block *block = t->block;
     for (unsigned i = 0; i < block->count; i++)
         t->ops[i] = jit_classify(block->mode, &block->insns[i]);
-    for (unsigned i = 0; i < block->count; i++)
-        t->uses_avx |= t->ops[i].kind == JIT_SIMD && block->insns[i].prefixes & PREFIX_VEX;
     find_live_flags(t);
     write_entries(t);
     for (unsigned i = 0; i < block->count && !t->ended; i++) {
@@ -454,5 +460,7 @@ JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip)
     jit->stat_bytes += t.e.p - write;
     jit->stat_guest_bytes += block->bytes;
     jit->used = align_up(t.e.p - jit->write, 16);
+    if (G_UNLIKELY(cpu->vcpu->vm->perf_map))
+        perf_map_add(cpu->vcpu->vm->perf_map, run, t.e.p - write, rip);
     return t.result;
 }

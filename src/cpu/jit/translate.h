@@ -18,12 +18,10 @@
 
 typedef struct JitNow {
     bool host_flags; /* the arithmetic flags are in EFLAGS, else in the slot (or dead) */
-    uint16_t loaded,
-        dirty; /* XMM registers that host registers hold; that memory has not got yet */
-    uint16_t loaded_high, dirty_high; /* the same of the upper halves of YMM */
+    uint8_t fpu;     /* JIT_LIVE_* that are surely loaded */
 } JitNow;
 
-typedef enum StubKind { STUB_MISS, STUB_SLOW, STUB_EXIT } StubKind;
+typedef enum StubKind { STUB_MISS, STUB_SLOW, STUB_EXIT, STUB_LOAD } StubKind;
 
 typedef struct Stub {
     uint8_t kind;
@@ -31,10 +29,11 @@ typedef struct Stub {
     bool write, direct; /* MISS: the address is to be computed from (base, disp), the code wants the
                            addend in r10 */
     uint8_t base, size;
+    uint8_t bits; /* LOAD: JIT_LIVE_* */
     int32_t disp;
     uint32_t site;   /* of the page, as displacement from gs */
     uint8_t *from;   /* rel32 to patch */
-    uint8_t *resume; /* MISS: the access, as executed */
+    uint8_t *resume; /* MISS: the access, LOAD: behind the check, as executed */
     uint64_t target; /* EXIT: RIP */
     unsigned live;   /* EXIT: flags that the target may read */
     JitLink *link;   /* EXIT: `from` is its site, nothing else is to be done; or NULL */
@@ -50,7 +49,7 @@ typedef struct Translation {
     Block *block;
     JitBlock *result;
     uint64_t rip;
-    bool mode64, user, uses_avx;
+    bool mode64, user;
     bool ended;     /* the code does not go on */
     unsigned index; /* of the instruction being translated */
     const Insn *insn;
@@ -120,17 +119,20 @@ void jump_lookup(Translation *t);
 void jump_found(Translation *t);
 unsigned live_at(Translation *t, uint64_t target);
 
-/* ---- integer.c, simd.c: one instruction ---- */
+/* ---- integer.c, simd.c, x87.c: one instruction ---- */
 
 void translate_integer(Translation *t);
 /* False: the handler must be called. */
 bool translate_simd(Translation *t);
-/* VZEROUPPER. */
-void translate_zero_upper(Translation *t);
-void xmm_load(Translation *t, unsigned registers, unsigned high);
-/* Stores what is dirty; it stays loaded. */
-void xmm_store(Translation *t, const JitNow *now);
-/* Before leaving or calling: upper halves that the host would suffer from are cleared. All must be
- * stored. */
-void xmm_leave(Translation *t, const JitNow *now);
-void xmm_reload(Translation *t, const JitNow *now);
+void translate_x87(Translation *t);
+
+/* ---- fpu.c ---- */
+
+/* The instruction needs JIT_LIVE_* `bits` loaded. EFLAGS are lost, and SCRATCH1 and 2. */
+void fpu_need(Translation *t, unsigned bits);
+/* Loads them, out of line, before instruction `index`. */
+void fpu_write_load(Translation *t, unsigned bits, unsigned index);
+/* What comes next sets FIP and FOP. */
+void fpu_add_x87_site(Translation *t);
+void fpu_write_save(Emit *e, JitThunks *thunks);
+void fpu_write_loads(Emit *e, JitThunks *thunks);

@@ -170,7 +170,7 @@ static const struct {
     {0x80000000, 0x80000008, 0},
     {0x80000019, 0x8000001c, 0},
     {0x8000001d, 0x8000001d, 5},
-    {0x8000001e, 0x8000001f, 0},
+    {0x8000001e, 0x80000021, 0},
 };
 
 static bool leaf_in_range(const Vcpu *vcpu, uint32_t leaf)
@@ -596,13 +596,15 @@ static VcpuExit kvm_run(Vcpu *vcpu)
     }
 }
 
-static char *kvm_stats(Vcpu *vcpu)
+static void kvm_counters(Vcpu *vcpu, Counters *counters)
 {
     const KvmVcpu *cpu = kvm_vcpu(vcpu);
-    return g_strdup_printf("exits=%" G_GUINT64_FORMAT " io=%" G_GUINT64_FORMAT
-                           " mmio=%" G_GUINT64_FORMAT " kicks=%" G_GUINT64_FORMAT
-                           " eois=%" G_GUINT64_FORMAT " extints=%" G_GUINT64_FORMAT,
-                           cpu->exits, cpu->io, cpu->mmio, cpu->kicks, cpu->eois, cpu->extints);
+    counters_set(counters, COUNTER_KVM_EXITS, cpu->exits);
+    counters_set(counters, COUNTER_PIO, cpu->io);
+    counters_set(counters, COUNTER_MMIO, cpu->mmio);
+    counters_set(counters, COUNTER_KVM_KICKS, cpu->kicks);
+    counters_set(counters, COUNTER_KVM_EOIS, cpu->eois);
+    counters_set(counters, COUNTER_KVM_EXTINTS, cpu->extints);
 }
 
 const Engine engine_kvm = {
@@ -622,5 +624,5 @@ const Engine engine_kvm = {
     .send_msi = kvm_send_msi,
     .set_extint = kvm_set_extint,
     .reset_apic = kvm_reset_apic,
-    .stats = kvm_stats,
+    .counters = kvm_counters,
 };

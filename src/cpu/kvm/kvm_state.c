@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "cpu/kvm/kvm_internal.h"
+#include "cpu/tsc.h"
 
 /* ---- segments -------------------------------------------------------------------------------- */
 
@@ -163,6 +164,8 @@ static void set_xcr0(Vcpu *vcpu, const CpuState *state)
 
 /* ---- model-specific registers, SDM 4 --------------------------------------------------------- */
 
+#define MSR_TSC 0x10
+
 typedef struct MsrRow {
     uint32_t index;
     size_t offset;
@@ -177,7 +180,7 @@ typedef struct MsrRow {
     MSR(0x200 + 2 * (n), mtrr_base[n], CPU_MTRR), MSR(0x201 + 2 * (n), mtrr_mask[n], CPU_MTRR)
 
 static const MsrRow msrs[] = {
-    MSR(0x10, tsc, CPU_TSC),
+    MSR(MSR_TSC, tsc, CPU_TSC),
     MSR(0x3b, tsc_adjust, CPU_TSC_ADJUST),
     MSR(0x48, spec_ctrl, CPU_SPEC_CTRL),
     MSR(0x174, sysenter_cs, CPU_SEP),
@@ -234,6 +237,8 @@ static void set_msrs(Vcpu *vcpu, const CpuState *state)
     for (size_t i = 0; i < G_N_ELEMENTS(msrs); i++) {
         uint64_t value;
         memcpy(&value, (const char *)state + msrs[i].offset, 8);
+        if (msrs[i].index == MSR_TSC && state->tsc_host)
+            value += tsc_host_now() - state->tsc_host;
         KvmMsr msr = kvm_msr(msrs[i].index, value);
         if (has_msr(vcpu, &msrs[i]))
             ioctl(kvm_vcpu(vcpu)->fd, KVM_SET_MSRS, &msr);
@@ -312,6 +317,7 @@ void kvm_get_state(Vcpu *vcpu, CpuState *state)
     *state = (CpuState){0};
     ioctl(fd, KVM_GET_SREGS, &sregs);
     sregs_from_kvm(state, &sregs);
+    state->tsc_host = tsc_host_now();
     get_regs(fd, state);
     get_fpu(fd, state);
     get_xcr0(fd, state);

@@ -12,6 +12,7 @@
 
 #include "cpu/soft/decode.h"
 #include "cpu/soft/ops_system.h"
+#include "cpu/soft/soft_trace.h"
 #include "cpu/soft/soft_vm.h"
 
 #define ARENA_SIZE        ((size_t)192 << 20) /* address space; touched as blocks come */
@@ -238,6 +239,8 @@ static unsigned decode_run(SoftCpu *cpu, Block *block, const uint8_t *bytes, uns
             break;
     }
     block_finish(block, count, used);
+    if (count && soft_traces(cpu, TRACE_BLOCK))
+        soft_trace_block(cpu, block, bytes);
     cpu->stat_blocks_decoded++;
     return count;
 }

@@ -27,11 +27,6 @@ static const struct {
     {CR4_SMAP, CPU_SMAP},
 };
 
-bool model_is_amd(const CpuModel *model)
-{
-    return !strcmp(model->vendor, "AuthenticAMD") || !strcmp(model->vendor, "HygonGenuine");
-}
-
 static void __attribute__((noreturn)) refuse(SoftCpu *cpu)
 {
     cpu_raise_error(cpu, EXC_GP, 0);
@@ -145,6 +140,8 @@ bool control_write_efer(SoftCpu *cpu, uint64_t value)
         allowed |= EFER_NXE;
     if (cpu_has(cpu->model, CPU_LM))
         allowed |= EFER_LME | EFER_LMA;
+    if (cpu_has(cpu->model, CPU_AUTOIBRS))
+        allowed |= EFER_AIBRSE;
     if (value & ~allowed)
         return false;
     value = (value & ~(uint64_t)EFER_LMA) | (s->efer & EFER_LMA);
@@ -205,7 +202,6 @@ void cpu_state_loaded(SoftCpu *cpu)
     flags_set_arithmetic(cpu, cpu->s.rflags);
     cpu->s.rflags = (cpu->s.rflags & ~(uint64_t)FLAGS_ARITHMETIC) | 2;
     cpu->s.gpr[GPR_NONE] = 0;
-    cpu->tsc_offset = (int64_t)(cpu->s.tsc - tsc_host_now());
     cpu->insn = NULL;
     cpu->event.vector = -1;
     cpu->delivering = false;

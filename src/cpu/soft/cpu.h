@@ -52,7 +52,7 @@ enum { /* exception vectors */
  * one compare. host = linear + addend. tag_write is set only while the page may be written without
  * telling anyone (no code, no CLEAN bit, D set); MMIO is never in tag_*.
  */
-#define TLB_BITS 10
+#define TLB_BITS 12
 #define TLB_SIZE (1 << TLB_BITS)
 #define TLB_NONE UINT64_C(0x0fff000000000000) /* not canonical: of no page */
 
@@ -90,7 +90,6 @@ typedef struct TlbPage {
     bool global, local_apic, watched;
     bool writes_dispatched; /* ROM, read-only RAM: writes go through the address space */
     uint8_t shift;          /* of the guest's page: 12, 21, 22, 30 */
-    bool listed;            /* in tlb_filled */
 } TlbPage;
 
 /*
@@ -104,6 +103,14 @@ typedef struct TlbSite {
     uintptr_t addend;
 } TlbSite;
 enum { SITES_KERNEL_READ, SITES_KERNEL_WRITE, SITES_USER_READ, SITES_USER_WRITE, SITES_COUNT };
+
+/* A stretch of RAM in the guest's physical memory, where a vCPU found something last. */
+typedef struct RamStretch {
+    uint8_t *host;
+    uint64_t start, size; /* physical; size 0: none */
+    Ram *ram;
+    uint64_t ram_offset;
+} RamStretch;
 
 typedef struct SoftVm SoftVm;         /* interp.c: shared by the VM's vCPUs */
 typedef struct BlockCache BlockCache; /* interp.c */
@@ -162,32 +169,31 @@ struct SoftCpu {
     /* Of the linear mapping of code in the lower (even numbers) and upper (odd) half of the address
      * space: what was looked up under another is worthless. Never 0. */
     uint32_t map_generation[2];
-    bool fetched_local; /* code was fetched in the upper half from a page that is not global */
+    uint32_t pauses;      /* PAUSEs executed */
+    bool interrupt_waits; /* the intc may have an interrupt that IF held back */
+    bool fetched_local;   /* code was fetched in the upper half from a page that is not global */
     uint8_t translation_stop; /* translated code may not go on: blocks were dropped or the mapping
                                  changed */
+    uint8_t traces;           /* TRACE_*: what is told to vcpu->vm->trace */
+    bool stepping;            /* blocks of one instruction, events looked for before each */
     struct JitCpu *jit;       /* the translator's; NULL: interpreted only */
     int64_t tsc_offset;       /* guest TSC = host TSC + offset */
     uint64_t insn_count;      /* executed, counted by blocks */
-    uint64_t stat_blocks_decoded, stat_tlb_fills, stat_faults, stat_interrupts, stat_mmio,
+    uint64_t stat_blocks_decoded, stat_tlb_fills, stat_faults, stat_interrupts, stat_mmio, stat_pio,
         stat_smc_drops;
 
     uint64_t pdpte[4]; /* PAE paging: loaded when CR3 is (SDM 3A 4.4.1) */
 
     /* mmu.c */
-    struct {
-        uint8_t *host;        /* the stretch of RAM that held the last paging structure … */
-        uint64_t start, size; /* … and its guest physical addresses */
-        Ram *ram;
-        uint64_t ram_offset;
-    } table_ram;
+    RamStretch table_ram, page_ram; /* that held the last paging structure, the last page */
     struct {
         uint64_t low,
             high; /* linear bounds of large pages entered into the TLB since the last flush */
         bool global;
     } large[2];           /* lower and upper half of the address space */
     uint64_t fetched[16]; /* Bloom filter of the pages mmu_fetch_page() gave out */
-    uint16_t tlb_filled[MMU_INDEX_COUNT][TLB_SIZE]; /* slots with pages that are not global */
-    uint16_t tlb_filled_count[MMU_INDEX_COUNT];
+    /* Slots that were filled since they were flushed: all, and with pages that are not global. */
+    uint64_t tlb_used[MMU_INDEX_COUNT][TLB_SIZE / 64], tlb_local[MMU_INDEX_COUNT][TLB_SIZE / 64];
 
     TlbSite sites[SITES_COUNT][TLB_SITES];
     uint8_t sites_filled[SITES_COUNT];
@@ -286,6 +292,9 @@ void *mmu_host_pointer(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess a
 uint8_t *mmu_fetch_page(SoftCpu *cpu, uint64_t linear, Ram **ret_ram, uint64_t *ret_ram_offset);
 /* Without faults: physical address for a debugger, UINT64_MAX when not mapped. */
 uint64_t mmu_debug_translate(SoftCpu *cpu, uint64_t linear);
+/* Fills the TLB's entry for an access if that takes nothing but to read tables and RAM at the known
+ * stretches; false: nothing is changed. For translated code: no vector registers are used. */
+bool mmu_fill_quick(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access);
 /* A new SoftCpu with model and vcpu set: empty TLBs, address masks. */
 void mmu_init(SoftCpu *cpu);
 /* PAE paging: loads the four PDPTEs that CR3 `cr3` names; false when a reserved bit is set (nothing

@@ -14,6 +14,7 @@
  */
 #include "cpu/soft/block.h"
 #include "cpu/soft/ops.h"
+#include "cpu/soft/soft_trace.h"
 #include "cpu/soft/system.h"
 
 #include "base/bits.h"
@@ -305,8 +306,11 @@ bool exception_deliver(SoftCpu *cpu)
         cpu->s.activity = CPU_SHUTDOWN;
         return false;
     }
+    if (soft_traces(cpu, TRACE_IRQ))
+        soft_trace_event(cpu);
     cpu->delivering = true;
-    cpu->pending_db = 0;
+    /* A data trap that MOV SS held comes behind INT n, INT3 and INTO, at their handler. */
+    cpu->pending_db = cpu->event.software ? cpu->pending_db & DR6_BP : 0;
     cpu->s.interrupt_shadow = false;
     if (cpu->event.vector == EXC_DB)
         cpu->s.dr7 &= ~DR7_GD;
@@ -408,8 +412,8 @@ static bool take_interrupt(SoftCpu *cpu)
         deliver_event(cpu, EXC_NMI, false, true);
         return true;
     }
-    if (!(cpu->s.rflags & FLAG_IF) || !cpu->vcpu->intc ||
-        !cpu->vcpu->intc->has_interrupt(cpu->vcpu->intc_obj))
+    cpu->interrupt_waits = cpu->vcpu->intc && cpu->vcpu->intc->has_interrupt(cpu->vcpu->intc_obj);
+    if (!(cpu->s.rflags & FLAG_IF) || !cpu->interrupt_waits)
         return false;
     vcpu_leave(cpu->vcpu); /* the 8259A pair answers under the board lock */
     vector = cpu->vcpu->intc->take_interrupt(cpu->vcpu->intc_obj);
@@ -451,7 +455,7 @@ void exception_take_events(SoftCpu *cpu)
         cpu->s.interrupt_shadow = false;
         cpu->mode |= MODE_SINGLE_STEP; /* one instruction, then look again */
     } else {
-        if (!(cpu->s.rflags & FLAG_TF || cpu->s.dr7 & 0xff))
+        if (!(cpu->s.rflags & FLAG_TF || cpu->s.dr7 & 0xff || cpu->stepping))
             cpu->mode &= ~(uint32_t)MODE_SINGLE_STEP;
         take_interrupt(cpu);
     }

@@ -15,7 +15,9 @@
 #include "cpu/soft/block.h"
 #include "cpu/soft/ops_simd.h"
 #include "cpu/soft/ops_x87.h"
+#include "cpu/soft/soft_trace.h"
 #include "cpu/soft/soft_vm.h"
+#include "cpu/tsc.h"
 
 /* How far below the loop's frame chained handlers may get. */
 #define CHAIN_STACK KIB(128)
@@ -55,7 +57,11 @@ bool interp_look_around(SoftCpu *cpu, VcpuExit *ret_exit)
     }
     exception_take_events(cpu);
     *ret_exit = cpu->s.activity == CPU_SHUTDOWN ? VCPU_EXIT_SHUTDOWN : VCPU_EXIT_HALTED;
-    return cpu->s.activity == CPU_ACTIVE;
+    if (cpu->s.activity != CPU_ACTIVE)
+        return false;
+    if (soft_traces(cpu, TRACE_EXEC))
+        soft_trace_exec(cpu);
+    return true;
 }
 
 void interp_run_block(SoftCpu *cpu, const Block *block)
@@ -143,7 +149,9 @@ void soft_cpu_get_state(SoftCpu *cpu, CpuState *state)
     *state = cpu->s;
     state->gpr[GPR_BLOCK_RIP] = 0;
     state->rflags = flags_get(cpu);
-    state->tsc = cpu_tsc(cpu);
+    state->tsc_host = tsc_host_now();
+    state->tsc = state->tsc_host + (uint64_t)cpu->tsc_offset;
+    state->pending_db = cpu->pending_db;
     x87_to_architectural(&state->fpu);
 }
 
@@ -152,10 +160,9 @@ void soft_cpu_set_state(SoftCpu *cpu, const CpuState *state)
     cpu->s = *state;
     cpu->s.gpr[GPR_NONE] = 0;
     x87_from_architectural(&cpu->s.fpu);
-    cpu->event.vector = -1;
-    cpu->delivering = false;
-    cpu->pending_db = 0;
+    cpu->tsc_offset = (int64_t)(state->tsc - (state->tsc_host ?: tsc_host_now()));
     cpu_state_loaded(cpu);
+    cpu->pending_db = state->pending_db;
 }
 
 /* ---- the engine ------------------------------------------------------------------------------ */
@@ -192,6 +199,9 @@ static void interp_features(bool *ret_features)
         CPU_SYSCALL,      CPU_NX,
         CPU_PDPE1GB,      CPU_RDTSCP,
         CPU_LM,           CPU_INVARIANT_TSC,
+        CPU_AMD_SSB_NO,   CPU_BTC_NO,
+        CPU_AUTOIBRS,     CPU_SRSO_NO,
+        CPU_TSA_SQ_NO,    CPU_TSA_L1_NO,
     };
     /* Handlers that use the host's instruction. */
     static const CpuFeature host[] = {CPU_POPCNT, CPU_RDRAND, CPU_BMI1,
@@ -275,7 +285,9 @@ static void interp_get_state(Vcpu *vcpu, CpuState *state)
 
 static void interp_set_state(Vcpu *vcpu, const CpuState *state)
 {
-    soft_cpu_set_state(vcpu->engine_data, state);
+    SoftCpu *cpu = vcpu->engine_data;
+    soft_cpu_set_state(cpu, state);
+    cpu->s.nmi_pending = 0; /* it comes back as a request (vcpu.c) */
 }
 
 static void interp_set_a20(Vcpu *vcpu, bool on)
@@ -293,15 +305,26 @@ static uint64_t interp_tsc(Vcpu *vcpu)
     return cpu_tsc(vcpu->engine_data);
 }
 
-static char *interp_stats(Vcpu *vcpu)
+static void interp_trace_changed(Vcpu *vcpu)
+{
+    SoftCpu *cpu = vcpu->engine_data;
+    cpu->traces = trace_events(vcpu->vm->trace);
+    cpu->stepping = cpu->traces & TRACE_EXEC;
+    cpu_update_mode(cpu);
+    block_cache_clear(cpu->blocks); /* what runs is decoded, and told, again */
+}
+
+static void interp_counters(Vcpu *vcpu, Counters *counters)
 {
     const SoftCpu *cpu = vcpu->engine_data;
-    return g_strdup_printf(
-        "insns=%" G_GUINT64_FORMAT " blocks=%" G_GUINT64_FORMAT " tlb_fills=%" G_GUINT64_FORMAT
-        " faults=%" G_GUINT64_FORMAT " interrupts=%" G_GUINT64_FORMAT " mmio=%" G_GUINT64_FORMAT
-        " smc_drops=%" G_GUINT64_FORMAT,
-        cpu->insn_count, cpu->stat_blocks_decoded, cpu->stat_tlb_fills, cpu->stat_faults,
-        cpu->stat_interrupts, cpu->stat_mmio, cpu->stat_smc_drops);
+    counters_set(counters, COUNTER_INTERPRETED, cpu->insn_count);
+    counters_set(counters, COUNTER_BLOCKS_DECODED, cpu->stat_blocks_decoded);
+    counters_set(counters, COUNTER_TLB_FILLS, cpu->stat_tlb_fills);
+    counters_set(counters, COUNTER_SMC_DROPS, cpu->stat_smc_drops);
+    counters_set(counters, COUNTER_FAULTS, cpu->stat_faults);
+    counters_set(counters, COUNTER_IRQS, cpu->stat_interrupts);
+    counters_set(counters, COUNTER_MMIO, cpu->stat_mmio);
+    counters_set(counters, COUNTER_PIO, cpu->stat_pio);
 }
 
 const Engine engine_interp = {
@@ -319,5 +342,6 @@ const Engine engine_interp = {
     .set_state = interp_set_state,
     .set_a20 = interp_set_a20,
     .tsc = interp_tsc,
-    .stats = interp_stats,
+    .trace_changed = interp_trace_changed,
+    .counters = interp_counters,
 };

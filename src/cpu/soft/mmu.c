@@ -8,7 +8,8 @@
  *
  * Invariants: tag_read and tag_write of an entry belong to the page of its TlbPage and imply the
  * right in it. tag_write implies that D is set and that no flag of the RAM page asks to know.
- * Watched pages have no tags. A slot whose page is not global is in tlb_filled.
+ * Watched pages have no tags. A slot with a page is in tlb_used, and in tlb_local if that is not
+ * global.
  *
  * Threads: the vCPU's own; mmu_space_changed() from any (it holds an exclusive section).
  */
@@ -18,6 +19,7 @@
 
 #include "base/bits.h"
 #include "cpu/soft/block.h"
+#include "cpu/soft/soft_trace.h"
 #include "cpu/soft/soft_vm.h"
 
 enum { /* page-fault error code, SDM 3A 4.7 */
@@ -370,6 +372,13 @@ static void page_resolve(SoftCpu *cpu, TlbPage *page)
         return;
     page->host = page->ram->host + page->ram_offset;
     page->writes_dispatched = range.region->kind == REGION_ROM || range.read_only;
+    if (page->writes_dispatched)
+        return;
+    cpu->page_ram = (RamStretch){.host = page->host - (page->physical - range.start),
+                                 .start = range.start,
+                                 .size = range.size,
+                                 .ram = page->ram,
+                                 .ram_offset = range.region->ram_offset + range.offset};
 }
 
 static bool ram_page_flags(const TlbPage *page)
@@ -406,36 +415,55 @@ static void note_large_page(SoftCpu *cpu, uint64_t linear, const Walk *walk)
     cpu->large[half].global |= walk->global;
 }
 
+static TlbPage *page_slot(SoftCpu *cpu, uint64_t linear, MmuIndex index)
+{
+    return &cpu->tlb_pages[index][linear >> GUEST_PAGE_SHIFT & (TLB_SIZE - 1)];
+}
+
+/* What `page` is to be by the walk, but for who answers there. */
+static void page_set(SoftCpu *cpu, TlbPage *page, uint64_t linear, const Walk *walk)
+{
+    cpu->stat_tlb_fills++;
+    if (walk->shift > GUEST_PAGE_SHIFT)
+        note_large_page(cpu, linear, walk);
+    page->linear = linear & GUEST_PAGE_MASK;
+    page->physical = walk->physical & cpu->a20_mask;
+    page->rights = walk->rights;
+    page->shift = walk->shift;
+    page->global = walk->global;
+}
+
+static void page_enter(SoftCpu *cpu, const TlbPage *page, MmuIndex index)
+{
+    unsigned slot = page->linear >> GUEST_PAGE_SHIFT & (TLB_SIZE - 1);
+    uint64_t bit = UINT64_C(1) << slot % 64;
+
+    entry_fill(cpu, &cpu->tlbs[index][slot], page);
+    cpu->tlb_used[index][slot / 64] |= bit;
+    if (!page->global)
+        cpu->tlb_local[index][slot / 64] |= bit;
+    if (soft_traces(cpu, TRACE_MMU))
+        soft_trace_fill(cpu, page, index);
+}
+
 static TlbPage *fill(SoftCpu *cpu, uint64_t linear, MmuAccess access, MmuIndex index)
 {
-    unsigned slot = linear >> GUEST_PAGE_SHIFT & (TLB_SIZE - 1);
-    TlbPage *page = &cpu->tlb_pages[index][slot];
+    TlbPage *page = page_slot(cpu, linear, index);
     uint32_t error;
     Walk walk;
 
     if (!walk_linear(cpu, linear, access, index, true, &walk, &error))
         cpu_raise_page_fault(cpu, linear, error);
-    cpu->stat_tlb_fills++;
-    if (walk.shift > GUEST_PAGE_SHIFT)
-        note_large_page(cpu, linear, &walk);
-    page->linear = linear & GUEST_PAGE_MASK;
-    page->physical = walk.physical & cpu->a20_mask;
-    page->rights = walk.rights;
-    page->shift = walk.shift;
-    page->global = walk.global;
+    page_set(cpu, page, linear, &walk);
     page->watched = cpu->s.dr7 & 0xff && page_is_watched(cpu, linear);
     page_resolve(cpu, page);
-    entry_fill(cpu, &cpu->tlbs[index][slot], page);
-    if (!page->global && !page->listed) {
-        page->listed = true;
-        cpu->tlb_filled[index][cpu->tlb_filled_count[index]++] = slot;
-    }
+    page_enter(cpu, page, index);
     return page;
 }
 
 static inline TlbPage *translate(SoftCpu *cpu, uint64_t linear, MmuAccess access, MmuIndex index)
 {
-    TlbPage *page = &cpu->tlb_pages[index][linear >> GUEST_PAGE_SHIFT & (TLB_SIZE - 1)];
+    TlbPage *page = page_slot(cpu, linear, index);
 
     if (G_LIKELY(page->linear == (linear & GUEST_PAGE_MASK) && page->rights & RIGHT(access)))
         return page;
@@ -460,19 +488,51 @@ static void clear_sites(SoftCpu *cpu, unsigned step)
     }
 }
 
+/* Runs `what` for each `slot` of a set. */
+#define FOR_SLOTS(slot, set, what)                                       \
+    for (unsigned word_ = 0; word_ < TLB_SIZE / 64; word_++)             \
+        for (uint64_t bits_ = (set)[word_]; bits_; bits_ &= bits_ - 1) { \
+            unsigned slot = word_ * 64 + __builtin_ctzll(bits_);         \
+            what;                                                        \
+        }
+
+/* Sites keep what the TLB still has, so that a kernel's are not lost with each process. */
+static void check_sites(SoftCpu *cpu)
+{
+    for (unsigned kind = 0; kind < SITES_COUNT; kind++) {
+        const TlbEntry *tlb = cpu->tlbs[kind >= SITES_USER_READ ? MMU_USER : MMU_KERNEL];
+        bool write = kind == SITES_KERNEL_WRITE || kind == SITES_USER_WRITE;
+        if (!cpu->sites_filled[kind])
+            continue;
+        for (unsigned i = 0; i < TLB_SITES; i++) {
+            uint64_t *tag = &cpu->sites[kind][i].tag;
+            const TlbEntry *entry = &tlb[*tag >> GUEST_PAGE_SHIFT & (TLB_SIZE - 1)];
+            if (*tag != (write ? entry->tag_write : entry->tag_read))
+                *tag = cpu->site_none;
+        }
+    }
+}
+
+static void clear_sites_of(SoftCpu *cpu, uint64_t page)
+{
+    for (unsigned kind = 0; kind < SITES_COUNT; kind++)
+        for (unsigned i = 0; cpu->sites_filled[kind] && i < TLB_SITES; i++)
+            if (cpu->sites[kind][i].tag == page)
+                cpu->sites[kind][i].tag = cpu->site_none;
+}
+
 void tlb_flush_all(SoftCpu *cpu)
 {
-    for (unsigned index = 0; index < MMU_INDEX_COUNT; index++) {
-        for (unsigned slot = 0; slot < TLB_SIZE; slot++) {
-            slot_clear(cpu, index, slot);
-            cpu->tlb_pages[index][slot].listed = false;
-        }
-        cpu->tlb_filled_count[index] = 0;
-    }
+    if (soft_traces(cpu, TRACE_MMU))
+        soft_trace_flush(cpu, "all", 0);
+    for (unsigned index = 0; index < MMU_INDEX_COUNT; index++)
+        FOR_SLOTS(slot, cpu->tlb_used[index], slot_clear(cpu, index, slot));
+    memset(cpu->tlb_used, 0, sizeof(cpu->tlb_used));
+    memset(cpu->tlb_local, 0, sizeof(cpu->tlb_local));
     reset_large(cpu, 0);
     reset_large(cpu, 1);
     clear_sites(cpu, 1);
-    cpu->table_ram.size = 0;
+    cpu->table_ram.size = cpu->page_ram.size = 0;
     memset(cpu->fetched, 0, sizeof(cpu->fetched));
     cpu->fetched_local = false;
     interp_mapping_changed(cpu, true, true);
@@ -480,16 +540,15 @@ void tlb_flush_all(SoftCpu *cpu)
 
 void tlb_flush_non_global(SoftCpu *cpu)
 {
-    for (unsigned index = 0; index < MMU_INDEX_COUNT; index++) {
-        for (unsigned i = 0; i < cpu->tlb_filled_count[index]; i++) {
-            unsigned slot = cpu->tlb_filled[index][i];
-            cpu->tlb_pages[index][slot].listed = false;
+    if (soft_traces(cpu, TRACE_MMU))
+        soft_trace_flush(cpu, "local", 0);
+    for (unsigned index = 0; index < MMU_INDEX_COUNT; index++)
+        FOR_SLOTS(slot, cpu->tlb_local[index], {
             if (!cpu->tlb_pages[index][slot].global)
                 slot_clear(cpu, index, slot);
-        }
-        cpu->tlb_filled_count[index] = 0;
-    }
-    clear_sites(cpu, 1);
+        });
+    memset(cpu->tlb_local, 0, sizeof(cpu->tlb_local));
+    check_sites(cpu);
     for (unsigned half = 0; half < 2; half++)
         if (!cpu->large[half].global)
             reset_large(cpu, half);
@@ -501,11 +560,11 @@ void tlb_flush_non_global(SoftCpu *cpu)
 static void flush_large_page(SoftCpu *cpu, uint64_t linear)
 {
     for (unsigned index = 0; index < MMU_INDEX_COUNT; index++)
-        for (unsigned slot = 0; slot < TLB_SIZE; slot++) {
+        FOR_SLOTS(slot, cpu->tlb_used[index], {
             const TlbPage *page = &cpu->tlb_pages[index][slot];
             if (page->linear != TLB_NONE && !((page->linear ^ linear) >> page->shift))
                 slot_clear(cpu, index, slot);
-        }
+        });
 }
 
 void tlb_flush_page(SoftCpu *cpu, uint64_t linear)
@@ -514,12 +573,17 @@ void tlb_flush_page(SoftCpu *cpu, uint64_t linear)
     unsigned filter = linear >> GUEST_PAGE_SHIFT & 1023;
     bool large = linear >= cpu->large[half].low && linear <= cpu->large[half].high;
 
+    if (soft_traces(cpu, TRACE_MMU))
+        soft_trace_flush(cpu, "page", linear);
     for (unsigned index = 0; index < MMU_INDEX_COUNT; index++)
         if (cpu->tlb_pages[index][slot].linear == (linear & GUEST_PAGE_MASK))
             slot_clear(cpu, index, slot);
-    clear_sites(cpu, 1);
-    if (large)
+    if (large) {
         flush_large_page(cpu, linear);
+        check_sites(cpu);
+    } else {
+        clear_sites_of(cpu, linear & GUEST_PAGE_MASK);
+    }
     if (large || cpu->fetched[filter / 64] >> (filter % 64) & 1)
         interp_mapping_changed(cpu, !half, half);
 }
@@ -527,8 +591,7 @@ void tlb_flush_page(SoftCpu *cpu, uint64_t linear)
 void tlb_flush_writes(SoftCpu *cpu)
 {
     for (unsigned index = 0; index < MMU_INDEX_COUNT; index++)
-        for (unsigned slot = 0; slot < TLB_SIZE; slot++)
-            cpu->tlbs[index][slot].tag_write = tlb_none(slot);
+        FOR_SLOTS(slot, cpu->tlb_used[index], cpu->tlbs[index][slot].tag_write = tlb_none(slot));
     clear_sites(cpu, 2);
 }
 
@@ -544,6 +607,7 @@ void mmu_init(SoftCpu *cpu)
         ((uint64_t)g_random_int() << 32 | g_random_int()) & GUEST_PAGE_MASK & ~(UINT64_C(1) << 63);
     cpu->site_none |= UINT64_C(1) << 62;
     memset(cpu->sites_filled, true, sizeof(cpu->sites_filled));
+    memset(cpu->tlb_used, 0xff, sizeof(cpu->tlb_used));
     tlb_flush_all(cpu);
 }
 
@@ -554,6 +618,73 @@ void mmu_space_changed(Vm *vm)
         if (vm->vcpus[i] && vm->vcpus[i]->engine_data)
             tlb_flush_all(vm->vcpus[i]->engine_data);
     soft_vm_exclusive_end(vm);
+}
+
+/* ---- the translator's short way ------------------------------------------------------------ */
+
+/* Host address of [physical, physical + size) in the stretch, or NULL. */
+static uint8_t *stretch_host(const RamStretch *stretch, uint64_t physical, unsigned size)
+{
+    uint64_t offset = physical - stretch->start;
+
+    if (stretch->size < size || offset > stretch->size - size)
+        return NULL;
+    return stretch->host + offset;
+}
+
+/* A walk of 4 levels that finds every A bit set, and D for a write, in tables of one stretch. */
+static bool walk_quick(SoftCpu *cpu, uint64_t linear, MmuAccess access, Walk *walk)
+{
+    uint64_t table = cpu->s.cr3 & ENTRY_ADDRESS, allow = ENTRY_W | ENTRY_U, entry;
+    unsigned shift = 39;
+
+    for (;; shift -= 9) {
+        uint8_t *host = stretch_host(&cpu->table_ram, table + (linear >> shift & 511) * 8, 8);
+        if (!host)
+            return false;
+        entry = atomic_load_explicit((_Atomic uint64_t *)host, memory_order_relaxed);
+        bool leaf = shift == 12 || (entry & ENTRY_PS && shift <= 30);
+        if (~entry & (ENTRY_P | ENTRY_A) ||
+            entry & reserved_bits(cpu, &paging_4_level, shift, leaf))
+            return false;
+        allow = (allow & entry) | ((allow | entry) & ENTRY_NX);
+        if (leaf)
+            break;
+        table = entry & ENTRY_ADDRESS;
+    }
+    walk->rights = page_rights(cpu, allow, cpu->mmu_index);
+    if (!(entry & ENTRY_D))
+        walk->rights &= ~RIGHT(MMU_WRITE);
+    walk->shift = shift;
+    walk->global = entry & ENTRY_G && cpu->s.cr4 & CR4_PGE;
+    walk->physical = leaf_address(cpu, &paging_4_level, entry, shift) |
+                     (linear & ((UINT64_C(1) << shift) - 1) & GUEST_PAGE_MASK);
+    return walk->rights & RIGHT(access);
+}
+
+bool mmu_fill_quick(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access)
+{
+    TlbPage *page = page_slot(cpu, linear, cpu->mmu_index);
+    const RamStretch *near = &cpu->page_ram;
+    Walk walk;
+
+    if (!(cpu->s.efer & EFER_LMA) || !is_canonical(linear) || cpu->s.dr7 & 0xff ||
+        cpu->a20_mask != UINT64_MAX || (linear & ~GUEST_PAGE_MASK) + size > GUEST_PAGE_SIZE ||
+        (page->linear == (linear & GUEST_PAGE_MASK) && page->rights & RIGHT(access)) ||
+        !walk_quick(cpu, linear, access, &walk))
+        return false;
+    uint8_t *host = stretch_host(near, walk.physical, GUEST_PAGE_SIZE);
+    if (!host || !((cpu->s.apic_base ^ walk.physical) & GUEST_PAGE_MASK))
+        return false;
+    page_set(cpu, page, linear, &walk);
+    page->local_apic = page->watched = page->writes_dispatched = false;
+    page->host = host;
+    page->ram = near->ram;
+    page->ram_offset = near->ram_offset + (walk.physical - near->start);
+    page_enter(cpu, page, cpu->mmu_index);
+    uint64_t tag = access == MMU_WRITE ? tlb_entry(cpu->tlb, linear)->tag_write
+                                       : tlb_entry(cpu->tlb, linear)->tag_read;
+    return !((tag ^ linear) & GUEST_PAGE_MASK);
 }
 
 /* ---- accesses -------------------------------------------------------------------------------- */
@@ -600,6 +731,7 @@ static void dispatch_store(SoftCpu *cpu, const TlbPage *page, uint64_t offset, u
     else
         space_store(cpu->vcpu->vm->memory, address, size, value);
     vcpu_enter(cpu->vcpu);
+    cpu->interrupt_waits |= page->local_apic; /* perhaps */
     if (cpu->insn && atomic_load_explicit(&cpu->exit_request, memory_order_relaxed))
         block_stop_behind(cpu, cpu->insn);
 }

@@ -215,7 +215,7 @@ static const ConstantMsr constant_msrs[] = {
 
 static const ConstantMsr *find_constant(const SoftCpu *cpu, uint32_t msr)
 {
-    MsrVendor vendor = model_is_amd(cpu->model) ? VENDOR_AMD : VENDOR_INTEL;
+    MsrVendor vendor = cpu_model_is_amd(cpu->model) ? VENDOR_AMD : VENDOR_INTEL;
 
     for (unsigned i = 0; i < G_N_ELEMENTS(constant_msrs); i++) {
         const ConstantMsr *row = &constant_msrs[i];
@@ -293,7 +293,7 @@ static bool computed_read(SoftCpu *cpu, uint32_t msr, uint64_t *ret_value)
     default:
         break;
     }
-    amd = model_is_amd(cpu->model);
+    amd = cpu_model_is_amd(cpu->model);
     switch (msr) {
     case MSR_TSC:
         *ret_value = cpu_tsc(cpu);
@@ -410,6 +410,7 @@ static bool write_intc(SoftCpu *cpu, uint32_t msr, uint64_t value)
     vcpu_leave(vcpu); /* an EOI may take the board lock */
     bool good = vcpu->intc->write_msr(vcpu->intc_obj, msr, value);
     vcpu_enter(vcpu);
+    cpu->interrupt_waits = true; /* perhaps */
     if (!good)
         return false;
     if (msr == MSR_APIC_BASE) {

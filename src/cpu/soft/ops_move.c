@@ -5,6 +5,12 @@
  */
 #include "cpu/soft/ops.h"
 
+#include <sched.h>
+
+#include "cpu/soft/soft_vm.h"
+
+#define PAUSES_TO_YIELD 64
+
 #define FORMS(op, form)                                       \
     {                                                         \
         op##form##8, op##form##16, op##form##32, op##form##64 \
@@ -293,7 +299,15 @@ PUBLIC_HANDLER(op_std, cpu->s.rflags |= FLAG_DF)
 PUBLIC_HANDLER(op_nop, )
 PUBLIC_HANDLER(op_fence, __atomic_thread_fence(__ATOMIC_SEQ_CST))
 
-PUBLIC_HANDLER(op_pause, __builtin_ia32_pause())
+/* Who spins may wait for a CPU that has no thread of the host's CPUs just now. */
+static __attribute__((noinline)) void pause_or_yield(SoftCpu *cpu)
+{
+    if (cpu->vm->vm->vcpu_count > 1 && ++cpu->pauses % PAUSES_TO_YIELD == 0)
+        sched_yield();
+    else
+        __builtin_ia32_pause();
+}
+PUBLIC_HANDLER(op_pause, pause_or_yield(cpu))
 
 /* Caches are not modelled: only the faults of a byte read remain. */
 void op_clflush(SoftCpu *cpu, const Insn *insn)

@@ -40,12 +40,19 @@ static ALWAYS_INLINE void *slot(SoftCpu *cpu, const Insn *insn, unsigned n)
 enum { SLOT_DST, SLOT_A, SLOT_B, SLOT_FOURTH };
 #define SLOT_FOURTH_MEMORY SLOT_B
 
+/* Operands that must be aligned raise #GP, also where #AC is on. */
+static ALWAYS_INLINE uint64_t operand_linear(SoftCpu *cpu, const Insn *insn, unsigned size,
+                                             unsigned align_mask, MmuAccess access)
+{
+    if (align_mask && (cpu->seg_base[insn->segment] + insn_ea(cpu, insn)) & align_mask)
+        INSN_RAISE_GP0(cpu, insn);
+    return insn_linear(cpu, insn, size, access);
+}
+
 static ALWAYS_INLINE const void *load_operand(SoftCpu *cpu, const Insn *insn, unsigned size,
                                               unsigned align_mask)
 {
-    uint64_t linear = insn_linear(cpu, insn, size, MMU_READ);
-    if (UNLIKELY(linear & align_mask))
-        INSN_RAISE_GP0(cpu, insn);
+    uint64_t linear = operand_linear(cpu, insn, size, align_mask, MMU_READ);
     TlbEntry *entry = tlb_entry(cpu->tlb, linear);
     if (LIKELY((linear ^ entry->tag_read) <= GUEST_PAGE_SIZE - size))
         return (const void *)(linear + entry->addend);
@@ -58,9 +65,7 @@ static ALWAYS_INLINE const void *load_operand(SoftCpu *cpu, const Insn *insn, un
 static ALWAYS_INLINE void *store_operand(SoftCpu *cpu, const Insn *insn, unsigned size,
                                          unsigned align_mask, uint64_t *ret_linear)
 {
-    uint64_t linear = insn_linear(cpu, insn, size, MMU_WRITE);
-    if (UNLIKELY(linear & align_mask))
-        INSN_RAISE_GP0(cpu, insn);
+    uint64_t linear = operand_linear(cpu, insn, size, align_mask, MMU_WRITE);
     *ret_linear = linear;
     TlbEntry *entry = tlb_entry(cpu->tlb, linear);
     if (LIKELY((linear ^ entry->tag_write) <= GUEST_PAGE_SIZE - size))

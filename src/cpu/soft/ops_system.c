@@ -8,6 +8,7 @@
 #include "cpu/soft/ops_system.h"
 
 #include "base/bits.h"
+#include "cpu/soft/block.h"
 #include "cpu/soft/system.h"
 
 /* A handler whose locals have their address taken can't go on to the next by a tail call: such work
@@ -366,6 +367,7 @@ static void write_cr8(SoftCpu *cpu, uint64_t value)
 
     require(cpu, value <= 15, EXC_GP);
     cpu->s.cr8 = value;
+    cpu->interrupt_waits = true; /* perhaps */
     if (vcpu->intc)
         vcpu->intc->set_cr8(vcpu->intc_obj, value);
     interrupts_maybe_enabled(cpu);
@@ -720,7 +722,7 @@ static void step_by_new_flags(SoftCpu *cpu)
 void op_syscall(SoftCpu *cpu, const Insn *insn)
 {
     CpuState *s = &cpu->s;
-    bool amd = cpu->code_size != 8 && model_is_amd(cpu->model);
+    bool amd = cpu->code_size != 8 && cpu_model_is_amd(cpu->model);
     uint16_t cs = s->star >> 32;
 
     INSN_LEAVE(cpu, insn);
@@ -745,7 +747,7 @@ void op_syscall(SoftCpu *cpu, const Insn *insn)
 void op_sysret(SoftCpu *cpu, const Insn *insn)
 {
     CpuState *s = &cpu->s;
-    bool amd = model_is_amd(cpu->model), wide = insn->op_size == 8;
+    bool amd = cpu_model_is_amd(cpu->model), wide = insn->op_size == 8;
     uint16_t selector = s->star >> 48;
 
     INSN_LEAVE(cpu, insn);
@@ -772,7 +774,7 @@ void op_sysenter(SoftCpu *cpu, const Insn *insn)
 
     INSN_LEAVE(cpu, insn);
     require_feature(cpu, CPU_SEP);
-    require(cpu, !(long_mode && model_is_amd(cpu->model)), EXC_UD);
+    require(cpu, !(long_mode && cpu_model_is_amd(cpu->model)), EXC_UD);
     require(cpu, !cpu_is_real_mode(cpu) && s->sysenter_cs & 0xfffc, EXC_GP);
     s->rflags &= ~(uint64_t)(FLAG_VM | FLAG_IF | FLAG_RF);
     s->gpr[GPR_RSP] = long_mode ? s->sysenter_esp : (uint32_t)s->sysenter_esp;
@@ -789,7 +791,7 @@ void op_sysexit(SoftCpu *cpu, const Insn *insn)
 
     INSN_LEAVE(cpu, insn);
     require_feature(cpu, CPU_SEP);
-    require(cpu, !(cpu_is_long_mode(cpu) && model_is_amd(cpu->model)), EXC_UD);
+    require(cpu, !(cpu_is_long_mode(cpu) && cpu_model_is_amd(cpu->model)), EXC_UD);
     require(cpu, !cpu_is_real_mode(cpu) && cs, EXC_GP);
     require_ring0(cpu);
     if (wide)
@@ -836,8 +838,10 @@ void op_sti(SoftCpu *cpu, const Insn *insn)
         cpu->s.rflags |= FLAG_IF;
         cpu->s.interrupt_shadow = true;
         interrupts_maybe_enabled(cpu);
+        block_uncount(cpu, insn + 1);
+        INSN_END(cpu);
     }
-    INSN_END(cpu);
+    INSN_NEXT(cpu, insn);
 }
 
 static void set_ac(SoftCpu *cpu, const Insn *insn, bool on)
@@ -972,6 +976,7 @@ uint32_t port_read(SoftCpu *cpu, const Insn *insn, uint16_t port, unsigned size)
 
     INSN_PRECISE(cpu, insn);
     io_watch(cpu, port, size);
+    cpu->stat_pio++;
     vcpu_leave(cpu->vcpu);
     value = space_load(cpu->vcpu->vm->ports, port, size);
     vcpu_enter(cpu->vcpu);
@@ -982,6 +987,7 @@ void port_write(SoftCpu *cpu, const Insn *insn, uint16_t port, unsigned size, ui
 {
     INSN_PRECISE(cpu, insn);
     io_watch(cpu, port, size);
+    cpu->stat_pio++;
     vcpu_leave(cpu->vcpu);
     space_store(cpu->vcpu->vm->ports, port, size, value);
     vcpu_enter(cpu->vcpu);
@@ -1226,7 +1232,7 @@ OUT_OF_LINE push_segment(SoftCpu *cpu, const Insn *insn)
 
     INSN_PRECISE(cpu, insn);
     stack = stack_current(cpu);
-    if (insn->op_size == 4 && !model_is_amd(cpu->model)) {
+    if (insn->op_size == 4 && !cpu_model_is_amd(cpu->model)) {
         stack.sp = (stack.sp & ~stack.mask) | ((stack.sp - 2) & stack.mask);
         stack_push(cpu, &stack, 2, selector);
     } else {

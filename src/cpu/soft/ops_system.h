@@ -47,8 +47,8 @@ void op_syscall(SoftCpu *cpu, const Insn *insn);
 void op_sysret(SoftCpu *cpu, const Insn *insn);
 void op_sysenter(SoftCpu *cpu, const Insn *insn);
 void op_sysexit(SoftCpu *cpu, const Insn *insn);
-void op_cli(SoftCpu *cpu, const Insn *insn); /* next */
-void op_sti(SoftCpu *cpu, const Insn *insn);
+void op_cli(SoftCpu *cpu, const Insn *insn);   /* next */
+void op_sti(SoftCpu *cpu, const Insn *insn);   /* next, unless IF was 0 */
 void op_clac(SoftCpu *cpu, const Insn *insn);  /* next */
 void op_stac(SoftCpu *cpu, const Insn *insn);  /* next */
 void op_pushf(SoftCpu *cpu, const Insn *insn); /* next */

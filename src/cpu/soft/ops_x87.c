@@ -32,12 +32,12 @@ static ALWAYS_INLINE void set_pointers(SoftCpu *cpu, const Insn *insn)
 /* Memory forms: bytes read (positive) or written (negative) by [opcode - 0xd8][ModRM.reg]; 0: not
  * here. */
 static const int8_t memory_sizes[8][8] = {
-    {4, 4, 4, 4, 4, 4, 4, 4},       {4, 0, -4, -4, 0, 0, 0, 0},      {4, 4, 4, 4, 4, 4, 4, 4},
-    {4, -4, -4, -4, 0, 10, 0, -10}, {8, 8, 8, 8, 8, 8, 8, 8},        {8, -8, -8, -8, 0, 0, 0, 0},
+    {4, 4, 4, 4, 4, 4, 4, 4},       {4, 0, -4, -4, 0, 2, 0, -2},     {4, 4, 4, 4, 4, 4, 4, 4},
+    {4, -4, -4, -4, 0, 10, 0, -10}, {8, 8, 8, 8, 8, 8, 8, 8},        {8, -8, -8, -8, 0, 0, 0, -2},
     {2, 2, 2, 2, 2, 2, 2, 2},       {2, -2, -2, -2, 10, 8, -10, -8},
 };
 
-static int memory_size(const Insn *insn)
+int x87_memory_size(const Insn *insn)
 {
     return insn->flags & INSN_MEMORY ? memory_sizes[insn->opcode & 7][insn_modrm_reg(insn)] : 0;
 }
@@ -82,7 +82,7 @@ static bool writes_flags(const Insn *insn)
 static void __attribute__((noinline)) run_exact(SoftCpu *cpu, const Insn *insn)
 {
     FpuState *fpu = &cpu->s.fpu;
-    int size = memory_size(insn);
+    int size = x87_memory_size(insn);
     uint8_t operand[16] = {0};
     SaveImage image;
     if (size > 0)
@@ -247,7 +247,7 @@ static ALWAYS_INLINE bool arithmetic_memory_body(SoftCpu *cpu, const Insn *insn)
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
     uint8_t operand[8], result[16];
-    load_bytes(cpu, insn, operand, memory_size(insn));
+    load_bytes(cpu, insn, operand, x87_memory_size(insn));
     if (UNLIKELY(!st_used(fpu, 0)) ||
         !run_fast(fpu, FAST_FN(insn), st(fpu, 0), operand, result, FSW_C1))
         X87_EXACT(cpu, insn);
@@ -301,7 +301,7 @@ static ALWAYS_INLINE bool compare_memory(SoftCpu *cpu, const Insn *insn, bool po
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
     uint8_t operand[8], unchanged[16];
-    load_bytes(cpu, insn, operand, memory_size(insn));
+    load_bytes(cpu, insn, operand, x87_memory_size(insn));
     if (UNLIKELY(!st_used(fpu, 0)) ||
         !run_fast(fpu, FAST_FN(insn), st(fpu, 0), operand, unchanged, FSW_CONDITION))
         X87_EXACT(cpu, insn);
@@ -332,7 +332,7 @@ static ALWAYS_INLINE bool load_body(SoftCpu *cpu, const Insn *insn)
     FpuState *fpu = &cpu->s.fpu;
     X87_WAIT(cpu, insn);
     uint8_t operand[16], result[16];
-    load_bytes(cpu, insn, operand, memory_size(insn));
+    load_bytes(cpu, insn, operand, x87_memory_size(insn));
     if (UNLIKELY(st_used(fpu, 7)) || !run_fast(fpu, FAST_FN(insn), NULL, operand, result, FSW_C1))
         X87_EXACT(cpu, insn);
     push(fpu, result);
@@ -398,7 +398,7 @@ static ALWAYS_INLINE bool store(SoftCpu *cpu, const Insn *insn, bool pops)
         X87_EXACT(cpu, insn);
     uint16_t after = fpu->fsw;
     fpu->fsw = before; /* the store may fault */
-    store_bytes(cpu, insn, result, -memory_size(insn));
+    store_bytes(cpu, insn, result, -x87_memory_size(insn));
     fpu->fsw = after;
     if (pops)
         pop(fpu);

@@ -47,7 +47,7 @@ typedef struct Native {
     struct {
         uint32_t offset;
         uint16_t selector;
-    } __attribute__((packed)) target;
+    } __attribute__((packed, aligned(8))) target;
 } Native;
 
 typedef struct Mode {
@@ -84,6 +84,8 @@ static unsigned seconds;
 
 static void on_signal(int signal, siginfo_t *info, void *context)
 {
+    /* The kernel leaves AC as it was; what follows is not aligned. */
+    asm volatile("pushfq; andq $~0x40000, (%%rsp); popfq" ::: "cc", "memory");
     seen = *(ucontext_t *)context;
     memcpy(&seen_fpu, seen.uc_mcontext.fpregs, 416);
     siglongjmp(back, 1);
@@ -219,7 +221,7 @@ static void guest_init(void)
     put64(0x3000, 0x87);
     memset(ram->host + CODE_GUEST, 0xcc, CODE_SIZE);
     soft_cpu_get_state(cpu, &start);
-    start.cr0 |= CR0_PE | CR0_PG | CR0_NE;
+    start.cr0 |= CR0_PE | CR0_PG | CR0_NE | CR0_AM;
     start.cr3 = 0x1000;
     start.cr4 |= CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP;
     start.efer |= EFER_LME | EFER_LMA | EFER_SCE;
@@ -264,7 +266,7 @@ static bool is_left_out(unsigned opcode)
 
 /* Members of groups that are left out, too, and what Intel's and AMD's processors do differently:
  * LOOPE with F2 or F3, INS and OUTS repeated 0 times, PREFETCHW of a register, MOVNTSS, LOCK MOV
- * CR. */
+ * CR, XOP. */
 static bool is_member_left_out(const Insn *insn)
 {
     unsigned reg = insn->modrm >> 3 & 7;
@@ -276,7 +278,7 @@ static bool is_member_left_out(const Insn *insn)
     if (insn->map == MAP_0F && ((insn->opcode == 0x0d && !memory) || (insn->opcode | 3) == 0x23))
         return true;
     if (insn->map == MAP_ONE_BYTE)
-        return (insn->opcode == 0xff && (reg == 3 || reg == 5)) ||
+        return (insn->opcode == 0xff && (reg == 3 || reg == 5)) || (insn->opcode == 0x8f && reg) ||
                ((insn->opcode | 1) == 0xc7 && reg == 7) ||
                ((insn->opcode == 0xd9 || insn->opcode == 0xdd) && memory && reg == 6);
     return (insn->opcode == 0xc7 && reg != 1) || (insn->opcode == 0xae && reg != 3) ||
@@ -370,6 +372,8 @@ static void random_state(GRand *rand, const Mode *mode, CpuState *state)
     if (!(mode->mode & MODE_STACK32))
         state->gpr[GPR_RSP] |= g_rand_int(rand) & 0xffff0000;
     state->rflags = 0x202 | (g_rand_int(rand) & (FLAGS_ARITHMETIC | FLAG_DF));
+    if (g_rand_int_range(rand, 0, 8) == 0)
+        state->rflags |= FLAG_AC;
     state->seg[SEG_CS] = segment(mode->code);
     state->seg[SEG_SS] = segment(mode->stack);
     state->seg[SEG_DS] = state->seg[SEG_ES] = segment(LDT_DATA32);
@@ -435,17 +439,23 @@ static bool is_fcomi(const Insn *insn)
 }
 
 /* Of two faults processors take one or the other first: the limit of the stack or the target
- * (CALL), the limit or the alignment (SSE), the source or the target (CMPS). */
-static bool may_fault_both_ways(const Insn *insn)
+ * (CALL), the limit or the alignment (SSE, and all of #AC), the source or the target (CMPS). */
+static bool may_fault_both_ways(const Insn *insn, const CpuState *state)
 {
     return insn->map != MAP_ONE_BYTE || insn->opcode == 0xe8 || (insn->opcode | 1) == 0xa7 ||
-           (insn->opcode == 0xff && (insn->modrm >> 3 & 7) == 2);
+           (insn->opcode == 0xff && (insn->modrm >> 3 & 7) == 2) || state->rflags & FLAG_AC;
 }
 
-/* MASKMOVQ and MASKMOVDQU may check bytes that the mask leaves alone (SDM 2B). */
+static bool is_address_fault(int vector)
+{
+    return vector == EXC_GP || vector == EXC_SS || vector == EXC_AC;
+}
+
+/* MASKMOVQ and MASKMOVDQU may check bytes that the mask leaves alone (SDM 2B), ENTER the alignment
+ * of its frame's end. */
 static bool may_check_more(const Insn *insn)
 {
-    return insn->map == MAP_0F && insn->opcode == 0xf7;
+    return insn->map == MAP_0F ? insn->opcode == 0xf7 : insn->opcode == 0xc8;
 }
 
 /* Whose loads before a fault stay or not: POPA, FLDENV, FRSTOR. */
@@ -495,15 +505,13 @@ static void compare(const Mode *mode, const uint8_t *bytes, const Insn *insn, in
         memcpy(window, ram->host + WINDOW_GUEST, WINDOW_SIZE);
         return;
     }
-    if (may_fault_both_ways(insn) && ours == EXC_GP && theirs == EXC_SS)
-        ours = theirs;
-    if (may_fault_both_ways(insn) && ours == EXC_SS && theirs == EXC_GP)
-        ours = theirs;
     CpuState state;
+    soft_cpu_get_state(cpu, &state);
+    if (may_fault_both_ways(insn, &state) && is_address_fault(ours) && is_address_fault(theirs))
+        ours = theirs;
     if (ours != theirs) {
         report(mode, bytes, insn, "the vector", (unsigned)ours, (unsigned)theirs);
     } else if (ours < 0 || !loads_in_pieces(insn)) {
-        soft_cpu_get_state(cpu, &state);
         if (ours >= 0 && cpu->event.has_error && cpu->event.error != (uint32_t)regs[REG_ERR])
             report(mode, bytes, insn, "the error code", cpu->event.error, regs[REG_ERR]);
         for (unsigned i = 0; i < 8; i++)
@@ -524,9 +532,11 @@ static void compare(const Mode *mode, const uint8_t *bytes, const Insn *insn, in
         unsigned at = 0;
         while (window[at] == ram->host[WINDOW_GUEST + at])
             at++;
+        uint64_t ours_there, theirs_there;
         at = MIN(at, WINDOW_SIZE - 8);
-        report(mode, bytes, insn, "memory from the first difference on",
-               *(uint64_t *)(ram->host + WINDOW_GUEST + at), *(uint64_t *)(window + at));
+        memcpy(&ours_there, ram->host + WINDOW_GUEST + at, 8);
+        memcpy(&theirs_there, window + at, 8);
+        report(mode, bytes, insn, "memory from the first difference on", ours_there, theirs_there);
         memcpy(ram->host + WINDOW_GUEST, window, WINDOW_SIZE);
     }
 }

@@ -55,7 +55,7 @@ static uint32_t trap_bits(const SoftCpu *cpu)
         mode |= MODE_SSE_OFF;
     if (!(s->cr4 & CR4_OSXSAVE) || !(s->xcr0 & XCR0_AVX))
         mode |= MODE_AVX_OFF;
-    if (s->rflags & FLAG_TF || s->dr7 & 0xff)
+    if (s->rflags & FLAG_TF || s->dr7 & 0xff || cpu->stepping)
         mode |= MODE_SINGLE_STEP;
     if (cpu->cpl == 3 && s->cr0 & CR0_AM && s->rflags & FLAG_AC)
         mode |= MODE_AC;
@@ -306,7 +306,7 @@ static void load_data_segment(SoftCpu *cpu, unsigned seg, uint16_t selector)
     if (!(selector & 0xfffc)) {
         uint64_t base = cpu->s.seg[seg].base;
         new = segment_null(selector, 0);
-        if (model_is_amd(cpu->model) && cpu_is_long_mode(cpu))
+        if (cpu_model_is_amd(cpu->model) && cpu_is_long_mode(cpu))
             new.base = base; /* APM 2 4.8.4 */
         cpu->s.seg[seg] = new;
         segment_changed(cpu, seg);
@@ -390,14 +390,18 @@ uint64_t segment_access(SoftCpu *cpu, const Segment *seg, uint64_t offset, unsig
     return (uint32_t)(seg->base + offset);
 }
 
-/* Alignment that #AC demands of an operand (SDM 3A table 6-7). */
+/* Alignment that #AC demands of an operand, x87's environments among them (SDM 3A table 6-7). */
 static unsigned alignment_mask(unsigned size)
 {
     switch (size) {
     case 2:
+    case 14:
+    case 94:
         return 1;
     case 4:
     case 6:
+    case 28:
+    case 108:
         return 3;
     case 8:
     case 10:
@@ -453,8 +457,11 @@ Stack stack_current(SoftCpu *cpu)
 static uint64_t stack_linear(SoftCpu *cpu, const Stack *stack, uint64_t offset, unsigned size,
                              MmuAccess access)
 {
-    return segment_access(cpu, stack->segment, offset & stack->mask, size, access, stack->long_mode,
-                          EXC_SS, stack->error);
+    uint64_t linear = segment_access(cpu, stack->segment, offset & stack->mask, size, access,
+                                     stack->long_mode, EXC_SS, stack->error);
+    if (cpu->mode & MODE_AC && stack->index == MMU_USER && linear & alignment_mask(size))
+        cpu_raise_error(cpu, EXC_AC, 0);
+    return linear;
 }
 
 void stack_push(SoftCpu *cpu, Stack *stack, unsigned size, uint64_t value)

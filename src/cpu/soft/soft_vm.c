@@ -171,6 +171,9 @@ void soft_vm_free(SoftVm *vm)
     while (vm->rams) {
         RamCode *code = vm->rams;
         vm->rams = code->next;
+        for (uint64_t page = 0; page < code->ram->size >> GUEST_PAGE_SHIFT; page++)
+            if (atomic_load_explicit(&code->ram->page_flags[page], memory_order_relaxed) & RAM_CODE)
+                atomic_fetch_and(&code->ram->page_flags[page], (uint8_t)~RAM_CODE);
         munmap(code->pages, (code->ram->size >> GUEST_PAGE_SHIFT) * sizeof(CodePage));
         ram_set_client(code->ram, NULL, NULL);
         g_free(code);

@@ -229,5 +229,3 @@ uint64_t control_xcr0_allowed(const SoftCpu *cpu);
 void control_write_dr(SoftCpu *cpu, unsigned n, uint64_t value);
 /* Task switch: the new CR3 as it is. */
 void control_load_cr3(SoftCpu *cpu, uint64_t value);
-
-bool model_is_amd(const CpuModel *model);

@@ -119,6 +119,9 @@ static ALWAYS_INLINE void store_bytes(SoftCpu *cpu, const Insn *insn, const void
     mmu_store_bytes(cpu, linear, data, size, cpu->mmu_index);
 }
 
+/* Bytes of the memory operand, negative if it is written; 0: control instructions but FLDCW,
+ * FNSTCW, FNSTSW. */
+int x87_memory_size(const Insn *insn);
 /* Two bits for each physical register, as FNSTENV stores them, and one, as FXSAVE does. */
 uint16_t x87_full_tags(const FpuState *fpu);
 uint8_t x87_abridged_tags(uint16_t tags);

@@ -12,6 +12,14 @@ typedef struct Control Control;
 
 /* Listens at a path (char/unix_socket.h). Main loop thread. */
 Control *control_new(Pc *pc, const char *path, GError **error);
+/* On a socket that listens already; owned from now on, on failure, too. */
+Control *control_new_for_fd(Pc *pc, int listener, GError **error);
 void control_free(Control *control);
+
+/* What `quit` does; without it `quit` is refused. The answer may not arrive any more. */
+typedef void (*ControlQuitFn)(void *obj);
+void control_set_quit(Control *control, ControlQuitFn quit, void *obj);
+/* A line of news for the clients that watch: "! NEWS". NULL is allowed. Never blocks. */
+void control_tell(Control *control, const char *news);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Control, control_free)

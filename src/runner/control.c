@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * See control.h. A request is a line of words; the answer is "ok [VALUE]" or "error TEXT", after
- * lines that begin with
- * "| " where there is text to show. Clients are served one after another; a line is at most
- * LINE_MAX_BYTES long.
+ * lines that begin with "| " where there is text to show. Clients are served one after another; a
+ * line is at most LINE_MAX_BYTES long. Between answers a client that watches gets lines that begin
+ * with "! ".
  */
-#include "cli/control.h"
+#include "runner/control.h"
 
 #include <linux/input-event-codes.h>
 #include <string.h>
@@ -14,7 +14,8 @@
 #include "base/bits.h"
 #include "base/fd.h"
 #include "char/unix_socket.h"
-#include "cli/keys.h"
+#include "runner/keys.h"
+#include "runner/stats.h"
 
 #define LINE_MAX_BYTES      4096
 #define TRANSFER_MAX_BYTES  1024
@@ -25,16 +26,22 @@
 struct Control {
     Pc *pc;
     GSocketService *service;
-    char *path;
+    char *path;         /* NULL: the listening socket is somebody else's */
+    GPtrArray *clients; /* of Client */
+    ControlQuitFn quit;
+    void *quit_obj;
 };
 
 typedef struct Client {
     Control *control;
     GSocketConnection *connection;
     GDataInputStream *input;
-    GString *answer;
+    GString *answer; /* what is being written */
+    GString *news;   /* for a watcher, what happened while an answer was being written */
+    bool watching, writing;
     char *typing;           /* text being typed; NULL: none */
     unsigned typed, waited; /* characters done; intervals since the last one */
+    guint typing_source;
 } Client;
 
 typedef struct Command {
@@ -83,6 +90,18 @@ static bool run_resume(Pc *pc, char **words, GString *answer, GError **error)
     return true;
 }
 
+/* engine [NAME]: which one runs the machine, or which one goes on */
+static bool run_engine(Pc *pc, char **words, GString *answer, GError **error)
+{
+    if (words[0] && *words[0]) {
+        const Engine *engine = engine_find(words[0], NULL, error);
+        if (!engine || !pc_set_engine(pc, engine, error))
+            return false;
+    }
+    g_string_append(answer, pc->engine->name);
+    return true;
+}
+
 static bool run_text(Pc *pc, char **words, GString *answer, GError **error)
 {
     g_autofree char *text = pc_screen_text(pc);
@@ -102,10 +121,13 @@ static bool run_screenshot(Pc *pc, char **words, GString *answer, GError **error
 
 static bool run_stats(Pc *pc, char **words, GString *answer, GError **error)
 {
-    for (unsigned i = 0; pc->engine->stats && i < pc->vm->vcpu_count; i++) {
-        g_autofree char *stats = pc->engine->stats(pc->vm->vcpus[i]);
-        g_string_append_printf(answer, "| cpu%u %s\n", i, stats);
-    }
+    stats_append_lines(pc->vm, answer);
+    return true;
+}
+
+static bool run_state(Pc *pc, char **words, GString *answer, GError **error)
+{
+    g_string_append(answer, pc->running ? "running" : "paused");
     return true;
 }
 
@@ -238,6 +260,8 @@ static const Command commands[] = {
     {"reset", 0, 0, run_reset},
     {"pause", 0, 0, run_pause},
     {"resume", 0, 0, run_resume},
+    {"engine", 0, 1, run_engine},
+    {"state", 0, 0, run_state},
     {"text", 0, 0, run_text},
     {"screenshot", 1, 1, run_screenshot},
     {"stats", 0, 0, run_stats},
@@ -273,24 +297,50 @@ static void client_read(Client *client);
 
 static void client_free(Client *client)
 {
+    g_ptr_array_remove_fast(client->control->clients, client);
+    if (client->typing_source)
+        g_source_remove(client->typing_source);
+    g_free(client->typing);
     g_object_unref(client->input);
     g_object_unref(client->connection);
     g_string_free(client->answer, TRUE);
+    g_string_free(client->news, TRUE);
     g_free(client);
+}
+
+/* No more from or to this client; what is under way ends at once and frees it. */
+static void client_hang_up(Client *client)
+{
+    g_socket_shutdown(g_socket_connection_get_socket(client->connection), TRUE, TRUE, NULL);
+}
+
+/* A watcher that lets a whole socket buffer fill up is no watcher any more. */
+static void client_send_news(Client *client, const char *text, size_t size)
+{
+    GSocket *socket = g_socket_connection_get_socket(client->connection);
+
+    if (g_socket_send_with_blocking(socket, text, size, FALSE, NULL, NULL) != (gssize)size)
+        client_hang_up(client);
 }
 
 static void on_written(GObject *stream, GAsyncResult *result, gpointer data)
 {
     Client *client = data;
 
-    if (g_output_stream_write_all_finish(G_OUTPUT_STREAM(stream), result, NULL, NULL))
-        client_read(client);
-    else
+    client->writing = false;
+    if (!g_output_stream_write_all_finish(G_OUTPUT_STREAM(stream), result, NULL, NULL)) {
         client_free(client);
+        return;
+    }
+    if (client->news->len)
+        client_send_news(client, client->news->str, client->news->len);
+    g_string_truncate(client->news, 0);
+    client_read(client);
 }
 
 static void client_send(Client *client)
 {
+    client->writing = true;
     g_output_stream_write_all_async(g_io_stream_get_output_stream(G_IO_STREAM(client->connection)),
                                     client->answer->str, client->answer->len, G_PRIORITY_DEFAULT,
                                     NULL, on_written, client);
@@ -335,6 +385,7 @@ static gboolean type_next(gpointer data)
     else
         g_string_assign(client->answer, "error the guest takes no keys\n");
     g_clear_pointer(&client->typing, g_free);
+    client->typing_source = 0;
     client_send(client);
     return G_SOURCE_REMOVE;
 }
@@ -344,7 +395,47 @@ static void client_type(Client *client, const char *text)
 {
     client->typing = g_strcompress(text);
     client->typed = client->waited = 0;
-    g_timeout_add(TYPE_INTERVAL_MS, type_next, client);
+    client->typing_source = g_timeout_add(TYPE_INTERVAL_MS, type_next, client);
+}
+
+/* watch: from now on, news as well (control_tell()) */
+static void client_watch(Client *client, const char *unused)
+{
+    client->watching = true;
+    client_answer(client, "state");
+}
+
+static void client_quit(Client *client, const char *unused)
+{
+    Control *control = client->control;
+
+    if (control->quit)
+        control->quit(control->quit_obj);
+    g_string_assign(client->answer, control->quit ? "ok\n" : "error this process does not end\n");
+    client_send(client);
+}
+
+/* Commands that concern the client or the process rather than the machine. */
+static const struct {
+    const char *prefix;
+    void (*run)(Client *client, const char *rest);
+} client_commands[] = {
+    {"type ", client_type},
+    {"watch", client_watch},
+    {"quit", client_quit},
+};
+
+static void client_serve(Client *client, const char *line)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(client_commands); i++) {
+        const char *prefix = client_commands[i].prefix;
+        if (g_str_has_suffix(prefix, " ") ? g_str_has_prefix(line, prefix)
+                                          : !strcmp(line, prefix)) {
+            client_commands[i].run(client, line + strlen(prefix));
+            return;
+        }
+    }
+    client_answer(client, line);
 }
 
 static void on_line(GObject *stream, GAsyncResult *result, gpointer data)
@@ -354,10 +445,8 @@ static void on_line(GObject *stream, GAsyncResult *result, gpointer data)
     g_autofree char *line =
         g_data_input_stream_read_line_finish_utf8(client->input, result, &length, NULL);
 
-    if (line && length <= LINE_MAX_BYTES && g_str_has_prefix(line, "type "))
-        client_type(client, line + strlen("type "));
-    else if (line && length <= LINE_MAX_BYTES)
-        client_answer(client, line);
+    if (line && length <= LINE_MAX_BYTES)
+        client_serve(client, line);
     else
         client_free(client);
 }
@@ -376,46 +465,75 @@ static gboolean on_incoming(GSocketService *service, GSocketConnection *connecti
     client->connection = g_object_ref(connection);
     client->input = g_data_input_stream_new(g_io_stream_get_input_stream(G_IO_STREAM(connection)));
     client->answer = g_string_new(NULL);
+    client->news = g_string_new(NULL);
+    g_ptr_array_add(client->control->clients, client);
     client_read(client);
     return TRUE;
 }
 
-/* The service owns the socket from here; `fd` is closed on failure, too. */
-static bool add_listener(GSocketService *service, int fd, GError **error)
+void control_tell(Control *control, const char *news)
 {
-    auto_fd owned = fd;
-    g_autoptr(GSocket) socket = g_socket_new_from_fd(owned, error);
+    g_autofree char *line = g_strdup_printf("! %s\n", news);
 
+    g_strdelimit(line + 2, "\n", ' ');
+    line[strlen(line) - 1] = '\n';
+    for (guint i = 0; control && i < control->clients->len; i++) {
+        Client *client = control->clients->pdata[i];
+        if (client->watching && client->writing)
+            g_string_append(client->news, line);
+        else if (client->watching)
+            client_send_news(client, line, strlen(line));
+    }
+}
+
+void control_set_quit(Control *control, ControlQuitFn quit, void *obj)
+{
+    control->quit = quit;
+    control->quit_obj = obj;
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+Control *control_new_for_fd(Pc *pc, int listener, GError **error)
+{
+    g_autoptr(GSocket) socket = NULL;
+    auto_fd owned = listener;
+    g_autoptr(Control) control = g_new0(Control, 1);
+
+    control->pc = pc;
+    control->clients = g_ptr_array_new();
+    control->service = g_socket_service_new();
+    g_signal_connect(control->service, "incoming", G_CALLBACK(on_incoming), control);
+    socket = g_socket_new_from_fd(owned, error);
     if (!socket)
-        return false;
+        return NULL;
     fd_steal(&owned);
-    return g_socket_listener_add_socket(G_SOCKET_LISTENER(service), socket, NULL, error);
+    if (!g_socket_listener_add_socket(G_SOCKET_LISTENER(control->service), socket, NULL, error))
+        return NULL;
+    return g_steal_pointer(&control);
 }
 
 Control *control_new(Pc *pc, const char *path, GError **error)
 {
     int fd = unix_socket_listen(path, CLIENTS_WAITING_MAX, error);
-    g_autoptr(Control) control = NULL;
+    Control *control = fd < 0 ? NULL : control_new_for_fd(pc, fd, error);
 
-    if (fd < 0)
-        return NULL;
-    control = g_new0(Control, 1);
-    control->pc = pc;
-    control->path = g_strdup(path);
-    control->service = g_socket_service_new();
-    if (!add_listener(control->service, fd, error))
-        return NULL;
-    g_signal_connect(control->service, "incoming", G_CALLBACK(on_incoming), control);
-    return g_steal_pointer(&control);
+    if (control)
+        control->path = g_strdup(path);
+    return control;
 }
 
+/* The process ends soon: clients whose operations are under way are left to it. */
 void control_free(Control *control)
 {
     if (!control)
         return;
     g_socket_service_stop(control->service);
+    g_signal_handlers_disconnect_by_data(control->service, control);
     g_object_unref(control->service);
-    unlink(control->path);
+    if (control->path)
+        unlink(control->path);
+    g_ptr_array_unref(control->clients);
     g_free(control->path);
     g_free(control);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* See keys.h. */
-#include "cli/keys.h"
+#include "runner/keys.h"
 
 #include <glib.h>
 #include <linux/input-event-codes.h>

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * `ospite disk serve`: exports images to NBD clients until a signal, or with --once until the last
+ * client has left. The URI of each export goes to stdout when the server listens.
+ */
+#include <errno.h>
+#include <glib-unix.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "block/disk.h"
+#include "block/protocols/nbd_server.h"
+#include "block/protocols/nbd_wire.h"
+#include "char/unix_socket.h"
+#include "cli/disk.h"
+
+#define BACKLOG     64
+#define CLIENTS_MAX 1024
+
+typedef struct Serve {
+    GMainLoop *loop;
+    GRecMutex lock;
+    GPtrArray *disks;
+    NbdTls *tls;
+    NbdServer *server;
+    bool once;
+} Serve;
+
+static gboolean on_signal(gpointer obj)
+{
+    g_main_loop_quit(((Serve *)obj)->loop);
+    return G_SOURCE_CONTINUE;
+}
+
+static void on_client_left(void *obj, unsigned left)
+{
+    Serve *serve = obj;
+    if (serve->once && !left)
+        g_main_loop_quit(serve->loop);
+}
+
+/* ---- sockets --------------------------------------------------------------------------------- */
+
+static bool parse_count(const DiskArgs *args, char letter, const char *what, guint64 max,
+                        guint64 *ret, GError **error)
+{
+    const char *text = args->letter[(int)letter];
+    if (!text || g_ascii_string_to_unsigned(text, 10, 0, max, ret, NULL))
+        return true;
+    disk_usage(error, "%s is a number up to %" G_GUINT64_FORMAT ", not '%s'", what, max, text);
+    return false;
+}
+
+static char *tcp_uri(GSocket *socket, bool tls, GError **error)
+{
+    g_autoptr(GSocketAddress) address = g_socket_get_local_address(socket, error);
+    if (!address)
+        return NULL;
+    GInetSocketAddress *inet = G_INET_SOCKET_ADDRESS(address);
+    g_autofree char *host = g_inet_address_to_string(g_inet_socket_address_get_address(inet));
+    bool is_v6 = strchr(host, ':') != NULL;
+    return g_strdup_printf("nbd%s://%s%s%s:%u/", tls ? "s" : "", is_v6 ? "[" : "", host,
+                           is_v6 ? "]" : "", g_inet_socket_address_get_port(inet));
+}
+
+static bool listen_tcp(Serve *serve, const DiskArgs *args, char **ret_uri, GError **error)
+{
+    const char *bind = args->letter['b'] ? args->letter['b'] : "127.0.0.1";
+    guint64 port = NBD_DEFAULT_PORT;
+    if (!parse_count(args, 'P', "--port", 65535, &port, error))
+        return false;
+    g_autoptr(GInetAddress) inet = g_inet_address_new_from_string(bind);
+    if (!inet) {
+        disk_usage(error, "--bind is an address such as 127.0.0.1, not '%s'", bind);
+        return false;
+    }
+    g_autoptr(GSocketAddress) address = g_inet_socket_address_new(inet, (guint16)port);
+    g_autoptr(GSocket) socket = g_socket_new(g_inet_address_get_family(inet), G_SOCKET_TYPE_STREAM,
+                                             G_SOCKET_PROTOCOL_DEFAULT, error);
+    if (!socket || !g_socket_bind(socket, address, TRUE, error) ||
+        !g_socket_listen(socket, error)) {
+        g_prefix_error(error, "cannot listen at %s port %" G_GUINT64_FORMAT ": ", bind, port);
+        return false;
+    }
+    *ret_uri = tcp_uri(socket, serve->tls != NULL, error);
+    int fd = *ret_uri ? dup(g_socket_get_fd(socket)) : -1;
+    if (fd >= 0)
+        nbd_server_listen(serve->server, fd);
+    return fd >= 0;
+}
+
+static bool listen_unix(Serve *serve, const char *path, GError **error)
+{
+    int fd = unix_socket_listen(path, BACKLOG, error);
+    if (fd >= 0)
+        nbd_server_listen(serve->server, fd);
+    return fd >= 0;
+}
+
+/* ---- exports --------------------------------------------------------------------------------- */
+
+/* One image is exported under the name that is asked for, several under their files' names. */
+static bool add_exports(Serve *serve, const DiskArgs *args, GError **error)
+{
+    DiskOptions options = {.format = args->letter['f'],
+                           .read_only = args->letter['r'] || args->letter['l'],
+                           .trust_names = args->trust,
+                           .snapshot = args->letter['l']};
+    for (int i = 0; i < args->count; i++) {
+        g_autofree char *base = g_path_get_basename(args->rest[i]);
+        const char *name = args->letter['x'] ? args->letter['x'] : args->count > 1 ? base : "";
+        Disk *disk = disk_open(args->rest[i], &options, NULL, &serve->lock, error);
+        if (!disk)
+            return false;
+        g_ptr_array_add(serve->disks, disk);
+        nbd_server_add_export(serve->server, name, args->letter['D'], disk);
+    }
+    return true;
+}
+
+static void print_uris(const DiskArgs *args, const char *tcp)
+{
+    const char *path = args->letter['k'];
+    for (int i = 0; i < args->count; i++) {
+        g_autofree char *base = g_path_get_basename(args->rest[i]);
+        const char *name = args->letter['x'] ? args->letter['x'] : args->count > 1 ? base : "";
+        g_autofree char *escaped = g_uri_escape_string(name, NULL, FALSE);
+        g_autofree char *socket = path ? g_uri_escape_string(path, "/", FALSE) : NULL;
+        bool tls = args->letter['K'] || args->letter['T'];
+        if (path)
+            printf("nbd%s+unix:///%s?socket=%s\n", tls ? "s" : "", escaped, socket);
+        else
+            printf("%s%s\n", tcp, escaped);
+    }
+    fflush(stdout);
+}
+
+/* ---- the command ----------------------------------------------------------------------------- */
+
+static bool make_tls(Serve *serve, const DiskArgs *args, GError **error)
+{
+    if (args->letter['T'] && args->letter['K']) {
+        disk_usage(error, "--tls-certificates and --tls-psk exclude each other");
+        return false;
+    }
+    if (args->letter['T'])
+        serve->tls = nbd_tls_new_certificates(args->letter['T'], args->letter['V'] != NULL, error);
+    else if (args->letter['K'])
+        serve->tls = nbd_tls_new_psk(args->letter['K'], error);
+    return serve->tls || (!args->letter['T'] && !args->letter['K']);
+}
+
+static bool begin(Serve *serve, const DiskArgs *args, GError **error)
+{
+    g_autofree char *uri = NULL;
+    guint64 clients = 0;
+    if (!parse_count(args, 'e', "--clients", CLIENTS_MAX, &clients, error) ||
+        !make_tls(serve, args, error))
+        return false;
+    NbdServerOptions options = {.max_clients = (unsigned)clients,
+                                .tls = serve->tls,
+                                .client_left = on_client_left,
+                                .obj = serve};
+    serve->server = nbd_server_new(&options, NULL);
+    if (!add_exports(serve, args, error))
+        return false;
+    if (args->letter['k'] ? !listen_unix(serve, args->letter['k'], error)
+                          : !listen_tcp(serve, args, &uri, error))
+        return false;
+    print_uris(args, uri);
+    return true;
+}
+
+int disk_command_serve(DiskArgs *args, GError **error)
+{
+    Serve serve = {.once = args->letter['1'] != NULL};
+    if (!args->count || (args->count > 1 && args->letter['x']))
+        return disk_usage(error, args->count ? "--name is for one image; several have the names "
+                                               "of their files"
+                                             : "serve needs an image");
+    serve.loop = g_main_loop_new(NULL, FALSE);
+    serve.disks = g_ptr_array_new_with_free_func((GDestroyNotify)disk_close);
+    g_rec_mutex_init(&serve.lock);
+    guint signals[] = {g_unix_signal_add(SIGINT, on_signal, &serve),
+                       g_unix_signal_add(SIGTERM, on_signal, &serve)};
+    bool good = begin(&serve, args, error);
+    if (good)
+        g_main_loop_run(serve.loop);
+    nbd_server_free(serve.server);
+    g_ptr_array_unref(serve.disks);
+    nbd_tls_free(serve.tls);
+    if (good && args->letter['k'])
+        unlink(args->letter['k']);
+    for (size_t i = 0; i < G_N_ELEMENTS(signals); i++)
+        g_source_remove(signals[i]);
+    g_rec_mutex_clear(&serve.lock);
+    g_main_loop_unref(serve.loop);
+    return good ? 0 : -1;
+}

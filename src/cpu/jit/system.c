@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Ways of 64-bit kernels in and out that translated code takes without going through the loop:
+ * SYSCALL, SYSRET, IRETQ between flat segments; and filling the TLB.
+ *
+ * Each transfer either does nothing and returns NULL, and the instruction's handler does it all;
+ * or does all of it and returns the host code that goes on. Called while the guest's vector
+ * registers are in the host's, so this file is compiled without them and calls nothing outside of
+ * such files.
+ */
+#include "cpu/jit/system.h"
+
+#include <stdatomic.h>
+
+#include "cpu/soft/access.h"
+#include "cpu/soft/system.h"
+
+#define SYSRET_FLAGS 0x3c7fd7
+#define IRETQ_FLAGS                                                                              \
+    (FLAGS_ARITHMETIC | FLAG_DF | FLAG_NT | FLAG_AC | FLAG_ID | FLAG_IF | FLAG_IOPL | FLAG_VIF | \
+     FLAG_VIP)
+#define CPL_MASK (3u << MODE_CPL_SHIFT)
+
+/* ---- arriving ------------------------------------------------------------------------------- */
+
+static bool must_look(const SoftCpu *cpu)
+{
+    return atomic_load_explicit(&cpu->exit_request, memory_order_relaxed);
+}
+
+/* What cpu_update_mode() does when nothing but the privilege level and AC changes, in 64-bit code.
+ */
+static void set_cpl(SoftCpu *cpu, unsigned cpl)
+{
+    bool nosmap = cpu->s.cr4 & CR4_SMAP && cpu->s.rflags & FLAG_AC;
+    cpu->cpl = cpl;
+    cpu->mode = (cpu->mode & ~CPL_MASK) | cpl << MODE_CPL_SHIFT;
+    cpu->mmu_index = cpl == 3 ? MMU_USER : nosmap ? MMU_KERNEL_NOSMAP : MMU_KERNEL;
+    cpu->tlb = cpu->tlbs[cpu->mmu_index];
+    cpu->jit->mode_key = jump_key(0, cpu->mode);
+}
+
+/* The code at RIP, or the way to the loop, which finds it. */
+static const uint8_t *go_to(SoftCpu *cpu, uint64_t rip)
+{
+    const JitJump *jump = jit_jump(cpu->jit, rip);
+    cpu->s.rip = rip;
+    if (jump->key == jump_key(rip, cpu->mode) &&
+        jump->generation == cpu->map_generation[rip >> 63] && jump->host && !must_look(cpu))
+        return jump->host;
+    return cpu->jit->thunks.leave;
+}
+
+static void set_flat(SoftCpu *cpu, unsigned seg, uint16_t selector, uint32_t attributes)
+{
+    Segment *s = &cpu->s.seg[seg];
+    s->selector = selector;
+    s->attributes = attributes | SEGMENT_G | SEGMENT_P | SEGMENT_S | SEGMENT_ACCESSED |
+                    (uint32_t)(selector & 3) << SEGMENT_DPL_SHIFT;
+    s->limit = UINT32_MAX;
+    s->base = 0;
+}
+
+/* Flags that SYSRET and IRETQ may load without the handler's help. */
+static bool flags_are_plain(const SoftCpu *cpu, uint64_t flags, unsigned cpl)
+{
+    return !(flags & (FLAG_TF | FLAG_VM)) &&
+           !(cpl == 3 && flags & FLAG_AC && cpu->s.cr0 & CR0_AM) &&
+           !(flags & FLAG_IF && cpu->interrupt_waits);
+}
+
+/* ---- SYSCALL, SYSRET ------------------------------------------------------------------------ */
+
+const uint8_t *jit_syscall(SoftCpu *cpu, uint64_t next)
+{
+    CpuState *s = &cpu->s;
+    if (!(s->efer & EFER_SCE))
+        return NULL;
+    uint16_t selector = s->star >> 32 & 0xfffc;
+    s->gpr[GPR_RCX] = next;
+    s->gpr[GPR_R11] = flags_get(cpu) & ~(uint64_t)FLAG_RF;
+    flags_set(cpu, s->gpr[GPR_R11] & ~s->sfmask);
+    set_flat(cpu, SEG_CS, selector, SEGMENT_L | SEGMENT_CODE | SEGMENT_READABLE);
+    set_flat(cpu, SEG_SS, selector + 8, SEGMENT_DB | SEGMENT_WRITABLE);
+    set_cpl(cpu, 0);
+    return go_to(cpu, s->lstar);
+}
+
+const uint8_t *jit_sysret(SoftCpu *cpu, uint64_t next)
+{
+    CpuState *s = &cpu->s;
+    uint64_t flags = s->gpr[GPR_R11] & SYSRET_FLAGS, rip = s->gpr[GPR_RCX];
+    uint16_t selector = (s->star >> 48 & 0xfffc) | 3;
+    if (!(s->efer & EFER_SCE) || !is_canonical48(rip) || !flags_are_plain(cpu, flags, 3))
+        return NULL;
+    flags_set(cpu, flags);
+    set_flat(cpu, SEG_CS, selector + 16, SEGMENT_L | SEGMENT_CODE | SEGMENT_READABLE);
+    set_flat(cpu, SEG_SS, selector + 8, SEGMENT_DB | SEGMENT_WRITABLE);
+    set_cpl(cpu, 3);
+    return go_to(cpu, rip);
+}
+
+/* ---- IRETQ ---------------------------------------------------------------------------------- */
+
+/* Host address of what the TLB lets the kernel read; NULL: ask the long way. */
+static const uint64_t *peek(const SoftCpu *cpu, const TlbEntry *tlb, uint64_t linear, unsigned size)
+{
+    const TlbEntry *entry = &tlb[linear >> GUEST_PAGE_SHIFT & (TLB_SIZE - 1)];
+    if ((linear ^ entry->tag_read) > GUEST_PAGE_SIZE - size)
+        return NULL;
+    return (const uint64_t *)(linear + entry->addend);
+}
+
+/* The descriptor of the GDT, if it is a code or data segment of the selector's RPL that is present
+ * and accessed. */
+static bool read_segment(const SoftCpu *cpu, uint16_t selector, Segment *seg)
+{
+    const uint32_t needed = SEGMENT_P | SEGMENT_S | SEGMENT_ACCESSED;
+    uint32_t index = selector & 0xfff8;
+    if (selector & 4 || !index || index + 7 > cpu->s.gdtr.limit)
+        return false;
+    const uint64_t *host = peek(cpu, cpu->tlbs[MMU_KERNEL], cpu->s.gdtr.base + index, 8);
+    if (!host)
+        return false;
+    uint64_t word = *host;
+    seg->selector = selector;
+    seg->attributes = word >> 40 & 0xf0ff;
+    seg->limit = (word & 0xffff) | (word >> 32 & 0xf0000);
+    if (seg->attributes & SEGMENT_G)
+        seg->limit = seg->limit << 12 | 0xfff;
+    seg->base = (word >> 16 & 0xffffff) | word >> 56 << 24;
+    return (seg->attributes & needed) == needed && segment_dpl(seg) == (selector & 3);
+}
+
+static bool read_return_segments(const SoftCpu *cpu, uint16_t cs_selector, uint16_t ss_selector,
+                                 Segment *cs, Segment *ss)
+{
+    unsigned cpl = cs_selector & 3;
+    if ((cpl != 0 && cpl != 3) || (ss_selector & 3) != cpl || !read_segment(cpu, cs_selector, cs) ||
+        (cs->attributes & (SEGMENT_CODE | SEGMENT_L | SEGMENT_DB | SEGMENT_CONFORMING)) !=
+            (SEGMENT_CODE | SEGMENT_L))
+        return false;
+    if (!(ss_selector & 0xfffc) && cpl == 0) {
+        *ss = (Segment){.attributes = SEGMENT_UNUSABLE | SEGMENT_DB};
+        return true;
+    }
+    return read_segment(cpu, ss_selector, ss) &&
+           (ss->attributes & (SEGMENT_CODE | SEGMENT_WRITABLE)) == SEGMENT_WRITABLE;
+}
+
+/* None of the data segments would have to be hidden from ring 3. */
+static bool data_segments_stay(const SoftCpu *cpu)
+{
+    static const uint8_t data[] = {SEG_ES, SEG_DS, SEG_FS, SEG_GS};
+    for (unsigned i = 0; i < G_N_ELEMENTS(data); i++) {
+        const Segment *seg = &cpu->s.seg[data[i]];
+        if (!segment_is_null(seg) && segment_dpl(seg) < 3)
+            return false;
+    }
+    return true;
+}
+
+const uint8_t *jit_iretq(SoftCpu *cpu, uint64_t next)
+{
+    CpuState *s = &cpu->s;
+    const uint64_t *frame = peek(cpu, cpu->tlb, s->gpr[GPR_RSP], 40);
+    Segment cs, ss;
+    if (!frame || s->rflags & FLAG_NT || s->nmi_blocked)
+        return NULL;
+    uint64_t rip = frame[0], flags = frame[2];
+    unsigned cpl = frame[1] & 3;
+    if (!is_canonical48(rip) || !flags_are_plain(cpu, flags, cpl) ||
+        !read_return_segments(cpu, frame[1], frame[4], &cs, &ss) ||
+        (cpl == 3 && !data_segments_stay(cpu)))
+        return NULL;
+    s->gpr[GPR_RSP] = frame[3];
+    s->seg[SEG_CS] = cs;
+    s->seg[SEG_SS] = ss;
+    flags_set(cpu, (flags & IRETQ_FLAGS) | (s->rflags & ~(uint64_t)(IRETQ_FLAGS | FLAG_RF)));
+    set_cpl(cpu, cpl);
+    return go_to(cpu, rip);
+}
+
+/* ---- the TLB -------------------------------------------------------------------------------- */
+
+bool jit_fill_tlb(SoftCpu *cpu, uint64_t linear, unsigned how)
+{
+    return mmu_fill_quick(cpu, linear, how & 0xff, how & JIT_FILL_WRITE ? MMU_WRITE : MMU_READ);
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* What translated code calls to get in and out of a 64-bit kernel (system.c), and how translations
+ * do so. vCPU thread. */
+#pragma once
+
+#include "cpu/jit/translate.h"
+
+#define JIT_FILL_WRITE 0x100 /* in `how`, beside the size */
+
+/* At CPL 3 or 0 of 64-bit code, all registers that C may change in SoftCpu; `next`: RIP behind the
+ * instruction. NULL: nothing has been done. */
+const uint8_t *jit_syscall(SoftCpu *cpu, uint64_t next);
+const uint8_t *jit_sysret(SoftCpu *cpu, uint64_t next);
+const uint8_t *jit_iretq(SoftCpu *cpu, uint64_t next);
+/* Whether the TLB has the access now. */
+bool jit_fill_tlb(SoftCpu *cpu, uint64_t linear, unsigned how);
+
+/* ---- translate_system.c ---- */
+
+/* The instruction t->insn of one of the kinds from JIT_CLI on. */
+void translate_system(Translation *t);

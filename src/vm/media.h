@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The registry of media: every hard disk, CD/DVD and floppy image the user has shown us, where it
+ * is, what it is, and which machines and snapshots use it. An image that is gone stays, marked as
+ * inaccessible with the reason.
+ *
+ * It is one XML file (media.xml) in the user's configuration folder. Each change locks the registry
+ * (media.lock, an OFD lock, so two processes never race), reads the file again if another wrote it,
+ * and replaces it in one step. What changes images or machines' files at the same time goes through
+ * a journal (vm/journal.h): a killed change is finished by the next who opens the registry.
+ *
+ * An image's format is probed once, when it is added, and never again (SAFETY §2).
+ *
+ * Threads: one at a time. `Medium`s are copies (snapshots of what is known).
+ */
+#pragma once
+
+#include "vm/config.h"
+
+typedef struct Media Media;
+
+typedef enum MediumKind { MEDIUM_DISK, MEDIUM_CDROM, MEDIUM_FLOPPY, MEDIUM_KINDS } MediumKind;
+
+typedef struct MediumUse {
+    char *machine;  /* UUID */
+    char *snapshot; /* UUID; NULL: the machine as it is now */
+    char *place;    /* "storage.ide0.0" */
+} MediumUse;
+
+typedef struct Medium {
+    char *uuid;
+    MediumKind kind;
+    char *path;            /* absolute */
+    char *format;          /* "qcow2" */
+    char *mode;            /* as storage.*.*.mode: "normal", "immutable", … */
+    char *parent;          /* UUID; NULL: none, or not registered */
+    uint64_t virtual_size; /* bytes; of the last time it was accessible */
+    uint64_t actual_size;  /* bytes on the host */
+    bool accessible;
+    char *problem;     /* why not accessible, NULL */
+    GPtrArray *uses;   /* of MediumUse */
+    bool has_children; /* another registered medium has it as parent */
+} Medium;
+void medium_free(Medium *medium);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Medium, medium_free)
+/* "disk", "cdrom", "floppy", and back (MEDIUM_KINDS: no such word). */
+const char *medium_kind_name(MediumKind kind);
+MediumKind medium_kind_find(const char *name);
+
+/* `folder` is made when missing. Finishes what a killed change left. */
+Media *media_open(const char *folder, GError **error);
+void media_close(Media *media);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Media, media_close)
+
+/* All media, sorted by path (of Medium, owned). Reads the file again when it changed. */
+GPtrArray *media_list(Media *media, GError **error);
+/* By UUID or path; NOT_FOUND. A path need not be absolute. */
+Medium *media_find(Media *media, const char *name, GError **error);
+
+/*
+ * Registers an image and its parents. `format` NULL: probes it, once. `mode` NULL: "normal", and
+ * "readonly" for a CD-ROM. EXISTS when it is there already; returns what is known now.
+ */
+Medium *media_add(Media *media, MediumKind kind, const char *path, const char *format,
+                  const char *mode, GError **error);
+/* Forgets a medium; `delete_file` deletes the image, too. BUSY when used or a parent. */
+bool media_remove(Media *media, const char *name, bool delete_file, GError **error);
+bool media_set_mode(Media *media, const char *name, const char *mode, GError **error);
+/* Looks at the file again: sizes, accessibility, parent. `name` NULL: all. */
+bool media_refresh(Media *media, const char *name, GError **error);
+
+/*
+ * Makes the uses of a machine exactly those of its configuration; media it names that are not
+ * registered are added with the format stored there. `folder` is the machine's. Called after each
+ * save; `config` NULL: the machine is gone. With `snapshot` (UUID) those of that snapshot.
+ */
+bool media_sync(Media *media, const char *machine, const char *snapshot, const VmConfig *config,
+                const char *folder, GError **error);
+/* How many others write to it: the machine of a use that forbids another, or NULL (new UUID). */
+char *media_writer(Media *media, const char *name, const char *not_machine, GError **error);
+
+/*
+ * Takes a medium out of a machine (`machine` NULL: of all): changes their configurations, whose
+ * files the caller names, and the registry in one journal record. BUSY when a snapshot uses it.
+ */
+typedef struct MediaMachine {
+    const char *uuid;
+    const char *config_path; /* NAME.ospite */
+} MediaMachine;
+bool media_release(Media *media, const char *name, const MediaMachine *machines, size_t count,
+                   GError **error);
+/*
+ * Moves an image's file (across file systems by copying) and changes all configurations that name
+ * it; `machines` are all that exist. EXISTS when something is at `to`; BUSY when it is in use, or
+ * when images that are not registered cannot be told their new parent's place.
+ */
+bool media_move(Media *media, const char *name, const char *to, const MediaMachine *machines,
+                size_t count, GError **error);
