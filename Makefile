@@ -49,6 +49,7 @@ bench: deps all
 	tools/make-guest
 	bench/run $(BUILD)
 	bench/disk $(BUILD)
+	bench/convert $(BUILD)
 
 # FUZZ_SECONDS for each target; then the host's CPU against ours, from a new random seed each time.
 fuzz: deps all

@@ -1,11 +1,57 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Packed units; see compress.h. */
+/*
+ * Packed units; see compress.h.
+ *
+ * A deflate stream for qcow and qcow2 is said to have a window of 4 KiB, but every reader unpacks a
+ * unit with one call into a buffer of the unit's size, where zlib takes distances from the buffer:
+ * the window counts for nothing, and libdeflate's 32 KiB pack better.
+ */
 #include "block/compress.h"
 
 #include <errno.h>
+#include <glib.h>
+#include <libdeflate.h>
+#include <stdbool.h>
 #include <zlib.h>
 #include <zstd.h>
 
+/* Packs better than zlib's level 6 with a window of 4 KiB, in a fraction of its time. */
+#define DEFLATE_LEVEL 4
+#define ZSTD_LEVEL    ZSTD_CLEVEL_DEFAULT
+
+/*
+ * Working memory of one thread, made when first needed: units are small, and the pages of fresh
+ * memory would cost as much as the packing. It holds nothing from one call to the next.
+ */
+typedef struct Tools {
+    struct libdeflate_compressor *deflate;
+    struct libdeflate_decompressor *inflate;
+    ZSTD_CCtx *pack;
+    ZSTD_DCtx *unpack;
+} Tools;
+
+static void tools_free(gpointer obj)
+{
+    Tools *t = obj;
+    libdeflate_free_compressor(t->deflate);
+    libdeflate_free_decompressor(t->inflate);
+    ZSTD_freeCCtx(t->pack);
+    ZSTD_freeDCtx(t->unpack);
+    g_free(t);
+}
+
+static Tools *tools(void)
+{
+    static GPrivate key = G_PRIVATE_INIT(tools_free);
+    Tools *t = g_private_get(&key);
+    if (!t) {
+        t = g_new0(Tools, 1);
+        g_private_set(&key, t);
+    }
+    return t;
+}
+
+/* For streams that go on behind the unit, which libdeflate refuses as a whole. */
 static int unpack_zlib(int window, const uint8_t *stored, size_t stored_size, uint8_t *data,
                        size_t size)
 {
@@ -20,7 +66,26 @@ static int unpack_zlib(int window, const uint8_t *stored, size_t stored_size, ui
     return (result == Z_STREAM_END || result == Z_BUF_ERROR) && !z.avail_out ? 0 : -EIO;
 }
 
-static int unpack_zstd(const uint8_t *stored, size_t stored_size, uint8_t *data, size_t size)
+static int unpack_deflate(bool raw, const uint8_t *stored, size_t stored_size, uint8_t *data,
+                          size_t size)
+{
+    Tools *t = tools();
+    size_t used, made = 0;
+    if (!t->inflate)
+        t->inflate = libdeflate_alloc_decompressor();
+    struct libdeflate_decompressor *d = t->inflate;
+    if (!d)
+        return -ENOMEM;
+    enum libdeflate_result result =
+        raw ? libdeflate_deflate_decompress_ex(d, stored, stored_size, data, size, &used, &made)
+            : libdeflate_zlib_decompress_ex(d, stored, stored_size, data, size, &used, &made);
+    if (result == LIBDEFLATE_SUCCESS)
+        return made == size ? 0 : -EIO;
+    return unpack_zlib(raw ? -15 : 15, stored, stored_size, data, size);
+}
+
+/* Streams of several frames, or cut short behind the unit. */
+static int unpack_zstd_parts(const uint8_t *stored, size_t stored_size, uint8_t *data, size_t size)
 {
     ZSTD_DCtx *context = ZSTD_createDCtx();
     ZSTD_inBuffer in = {stored, stored_size, 0};
@@ -36,30 +101,47 @@ static int unpack_zstd(const uint8_t *stored, size_t stored_size, uint8_t *data,
     return !ZSTD_isError(result) && out.pos == out.size ? 0 : -EIO;
 }
 
+static int unpack_zstd(const uint8_t *stored, size_t stored_size, uint8_t *data, size_t size)
+{
+    Tools *t = tools();
+    size_t frame = ZSTD_findFrameCompressedSize(stored, stored_size);
+    if (!t->unpack)
+        t->unpack = ZSTD_createDCtx();
+    if (!ZSTD_isError(frame) && t->unpack &&
+        ZSTD_decompressDCtx(t->unpack, data, size, stored, frame) == size)
+        return 0;
+    return unpack_zstd_parts(stored, stored_size, data, size);
+}
+
 int unpack(Packing packing, const uint8_t *stored, size_t stored_size, uint8_t *data, size_t size)
 {
     if (packing == PACKING_ZSTD)
         return unpack_zstd(stored, stored_size, data, size);
-    return unpack_zlib(packing == PACKING_DEFLATE ? -15 : 15, stored, stored_size, data, size);
+    return unpack_deflate(packing == PACKING_DEFLATE, stored, stored_size, data, size);
 }
 
-static size_t pack_zlib(int window, const uint8_t *data, size_t size, uint8_t *stored, size_t room)
+static size_t pack_deflate(bool raw, const uint8_t *data, size_t size, uint8_t *stored, size_t room)
 {
-    z_stream z = {.next_in = (Bytef *)data,
-                  .avail_in = (uInt)size,
-                  .next_out = stored,
-                  .avail_out = (uInt)room};
-    if (deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, window, 9, Z_DEFAULT_STRATEGY) != Z_OK)
+    Tools *t = tools();
+    if (!t->deflate)
+        t->deflate = libdeflate_alloc_compressor(DEFLATE_LEVEL);
+    struct libdeflate_compressor *c = t->deflate;
+    if (!c)
         return 0;
-    int result = deflate(&z, Z_FINISH);
-    deflateEnd(&z);
-    return result == Z_STREAM_END && z.avail_out ? room - z.avail_out : 0;
+    size_t packed = raw ? libdeflate_deflate_compress(c, data, size, stored, room)
+                        : libdeflate_zlib_compress(c, data, size, stored, room);
+    return packed < room ? packed : 0;
 }
 
 size_t pack(Packing packing, const uint8_t *data, size_t size, uint8_t *stored, size_t room)
 {
     if (packing != PACKING_ZSTD)
-        return pack_zlib(packing == PACKING_DEFLATE ? -12 : 15, data, size, stored, room);
-    size_t packed = ZSTD_compress(stored, room, data, size, ZSTD_CLEVEL_DEFAULT);
+        return pack_deflate(packing == PACKING_DEFLATE, data, size, stored, room);
+    Tools *t = tools();
+    if (!t->pack)
+        t->pack = ZSTD_createCCtx();
+    if (!t->pack)
+        return 0;
+    size_t packed = ZSTD_compressCCtx(t->pack, stored, room, data, size, ZSTD_LEVEL);
     return ZSTD_isError(packed) || packed >= room ? 0 : packed;
 }

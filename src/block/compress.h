@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 typedef enum Packing {
-    PACKING_DEFLATE, /* without a header, window of 4 KiB when packing */
+    PACKING_DEFLATE, /* without a header */
     PACKING_ZLIB,
     PACKING_ZSTD,
 } Packing;

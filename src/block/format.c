@@ -108,6 +108,17 @@ bool format_is_mark(const void *data, size_t size, uint64_t offset, uint64_t dis
 
 /* ---- options --------------------------------------------------------------------------------- */
 
+HostFile *format_create_file(const char *path, const CreateOptions *options, GError **error)
+{
+    HostFile *file = host_file_create(path, options->io_hook, error);
+    if (!file)
+        return NULL;
+    file->no_sync = options->no_sync;
+    if (options->created)
+        g_ptr_array_add(options->created, g_strdup(path));
+    return file;
+}
+
 const char *format_option(const CreateOptions *options, const char *name)
 {
     return options->values ? g_hash_table_lookup(options->values, name) : NULL;

@@ -92,6 +92,7 @@ typedef struct OpenParameters {
     bool trust_names;   /* names inside the image may lead anywhere */
     bool ignore_damage; /* for `check`: open what is marked as damaged, too */
     bool only_look;     /* open no other file than this one (`info`) */
+    bool no_sync;       /* as HostFile's */
     bool keeps_locked;  /* don't ask for the key: the data stay out of reach */
     GBytes *key;        /* a passphrase; NULL: none. Not owned */
     HostIoHook *io_hook;
@@ -110,6 +111,8 @@ typedef struct CreateOptions {
     const char *parent_path;   /* where it is from here */
     const char *parent_format; /* of a parent; always known */
     GHashTable *values;        /* name → text, defaults filled in; format_option() */
+    bool no_sync;              /* it need not be durable */
+    GPtrArray *created;        /* char *: collects what format_create_file() made; NULL */
     GBytes *key;               /* for an encrypted image; NULL: none */
     HostIoHook *io_hook;
 } CreateOptions;
@@ -188,8 +191,9 @@ typedef struct FormatDriver {
     int (*zero)(ImageMap *map, uint64_t offset, uint64_t length, bool discard, uint64_t *ret_done);
     /* Makes everything durable: data, then map (SAFETY §5). NULL: the file is synced. */
     int (*commit)(ImageMap *map);
-    /* Unpacks a unit of unit_size bytes from stored_size bytes. */
-    int (*decompress)(ImageMap *map, const Extent *extent, const uint8_t *stored, uint8_t *unit);
+    /* Unpacks a unit of unit_size bytes from stored_size bytes. Any thread. */
+    int (*decompress)(const ImageMap *map, const Extent *extent, const uint8_t *stored,
+                      uint8_t *unit);
     /*
      * Packs a unit of unit_size bytes into `stored` (2 * unit_size bytes); its size, or 0 when it
      * does not shrink. Any thread. NULL: compressed writing is not supported.
@@ -222,6 +226,8 @@ bool format_is_mark(const void *data, size_t size, uint64_t offset, uint64_t dis
 /* All drivers, NULL at the end. */
 const FormatDriver *const *format_drivers(void);
 
+/* Makes an empty file, or empties one, as the options say. */
+HostFile *format_create_file(const char *path, const CreateOptions *options, GError **error);
 /* The text of an option; NULL: not given and without a default. */
 const char *format_option(const CreateOptions *options, const char *name);
 bool format_option_is_on(const CreateOptions *options, const char *name);

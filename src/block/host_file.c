@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -190,6 +192,19 @@ static void iov_pass(struct iovec **iov, int *count, uint64_t bytes)
     }
 }
 
+static void note_change(HostFile *file)
+{
+    __atomic_fetch_add(&file->written, 1, __ATOMIC_RELAXED);
+}
+
+static void note_end(HostFile *file, uint64_t end)
+{
+    uint64_t size = __atomic_load_n(&file->size, __ATOMIC_RELAXED);
+    while (size < end && !__atomic_compare_exchange_n(&file->size, &size, end, true,
+                                                      __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        ;
+}
+
 /* A hook may shorten the vectors of its call, so each call gets its own. */
 static int transfer(HostFile *file, HostIoOp op, uint64_t offset, struct iovec *iov, int count)
 {
@@ -211,7 +226,7 @@ static int transfer(HostFile *file, HostIoOp op, uint64_t offset, struct iovec *
         iov_pass(&iov, &count, result);
         offset += result;
         if (op == HOST_IO_WRITE)
-            file->size = MAX(file->size, offset);
+            note_end(file, offset);
     }
     for (int i = 0; i < count; i++)
         memset(iov[i].iov_base, 0, iov[i].iov_len);
@@ -225,7 +240,7 @@ int host_file_readv(HostFile *file, uint64_t offset, struct iovec *iov, int coun
 
 int host_file_writev(HostFile *file, uint64_t offset, struct iovec *iov, int count)
 {
-    file->written++;
+    note_change(file);
     return transfer(file, HOST_IO_WRITE, offset, iov, count);
 }
 
@@ -247,9 +262,9 @@ int host_file_truncate(HostFile *file, uint64_t size)
     if (size > INT64_MAX)
         return -EFBIG;
     int64_t result = call(file, &r);
-    file->written++;
+    note_change(file);
     if (result == 0)
-        file->size = size;
+        __atomic_store_n(&file->size, size, __ATOMIC_RELAXED);
     return (int)result;
 }
 
@@ -257,7 +272,7 @@ int host_file_sync(HostFile *file)
 {
     if (file->sync_error)
         return -file->sync_error;
-    if (file->synced == file->written)
+    if (file->no_sync || file->synced == file->written)
         return 0;
     HostIoRequest r = {.op = HOST_IO_SYNC};
     int64_t result = call(file, &r);
@@ -266,6 +281,58 @@ int host_file_sync(HostFile *file)
     else
         file->synced = file->written;
     return (int)result;
+}
+
+/* ---- inside the host ------------------------------------------------------------------------- */
+
+static int clone_range(const HostFile *from, uint64_t from_offset, const HostFile *to,
+                       uint64_t to_offset, uint64_t size)
+{
+    struct file_clone_range range = {.src_fd = from->fd,
+                                     .src_offset = from_offset,
+                                     .src_length = size,
+                                     .dest_offset = to_offset};
+    return ioctl(to->fd, FICLONERANGE, &range) < 0 ? -errno : 0;
+}
+
+bool host_file_can_clone(const HostFile *from, const HostFile *to)
+{
+    /* No file system shares parts of blocks; those that share none at all say EOPNOTSUPP. */
+    return !from->hook && !to->hook && clone_range(from, 1, to, 1, 1) == -EINVAL;
+}
+
+int host_file_clone(HostFile *from, uint64_t from_offset, HostFile *to, uint64_t to_offset,
+                    uint64_t size)
+{
+    int result = clone_range(from, from_offset, to, to_offset, size);
+    if (result)
+        return result == -EINVAL || result == -EXDEV ? -EOPNOTSUPP : result;
+    note_change(to);
+    note_end(to, to_offset + size);
+    return 0;
+}
+
+int host_file_copy(HostFile *from, uint64_t from_offset, HostFile *to, uint64_t to_offset,
+                   uint64_t size)
+{
+    if (from->hook || to->hook)
+        return -EOPNOTSUPP;
+    while (size) {
+        off_t in = (off_t)from_offset, out = (off_t)to_offset;
+        ssize_t moved = copy_file_range(from->fd, &in, to->fd, &out, size, 0);
+        if (moved < 0 && errno == EINTR)
+            continue;
+        /* 0: the source ends here; what is behind reads as zeros and must be written so. */
+        if (moved <= 0)
+            return moved && errno != EXDEV && errno != EINVAL && errno != ENOSYS ? -errno
+                                                                                 : -EOPNOTSUPP;
+        note_change(to);
+        from_offset += (uint64_t)moved;
+        to_offset += (uint64_t)moved;
+        size -= (uint64_t)moved;
+        note_end(to, to_offset);
+    }
+    return 0;
 }
 
 /* ---- zeroing --------------------------------------------------------------------------------- */
@@ -306,7 +373,7 @@ static int try_fallocate(HostFile *file, uint64_t offset, uint64_t size)
     while ((mode = host_file_zero_mode(file))) {
         HostIoRequest r = {.op = HOST_IO_FALLOCATE, .mode = mode, .offset = offset, .size = size};
         int64_t result = call(file, &r);
-        file->written++;
+        note_change(file);
         if (result != -EOPNOTSUPP && result != -ENOSYS)
             return (int)result;
         host_file_zero_refused(file, mode);

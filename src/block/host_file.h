@@ -7,7 +7,8 @@
  *
  * Results are 0 or a negative errno. Offsets and sizes are bytes.
  *
- * Threads: one at a time, as the image that owns the file says.
+ * Threads: one at a time, as the image that owns the file says; but reads, and writes of ranges
+ * that nobody else uses, from any thread.
  */
 #pragma once
 
@@ -18,6 +19,7 @@ typedef struct HostFile {
     char *path;
     HostIoHook *hook;
     bool read_only;
+    bool no_sync;     /* nothing is promised to survive a crash: syncs do nothing */
     uint64_t size;    /* what the file has grown to */
     uint64_t written; /* counts changes that completed … */
     uint64_t synced;  /* … and how many of them are known to be on stable storage */
@@ -41,6 +43,14 @@ int host_file_write(HostFile *file, uint64_t offset, const void *data, size_t si
 /* The vectors are changed by the call. */
 int host_file_readv(HostFile *file, uint64_t offset, struct iovec *iov, int count);
 int host_file_writev(HostFile *file, uint64_t offset, struct iovec *iov, int count);
+/* True when ranges of whole blocks of `from` can be shared with `to`. Never where a hook looks. */
+bool host_file_can_clone(const HostFile *from, const HostFile *to);
+/* Makes a range of `to` share the host's blocks with one of `from`; -EOPNOTSUPP: not this one. */
+int host_file_clone(HostFile *from, uint64_t from_offset, HostFile *to, uint64_t to_offset,
+                    uint64_t size);
+/* Copies inside the host, without our memory; -EOPNOTSUPP where that can't be done. */
+int host_file_copy(HostFile *from, uint64_t from_offset, HostFile *to, uint64_t to_offset,
+                   uint64_t size);
 /* Zeroes a range, giving its space back to the host where that works. */
 int host_file_zero(HostFile *file, uint64_t offset, uint64_t size);
 /* Gives space back; contents are undefined afterwards. Never fails for want of support. */

@@ -152,6 +152,8 @@ static Image *open_chain(const char *path, const ImageOptions *options, int dept
     image->path = g_strdup(path);
     image->read_only = options->read_only;
     image->file = host_file_open(path, options->read_only, options->io_hook, error);
+    if (image->file)
+        image->file->no_sync = options->no_sync;
     if (!image->file || (!options->format && !must_not_be_empty(image->file, error)))
         return NULL;
     const FormatDriver *driver = choose_driver(image->file, options, error);
@@ -161,6 +163,7 @@ static Image *open_chain(const char *path, const ImageOptions *options, int dept
                                  .trust_names = options->trust_names,
                                  .ignore_damage = options->ignore_damage,
                                  .only_look = options->only_look,
+                                 .no_sync = options->no_sync,
                                  .keeps_locked = options->keeps_locked,
                                  .key = options->key,
                                  .io_hook = options->io_hook};
@@ -265,6 +268,8 @@ bool image_create(const char *path, const ImageCreate *create, GError **error)
     CreateOptions options = {.size = create->size,
                              .parent = create->parent,
                              .values = values,
+                             .no_sync = create->no_sync,
+                             .created = create->created,
                              .key = create->key,
                              .io_hook = create->io_hook};
     if (!parse_options(driver, create->options, values, error) ||
@@ -275,6 +280,6 @@ bool image_create(const char *path, const ImageCreate *create, GError **error)
                            options.size == UINT64_MAX ? "its size is not given"
                                                       : "it would be too large");
     options.size = (options.size + 511) & ~UINT64_C(511);
-    g_autoptr(HostFile) file = host_file_create(path, create->io_hook, error);
+    g_autoptr(HostFile) file = format_create_file(path, &options, error);
     return file && driver->create(file, &options, error);
 }

@@ -38,6 +38,7 @@ typedef struct ImageOptions {
     bool only_look;       /* read the header alone, open no other file (`info`) */
     bool no_parents;      /* open this image only (`info`, `check`) */
     bool ignore_damage;   /* open for writing though it needs repair (`check`) */
+    bool no_sync;         /* flushes promise nothing: a crash of the host may leave garbage */
     bool keeps_locked;    /* don't ask for the key of an encrypted image (`check`) */
     GBytes *key;          /* a passphrase for what is encrypted in the chain; NULL: none */
     HostIoHook *io_hook;
@@ -61,6 +62,8 @@ typedef struct ImageCreate {
     const char *const *options;
     GBytes *key;           /* for an encrypted image; NULL: none */
     bool unchecked_parent; /* don't open the parent: size and parent_format are given */
+    bool no_sync;          /* it need not be durable on return */
+    GPtrArray *created;    /* char *: collects the files that are made; NULL */
     HostIoHook *io_hook;
 } ImageCreate;
 bool image_create(const char *path, const ImageCreate *create, GError **error);
@@ -92,10 +95,31 @@ typedef struct ImageStatus {
     HostFile *file; /* data: where; NULL: packed or nowhere */
     uint64_t host_offset;
     uint64_t length;
+    struct Image *owner; /* the image of the chain that answers … */
+    Extent extent;       /* … and what it says */
 } ImageStatus;
 /* `look_in_files`: holes of the host's files count as zeros. */
 int image_status(Image *image, uint64_t offset, uint64_t size, bool look_in_files,
                  ImageStatus *ret_status);
+
+/*
+ * The three that follow let several threads move data while one at a time asks the map.
+ *
+ * Reads bytes whose place image_status() told, DATA or COMPRESSED; `offset` is the disk's. `packed`
+ * has room for 3 units of the owner, for what is COMPRESSED. Any thread; one at a time where the
+ * image is encrypted.
+ */
+int image_read_extent(Image *owner, uint64_t offset, uint64_t size, const Extent *extent,
+                      uint8_t *packed, void *data);
+/*
+ * Gives bytes a place and enters it in the map at once: the caller writes them before the next
+ * flush. For new images without a parent, which are thrown away when that fails. What is around the
+ * bytes in their unit is zeros. `ret_extent` is DATA, and may be shorter.
+ */
+int image_place(Image *image, uint64_t offset, uint64_t size, Extent *ret_extent);
+/* Writes bytes to their place. Any thread. */
+int image_write_extent(Image *image, uint64_t offset, uint64_t size, const Extent *extent,
+                       const void *data);
 
 /*
  * What can be done at once: DATA (whose file and place the extent names, writable or not) or ZERO;

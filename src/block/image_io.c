@@ -70,21 +70,45 @@ static int read_data(Image *image, uint64_t offset, const Extent *extent, uint64
     return 0;
 }
 
+/* `packed` has room for 2 units. */
+static int read_unit(const Image *image, const Extent *extent, uint8_t *packed, uint8_t *unit)
+{
+    if (extent->stored_size > 2 * (uint64_t)image->map->unit_size)
+        return -EIO;
+    int result = host_file_read(extent->file, extent->host_offset, packed, extent->stored_size);
+    return result ? result : image->driver->decompress(image->map, extent, packed, unit);
+}
+
+int image_read_extent(Image *owner, uint64_t offset, uint64_t size, const Extent *extent,
+                      uint8_t *packed, void *data)
+{
+    uint32_t unit_size = owner->map->unit_size;
+    if (extent->kind == EXTENT_DATA) {
+        struct iovec iov = {data, size};
+        IovCursor cursor;
+        iov_cursor_init(&cursor, &iov, 1);
+        return read_data(owner, offset, extent, size, &cursor);
+    }
+    if (size == unit_size && offset % unit_size == 0)
+        return read_unit(owner, extent, packed, data);
+    uint8_t *unit = packed + 2 * (size_t)unit_size;
+    int result = read_unit(owner, extent, packed, unit);
+    if (!result)
+        memcpy(data, unit + offset % unit_size, size);
+    return result;
+}
+
 /* Unpacks the unit that holds the extent, unless it is the one that was unpacked last. */
 static int load_unit(Image *image, const Extent *extent)
 {
     uint32_t unit_size = image->map->unit_size;
     if (image->unit_file == extent->file && image->unit_offset == extent->host_offset)
         return 0;
-    if (extent->stored_size > 2 * (uint64_t)unit_size)
-        return -EIO;
     if (!image->unit)
         image->unit = g_malloc(unit_size);
     image->unit_file = NULL;
-    g_autofree uint8_t *stored = g_malloc(extent->stored_size);
-    int result = host_file_read(extent->file, extent->host_offset, stored, extent->stored_size);
-    if (!result)
-        result = image->driver->decompress(image->map, extent, stored, image->unit);
+    g_autofree uint8_t *packed = g_malloc(2 * (size_t)unit_size);
+    int result = read_unit(image, extent, packed, image->unit);
     if (result)
         return result;
     image->unit_file = extent->file;
@@ -312,6 +336,55 @@ static int write_new(Image *image, uint64_t offset, uint64_t size, IovCursor *fr
         image->driver->release(image->map, &a);
     *ret_done = part;
     return result;
+}
+
+/* Zeroes a part of a new place whose old contents are unknown. */
+static int clear_place(const Allocation *a, uint64_t offset, uint64_t size)
+{
+    static const uint8_t none[4096];
+    uint64_t at = a->host_offset + (offset - a->offset), end = at + size;
+    int result = 0;
+    for (; at < end && !result; at += sizeof(none))
+        result = host_file_write(a->file, at, none, MIN(sizeof(none), end - at));
+    return result;
+}
+
+int image_place(Image *image, uint64_t offset, uint64_t size, Extent *ret_extent)
+{
+    Allocation a = {0};
+    g_assert(!image->parent && !image->map->encrypted);
+    int result = begin_write(image);
+    if (!result)
+        result = image->driver->lookup(image->map, offset, false, ret_extent);
+    if (result || (ret_extent->kind == EXTENT_DATA && ret_extent->writable))
+        return result;
+    if (image->map->packs_only || !image->driver->allocate)
+        return -ENOTSUP;
+    result = image->driver->allocate(image->map, offset, size, &a);
+    if (result)
+        return result;
+    uint64_t part = MIN(size, a.offset + a.length - offset), end = offset + part;
+    if (!a.reads_zero)
+        result = clear_place(&a, a.offset, offset - a.offset);
+    if (!a.reads_zero && !result)
+        result = clear_place(&a, end, a.offset + a.length - end);
+    if (!result)
+        result = image->driver->link(image->map, &a);
+    *ret_extent = (Extent){.kind = EXTENT_DATA,
+                           .writable = true,
+                           .file = a.file,
+                           .host_offset = a.host_offset + (offset - a.offset),
+                           .length = part};
+    return result;
+}
+
+int image_write_extent(Image *image, uint64_t offset, uint64_t size, const Extent *extent,
+                       const void *data)
+{
+    struct iovec iov = {(void *)data, size};
+    IovCursor cursor;
+    iov_cursor_init(&cursor, &iov, 1);
+    return write_data(image, offset, extent->file, extent->host_offset, size, &cursor);
 }
 
 bool image_forges_mark(const Image *image, uint64_t offset, uint64_t size, const IovCursor *from)
@@ -589,6 +662,8 @@ int image_status(Image *image, uint64_t offset, uint64_t size, bool look_in_file
         if (result)
             return result;
         s.length = MIN(s.length, extent.length);
+        s.owner = image;
+        s.extent = extent;
         if (extent.kind == EXTENT_DATA && image->map->encrypted)
             s.data = s.present = true;
         else if (extent.kind == EXTENT_DATA)

@@ -4,7 +4,11 @@
 
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+/* Of a wrong command line; qemu-img has 1 for everything. */
+#define EXIT_USAGE 2
 
 static const DiskCommand commands[] = {
     {"create", "f:o:b:F:uq", disk_command_create,
@@ -13,13 +17,14 @@ static const DiskCommand commands[] = {
      "make an image"},
     {"info", "f:U", disk_command_info, "[-f FORMAT] FILE", "what an image is"},
     {"check", "f:r:qU", disk_command_check, "[-f FORMAT] [--repair] FILE", "look for damage"},
-    {"convert", "f:O:o:b:B:F:cnpqS:t:T:m:WU", disk_command_convert,
+    {"convert", "f:O:o:b:B:F:l:cCnpqr:S:t:T:m:WU", disk_command_convert,
      "[-f FORMAT] [-O FORMAT] [-c] "
      "[-o OPTIONS] SOURCE TARGET",
      "copy into another format"},
     {"clone", "f:O:pq", disk_command_clone, "[--linked] SOURCE TARGET",
      "copy, or make an image over this one"},
-    {"resize", "f:q", disk_command_resize, "[--shrink] FILE [+|-]SIZE", "change the size"},
+    {"resize", "f:q", disk_command_resize, "[--shrink] [--grow-partition] FILE [+|-]SIZE",
+     "change the size"},
     {"compact", "f:q", disk_command_compact, "FILE", "give space of zeros back to the host"},
     {"compare", "f:F:sqpU", disk_command_compare, "[-f FORMAT] [-F FORMAT] [-s] FILE FILE",
      "are two disks equal?"},
@@ -29,6 +34,16 @@ static const DiskCommand commands[] = {
     {"rebase", "f:b:F:upqt:T:", disk_command_rebase, "[-u] -b PARENT [-F FORMAT] FILE",
      "put an image over another parent"},
     {"commit", "f:b:dqpt:", disk_command_commit, "FILE", "write changes into the parent"},
+    {"merge", "f:qp", disk_command_merge, "FILE [CHILD]...",
+     "the same, then remove it and put its children over the parent"},
+    {"measure", "f:O:o:l:U", disk_command_measure, "[-O FORMAT] [-o OPTIONS] FILE | --size SIZE",
+     "how large an image would be"},
+    {"dd", "f:O:U", disk_command_dd,
+     "[-f FORMAT] [-O FORMAT] if=FILE of=FILE [bs=N] [count=N] "
+     "[skip=N]",
+     "copy blocks of a disk"},
+    {"partitions", "f:U", disk_command_partitions, "[-f FORMAT] FILE",
+     "partitions, their file systems and where they begin"},
     {"encrypt", "f:O:o:pq", disk_command_encrypt,
      "[--key-file FILE] --new-key-file FILE [--add-key] SOURCE [TARGET] | --erase-key SLOT FILE",
      "encrypt an image, or change its keys"},
@@ -39,7 +54,18 @@ static const DiskCommand commands[] = {
 
 /* ---- options --------------------------------------------------------------------------------- */
 
-enum { LONG_JSON = 256, LONG_OUTPUT, LONG_TRUST, LONG_SHRINK, LONG_REPAIR, LONG_LINKED, LONG_SIZE };
+enum {
+    LONG_JSON = 256,
+    LONG_OUTPUT,
+    LONG_TRUST,
+    LONG_SHRINK,
+    LONG_REPAIR,
+    LONG_LINKED,
+    LONG_SIZE,
+    LONG_GROW,
+    LONG_SALVAGE,
+    LONG_TARGET_IS_ZERO,
+};
 enum { LONG_OBJECT = 300, LONG_KEY, LONG_NEW_KEY, LONG_ADD_KEY, LONG_ERASE_KEY, LONG_IMAGE_OPTS };
 
 static const struct option long_options[] = {
@@ -48,7 +74,11 @@ static const struct option long_options[] = {
     {"trust-backing", no_argument, NULL, LONG_TRUST},
     {"shrink", no_argument, NULL, LONG_SHRINK},
     {"repair", optional_argument, NULL, LONG_REPAIR},
+    {"size", required_argument, NULL, LONG_SIZE},
+    {"grow-partition", no_argument, NULL, LONG_GROW},
     {"linked", no_argument, NULL, LONG_LINKED},
+    {"salvage", no_argument, NULL, LONG_SALVAGE},
+    {"target-is-zero", no_argument, NULL, LONG_TARGET_IS_ZERO},
     {"object", required_argument, NULL, LONG_OBJECT},
     {"key-file", required_argument, NULL, LONG_KEY},
     {"new-key-file", required_argument, NULL, LONG_NEW_KEY},
@@ -117,6 +147,18 @@ static int set_option(DiskArgs *a, int c, const char *value, GError **error)
     case LONG_LINKED:
         a->linked = true;
         return 0;
+    case LONG_SIZE:
+        a->size = value;
+        return 0;
+    case LONG_GROW:
+        a->grow_partition = true;
+        return 0;
+    case LONG_SALVAGE:
+        a->salvage = true;
+        return 0;
+    case LONG_TARGET_IS_ZERO:
+        a->target_is_zero = true;
+        return 0;
     case LONG_OBJECT:
         return disk_key_add_object(a, value, error);
     case LONG_KEY:
@@ -164,13 +206,25 @@ static int parse(DiskArgs *a, const DiskCommand *command, int argc, char **argv,
 
 /* ---- errors ---------------------------------------------------------------------------------- */
 
-int disk_usage(GError **error, const char *format, ...)
+static G_DEFINE_QUARK(disk - usage, usage_error)
+
+    int disk_usage(GError **error, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
     g_autofree char *text = g_strdup_vprintf(format, args);
     va_end(args);
-    g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, text);
+    g_set_error_literal(error, usage_error_quark(), 0, text);
+    return -1;
+}
+
+int disk_refuse(GError **error, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    g_autofree char *text = g_strdup_vprintf(format, args);
+    va_end(args);
+    g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED, text);
     return -1;
 }
 
@@ -204,10 +258,11 @@ static int run_command(const DiskCommand *command, const char *program, bool tru
         status = command->run(&args, &error);
     if (error)
         g_printerr("%s: %s\n", program, error->message);
+    bool is_usage = error && error->domain == usage_error_quark();
     g_clear_error(&error);
     g_ptr_array_unref(args.options);
     disk_key_clear(&args);
-    return status < 0 ? 1 : status;
+    return status >= 0 ? status : is_usage && !trust ? EXIT_USAGE : EXIT_FAILURE;
 }
 
 static int dispatch(const char *program, bool trust, int argc, char **argv)
@@ -222,7 +277,7 @@ static int dispatch(const char *program, bool trust, int argc, char **argv)
             return run_command(&commands[i], program, trust, argc, argv);
     }
     g_printerr("%s: there is no command '%s'; '%s help' lists them\n", program, word, program);
-    return 1;
+    return trust ? EXIT_FAILURE : EXIT_USAGE;
 }
 
 int command_disk(int argc, char **argv)

@@ -8,6 +8,8 @@
 #include <json-glib/json-glib.h>
 
 #include "block/image.h"
+#include "block/jobs/copy.h"
+#include "block/partition.h"
 
 typedef struct DiskArgs {
     const char *program; /* "ospite disk", "qemu-img", … */
@@ -17,7 +19,8 @@ typedef struct DiskArgs {
     GPtrArray *options;      /* -o, as name=value texts, NULL at the end */
     char **rest;             /* what is no option … */
     int count;               /* … and how many */
-    bool shrink, linked, repair;
+    bool shrink, linked, repair, salvage, target_is_zero, grow_partition;
+    const char *size;      /* --size */
     GPtrArray *secrets;    /* of --object; NULL: none */
     GBytes *key, *new_key; /* of the image, and of the one that is made; NULL: none */
     bool image_options, add_key;
@@ -49,13 +52,19 @@ int disk_command_map(DiskArgs *args, GError **error);
 int disk_command_snapshot(DiskArgs *args, GError **error);
 int disk_command_rebase(DiskArgs *args, GError **error);
 int disk_command_commit(DiskArgs *args, GError **error);
+int disk_command_merge(DiskArgs *args, GError **error);
+int disk_command_measure(DiskArgs *args, GError **error);
+int disk_command_dd(DiskArgs *args, GError **error);
+int disk_command_partitions(DiskArgs *args, GError **error);
 int disk_command_encrypt(DiskArgs *args, GError **error);
 int disk_command_serve(DiskArgs *args, GError **error);
 
 /* What several commands do. */
 Image *disk_open_image(const DiskArgs *args, const char *path, const char *format, bool read_only,
                        GError **error);
-/* Sets a usage error; returns -1. */
+/* Sets an error that is no wrong command line; returns -1. */
+int disk_refuse(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
+/* Sets a usage error (status 2, or qemu-img's 1); returns -1. */
 int disk_usage(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
 /* Sets an error from a negative errno; returns -1. */
 int disk_fail(GError **error, const char *doing, const char *path, int result);
@@ -79,7 +88,9 @@ typedef struct DiskCopy {
     const char *const *options; /* NULL-terminated or NULL */
     const char *parent, *parent_format;
     GBytes *key; /* of an encrypted target; NULL: none */
-    bool compress, progress, into_existing;
+    bool progress, into_existing;
+    bool durable; /* on stable storage at the end; else as cp(1) leaves it */
+    ImageCopy how;
 } DiskCopy;
 bool disk_copy(Image *source, const char *path, const DiskCopy *copy, GError **error);
 bool disk_compact_image(Image *image, GError **error);
@@ -93,5 +104,13 @@ typedef struct DiskProgress {
 void disk_progress_begin(DiskProgress *progress, bool wanted, uint64_t total);
 void disk_progress_update(DiskProgress *progress, uint64_t done);
 void disk_progress_end(DiskProgress *progress);
-/* True once the user pressed Ctrl-C (after disk_progress_begin()). */
-bool disk_was_interrupted(void);
+
+/* An image that is being made. Until it is kept, a signal that ends us removes its files. */
+typedef struct DiskTarget {
+    GPtrArray *files; /* char *, NULL at the end */
+} DiskTarget;
+/* image_create() with that protection, which lasts until one of the two that follow. */
+bool disk_target_create(DiskTarget *target, const char *path, const ImageCreate *create,
+                        GError **error);
+void disk_target_forget(DiskTarget *target); /* it is complete */
+void disk_target_remove(DiskTarget *target);

@@ -64,8 +64,8 @@ int disk_command_snapshot(DiskArgs *a, GError **error)
         return -1;
     const FormatSnapshots *s = image->driver->snapshots;
     if (!s)
-        return disk_usage(error, "the format %s has no snapshots inside images; use 'create -b'",
-                          image->driver->name);
+        return disk_refuse(error, "the format %s has no snapshots inside images; use 'create -b'",
+                           image->driver->name);
     bool good = true;
     if (a->letter['c'])
         good = s->create(image->map, a->letter['c'], error);
@@ -126,7 +126,7 @@ int disk_command_rebase(DiskArgs *a, GError **error)
     if (!image)
         return -1;
     if (!image->driver->set_parent)
-        return disk_usage(error, "images of the format %s have no parents", image->driver->name);
+        return disk_refuse(error, "images of the format %s have no parents", image->driver->name);
     g_autofree char *path = name ? image_resolve_name(a->rest[0], name, true, error) : NULL;
     g_autoptr(Image) parent =
         path && !unsafe ? disk_open_image(a, path, format, true, error) : NULL;
@@ -174,7 +174,7 @@ int disk_command_commit(DiskArgs *a, GError **error)
     if (!image)
         return -1;
     if (!image->map->parent_name)
-        return disk_usage(error, "%s has no parent to commit to", a->rest[0]);
+        return disk_refuse(error, "%s has no parent to commit to", a->rest[0]);
     g_autofree char *path =
         image_resolve_name(a->rest[0], image->map->parent_name, a->trust, error);
     g_autoptr(Image) parent =

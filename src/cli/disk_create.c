@@ -76,11 +76,15 @@ int disk_command_resize(DiskArgs *a, GError **error)
     if (!image || parse_new_size(a->rest[1], image->map->size, &size, error))
         return -1;
     if (size < image->map->size && !a->shrink)
-        return disk_usage(error,
-                          "%s would lose what is behind %" G_GUINT64_FORMAT
-                          " bytes; say --shrink if that is meant",
-                          a->rest[0], size);
+        return disk_refuse(error,
+                           "%s would lose what is behind %" G_GUINT64_FORMAT
+                           " bytes; say --shrink if that is meant",
+                           a->rest[0], size);
+    uint64_t old = image->map->size;
+    unsigned grown;
     if (!image_resize(image, size, error))
+        return -1;
+    if (a->grow_partition && size > old && !partition_grow_last(image, old, &grown, error))
         return -1;
     if (!a->quiet && !a->json)
         printf("Image resized.\n");

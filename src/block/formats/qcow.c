@@ -269,7 +269,7 @@ static int qcow_commit(ImageMap *map)
     return result;
 }
 
-static int qcow_decompress(ImageMap *map, const Extent *extent, const uint8_t *stored,
+static int qcow_decompress(const ImageMap *map, const Extent *extent, const uint8_t *stored,
                            uint8_t *unit)
 {
     return unpack(PACKING_DEFLATE, stored, extent->stored_size, unit, map->unit_size);

@@ -236,7 +236,7 @@ static bool create_data_file(HostFile *file, const CreateOptions *o, GError **er
     if (strlen(name) > 300)
         return format_fail(error, file->path, "the name of the data file is too long");
     g_autofree char *path = image_resolve_name(file->path, name, true, error);
-    g_autoptr(HostFile) data = path ? host_file_create(path, o->io_hook, error) : NULL;
+    g_autoptr(HostFile) data = path ? format_create_file(path, o, error) : NULL;
     int result = data ? host_file_truncate(data, o->size) : 0;
     return data && (!result || format_fail_io(error, path, "create", result));
 }
@@ -278,7 +278,7 @@ static bool finish(ImageMap *map, const CreateOptions *o, GError **error)
 bool qcow2_create(HostFile *file, const CreateOptions *o, GError **error)
 {
     Plan plan = {0};
-    OpenParameters p = {.trust_names = true, .io_hook = o->io_hook};
+    OpenParameters p = {.trust_names = true, .no_sync = o->no_sync, .io_hook = o->io_hook};
     if (!plan_image(&plan, o, file->path, error) ||
         !qcow2_check_crypt_options(o, file->path, error) || !create_data_file(file, o, error))
         return false;

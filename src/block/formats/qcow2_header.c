@@ -346,6 +346,8 @@ static bool open_data_file(Qcow2 *q, const OpenParameters *p, GError **error)
     g_autofree char *path =
         image_resolve_name(q->map.file->path, q->data_file_name, p->trust_names, error);
     q->data_file = path ? host_file_open(path, p->read_only, p->io_hook, error) : NULL;
+    if (q->data_file)
+        q->data_file->no_sync = p->no_sync;
     return q->data_file != NULL;
 }
 
@@ -445,10 +447,10 @@ static Packing packing(const Qcow2 *q)
     return q->compression_type ? PACKING_ZSTD : PACKING_DEFLATE;
 }
 
-static int qcow2_decompress(ImageMap *map, const Extent *extent, const uint8_t *stored,
+static int qcow2_decompress(const ImageMap *map, const Extent *extent, const uint8_t *stored,
                             uint8_t *unit)
 {
-    return unpack(packing((Qcow2 *)map), stored, extent->stored_size, unit, map->unit_size);
+    return unpack(packing((const Qcow2 *)map), stored, extent->stored_size, unit, map->unit_size);
 }
 
 static size_t qcow2_compress(const ImageMap *map, const uint8_t *unit, uint8_t *stored)

@@ -75,6 +75,7 @@ static bool open_line(Vmdk *v, const ExtentLine *l, const OpenParameters *p, GEr
         file = part ? host_file_open(part, p->read_only, p->io_hook, error) : NULL;
         if (!file)
             return false;
+        file->no_sync = p->no_sync;
     }
     VmdkExtent *e = add_extent(v, file, true, sparse, l->sectors * 512);
     e->is_zero = zero;
@@ -266,7 +267,7 @@ static int vmdk_commit(ImageMap *map)
 
 /* ---- packed grains: | lba 8 | size 4 | zlib stream | ----------------------------------------- */
 
-static int vmdk_decompress(ImageMap *map, const Extent *extent, const uint8_t *stored,
+static int vmdk_decompress(const ImageMap *map, const Extent *extent, const uint8_t *stored,
                            uint8_t *unit)
 {
     return unpack(PACKING_ZLIB, stored + 12, extent->stored_size - 12, unit, map->unit_size);

@@ -48,9 +48,9 @@ static char *part_name(const char *path, const Kind *kind, unsigned n)
 }
 
 static bool create_part(const char *path, const Kind *kind, uint64_t size, uint32_t flags,
-                        HostIoHook *hook, GError **error)
+                        const CreateOptions *o, GError **error)
 {
-    g_autoptr(HostFile) file = host_file_create(path, hook, error);
+    g_autoptr(HostFile) file = format_create_file(path, o, error);
     if (!file)
         return false;
     int result =
@@ -69,7 +69,7 @@ static bool create_parts(const char *path, const Kind *kind, const CreateOptions
         uint64_t size = kind->split ? MIN(o->size - at, PART_SIZE) : o->size;
         g_autofree char *name = part_name(path, kind, n);
         g_autofree char *part = g_build_filename(folder, name, NULL);
-        if (!create_part(part, kind, size, flags, o->io_hook, error))
+        if (!create_part(part, kind, size, flags, o, error))
             return false;
         g_string_append_printf(extents, "RW %" G_GUINT64_FORMAT " %s \"%s\"%s\n", size / 512,
                                kind->sparse ? "SPARSE" : "FLAT", name, kind->sparse ? "" : " 0");
