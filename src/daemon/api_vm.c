@@ -186,15 +186,6 @@ void api_vm_put_config(Api *api, Request *request, Machine *machine)
 
 /* ---- making and deleting --------------------------------------------------------------------- */
 
-static bool needs_absolute(const char *name, const char *path, GError **error)
-{
-    if (!path || g_path_is_absolute(path))
-        return true;
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                "cannot take the %s '%s': it is no absolute path", name, path);
-    return false;
-}
-
 /* What a new machine is made of; what an imported file had more goes to `report` (of char *). */
 static VmConfig *new_config(const char *name, const char *import, GPtrArray *report, GError **error)
 {
@@ -229,8 +220,9 @@ static bool read_new(JsonObject *body, NewMachine *ret, GError **error)
         g_propagate_error(error, g_steal_pointer(&bad));
         return false;
     }
-    if (!needs_absolute("folder", ret->folder, error) ||
-        !needs_absolute("file", ret->file, error) || !needs_absolute("file", ret->import, error))
+    if (!api_needs_absolute("folder", ret->folder, error) ||
+        !api_needs_absolute("file", ret->file, error) ||
+        !api_needs_absolute("file", ret->import, error))
         return false;
     if (!ret->file && !ret->import && !ret->name)
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
@@ -311,7 +303,7 @@ void api_vm_move(Api *api, Request *request, Machine *machine)
     if (!error && !folder)
         request_fail_code(request, SOUP_STATUS_BAD_REQUEST, "invalid",
                           "cannot move it without a folder");
-    else if (error || !needs_absolute("folder", folder, &error) ||
+    else if (error || !api_needs_absolute("folder", folder, &error) ||
              !registry_move(api->registry, machine, folder, &error))
         request_fail(request, error);
     else
