@@ -167,4 +167,34 @@ def bad():
         expect(len(d.call("GET", "/media")["media"]), 1, "media after it was mended")
 
 
-sys.exit(run((life, used, released, moved, bad), sys.argv[1:]))
+def commands():
+    """The commands do as much, with statuses that tell why not, and --json prints the API's answer."""
+    with Daemon() as d:
+        path, target = image(d, "a.qcow2"), d.path / "b.qcow2"
+        d.run("vm", "create", "one", *SMALL)
+        medium = json.loads(d.run("media", "add", path.name, "--mode", "writethrough", "--json", cwd=d.path))["medium"]
+        expect(medium, d.call("GET", at(path))["medium"], "answer")
+        expect(medium["mode"], "writethrough", "mode")
+        expect(json.loads(d.run("media", "list", "--json")), d.call("GET", "/media"), "list")
+        attach(d, "one", path)
+        line = d.run("media", "list").split()
+        expect((line[0], line[1:3], line[-3:]), (medium["uuid"], ["disk", "qcow2"], ["1", "use", str(path)]), "line of the list")
+        d.run("media", "add", path, status=1)
+        d.run("media", "remove", path, status=4)
+        d.run("media", "move", path, target)
+        expect(d.vm("one")["config"]["storage"]["ide0"]["0"]["medium"], str(target), "the machine's disk")
+        d.run("media", "release", target.name, cwd=d.path)
+        expect(uses(d, target), [], "users")
+        target.unlink()
+        check("No such file" in d.run("media", "refresh", medium["uuid"]), "no word that the file is missing")
+        expect(d.run("media", "remove", medium["uuid"], "--delete", "--json"), "{}\n", "answer")
+        expect(d.run("media", "list"), "", "media")
+        for words, status in ((("refresh", "none"), 3), (("remove", "none"), 3), (("add", d.path / "none"), 3), (("move", "a"), 2),
+                              (("add", "a", "--kind", "tape"), 2), (("list", "a"), 2), (("nonsense",), 2)):
+            d.run("media", *words, status=status)
+        script = f"source <({OSPITE} completion bash); COMP_WORDS=(ospite media re); COMP_CWORD=2; _ospite; echo ${{COMPREPLY[@]}}"
+        expect(subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.split(),
+               ["remove", "release", "refresh"], "completion of 'media re'")
+
+
+sys.exit(run((life, used, released, moved, bad, commands), sys.argv[1:]))
