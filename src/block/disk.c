@@ -32,7 +32,7 @@ struct Disk {
     GRecMutex *lock;
     HostIo *io;
     Image *image;
-    DiskErrorPolicy on_full, on_error;
+    DiskErrorPolicy on_full, on_error, on_read_error;
     void (*stopped)(void *obj, Disk *disk, DiskOp op, int error);
     void *stopped_obj;
     GQueue requests; /* in flight */
@@ -41,6 +41,9 @@ struct Disk {
     GQueue slow;     /* DiskTask *, for the next batch */
     GQueue batch;    /* DiskTask *, in the thread */
     HostIoRequest batch_call;
+    Throttle throttle;
+    GQueue throttled; /* DiskTask *, for later */
+    GSource *timer;   /* ready when the first of them may begin; NULL: no throttle */
 };
 
 /* A request being worked off. */
@@ -60,6 +63,7 @@ static const uint8_t zeros[ZERO_CHUNK];
 
 static void task_step(DiskTask *task);
 static void batch_start(Disk *disk);
+static void create_timer(Disk *disk, GMainContext *context);
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
@@ -90,8 +94,12 @@ Disk *disk_open(const char *path, const DiskOptions *options, GMainContext *cont
     disk->io = host_io_new(context, lock, options->io_hook);
     disk->on_full = options->on_full;
     disk->on_error = options->on_error;
+    disk->on_read_error = options->on_read_error;
     disk->stopped = options->stopped;
     disk->stopped_obj = options->stopped_obj;
+    disk->throttle.limits = options->throttle;
+    if (throttle_is_on(&disk->throttle))
+        create_timer(disk, context);
     disk->info = (DiskInfo){.size = image->map->size,
                             .sector_size = image->map->sector_size,
                             .read_only = options->read_only,
@@ -108,12 +116,15 @@ const DiskInfo *disk_info(const Disk *disk)
 
 /* ---- the end of a request -------------------------------------------------------------------- */
 
-static bool must_keep(const Disk *disk, const DiskTask *task, int error)
+static DiskErrorPolicy policy_for(const Disk *disk, const DiskTask *task, int error)
 {
-    if (!error || error == EPERM || error == EINVAL)
-        return false; /* our refusal, not the host's */
+    DiskOp op = task->request->op;
+    if (!error || error == EPERM || error == EINVAL || error == EROFS)
+        return DISK_ERROR_REPORT; /* our refusal, not the host's */
+    if (op == DISK_READ || op == DISK_MAP)
+        return disk->on_read_error;
     bool is_full = error == ENOSPC || error == EDQUOT || error == EFBIG;
-    return (is_full ? disk->on_full : disk->on_error) == DISK_ERROR_STOP;
+    return is_full ? disk->on_full : disk->on_error;
 }
 
 static void task_finish(DiskTask *task, int error)
@@ -129,8 +140,9 @@ static void task_finish(DiskTask *task, int error)
 static void task_end(DiskTask *task, int error)
 {
     Disk *disk = task->disk;
-    if (!must_keep(disk, task, error)) {
-        task_finish(task, error);
+    DiskErrorPolicy policy = policy_for(disk, task, error);
+    if (policy != DISK_ERROR_STOP) {
+        task_finish(task, policy == DISK_ERROR_IGNORE ? 0 : error);
         return;
     }
     g_queue_push_tail_link(&disk->kept, &task->link);
@@ -502,6 +514,63 @@ static void task_start(DiskTask *task)
         task_step(task);
 }
 
+static int64_t throttle_wait_us(Disk *disk, const DiskRequest *request)
+{
+    bool moves = request->op == DISK_READ || request->op == DISK_WRITE;
+    return moves ? throttle_take(&disk->throttle, g_get_monotonic_time(), request->size) : 0;
+}
+
+/* In their order; `all` of them when the disk is drained. */
+static void start_throttled(Disk *disk, bool all)
+{
+    GList *link;
+    while ((link = g_queue_peek_head_link(&disk->throttled))) {
+        DiskTask *task = link->data;
+        int64_t wait_us = all ? 0 : throttle_wait_us(disk, task->request);
+        if (wait_us) {
+            g_source_set_ready_time(disk->timer, g_get_monotonic_time() + wait_us);
+            return;
+        }
+        g_queue_unlink(&disk->throttled, link);
+        task_start(task);
+    }
+}
+
+static gboolean on_throttle_timer(gpointer obj)
+{
+    Disk *disk = obj;
+    g_rec_mutex_lock(disk->lock);
+    g_source_set_ready_time(disk->timer, -1);
+    start_throttled(disk, false);
+    g_rec_mutex_unlock(disk->lock);
+    return G_SOURCE_CONTINUE;
+}
+
+static gboolean timer_dispatch(GSource *source, GSourceFunc callback, gpointer obj)
+{
+    return callback(obj);
+}
+
+static GSourceFuncs timer_funcs = {.dispatch = timer_dispatch};
+
+static void create_timer(Disk *disk, GMainContext *context)
+{
+    disk->timer = g_source_new(&timer_funcs, sizeof(GSource));
+    g_source_set_callback(disk->timer, on_throttle_timer, disk, NULL);
+    g_source_attach(disk->timer, context);
+}
+
+/* Those behind one that waits wait, too. */
+static bool must_wait(Disk *disk, DiskTask *task)
+{
+    if (!disk->timer)
+        return false;
+    g_queue_push_tail_link(&disk->throttled, &task->link);
+    if (disk->throttled.length == 1)
+        start_throttled(disk, false);
+    return true;
+}
+
 void disk_submit(Disk *disk, DiskRequest *request)
 {
     g_rec_mutex_lock(disk->lock);
@@ -516,7 +585,7 @@ void disk_submit(Disk *disk, DiskRequest *request)
     int error = check_request(disk, request);
     if (error || (request->size == 0 && request->op != DISK_FLUSH))
         task_finish_later(task, error);
-    else
+    else if (!must_wait(disk, task))
         task_start(task);
     g_rec_mutex_unlock(disk->lock);
 }
@@ -549,6 +618,9 @@ unsigned disk_stopped_count(const Disk *disk)
 
 void disk_drain(Disk *disk)
 {
+    g_rec_mutex_lock(disk->lock);
+    start_throttled(disk, true);
+    g_rec_mutex_unlock(disk->lock);
     host_io_drain(disk->io);
 }
 
@@ -556,7 +628,11 @@ void disk_close(Disk *disk)
 {
     if (!disk)
         return;
-    host_io_drain(disk->io);
+    disk_drain(disk);
+    if (disk->timer) {
+        g_source_destroy(disk->timer);
+        g_source_unref(disk->timer);
+    }
     GList *link;
     while ((link = g_queue_pop_head_link(&disk->kept)))
         task_finish(link->data, EIO);

@@ -14,6 +14,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "block/throttle.h"
+
 typedef struct Disk Disk;
 typedef struct DiskRequest DiskRequest;
 
@@ -60,6 +62,7 @@ typedef struct DiskInfo {
 typedef enum DiskErrorPolicy {
     DISK_ERROR_REPORT, /* the device hears of it */
     DISK_ERROR_STOP,   /* the request is kept for disk_retry() */
+    DISK_ERROR_IGNORE, /* as if it had gone well */
 } DiskErrorPolicy;
 
 typedef struct DiskOptions {
@@ -67,11 +70,13 @@ typedef struct DiskOptions {
     bool read_only;
     const char *snapshot;     /* inside the image, read-only; NULL: what it is now */
     bool trust_names;         /* parents may be anywhere, not only beneath the image's folder */
-    DiskErrorPolicy on_full;  /* ENOSPC, EDQUOT, EFBIG */
-    DiskErrorPolicy on_error; /* all else of reads and writes */
+    DiskErrorPolicy on_full;  /* ENOSPC, EDQUOT, EFBIG of what is no read */
+    DiskErrorPolicy on_error; /* its other errors */
+    DiskErrorPolicy on_read_error; /* of reads */
     /* STOP only: called for each request that is kept, under the lock; may pause the machine. */
     void (*stopped)(void *obj, Disk *disk, DiskOp op, int error);
     void *stopped_obj;
+    ThrottleLimits throttle;    /* of what moves data */
     struct HostIoHook *io_hook; /* tests watch and fail host calls through it (host_io.h); NULL */
 } DiskOptions;
 
@@ -89,8 +94,9 @@ void disk_submit(Disk *disk, DiskRequest *request);
 void disk_plug(Disk *disk);
 void disk_unplug(Disk *disk);
 /*
- * Runs completions until nothing is in flight, those included that completions submit. For machine
- * pause; with or without the lock (the host's part of the work never needs it).
+ * Runs completions until nothing is in flight (and no throttle holds anything back), those included
+ * that completions submit. For machine pause; with or without the lock (the host's part of the work
+ * never needs it).
  */
 void disk_drain(Disk *disk);
 /* Tries again what DISK_ERROR_STOP kept, in its order. */

@@ -396,6 +396,82 @@ static void test_stop_when_full(Fixture *f, gconstpointer p)
     g_assert_cmpint(run(f, DISK_WRITE, 1024, data, 2048), ==, EIO);
 }
 
+/* Reads have their own policy, and an error may be passed over. */
+static void test_error_policies(Fixture *f, gconstpointer p)
+{
+    uint8_t data[512] = {0};
+    DiskOptions options = {.format = "raw",
+                           .io_hook = &f->recorder.hook,
+                           .on_error = DISK_ERROR_IGNORE,
+                           .on_read_error = DISK_ERROR_STOP};
+    fill_file(f->path, 8192);
+    f->disk = disk_open(f->path, &options, NULL, &f->lock, NULL);
+    f->recorder.verdict[HOST_IO_WRITE] = -EIO;
+    g_assert_cmpint(run(f, DISK_WRITE, 0, data, 512), ==, 0);
+    f->recorder.verdict[HOST_IO_WRITE] = -ENOSPC;
+    g_assert_cmpint(run(f, DISK_WRITE, 0, data, 512), ==, ENOSPC);
+    f->recorder.verdict[HOST_IO_READ] = -EIO;
+    Call call = {};
+    start(f, &call, DISK_READ, 512, data, 512);
+    disk_drain(f->disk);
+    g_assert_cmpint(call.error, ==, -1);
+    g_assert_cmpuint(disk_stopped_count(f->disk), ==, 1);
+    f->recorder.verdict[HOST_IO_READ] = 0;
+    disk_retry(f->disk);
+    g_assert_cmpint(finish(&call), ==, 0);
+    g_assert_cmpuint(data[3], ==, (uint8_t)(515 * 7 + 1));
+}
+
+/* What a second lets through, counted on a clock of our own. */
+static void test_throttle_counts(void)
+{
+    static const struct {
+        ThrottleLimits limits;
+        uint64_t bytes;
+        unsigned at_once, in_ten_s;
+    } cases[] = {
+        {{.iops = 100}, 4096, 11, 1010},
+        {{.iops = 100, .burst_ms = 1000}, 4096, 101, 1100},
+        {{.bytes = 1 << 20}, 4096, 26, 2586},
+        {{.iops = 10, .bytes = 1 << 30}, 1 << 20, 2, 101},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        Throttle t = {.limits = cases[i].limits};
+        unsigned count = 0;
+        int64_t now = 1000000, end = now + 10 * G_USEC_PER_SEC;
+        while (throttle_take(&t, now, cases[i].bytes) == 0)
+            count++;
+        g_assert_cmpuint(count, ==, cases[i].at_once);
+        for (int64_t wait; now < end; now += MAX(wait, 1)) {
+            wait = throttle_take(&t, now, cases[i].bytes);
+            count += wait == 0;
+        }
+        g_assert_cmpuint(count, >=, cases[i].in_ten_s - 1);
+        g_assert_cmpuint(count, <=, cases[i].in_ten_s + 1);
+    }
+}
+
+/* Order is kept, the rest waits, and a drain lets all through. */
+static void test_throttle(Fixture *f, gconstpointer p)
+{
+    enum { COUNT = 8 };
+    uint8_t data[COUNT][512];
+    Call calls[COUNT] = {};
+    DiskOptions options = {
+        .format = "raw", .io_hook = &f->recorder.hook, .throttle = {.bytes = 1, .burst_ms = 1}};
+    fill_file(f->path, 8192);
+    f->disk = disk_open(f->path, &options, NULL, &f->lock, NULL);
+    g_array_set_size(f->recorder.ops, 0);
+    for (int i = 0; i < COUNT; i++)
+        start(f, &calls[i], DISK_READ, i * 512, data[i], 512);
+    g_assert_cmpint(finish(&calls[0]), ==, 0);
+    g_assert_cmpuint(count_ops(f, HOST_IO_READ), ==, 1);
+    disk_drain(f->disk);
+    g_assert_cmpuint(count_ops(f, HOST_IO_READ), ==, COUNT);
+    for (int i = 0; i < COUNT; i++)
+        g_assert_cmpint(calls[i].error, ==, 0);
+}
+
 /* A probed raw disk must not become another format's image (CVE-2008-2004). */
 static void test_forged_mark(Fixture *f, gconstpointer p)
 {
@@ -528,6 +604,7 @@ static void add(const char *name, void (*test)(Fixture *, gconstpointer))
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/block/throttle-counts", test_throttle_counts);
     add("backend", test_backend);
     add("read-write", test_read_write);
     add("scatter", test_scatter);
@@ -543,6 +620,8 @@ int main(int argc, char **argv)
     add("zeroes", test_zeroes);
     add("discard-frees", test_discard_frees);
     add("stop-when-full", test_stop_when_full);
+    add("error-policies", test_error_policies);
+    add("throttle", test_throttle);
     add("forged-mark", test_forged_mark);
     add("open-errors", test_open_errors);
     add("locks", test_locks);

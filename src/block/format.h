@@ -49,6 +49,7 @@ typedef struct ImageMap {
     bool packs_only;      /* new data are always stored packed, by whole units */
     bool many_files;      /* data lie in other files, too: a flush needs `commit` */
     bool needs_repair;    /* left open by a crash: `check` with repair comes before writing */
+    bool tracks_changes;  /* `note_change` wants to hear of every one */
     bool encrypted;
     Cipher *cipher;       /* of the data that are not packed; NULL: none, or no key. Owned */
     bool begins_as_noise; /* a new image does not read as zeros */
@@ -169,6 +170,11 @@ typedef struct FormatDriver {
     int (*lookup)(ImageMap *map, uint64_t offset, bool cached, Extent *ret_extent);
     /* Before the first change of an opened image. NULL: nothing to do. */
     int (*begin_write)(ImageMap *map);
+    /*
+     * Hears of bytes that are about to change, if `tracks_changes` says so. Takes no time. NULL:
+     * nobody wants to know.
+     */
+    void (*note_change)(ImageMap *map, uint64_t offset, uint64_t length);
     /*
      * Reserves a place for the bytes from `offset` on: as many of `length` as lie together, with
      * what must be written around them. NULL: every byte has its place.

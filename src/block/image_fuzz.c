@@ -124,11 +124,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         seal(fd);
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     bool writes = data[0] & WRITES, repairs = data[0] & REPAIRS;
-    static const char secret[] = "key";
-    g_autoptr(GBytes) key = g_bytes_new_static(secret, 3);
     ImageOptions options = {.read_only = !writes,
                             .no_parents = true,
-                            .key = key,
                             .keeps_locked = true,
                             .ignore_damage = data[0] & IGNORES_DAMAGE};
     Image *image = image_open(path, &options, NULL);

@@ -210,6 +210,12 @@ static int write_encrypted(Image *image, uint64_t offset, HostFile *file, uint64
     return 0;
 }
 
+static void note_change(Image *image, uint64_t offset, uint64_t size)
+{
+    if (image->map->tracks_changes)
+        image->driver->note_change(image->map, offset, size);
+}
+
 static int write_data(Image *image, uint64_t offset, HostFile *file, uint64_t host_offset,
                       uint64_t size, IovCursor *from)
 {
@@ -404,6 +410,7 @@ int image_writev(Image *image, uint64_t offset, uint64_t size, IovCursor *from)
     int result = begin_write(image);
     if (!result && image_forges_mark(image, offset, size, from))
         result = -EPERM;
+    note_change(image, offset, size);
     while (size && !result) {
         Extent extent;
         result = image->driver->lookup(image->map, offset, false, &extent);
@@ -434,6 +441,7 @@ int image_write_compressed(Image *image, uint64_t offset, uint8_t *stored, uint3
     if (!image->driver->allocate_compressed || image->map->encrypted)
         return -ENOTSUP;
     int result = begin_write(image);
+    note_change(image, offset, MIN(image->map->unit_size, image->map->size - offset));
     if (!result)
         result = image->driver->allocate_compressed(image->map, offset, size, &a);
     if (result)
@@ -509,6 +517,7 @@ static int zero_part(Image *image, uint64_t offset, uint64_t *size)
 int image_write_zeros(Image *image, uint64_t offset, uint64_t size)
 {
     int result = begin_write(image);
+    note_change(image, offset, size);
     while (size && !result) {
         uint64_t part = size;
         result = zero_part(image, offset, &part);
@@ -544,6 +553,7 @@ static int discard_part(Image *image, uint64_t offset, uint64_t *size)
 int image_discard(Image *image, uint64_t offset, uint64_t size)
 {
     int result = begin_write(image);
+    note_change(image, offset, size);
     while (size && !result) {
         uint64_t part = size;
         result = discard_part(image, offset, &part);
@@ -599,7 +609,8 @@ bool image_resize(Image *image, uint64_t size, GError **error)
 int image_find(Image *image, uint64_t offset, bool for_write, Extent *ret_extent)
 {
     uint64_t limit = UINT64_MAX;
-    if (for_write && !image->write_begun && image->driver->begin_write)
+    if (for_write &&
+        ((!image->write_begun && image->driver->begin_write) || image->map->tracks_changes))
         return -EAGAIN;
     for (;; image = image->parent) {
         int result = image->driver->lookup(image->map, offset, true, ret_extent);

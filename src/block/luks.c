@@ -12,7 +12,7 @@
 #define HEADER_SIZE    592
 #define SLOT_ACTIVE    0x00ac71f3u
 #define SLOT_DISABLED  0x0000deadu
-#define MAX_ITERATIONS 100000000u
+#define MAX_ITERATIONS 20000000u /* some 10 s for each slot; 2 s are usual */
 
 /* Offsets in the header; numbers are big-endian */
 enum {

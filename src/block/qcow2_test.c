@@ -224,6 +224,83 @@ static void test_autoclear(Fixture *f, gconstpointer p)
     g_assert_cmpuint(((Qcow2 *)f->image->map)->autoclear, ==, 0);
 }
 
+/* Which granules qemu's bitmap calls dirty, as qemu-img tells by way of NBD. */
+static bool *dirty_granules(Fixture *f, const char *bitmap)
+{
+    g_clear_pointer(&f->image, image_close);
+    bool *dirty = g_new0(bool, SIZE / KIB(64) * 2);
+    g_autofree char *command = g_strdup_printf(
+        "qemu-nbd -r -f qcow2 -B %s -k $PWD/nbd.sock a.qcow2 & pid=$!; "
+        "while [ ! -S nbd.sock ]; do kill -0 $pid || exit 1; done; "
+        "qemu-img map --output=json --image-opts driver=nbd,server.type=unix,"
+        "server.path=$PWD/nbd.sock,x-dirty-bitmap=qemu:dirty-bitmap:%s; kill $pid; wait $pid; "
+        "rm -f nbd.sock",
+        bitmap, bitmap);
+    g_autofree char *json = kit_run("%s", command);
+    const char *at = json;
+    /* What is dirty is shown as not being data. */
+    while ((at = strstr(at, "\"start\": "))) {
+        uint64_t start = g_ascii_strtoull(at + 9, NULL, 10);
+        uint64_t length = g_ascii_strtoull(strstr(at, "\"length\": ") + 10, NULL, 10);
+        const char *data = strstr(at, "\"data\": ");
+        for (uint64_t i = start / KIB(64); i < (start + length) / KIB(64); i++)
+            dirty[i] = g_str_has_prefix(data, "\"data\": false");
+        at++;
+    }
+    f->image = kit_open("a.qcow2", NULL, false);
+    return dirty;
+}
+
+/* Bitmaps that qemu made tell of our writes, and live through all that happens to an image. */
+static void test_bitmaps(Fixture *f, gconstpointer p)
+{
+    GError *error = NULL;
+    if (!kit_has_qemu())
+        return;
+    change(f, 20);
+    g_clear_pointer(&f->image, image_close);
+    kit_do("qemu-img bitmap --add -g 64k a.qcow2 on");
+    kit_do("qemu-img bitmap --add --disable -g 64k a.qcow2 off");
+    f->image = kit_open("a.qcow2", NULL, false);
+    uint8_t *sector = f->disk + KIB(64) * 3;
+    memset(sector, 9, 512);
+    g_assert_cmpint(image_write(f->image, KIB(64) * 3, sector, 512), ==, 0);
+    memset(f->disk + KIB(64) * 7, 0, KIB(128));
+    g_assert_cmpint(image_write_zeros(f->image, KIB(64) * 7, KIB(128)), ==, 0);
+    judge(f);
+    g_autofree bool *on = dirty_granules(f, "on"), *off = dirty_granules(f, "off");
+    for (uint64_t i = 0; i < SIZE / KIB(64); i++) {
+        g_assert_cmpint(on[i], ==, i == 3 || i == 7 || i == 8);
+        g_assert_false(off[i]);
+    }
+    /* While it is written nobody may believe them. */
+    g_assert_cmpint(image_write(f->image, 0, f->disk, 512), ==, 0);
+    g_autofree char *info = kit_run("qemu-img info -U a.qcow2");
+    g_assert_nonnull(strstr(info, "in-use"));
+    kit_do("cp a.qcow2 crashed.qcow2");
+    const FormatSnapshots *s = f->image->driver->snapshots;
+    g_assert_true(s->create(f->image->map, "s", &error));
+    g_assert_true(s->apply(f->image->map, "s", &error));
+    g_assert_true(image_resize(f->image, 2 * SIZE, &error));
+    image_resize(f->image, GIB(1), &error);
+    g_assert_no_error(error);
+    g_assert_true(image_resize(f->image, SIZE, &error));
+    g_assert_no_error(error);
+    judge(f);
+    expect_disk(f, f->disk);
+    g_autofree bool *all = dirty_granules(f, "on");
+    for (uint64_t i = 0; i < SIZE / KIB(64); i++)
+        g_assert_true(all[i]);
+    g_autofree char *after = kit_run("qemu-img info -U a.qcow2");
+    g_assert_null(strstr(after, "in-use"));
+    g_assert_nonnull(strstr(after, "name: off"));
+    Image *crashed = kit_open("crashed.qcow2", NULL, false);
+    g_assert_cmpint(image_write(crashed, 0, f->disk, 512), ==, 0);
+    image_close(crashed);
+    g_autofree char *still = kit_run("qemu-img info -U crashed.qcow2");
+    g_assert_nonnull(strstr(still, "in-use"));
+}
+
 static void test_names(Fixture *f, gconstpointer p)
 {
     GError *error = NULL;
@@ -275,6 +352,8 @@ int main(int argc, char **argv)
     ADD("dirty", NULL, test_dirty);
     ADD("refusals", NULL, test_refusals);
     ADD("autoclear", NULL, test_autoclear);
+    ADD("bitmaps", NULL, test_bitmaps);
+    ADD("bitmaps/4k", "cluster_size=4k", test_bitmaps);
     ADD("names", NULL, test_names);
     ADD("loop", NULL, test_loop);
     return g_test_run();

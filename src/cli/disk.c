@@ -99,6 +99,8 @@ static const struct option long_options[] = {
     {"clients", required_argument, NULL, 'e'},
     {"snapshot", required_argument, NULL, 'l'},
     {"once", no_argument, NULL, '1'},
+    {"iops", required_argument, NULL, 'I'},
+    {"bandwidth", required_argument, NULL, 'B'},
     {"tls-certificates", required_argument, NULL, 'T'},
     {"tls-verify-peer", no_argument, NULL, 'V'},
     {"tls-psk", required_argument, NULL, 'K'},

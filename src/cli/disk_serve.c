@@ -105,7 +105,17 @@ static bool listen_unix(Serve *serve, const char *path, GError **error)
 /* One image is exported under the name that is asked for, several under their files' names. */
 static bool add_exports(Serve *serve, const DiskArgs *args, GError **error)
 {
-    DiskOptions options = {.format = args->letter['f'],
+    guint64 iops = 0;
+    uint64_t bytes = 0;
+    if (!parse_count(args, 'I', "--iops", G_MAXUINT32, &iops, error))
+        return false;
+    if (args->letter['B'] && !format_parse_size(args->letter['B'], &bytes)) {
+        disk_usage(error, "--bandwidth is bytes in a second such as 50M, not '%s'",
+                   args->letter['B']);
+        return false;
+    }
+    DiskOptions options = {.throttle = {.iops = iops, .bytes = bytes},
+                           .format = args->letter['f'],
                            .read_only = args->letter['r'] || args->letter['l'],
                            .trust_names = args->trust,
                            .snapshot = args->letter['l']};

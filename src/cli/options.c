@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The options of `ospite run`, one table: long names, and the short habits of the field (-hda, -m,
- * -smp …). An option may begin with one or two dashes; its value follows as the next word or after
+ * The options of `ospite run`, one table that fills a VmConfig: long names, and the short habits of
+ * the field (-hda, -m, -smp …). An option may begin with one or two dashes; its value follows as
+ * the next word or after
  * "=".
  */
 #include "cli/options.h"
@@ -11,6 +12,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "block/format.h"
 
 typedef struct Option Option;
 typedef bool (*OptionFn)(RunOptions *o, const Option *option, const char *value, GError **error);
@@ -19,7 +21,8 @@ struct Option {
     const char *names; /* separated by spaces; the first is shown */
     const char *value; /* what --help calls it; NULL: the option takes none */
     OptionFn set;
-    size_t offset;    /* of the field that a plain setter sets */
+    const char *path; /* the setting that a plain setter sets … */
+    size_t offset;    /* … or the field of RunOptions */
     int argument;     /* for the setter */
     const char *help; /* NULL: another spelling, not listed */
 };
@@ -33,8 +36,32 @@ static bool usage_error(GError **error, const char *format, ...)
     va_start(args, format);
     text = g_strdup_vprintf(format, args);
     va_end(args);
-    g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, text);
+    g_set_error_literal(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, text);
     return false;
+}
+
+static const char *keep(RunOptions *o, char *text)
+{
+    g_ptr_array_add(o->strings, text);
+    return text;
+}
+
+static bool set(RunOptions *o, const char *path, const char *value, GError **error)
+{
+    return vm_tree_set(o->config, path, value, error);
+}
+
+/* A file's name: the configuration takes no "..", which here means from the current folder. */
+static bool set_file(RunOptions *o, const char *path, const char *name, GError **error)
+{
+    g_auto(GStrv) parts = g_strsplit(name, "/", -1);
+    g_autofree char *folder = NULL, *absolute = NULL;
+
+    if (*name == '/' || !g_strv_contains((const char *const *)parts, ".."))
+        return set(o, path, name, error);
+    folder = g_get_current_dir();
+    absolute = g_build_filename(folder, name, NULL);
+    return set(o, path, absolute, error);
 }
 
 /* ---- setters --------------------------------------------------------------------------------- */
@@ -43,6 +70,16 @@ static bool set_text(RunOptions *o, const Option *option, const char *value, GEr
 {
     *(const char **)((char *)o + option->offset) = value;
     return true;
+}
+
+static bool set_setting(RunOptions *o, const Option *option, const char *value, GError **error)
+{
+    return set(o, option->path, option->value ? value : "on", error);
+}
+
+static bool set_file_setting(RunOptions *o, const Option *option, const char *value, GError **error)
+{
+    return set_file(o, option->path, value, error);
 }
 
 static bool set_flag(RunOptions *o, const Option *option, const char *value, GError **error)
@@ -58,6 +95,7 @@ static bool set_memory(RunOptions *o, const Option *option, const char *value, G
     char *end;
     uint64_t number, unit = MIB(1);
     const char *suffix;
+    g_autofree char *text = NULL;
 
     errno = 0;
     number = g_ascii_strtoull(value, &end, 10);
@@ -71,9 +109,18 @@ static bool set_memory(RunOptions *o, const Option *option, const char *value, G
                                value);
         unit = KIB(1) << 10 * (suffix - suffixes);
     }
-    if (!g_uint64_checked_mul(&o->pc.memory_size, number, unit))
-        o->pc.memory_size = UINT64_MAX & ~(MIB(1) - 1);
-    return true;
+    if (!g_uint64_checked_mul(&number, number, unit))
+        number = UINT64_MAX & ~(MIB(1) - 1);
+    if (number < PC_MEMORY_MIN || number > PC_MEMORY_MAX) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                    "a VM cannot have %" G_GUINT64_FORMAT
+                    " MiB of memory; choose from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT
+                    " MiB (--memory)",
+                    number / MIB(1), PC_MEMORY_MIN / MIB(1), PC_MEMORY_MAX / MIB(1));
+        return false;
+    }
+    text = g_strdup_printf("%" G_GUINT64_FORMAT, number);
+    return set(o, "system.memory", text, error);
 }
 
 static bool set_cpus(RunOptions *o, const Option *option, const char *value, GError **error)
@@ -85,14 +132,25 @@ static bool set_cpus(RunOptions *o, const Option *option, const char *value, GEr
     if (!g_ascii_string_to_unsigned(value, 10, 1, VM_MAX_VCPUS, &number, NULL))
         return usage_error(error, "--cpus cannot be '%s'; use a number from 1 to %d", value,
                            VM_MAX_VCPUS);
-    o->pc.cpu_count = (unsigned)number;
-    return true;
+    return set(o, "system.cpus", value, error);
 }
 
-static const char *keep(RunOptions *o, char *text)
+/* werror=, rerror= */
+static bool set_error_policy(PcErrorPolicy *policy, const char *option, const char *name,
+                             const char *value, GError **error)
 {
-    g_ptr_array_add(o->strings, text);
-    return text;
+    static const char *const names[] = {[PC_ERROR_DEFAULT] = "enospc",
+                                        [PC_ERROR_REPORT] = "report",
+                                        [PC_ERROR_STOP] = "stop",
+                                        [PC_ERROR_IGNORE] = "ignore"};
+    for (unsigned i = !strcmp(name, "rerror"); i < G_N_ELEMENTS(names); i++) {
+        if (!strcmp(names[i], value)) {
+            *policy = i;
+            return true;
+        }
+    }
+    return usage_error(error, "%s: %s '%s' must be stop, report, ignore%s", option, name, value,
+                       !strcmp(name, "werror") ? " or enospc" : "");
 }
 
 static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option, char *property,
@@ -107,6 +165,18 @@ static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option
         drive->read_only = !value || !strcmp(value, "on");
     } else if (!strcmp(property, "format") && value) {
         drive->format = keep(o, g_strdup(value));
+    } else if (!strcmp(property, "werror") && value) {
+        return set_error_policy(&drive->on_write_error, option, property, value, error);
+    } else if (!strcmp(property, "rerror") && value) {
+        return set_error_policy(&drive->on_read_error, option, property, value, error);
+    } else if (!strcmp(property, "iops") && value) {
+        if (!g_ascii_string_to_unsigned(value, 10, 1, G_MAXUINT32, &number, NULL))
+            return usage_error(error, "%s: iops '%s' must be a number", option, value);
+        drive->throttle.iops = number;
+    } else if (!strcmp(property, "bandwidth") && value) {
+        if (!format_parse_size(value, &drive->throttle.bytes))
+            return usage_error(error, "%s: bandwidth '%s' must be a size such as 50M", option,
+                               value);
     } else if (!strcmp(property, "bus") && value) {
         if (strcmp(value, "ide"))
             return usage_error(error, "%s: bus '%s' is not there; this version has ide", option,
@@ -116,9 +186,10 @@ static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option
             return usage_error(error, "%s: index '%s' must be from 0 to 3", option, value);
         drive->index = (int)number;
     } else {
-        return usage_error(
-            error, "%s: unknown property '%s'; use bus=ide, format=NAME, readonly or index=N",
-            option, property);
+        return usage_error(error,
+                           "%s: unknown property '%s'; use bus=ide, format=NAME, readonly, "
+                           "werror=…, rerror=…, iops=N, bandwidth=SIZE or index=N",
+                           option, property);
     }
     return true;
 }
@@ -127,11 +198,11 @@ static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option
 static bool add_drive(RunOptions *o, PcDriveKind kind, int index, const char *option,
                       const char *value, GError **error)
 {
-    PcDrive *drive = &o->pc.drives[o->pc.drive_count];
+    PcDrive *drive = &o->drives[o->drive_count];
     g_autoptr(GString) path = g_string_new(NULL);
     g_auto(GStrv) properties = NULL;
 
-    if (o->pc.drive_count == PC_DRIVE_MAX)
+    if (o->drive_count == PC_DRIVE_MAX)
         return usage_error(error, "%s %s: a machine has at most %d drives", option, value,
                            PC_DRIVE_MAX);
     for (; *value && (*value != ',' || value[1] == ','); value++) {
@@ -147,7 +218,7 @@ static bool add_drive(RunOptions *o, PcDriveKind kind, int index, const char *op
         if (!set_drive_property(o, drive, option, *p, error))
             return false;
     }
-    o->pc.drive_count++;
+    o->drive_count++;
     return true;
 }
 
@@ -166,37 +237,53 @@ static bool set_floppy(RunOptions *o, const Option *option, const char *value, G
     return add_drive(o, PC_DRIVE_FLOPPY, option->argument, "--floppy", value, error);
 }
 
+/* "cd" → "disk,cdrom"; a letter that comes again counts once. */
+static bool set_boot_order(RunOptions *o, const char *letters, GError **error)
+{
+    static const char *const words[] = {
+        ['a'] = "floppy", ['c'] = "disk", ['d'] = "cdrom", ['n'] = "network"};
+    g_autoptr(GString) order = g_string_new(NULL);
+
+    for (const char *at = letters; *at; at++) {
+        if (memchr(letters, *at, at - letters) == NULL)
+            g_string_append_printf(order, "%s%s", order->len ? "," : "", words[(uint8_t)*at]);
+    }
+    return set(o, "system.boot", order->str, error);
+}
+
 /* "dc", "order=dc", "menu=on", or both with a comma. */
 static bool set_boot(RunOptions *o, const Option *option, const char *value, GError **error)
 {
     g_auto(GStrv) parts = g_strsplit(value, ",", -1);
 
     for (char **p = parts; *p; p++) {
+        const char *order = g_str_has_prefix(*p, "order=") ? *p + strlen("order=") : *p;
         if (g_str_has_prefix(*p, "menu=")) {
-            o->pc.boot_menu = !strcmp(*p + strlen("menu="), "on");
+            bool on = !strcmp(*p + strlen("menu="), "on");
+            if (!set(o, "system.boot-menu", on ? "on" : "off", error))
+                return false;
             continue;
         }
-        const char *order = g_str_has_prefix(*p, "order=") ? *p + strlen("order=") : *p;
         if (!*order || strspn(order, "acdn") != strlen(order))
             return usage_error(error,
                                "--boot cannot be '%s'; name devices in order: a floppy, c disk, d "
                                "CD-ROM, n network",
                                *p);
-        o->pc.boot_order = keep(o, g_strdup(order));
+        if (!set_boot_order(o, order, error))
+            return false;
     }
     return true;
 }
 
 static bool set_serial(RunOptions *o, const Option *option, const char *value, GError **error)
 {
-    for (unsigned i = 0; i < PC_SERIAL_MAX; i++) {
-        if (!o->pc.serial[i]) {
-            o->pc.serial[i] = value;
-            return true;
-        }
-    }
-    return usage_error(error, "--serial %s: a machine has at most %d serial ports", value,
-                       PC_SERIAL_MAX);
+    g_autofree char *path = NULL;
+
+    if (o->serial_count == PC_SERIAL_MAX)
+        return usage_error(error, "--serial %s: a machine has at most %d serial ports", value,
+                           PC_SERIAL_MAX);
+    path = g_strdup_printf("serial.%u.backend", o->serial_count++);
+    return set(o, path, value, error);
 }
 
 static bool set_display(RunOptions *o, const Option *option, const char *value, GError **error)
@@ -212,9 +299,10 @@ static bool set_rtc(RunOptions *o, const Option *option, const char *value, GErr
 {
     if (g_str_has_prefix(value, "base="))
         value += strlen("base=");
-    o->pc.rtc_local_time = g_str_has_prefix(value, "local");
-    if (o->pc.rtc_local_time || !strcmp(value, "utc"))
-        return true;
+    if (g_str_has_prefix(value, "local"))
+        return set(o, "system.rtc", "local", error);
+    if (!strcmp(value, "utc"))
+        return set(o, "system.rtc", value, error);
     return usage_error(error, "--rtc cannot be '%s'; use utc or local", value);
 }
 
@@ -222,16 +310,14 @@ static bool set_debug_exit(RunOptions *o, const Option *option, const char *valu
 {
     char *end;
     guint64 port = g_ascii_strtoull(value, &end, 0);
+    g_autofree char *text = g_strdup_printf("%" G_GUINT64_FORMAT, port);
 
-    if (!strcmp(value, "none")) {
-        o->pc.debug_exit_port = 0;
-        return true;
-    }
+    if (!strcmp(value, "none"))
+        return set(o, "debug.exit-port", "0", error);
     if (end == value || *end || port == 0 || port > 0xfffc)
         return usage_error(error, "--debug-exit cannot be '%s'; use a port such as 0xf4, or none",
                            value);
-    o->pc.debug_exit_port = (uint32_t)port;
-    return true;
+    return set(o, "debug.exit-port", text, error);
 }
 
 static bool set_control(RunOptions *o, const Option *option, const char *value, GError **error)
@@ -247,50 +333,55 @@ static bool set_control(RunOptions *o, const Option *option, const char *value, 
 #define AT(member) offsetof(RunOptions, member)
 
 static const Option options_table[] = {
-    {"memory m", "SIZE", set_memory, 0, 0, "guest memory, 1M to 64G (default 512M)"},
-    {"cpus smp", "N", set_cpus, 0, 0, "number of CPUs, 1 to 32 (default 1)"},
-    {"cpu", "MODEL", set_text, AT(pc.cpu_model), 0, "CPU model[,+feature,-feature] (default host)"},
-    {"engine accel", "NAME", set_text, AT(engine), 0,
+    {"memory m", "SIZE", set_memory, NULL, 0, 0, "guest memory, 1M to 64G (default 512M)"},
+    {"cpus smp", "N", set_cpus, NULL, 0, 0, "number of CPUs, 1 to 32 (default 1)"},
+    {"cpu", "MODEL", set_setting, "system.cpu", 0, 0,
+     "CPU model[,+feature,-feature] (default host)"},
+    {"engine accel", "NAME", set_setting, "system.engine", 0, 0,
      "auto, kvm, soft, interp, jit, or none: no CPU at all (default auto)"},
-    {"disk", "FILE[,…]", set_disk, 0, -1, "hard disk; bus=ide, format=qcow2, readonly, index=N"},
-    {"hda", "FILE", set_disk, 0, 0, NULL},
-    {"hdb", "FILE", set_disk, 0, 1, NULL},
-    {"hdc", "FILE", set_disk, 0, 2, NULL},
-    {"hdd", "FILE", set_disk, 0, 3, NULL},
-    {"cdrom", "FILE[,…]", set_cdrom, 0, 0, "CD-ROM; an empty name is an empty drive"},
-    {"floppy", "FILE[,…]", set_floppy, 0, -1, "floppy disk"},
-    {"fda", "FILE", set_floppy, 0, 0, NULL},
-    {"fdb", "FILE", set_floppy, 0, 1, NULL},
-    {"boot", "ORDER", set_boot, 0, 0, "order=cdn (a floppy, c disk, d CD-ROM, n network), menu=on"},
-    {"kernel", "FILE", set_text, AT(pc.kernel), 0,
+    {"disk", "FILE[,…]", set_disk, NULL, 0, -1,
+     "hard disk; bus=ide, format=qcow2, readonly, index=N"},
+    {"hda", "FILE", set_disk, NULL, 0, 0, NULL},
+    {"hdb", "FILE", set_disk, NULL, 0, 1, NULL},
+    {"hdc", "FILE", set_disk, NULL, 0, 2, NULL},
+    {"hdd", "FILE", set_disk, NULL, 0, 3, NULL},
+    {"cdrom", "FILE[,…]", set_cdrom, NULL, 0, 0, "CD-ROM; an empty name is an empty drive"},
+    {"floppy", "FILE[,…]", set_floppy, NULL, 0, -1, "floppy disk"},
+    {"fda", "FILE", set_floppy, NULL, 0, 0, NULL},
+    {"fdb", "FILE", set_floppy, NULL, 0, 1, NULL},
+    {"boot", "ORDER", set_boot, NULL, 0, 0,
+     "order=cdn (a floppy, c disk, d CD-ROM, n network), menu=on"},
+    {"kernel", "FILE", set_file_setting, "kernel.file", 0, 0,
      "boot this kernel: Linux, ELF with PVH, Multiboot"},
-    {"initrd", "FILE", set_text, AT(pc.initrd), 0,
+    {"initrd", "FILE", set_setting, "kernel.initrd", 0, 0,
      "initial RAM disk, or Multiboot modules separated by commas"},
-    {"append", "TEXT", set_text, AT(pc.append), 0, "the kernel's command line"},
-    {"serial", "WHERE", set_serial, 0, 0,
+    {"append", "TEXT", set_setting, "kernel.append", 0, 0, "the kernel's command line"},
+    {"serial", "WHERE", set_serial, NULL, 0, 0,
      "stdio, file:PATH, unix:PATH, console:PATH, pty or none; up to four (default stdio)"},
-    {"parallel", "WHERE", set_text, AT(pc.parallel), 0, "the same for the parallel port"},
-    {"debugcon", "WHERE", set_text, AT(pc.debug_console), 0,
+    {"parallel", "WHERE", set_setting, "parallel.0.backend", 0, 0,
+     "the same for the parallel port"},
+    {"debugcon", "WHERE", set_setting, "debug.console", 0, 0,
      "the same for the firmware's debug console, port 0x402"},
-    {"display", "none", set_display, 0, 0, "this version shows the screen by --screenshot alone"},
-    {"nographic", NULL, set_flag, AT(help), false, NULL},
-    {"screenshot", "FILE", set_text, AT(screenshot), 0,
+    {"display", "none", set_display, NULL, 0, 0,
+     "this version shows the screen by --screenshot alone"},
+    {"nographic", NULL, set_flag, NULL, AT(help), false, NULL},
+    {"screenshot", "FILE", set_text, NULL, AT(screenshot), 0,
      "write the screen as PNG when the machine ends"},
-    {"rtc", "BASE", set_rtc, 0, 0, "utc or local (default utc)"},
-    {"debug-exit", "PORT", set_debug_exit, 0, 0,
+    {"rtc", "BASE", set_rtc, NULL, 0, 0, "utc or local (default utc)"},
+    {"debug-exit", "PORT", set_debug_exit, NULL, 0, 0,
      "port that ends the machine (default 0xf4), or none"},
-    {"testdev", NULL, set_flag, AT(pc.testdev), true,
+    {"testdev", NULL, set_setting, "debug.testdev", 0, 0,
      "ports, interrupt lines and memory that test suites ask for"},
-    {"control", "unix:PATH", set_control, 0, 0,
+    {"control", "unix:PATH", set_control, NULL, 0, 0,
      "socket for commands while it runs (docs/control.md)"},
-    {"trace", "EVENTS", set_text, AT(trace), 0,
+    {"trace", "EVENTS", set_text, NULL, AT(trace), 0,
      "log exec, block, mmu, irq, separated by commas; file=PATH says where (default stderr)"},
-    {"perf-map", "SYMBOLS", set_text, AT(perf_map), 0,
+    {"perf-map", "SYMBOLS", set_text, NULL, AT(perf_map), 0,
      "tell perf what translated code is, by a System.map; - without names (engine jit)"},
-    {"stats", "FILE", set_text, AT(stats), 0,
+    {"stats", "FILE", set_text, NULL, AT(stats), 0,
      "write the engine's counters as JSON when the machine ends; - is standard output"},
-    {"no-reboot", NULL, set_flag, AT(no_reboot), true, "end instead of a reset"},
-    {"help h", NULL, set_flag, AT(help), true, "this text"},
+    {"no-reboot", NULL, set_flag, NULL, AT(no_reboot), true, "end instead of a reset"},
+    {"help h", NULL, set_flag, NULL, AT(help), true, "this text"},
 };
 
 static bool name_matches(const char *names, const char *word, size_t length)
@@ -336,27 +427,66 @@ static bool parse_one(RunOptions *o, int argc, char **argv, int *at, GError **er
     return option->set(o, option, value, error);
 }
 
+static bool put_drive(RunOptions *o, const PcDrive *drive, GError **error)
+{
+    static const char *const types[] = {
+        [PC_DRIVE_DISK] = "disk", [PC_DRIVE_CDROM] = "cdrom", [PC_DRIVE_FLOPPY] = "floppy"};
+    g_autofree char *place = g_strdup_printf(
+        "storage.%s.%d", drive->kind == PC_DRIVE_FLOPPY ? "floppy0" : "ide0", drive->index);
+    g_autofree char *type = g_strconcat(place, ".type", NULL);
+    g_autofree char *medium = g_strconcat(place, ".medium", NULL);
+    g_autofree char *format = g_strconcat(place, ".format", NULL);
+    g_autofree char *mode = g_strconcat(place, ".mode", NULL);
+
+    return set(o, type, types[drive->kind], error) &&
+           (!drive->path || set_file(o, medium, drive->path, error)) &&
+           (!drive->format || set(o, format, drive->format, error)) &&
+           (!drive->read_only || set(o, mode, "readonly", error));
+}
+
+static bool put_drives(RunOptions *o, GError **error)
+{
+    if (!pc_place_drives(o->drives, o->drive_count, error))
+        return false;
+    for (unsigned i = 0; i < o->drive_count; i++) {
+        if (!put_drive(o, &o->drives[i], error))
+            return false;
+    }
+    return true;
+}
+
+/* What a machine of the command line has if nothing else is said. */
+static bool put_defaults(RunOptions *o, GError **error)
+{
+    g_autofree char *exit_port = g_strdup_printf("%d", PC_DEBUG_EXIT_PORT);
+
+    return vm_tree_remove(o->config, "serial.0", error) &&
+           set(o, "debug.exit-port", exit_port, error);
+}
+
 bool run_options_parse(RunOptions *options, int argc, char **argv, GError **error)
 {
-    *options = (RunOptions){
-        .engine = "auto",
-        .pc = {.memory_size = MIB(512), .cpu_count = 1, .debug_exit_port = PC_DEBUG_EXIT_PORT},
-        .strings = g_ptr_array_new_with_free_func(g_free),
-    };
+    *options = (RunOptions){.config = vm_config_new("run", error),
+                            .strings = g_ptr_array_new_with_free_func(g_free)};
+    if (!options->config || !put_defaults(options, error))
+        return false;
     for (int i = 0; i < argc; i++) {
         if (!parse_one(options, argc, argv, &i, error))
             return false;
     }
-    if ((options->pc.initrd || options->pc.append) && !options->pc.kernel)
+    if (!vm_tree_has(options->config, "kernel.file") &&
+        (vm_tree_has(options->config, "kernel.initrd") ||
+         vm_tree_has(options->config, "kernel.append")))
         return usage_error(error, "%s goes with --kernel",
-                           options->pc.initrd ? "--initrd" : "--append");
-    if (!options->pc.serial[0])
-        options->pc.serial[0] = "stdio";
-    return true;
+                           vm_tree_has(options->config, "kernel.initrd") ? "--initrd" : "--append");
+    if (!options->serial_count && !set(options, "serial.0.backend", "stdio", error))
+        return false;
+    return put_drives(options, error);
 }
 
 void run_options_clear(RunOptions *options)
 {
+    g_clear_pointer(&options->config, vm_tree_free);
     g_clear_pointer(&options->strings, g_ptr_array_unref);
 }
 

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* What `ospite run` was asked to do: the command line as a PcConfig and a few wishes of its own. */
+/* What `ospite run` was asked to do: a machine's configuration and a few wishes of its own. */
 #pragma once
 
-#include "machine/pc.h"
+#include "vm/build.h"
 
 typedef struct RunOptions {
-    PcConfig pc;            /* strings point into the command line or into `strings` */
-    const char *engine;     /* as given; "auto" by default */
+    VmConfig *config;
     const char *screenshot; /* PNG written when the machine ends; NULL: none */
     const char *control;    /* path of the control socket; NULL: none */
     const char *trace;      /* trace_new()'s; NULL: none */
@@ -14,10 +13,16 @@ typedef struct RunOptions {
     const char *stats;      /* counters written when the machine ends; NULL: none */
     bool no_reboot;
     bool help;
+
+    PcDrive drives[PC_DRIVE_MAX]; /* as given, until all are known and have a place */
+    unsigned drive_count;
+    unsigned serial_count;
     GPtrArray *strings; /* owned pieces of options */
 } RunOptions;
 
-/* Fails with a usage error that names the option and what it takes. `argv` must outlive the result.
+/*
+ * Fails with a usage error (G_OPTION_ERROR) that names the option and what it takes, or says what
+ * no machine can have. `argv` must outlive the result.
  */
 bool run_options_parse(RunOptions *options, int argc, char **argv, GError **error);
 void run_options_clear(RunOptions *options);

@@ -17,6 +17,7 @@
 typedef struct Run {
     const RunOptions *options;
     Pc *pc;
+    Control *control; /* NULL: none */
     GMainLoop *loop;
     int status;
 } Run;
@@ -25,6 +26,12 @@ static void finish(Run *run, int status)
 {
     run->status = status;
     g_main_loop_quit(run->loop);
+}
+
+static void tell_disk(Run *run, const char *text)
+{
+    g_autofree char *news = g_strdup_printf("disk %s", text);
+    control_tell(run->control, news);
 }
 
 static void on_event(void *obj, PcEvent event, int value, const char *text)
@@ -45,6 +52,12 @@ static void on_event(void *obj, PcEvent event, int value, const char *text)
     case PC_EVENT_ERROR:
         g_printerr("\rospite: the machine stopped: %s\n", text);
         finish(run, 1);
+        return;
+    case PC_EVENT_DISK:
+        tell_disk(run, text);
+        g_printerr("\rospite: the machine is paused: %s; %s\n", text,
+                   run->options->control ? "mend that, then say 'resume' on the control socket"
+                                         : "with --control it could go on after that is mended");
         return;
     }
 }
@@ -114,6 +127,7 @@ static int run_machine(Run *run)
             g_printerr("ospite: %s\n", error->message);
             return 1;
         }
+        run->control = control;
     }
     for (guint i = 0; i < run->pc->chars->len; i++)
         char_stdio_set_escape(run->pc->chars->pdata[i], on_escape, run);
@@ -132,29 +146,31 @@ static int run_machine(Run *run)
     return run->status;
 }
 
-static int build_and_run(RunOptions *options)
+static int build_and_run(const RunOptions *options)
 {
+    static const VmBuildOptions as_given = {.probe = true};
+    static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
     g_autoptr(GError) error = NULL;
+    g_autoptr(VmBuild) build = NULL;
     g_autoptr(Trace) trace = NULL; /* these outlive the machine */
     g_autoptr(PerfMap) perf_map = NULL;
     g_autoptr(Pc) pc = NULL;
-    g_autofree char *why = NULL;
     Run run = {.options = options};
-    static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
 
-    options->pc.engine = engine_find(options->engine, &why, &error);
     run.loop = g_main_loop_new(NULL, FALSE);
     for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++)
         g_unix_signal_add(signals[i], on_signal, &run);
-    if (options->trace && !error)
+    if (options->trace)
         trace = trace_new(options->trace, &error);
     if (options->perf_map && !error)
         perf_map = perf_map_new(strcmp(options->perf_map, "-") ? options->perf_map : NULL, &error);
     if (!error)
-        pc = pc_new(&options->pc, NULL, &error);
+        build = vm_build(options->config, &as_given, &error);
+    if (build)
+        pc = pc_new(&build->pc, NULL, &error);
     if (pc && (!trace || vm_set_trace(pc->vm, trace, &error))) {
-        if (why)
-            g_printerr("ospite: %s\n", why);
+        if (build->engine_note)
+            g_printerr("ospite: %s\n", build->engine_note);
         pc->vm->perf_map = perf_map;
         run.pc = pc;
         run.status = run_machine(&run);
@@ -174,6 +190,7 @@ int command_run(int argc, char **argv)
 
     if (!run_options_parse(&options, argc, argv, &error)) {
         g_printerr("ospite run: %s\n", error->message);
+        status = error->domain == G_OPTION_ERROR ? 2 : 1;
     } else if (options.help) {
         printf("Usage: ospite run [OPTION]...\nBoots a virtual machine in this terminal. Ctrl-A x "
                "leaves it.\n\n");

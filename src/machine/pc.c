@@ -66,11 +66,16 @@ static gboolean pc_serve_requests(gpointer obj)
     g_rec_mutex_lock(&pc->lock);
     unsigned requests = pc->requests;
     g_autofree char *cpu_error = g_steal_pointer(&pc->cpu_error);
+    g_autofree char *disk_error = g_steal_pointer(&pc->disk_error);
     bool door_open = pc->door_open;
     pc->requests = 0;
     pc->door_open = false;
     g_rec_mutex_unlock(&pc->lock);
 
+    if (disk_error) {
+        pc_pause(pc);
+        pc_emit(pc, PC_EVENT_DISK, 0, disk_error);
+    }
     if (cpu_error) {
         pc_pause(pc);
         pc_emit(pc, PC_EVENT_ERROR, 0, cpu_error);
@@ -300,6 +305,7 @@ void pc_free(Pc *pc)
     g_clear_pointer(&pc->smbios_tables, g_byte_array_unref);
     g_clear_pointer(&pc->smbios_anchor, g_byte_array_unref);
     g_free(pc->cpu_error);
+    g_free(pc->disk_error);
     g_rec_mutex_clear(&pc->lock);
     g_main_context_unref(pc->context);
     g_free(pc);
@@ -320,6 +326,8 @@ void pc_resume(Pc *pc)
     for (guint i = 0; i < pc->devices->len; i++)
         device_resume(g_ptr_array_index(pc->devices, i));
     g_rec_mutex_unlock(&pc->lock);
+    for (guint i = 0; i < pc->disks->len; i++)
+        disk_retry(g_ptr_array_index(pc->disks, i));
     clock_resume(pc->board.clock);
     vm_resume(pc->vm);
 }

@@ -41,11 +41,21 @@
 
 typedef enum PcDriveKind { PC_DRIVE_DISK, PC_DRIVE_CDROM, PC_DRIVE_FLOPPY } PcDriveKind;
 
+/* What an error of the host does to the machine. */
+typedef enum PcErrorPolicy {
+    PC_ERROR_DEFAULT, /* a full host stops it, the guest hears of all else */
+    PC_ERROR_REPORT,
+    PC_ERROR_STOP, /* paused; the request is tried again when it goes on */
+    PC_ERROR_IGNORE,
+} PcErrorPolicy;
+
 typedef struct PcDrive {
     PcDriveKind kind;
     const char *path;   /* NULL: an empty CD-ROM or floppy drive */
     const char *format; /* NULL: probe */
     bool read_only;
+    PcErrorPolicy on_write_error, on_read_error;
+    ThrottleLimits throttle;
     int index; /* place on the IDE (0 to 3) or floppy (0, 1) bus; -1: the first free one */
 } PcDrive;
 
@@ -72,6 +82,7 @@ typedef enum PcEvent {
     PC_EVENT_EXIT,     /* isa-debug-exit; `value` is the status; paused */
     PC_EVENT_RESET,    /* the machine was reset and goes on */
     PC_EVENT_ERROR,    /* a vCPU cannot go on; `text` says why; paused */
+    PC_EVENT_DISK,     /* the host failed a disk, as `text` says; paused until pc_resume() */
 } PcEvent;
 typedef void (*PcEventFn)(void *obj, PcEvent event, int value, const char *text);
 
@@ -125,9 +136,13 @@ typedef struct Pc {
     GSource *request_source; /* wakes the main loop; ready while requests are pending */
     unsigned requests;       /* bits 1 << BoardRequest, under the lock */
     int exit_value;
-    char *cpu_error; /* under the lock */
+    char *cpu_error;  /* under the lock */
+    char *disk_error; /* under the lock; a request is kept */
 } Pc;
 
+/* Gives a place to drives that ask for the first free one (index -1). Fails when there are too many
+ * or two want the same; at most PC_DRIVE_MAX. */
+bool pc_place_drives(PcDrive *drives, unsigned count, GError **error);
 /* Builds a machine, reset and paused. Fails with a message for the user. */
 Pc *pc_new(const PcConfig *config, GMainContext *context, GError **error);
 void pc_free(Pc *pc);

@@ -355,11 +355,40 @@ static bool pc_check_disc(const Disk *disk, GError **error)
     return false;
 }
 
+/* The board lock is held. What comes while the machine is being paused is told with the first. */
+static void pc_disk_stopped(void *obj, Disk *disk, DiskOp op, int error)
+{
+    static const char *const names[] = {[DISK_READ] = "read",
+                                        [DISK_WRITE] = "write",
+                                        [DISK_FLUSH] = "flush",
+                                        [DISK_DISCARD] = "discard",
+                                        [DISK_WRITE_ZEROES] = "zero"};
+    Pc *pc = obj;
+
+    if (pc->disk_error)
+        return;
+    pc->disk_error = g_strdup_printf("cannot %s disk '%s': %s", names[op], disk_info(disk)->path,
+                                     g_strerror(error));
+    g_source_set_ready_time(pc->request_source, 0);
+}
+
 /* NULL without an error: an empty drive. */
 static bool pc_open_disk(Pc *pc, const PcDrive *drive, Disk **ret_disk, GError **error)
 {
+    static const DiskErrorPolicy policies[] = {[PC_ERROR_DEFAULT] = DISK_ERROR_REPORT,
+                                               [PC_ERROR_REPORT] = DISK_ERROR_REPORT,
+                                               [PC_ERROR_STOP] = DISK_ERROR_STOP,
+                                               [PC_ERROR_IGNORE] = DISK_ERROR_IGNORE};
+    bool stops_when_full = drive->on_write_error == PC_ERROR_DEFAULT;
     DiskOptions options = {.format = drive->format,
-                           .read_only = drive->read_only || drive->kind == PC_DRIVE_CDROM};
+                           .read_only = drive->read_only || drive->kind == PC_DRIVE_CDROM,
+                           .on_full =
+                               stops_when_full ? DISK_ERROR_STOP : policies[drive->on_write_error],
+                           .on_error = policies[drive->on_write_error],
+                           .on_read_error = policies[drive->on_read_error],
+                           .throttle = drive->throttle,
+                           .stopped = pc_disk_stopped,
+                           .stopped_obj = pc};
 
     *ret_disk = NULL;
     if (!drive->path)
@@ -387,32 +416,79 @@ static int pc_choose_ide_place(const PcDrive *drive, const bool *taken)
     return -1;
 }
 
-static bool pc_attach_ide(Pc *pc, const PcDrive *drive, bool *taken, GError **error)
+static bool pc_place_ide(PcDrive *drive, bool *taken, GError **error)
 {
-    int place = pc_choose_ide_place(drive, taken);
-    Disk *disk;
-
-    if (place < 0) {
+    drive->index = pc_choose_ide_place(drive, taken);
+    if (drive->index < 0) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
                     "no IDE place is free for %s; a PC has four (index 0 to 3), each for one drive",
                     drive->path ? drive->path : "the empty CD-ROM drive");
         return false;
     }
-    taken[place] = true;
-    if (!pc_open_disk(pc, drive, &disk, error))
-        return false;
-    if (drive->kind == PC_DRIVE_CDROM)
-        ide_attach_cdrom(pc->ide, place / IDE_UNITS, place % IDE_UNITS, disk);
-    else
-        ide_attach_disk(pc->ide, place / IDE_UNITS, place % IDE_UNITS, disk);
+    taken[drive->index] = true;
     return true;
 }
 
-static bool pc_create_ide(Pc *pc, const PcConfig *config, GError **error)
+static bool pc_place_floppy(PcDrive *drive, bool *taken, unsigned *next, GError **error)
+{
+    unsigned place = drive->index >= 0 ? (unsigned)drive->index : *next;
+
+    if (place >= FDC_DRIVES || taken[place]) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                    "no floppy drive is free for %s; a PC has two (index 0 and 1)",
+                    drive->path ? drive->path : "the empty floppy drive");
+        return false;
+    }
+    drive->index = (int)place;
+    taken[place] = true;
+    *next = place + 1;
+    return true;
+}
+
+bool pc_place_drives(PcDrive *drives, unsigned count, GError **error)
+{
+    bool ide[PC_IDE_PLACES] = {false}, floppy[FDC_DRIVES] = {false};
+    bool placed[PC_DRIVE_MAX] = {false};
+    unsigned next_floppy = 0;
+
+    g_assert(count <= PC_DRIVE_MAX);
+    /* Those with a place of their own first. */
+    for (unsigned pass = 0; pass < 2; pass++) {
+        for (unsigned i = 0; i < count; i++) {
+            PcDrive *drive = &drives[i];
+            if (drive->kind != PC_DRIVE_FLOPPY && !placed[i] && (pass == 1 || drive->index >= 0)) {
+                if (!pc_place_ide(drive, ide, error))
+                    return false;
+                placed[i] = true;
+            }
+        }
+    }
+    for (unsigned i = 0; i < count; i++) {
+        if (drives[i].kind == PC_DRIVE_FLOPPY &&
+            !pc_place_floppy(&drives[i], floppy, &next_floppy, error))
+            return false;
+    }
+    return true;
+}
+
+static bool pc_attach_ide(Pc *pc, const PcDrive *drive, GError **error)
+{
+    unsigned channel = drive->index / IDE_UNITS, unit = drive->index % IDE_UNITS;
+    Disk *disk;
+
+    if (!pc_open_disk(pc, drive, &disk, error))
+        return false;
+    if (drive->kind == PC_DRIVE_CDROM)
+        ide_attach_cdrom(pc->ide, channel, unit, disk);
+    else
+        ide_attach_disk(pc->ide, channel, unit, disk);
+    return true;
+}
+
+static bool pc_create_ide(Pc *pc, const PcDrive *drives, unsigned count, GError **error)
 {
     static const uint16_t command[IDE_CHANNELS] = {0x1f0, 0x170};
     static const uint16_t control[IDE_CHANNELS] = {0x3f6, 0x376};
-    bool taken[PC_IDE_PLACES] = {false};
 
     pc->ide = pc_add(pc, &piix3_ide_type, "ide");
     for (unsigned i = 0; i < IDE_CHANNELS; i++)
@@ -423,14 +499,9 @@ static bool pc_create_ide(Pc *pc, const PcConfig *config, GError **error)
         pc_map_ports(pc, command[i], &pc->ide->channels[i].command);
         pc_map_ports(pc, control[i], &pc->ide->channels[i].control);
     }
-    /* Those with a place of their own first. */
-    for (unsigned pass = 0; pass < 2; pass++) {
-        for (unsigned i = 0; i < config->drive_count; i++) {
-            const PcDrive *drive = &config->drives[i];
-            if (drive->kind != PC_DRIVE_FLOPPY && (drive->index < 0) == (pass == 1) &&
-                !pc_attach_ide(pc, drive, taken, error))
-                return false;
-        }
+    for (unsigned i = 0; i < count; i++) {
+        if (drives[i].kind != PC_DRIVE_FLOPPY && !pc_attach_ide(pc, &drives[i], error))
+            return false;
     }
     return true;
 }
@@ -441,29 +512,20 @@ static size_t pc_floppy_dma(void *obj, uint8_t *data, size_t size, bool to_memor
                      : dma_transfer_read(obj, PC_FLOPPY_DMA, data, size, ret_tc);
 }
 
-static bool pc_attach_floppy(Pc *pc, const PcDrive *drive, unsigned *next, GError **error)
+static bool pc_attach_floppy(Pc *pc, const PcDrive *drive, GError **error)
 {
-    unsigned place = drive->index >= 0 ? (unsigned)drive->index : *next;
     Disk *disk;
 
-    if (place >= FDC_DRIVES || pc->fdc->drives[place].disk) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "no floppy drive is free for %s; a PC has two (index 0 and 1)",
-                    drive->path ? drive->path : "the empty floppy drive");
-        return false;
-    }
-    *next = place + 1;
     return pc_open_disk(pc, drive, &disk, error) &&
-           (!disk || fdc_change_disk(pc->fdc, place, disk, error));
+           (!disk || fdc_change_disk(pc->fdc, (unsigned)drive->index, disk, error));
 }
 
 /* Only machines with a floppy have a controller: what is not asked for is not there to attack. */
-static bool pc_create_floppy(Pc *pc, const PcConfig *config, Dma *dma, GError **error)
+static bool pc_create_floppy(Pc *pc, const PcDrive *drives, unsigned count, Dma *dma,
+                             GError **error)
 {
-    unsigned next = 0;
-
-    for (unsigned i = 0; i < config->drive_count; i++) {
-        const PcDrive *drive = &config->drives[i];
+    for (unsigned i = 0; i < count; i++) {
+        const PcDrive *drive = &drives[i];
         if (drive->kind != PC_DRIVE_FLOPPY)
             continue;
         if (!pc->fdc) {
@@ -475,7 +537,7 @@ static bool pc_create_floppy(Pc *pc, const PcConfig *config, Dma *dma, GError **
             pc_map_part(pc, 0x3f0, &pc->fdc->io, 0, 6);
             pc_map_part(pc, 0x3f7, &pc->fdc->io, 7, 1);
         }
-        if (!pc_attach_floppy(pc, drive, &next, error))
+        if (!pc_attach_floppy(pc, drive, error))
             return false;
     }
     return true;
@@ -484,13 +546,16 @@ static bool pc_create_floppy(Pc *pc, const PcConfig *config, Dma *dma, GError **
 static bool pc_create_storage(Pc *pc, const PcConfig *config, GError **error)
 {
     Dma *dma = pc_add(pc, &dma_type, "dma");
+    PcDrive drives[PC_DRIVE_MAX];
 
-    if (!device_create(&dma->device, error))
+    memcpy(drives, config->drives, sizeof(drives));
+    if (!device_create(&dma->device, error) || !pc_place_drives(drives, config->drive_count, error))
         return false;
     pc_map_ports(pc, 0x00, &dma->io[0]);
     pc_map_ports(pc, 0xc0, &dma->io[1]);
     pc_map_ports(pc, 0x80, &dma->pages);
-    return pc_create_ide(pc, config, error) && pc_create_floppy(pc, config, dma, error);
+    return pc_create_ide(pc, drives, config->drive_count, error) &&
+           pc_create_floppy(pc, drives, config->drive_count, dma, error);
 }
 
 /* ---- all ------------------------------------------------------------------------------------- */

@@ -95,10 +95,11 @@ static bool check_medium_once(const VmConfig *config, GHashTable *media, const c
 {
     g_autofree char *medium = vm_tree_string(config, "%s.medium", place);
     g_autofree char *type = vm_tree_string(config, "%s.type", place);
+    g_autofree char *mode = vm_tree_string(config, "%s.mode", place);
     g_autofree char *quoted = NULL;
     const char *other;
 
-    if (!*medium || !strcmp(type, "cdrom"))
+    if (!*medium || !strcmp(type, "cdrom") || !strcmp(mode, "readonly"))
         return true;
     other = g_hash_table_lookup(media, medium);
     if (!other) {
@@ -107,7 +108,7 @@ static bool check_medium_once(const VmConfig *config, GHashTable *media, const c
     }
     quoted = text_quote(medium);
     return vm_error(error, G_IO_ERROR_INVALID_ARGUMENT,
-                    _("%s.medium cannot be %s: %s has it already"), place, quoted, other);
+                    _("%s.medium cannot be %s: it is in use at %s"), place, quoted, other);
 }
 
 static bool check_storage(const VmConfig *config, GError **error)

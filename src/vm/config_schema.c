@@ -8,15 +8,16 @@
 #include "machine/pc.h"
 #include "vm/config.h"
 
-#define STRING_MAX  4096
-#define TEXT_MAX    65536
-#define PORT_NAMES  "[A-Za-z0-9_-]{1,32}"
-#define WORD        "[A-Za-z][A-Za-z0-9_-]{0,31}"
-#define UUID_KEY    "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-#define STREAM      "console|none|stdio|pty|(file|unix):.+"
-#define IP_ADDRESS  "[0-9A-Fa-f.:]{2,45}"
-#define LISTEN      "([0-9.]{7,15}|\\[[0-9A-Fa-f:.]{2,45}\\]):[0-9]{1,5}"
-#define STREAM_HELP N_("console (vm console), none, stdio, pty, file:PATH or unix:PATH")
+#define STRING_MAX 4096
+#define TEXT_MAX   65536
+#define PORT_NAMES "[A-Za-z0-9_-]{1,32}"
+#define WORD       "[A-Za-z][A-Za-z0-9_-]{0,31}"
+#define UUID_KEY   "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+#define STREAM     "console|none|stdio|pty|(file|unix|console):.+"
+#define IP_ADDRESS "[0-9A-Fa-f.:]{2,45}"
+#define LISTEN     "([0-9.]{7,15}|\\[[0-9A-Fa-f:.]{2,45}\\]):[0-9]{1,5}"
+#define STREAM_HELP \
+    N_("console (vm console), none, stdio, pty, file:PATH, unix:PATH or console:PATH")
 
 /* Short rows: name, type, what there is to say about it, help. */
 #define TEXT_FIELD(word, longest, when, ...)                                                     \

@@ -281,7 +281,7 @@ static void test_check(void)
          "storage.other.type is missing"},
         {{"storage.ide0.0.type=disk", "storage.ide0.0.medium=a", "storage.ide0.1.type=disk",
           "storage.ide0.1.medium=a"},
-         "storage.ide0.0 has it already"},
+         "in use at storage.ide0.0"},
         {{"kernel.initrd=i"}, "kernel.file"},
         {{"kernel.initrd=i", "kernel.file=k"}, NULL},
         {{"network.0.forward.a.host-port=1"}, "guest-port is missing"},

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * What a kind of file may say: sections of fields, as constant tables from which everything else
- * comes: loading and saving XML, the XSD, dotted names, JSON, help and documentation.
+ * comes: loading and saving XML, the XSD, dotted names, JSON and help.
  *
  * A section is an XML element and its fields are the element's attributes (a long text is a child
  * element). Sections whose pattern ends in "*" are lists: their elements repeat, each with a key.
@@ -91,7 +91,5 @@ bool vm_field_number(const VmField *field, const char *text, uint64_t *ret_numbe
 /* A size in its canonical form (new): "2G", "1536K", "1000". */
 char *vm_size_text(uint64_t bytes);
 
-/* The XSD of the schema, its JSON Schema (2020-12) and its reference in Markdown; new texts. */
+/* The XSD of the schema (new text). */
 char *vm_schema_xsd(const VmSchema *schema);
-char *vm_schema_json(const VmSchema *schema);
-char *vm_schema_markdown(const VmSchema *schema);

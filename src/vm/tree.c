@@ -460,10 +460,9 @@ char **vm_tree_keys(const VmTree *tree, const char *format, ...)
     g_assert(section && section->key);
     outer = schema_parent(tree->schema, section);
     outer_path = g_strdup(path);
-    if (!schema_section(tree->schema, path)) /* network.0.forward */
+    if (outer && !schema_section(tree->schema, path)) /* network.0.forward */
         *strrchr(outer_path, '.') = '\0';
-    g_assert(outer && schema_section(tree->schema, outer_path) == outer);
-    parent = tree_element(tree, outer_path, false);
+    parent = outer ? tree_element(tree, outer_path, false) : xmlDocGetRootElement(tree->doc);
     for (xmlNode *node = parent ? parent->children : NULL; node; node = node->next) {
         if (is_element(node, section->element))
             g_ptr_array_add(keys, tree_attribute(node, section->key));

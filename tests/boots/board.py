@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The board with no CPU at all, driven over the control socket: ports, memory, DMA, interrupts."""
 import os
+import resource
 import struct
 import sys
 import tempfile
@@ -43,6 +44,13 @@ class Board(Machine):
             time.sleep(0.005)
         raise Failed(f"interrupt {number} did not come")
 
+    def wait_error(self, text, times=1):
+        end = time.monotonic() + 5 * PATIENCE
+        while self.stderr().count(text.encode()) < times:
+            if time.monotonic() > end:
+                raise Failed(f"no '{text}' on stderr")
+            time.sleep(0.005)
+
 
 def expect(got, want, what):
     if got != want:
@@ -81,6 +89,55 @@ def ide_dma():
             transfer(0xCA, False)
         image.seek(8192)
         expect(image.read(1024), new, "data in the file")
+
+
+def full_host():
+    """A write that the host has no room for pauses the machine, is kept, and goes on when there is room."""
+    with tempfile.NamedTemporaryFile() as image:
+        image.truncate(1 << 20)
+        with Board("--disk", f"{image.name},format=raw") as board:
+            def write_sector(pattern):
+                _, before = board.control("irq 14").split()
+                for port, value in ((0x1F6, 0xE0), (0x1F2, 1), (0x1F3, 100), (0x1F4, 0), (0x1F5, 0), (0x1F7, 0x30)):
+                    board.out(port, value)
+                while board.inp(0x1F7) & 0x88 != 0x08:
+                    pass
+                for _ in range(256):
+                    board.out(0x1F0, pattern, 2)
+                return int(before)
+
+            board.inp(0x1F7)  # it has its memory, which counts as a file
+            resource.prlimit(board.process.pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+            before = write_sector(0x5A5A)
+            board.wait_error(f"paused: cannot write disk '{image.name}': File too large")
+            expect(int(board.control("irq 14").split()[1]), before, "interrupts while the write is kept")
+            expect(board.inp(0x1F7) & 0x80, 0x80, "the drive is busy")
+            board.control("resume")  # still no room: it pauses again
+            board.wait_error("paused: cannot write", 2)
+            resource.prlimit(board.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            board.control("resume")
+            board.wait_irq(14, before)
+            expect(board.inp(0x1F7) & 0x89, 0, "drive status")
+        image.seek(100 * 512)
+        expect(image.read(512), b"\x5a" * 512, "data in the file")
+
+
+def reported_error():
+    """With werror=report the guest hears of it at once."""
+    with tempfile.NamedTemporaryFile() as image:
+        image.truncate(1 << 20)
+        with Board("--disk", f"{image.name},format=raw,werror=report") as board:
+            board.inp(0x1F7)  # it has its memory, which counts as a file
+            resource.prlimit(board.process.pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+            for port, value in ((0x1F6, 0xE0), (0x1F2, 1), (0x1F3, 100), (0x1F4, 0), (0x1F5, 0), (0x1F7, 0x30)):
+                board.out(port, value)
+            while board.inp(0x1F7) & 0x88 != 0x08:
+                pass
+            _, before = board.control("irq 14").split()
+            for _ in range(256):
+                board.out(0x1F0, 0x1111, 2)
+            board.wait_irq(14, int(before))
+            expect(board.inp(0x1F7) & 0x81, 1, "the error bit")
 
 
 def timer():
@@ -123,4 +180,4 @@ def keyboard():
         expect(board.inp(0x60), 0x1E, "scan code")
 
 
-run(ide_dma, timer, real_time_clock, keyboard)
+run(ide_dma, full_host, reported_error, timer, real_time_clock, keyboard)

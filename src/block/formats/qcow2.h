@@ -125,6 +125,7 @@ typedef struct Qcow2 {
     GArray *freed;       /* Qcow2Freed */
     uint64_t packed_end; /* where the next packed cluster may begin; 0: in a new cluster */
 
+    GPtrArray *bitmaps; /* once the image is written; NULL before */
     uint32_t snapshot_count;
     uint64_t snapshot_offset;
 } Qcow2;
@@ -148,6 +149,8 @@ int qcow2_set_incompatible(Qcow2 *q, uint64_t features);
 int qcow2_write_table(Qcow2 *q, uint64_t offset, const uint64_t *table, uint64_t from, uint64_t to);
 /* True if the range touches the header, the L1 or the refcount table. */
 bool qcow2_overlaps_tables(const Qcow2 *q, uint64_t offset, uint64_t size);
+/* Before the first change of the image. */
+int qcow2_begin_write(ImageMap *map);
 bool qcow2_rewrite_header(Qcow2 *q, const char *parent, const char *parent_format, GError **error);
 
 /* NULL: there is none. */
@@ -161,6 +164,16 @@ bool qcow2_check_crypt_options(const CreateOptions *options, const char *path, G
 /* Gives a new image its encryption header, if the options ask for it. */
 bool qcow2_create_crypt(Qcow2 *q, const CreateOptions *options, GError **error);
 GVariant *qcow2_describe_crypt(const Qcow2 *q);
+
+/* qcow2_bitmap.c */
+/* Before the first change. */
+int qcow2_bitmaps_begin(Qcow2 *q);
+/* At closing. */
+void qcow2_bitmaps_end(Qcow2 *q);
+int qcow2_bitmaps_resize(Qcow2 *q, uint64_t disk_size);
+void qcow2_note_change(ImageMap *map, uint64_t offset, uint64_t length);
+/* aa{sv}, or NULL: there are none. */
+GVariant *qcow2_describe_bitmaps(const Qcow2 *q);
 
 /* qcow2_refcount.c */
 int qcow2_ref_get(Qcow2 *q, uint64_t cluster, uint64_t *ret_count);

@@ -116,6 +116,9 @@ bool qcow2_resize(ImageMap *map, uint64_t size, GError **error)
                            "its cluster size allows at most %" G_GUINT64_FORMAT
                            " bytes; make it with larger clusters",
                            span * (MIB(32) / 8));
+    if (qcow2_bitmaps_resize(q, size))
+        return format_fail(error, map->file->path,
+                           "its bitmaps would be too large; remove them with 'qemu-img bitmap'");
     if (size < map->size)
         result = drop_tail(q, size);
     if (!result && l1_size > q->l1_size)

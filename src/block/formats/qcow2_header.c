@@ -66,11 +66,18 @@ bool qcow2_overlaps_tables(const Qcow2 *q, uint64_t offset, uint64_t size)
            touches(offset, size, q->reftable_offset, (uint64_t)q->reftable_size * 8);
 }
 
-/* Features that this version does not keep up to date end with the first change. */
-static int qcow2_begin_write(ImageMap *map)
+/*
+ * Features that this version does not keep up to date end with the first change, and so do bitmaps
+ * that are damaged.
+ */
+int qcow2_begin_write(ImageMap *map)
 {
     Qcow2 *q = (Qcow2 *)map;
-    uint64_t kept = q->autoclear & (q->external_data ? QCOW2_RAW_DATA_FILE : 0);
+    uint64_t kept = q->external_data ? QCOW2_RAW_DATA_FILE : 0;
+    int good = qcow2_bitmaps_begin(q);
+    if (good && good != -EINVAL)
+        return good;
+    kept = q->autoclear & (kept | (good ? 0 : QCOW2_BITMAPS));
     if (q->version < 3 || kept == q->autoclear)
         return 0;
     int result = write_header_u64(q, QCOW2_H_AUTOCLEAR, kept);
@@ -378,6 +385,7 @@ static bool read_names(Qcow2 *q, const uint8_t *header, const Header *h, GError 
 static void qcow2_close(ImageMap *map)
 {
     Qcow2 *q = (Qcow2 *)map;
+    qcow2_bitmaps_end(q);
     if (q->data_file != map->file)
         host_file_close(q->data_file);
     qcow2_close_crypt(q);
@@ -464,6 +472,9 @@ static void qcow2_describe(const ImageMap *map, GVariantDict *d)
         g_variant_dict_insert(d, "lazy-refcounts", "b",
                               (q->compatible & QCOW2_LAZY_REFCOUNTS) != 0);
         g_variant_dict_insert(d, "corrupt", "b", (q->incompatible & QCOW2_CORRUPT) != 0);
+        GVariant *bitmaps = qcow2_describe_bitmaps(q);
+        if (bitmaps)
+            g_variant_dict_insert_value(d, "bitmaps", bitmaps);
         g_variant_dict_insert(d, "extended-l2", "b", q->sub_count > 1);
         if (q->external_data) {
             g_variant_dict_insert(d, "data-file", "s", q->data_file_name ? q->data_file_name : "");
@@ -483,6 +494,7 @@ const FormatDriver qcow2_format = {
     .close = qcow2_close,
     .lookup = qcow2_lookup,
     .begin_write = qcow2_begin_write,
+    .note_change = qcow2_note_change,
     .allocate = qcow2_allocate,
     .link = qcow2_link,
     .release = qcow2_release,

@@ -324,9 +324,13 @@ static bool qcow2_apply_snapshot(ImageMap *map, const char *tag, GError **error)
     const Qcow2Snapshot *s = list ? find_snapshot(q, list, tag, error) : NULL;
     if (!s)
         return false;
-    int result = qcow2_commit_all(q);
+    int result = qcow2_begin_write(map);
+    if (!result)
+        result = qcow2_commit_all(q);
     if (!result)
         result = switch_to(q, s);
+    if (!result && !qcow2_bitmaps_resize(q, map->size))
+        qcow2_note_change(map, 0, map->size);
     if (!result)
         result = qcow2_commit_all(q);
     return result ? fail_snapshot(q, "apply a snapshot of", result, error) : true;

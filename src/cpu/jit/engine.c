@@ -95,13 +95,11 @@ static void run_translatable(SoftCpu *cpu)
         interp_run_block(cpu, block_find(cpu, false));
         return;
     }
-    jit->mode_key = jump_key(0, cpu->mode);
     cpu->translation_stop = false;
     JitJump *jump = jit_jump(jit, cpu->s.rip);
-    uint64_t key = jump_key(cpu->s.rip, cpu->mode);
-    if (!link && jump->key == key && jump->generation == cpu->map_generation[cpu->s.rip >> 63] &&
-        jump->host) {
-        enter(cpu, jump->host);
+    uint8_t *host = link ? NULL : jit_jump_host(cpu, jump, cpu->s.rip);
+    if (host) {
+        enter(cpu, host);
         return;
     }
     Block *block = block_find(cpu, false);
@@ -114,7 +112,8 @@ static void run_translatable(SoftCpu *cpu)
         interp_run_block(cpu, block);
         return;
     }
-    *jump = (JitJump){.key = key,
+    *jump = (JitJump){.rip = cpu->s.rip,
+                      .mode = cpu->mode,
                       .host = translation->entry_slot,
                       .generation = cpu->map_generation[cpu->s.rip >> 63]};
     if (link && link->target == cpu->s.rip)

@@ -85,10 +85,11 @@ typedef struct JitX87Site {
 #define JIT_JUMP_SHIFT 12 /* an index is the linear address ^ itself shifted by this */
 
 typedef struct JitJump {
-    uint64_t key;  /* jump_key() */
+    uint64_t rip;  /* canonical */
     uint8_t *host; /* entry with flags in the slot */
     uint32_t generation;
-    uint32_t unused[3];
+    uint32_t mode; /* SoftCpu.mode */
+    uint32_t unused[2];
 } JitJump;
 _Static_assert(sizeof(JitJump) == 32, "translated code scales by it");
 
@@ -112,7 +113,6 @@ typedef struct JitThunks {
 
 typedef struct JitCpu {
     SoftCpu *self;
-    uint64_t mode_key; /* of the running mode: what jump_key() xors */
     uint64_t temp, target, spare;
     JitLink *link; /* translated code was left by */
     JitThunks thunks;
@@ -160,6 +160,13 @@ void jit_link(SoftCpu *cpu, JitLink *link, JitBlock *to);
 static inline JitJump *jit_jump(JitCpu *jit, uint64_t linear)
 {
     return &jit->jumps[(linear ^ linear >> JIT_JUMP_SHIFT) & ((1 << JIT_JUMP_BITS) - 1)];
+}
+/* What translated code at `rip` is entered at, if it may be without looking; or NULL. */
+static inline uint8_t *jit_jump_host(const SoftCpu *cpu, const JitJump *jump, uint64_t rip)
+{
+    bool hit = jump->rip == rip && jump->mode == cpu->mode &&
+               jump->generation == cpu->map_generation[rip >> 63];
+    return hit ? jump->host : NULL;
 }
 
 /* ---- thunks.c ---- */

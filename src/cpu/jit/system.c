@@ -37,18 +37,14 @@ static void set_cpl(SoftCpu *cpu, unsigned cpl)
     cpu->mode = (cpu->mode & ~CPL_MASK) | cpl << MODE_CPL_SHIFT;
     cpu->mmu_index = cpl == 3 ? MMU_USER : nosmap ? MMU_KERNEL_NOSMAP : MMU_KERNEL;
     cpu->tlb = cpu->tlbs[cpu->mmu_index];
-    cpu->jit->mode_key = jump_key(0, cpu->mode);
 }
 
 /* The code at RIP, or the way to the loop, which finds it. */
 static const uint8_t *go_to(SoftCpu *cpu, uint64_t rip)
 {
-    const JitJump *jump = jit_jump(cpu->jit, rip);
+    const uint8_t *host = jit_jump_host(cpu, jit_jump(cpu->jit, rip), rip);
     cpu->s.rip = rip;
-    if (jump->key == jump_key(rip, cpu->mode) &&
-        jump->generation == cpu->map_generation[rip >> 63] && jump->host && !must_look(cpu))
-        return jump->host;
-    return cpu->jit->thunks.leave;
+    return host && !must_look(cpu) ? host : cpu->jit->thunks.leave;
 }
 
 static void set_flat(SoftCpu *cpu, unsigned seg, uint16_t selector, uint32_t attributes)

@@ -182,15 +182,6 @@ void jump_lookup(Translation *t)
 {
     Emit *e = &t->e;
     Rm entry = {.kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE};
-    if (t->mode64) { /* a target that is not canonical could match the key of another mode */
-        emit_move(e, SCRATCH2, SCRATCH1);
-        emit_op(e, 0xc1 | OP_W, 4, rm_reg(SCRATCH2));
-        e8(e, 16);
-        emit_op(e, 0xc1 | OP_W, 7, rm_reg(SCRATCH2));
-        e8(e, 16);
-        emit_op(e, 0x3b | OP_W, SCRATCH2, rm_reg(SCRATCH1));
-        slow_if(t, CC_NE);
-    }
     emit_move(e, SCRATCH2, SCRATCH1);
     emit_op(e, 0xc1 | OP_W, 5, rm_reg(SCRATCH2));
     e8(e, JIT_JUMP_SHIFT);
@@ -199,9 +190,12 @@ void jump_lookup(Translation *t)
     e32(e, (1 << JIT_JUMP_BITS) - 1);
     emit_op(e, 0xc1, 4, rm_reg(SCRATCH2));
     e8(e, 5);
-    emit_op(e, 0x33 | OP_W, SCRATCH1, rm_gs(GS_JIT(mode_key)));
-    entry.disp = GS_JIT(jumps[0].key);
+    entry.disp = GS_JIT(jumps[0].rip);
     emit_op(e, 0x3b | OP_W, SCRATCH1, entry);
+    slow_if(t, CC_NE);
+    entry.disp = GS_JIT(jumps[0].mode);
+    emit_op(e, 0x81, 7, entry);
+    e32(e, t->block->mode);
     slow_if(t, CC_NE);
     /* A target in the other half of the address space never matches: its numbers are odd where
      * these are even. */

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The commands of `ospite`, one table: what there is, what each takes, what it does. Help,
+ * completion and manual pages are made of it.
+ */
+#pragma once
+
+#include <json-glib/json-glib.h>
+#include <stdbool.h>
+
+#define COMMAND_OPTIONS_MAX 4
+
+/* The program's exit statuses. */
+enum { EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_WRONG_STATE, EXIT_TIMED_OUT };
+
+typedef struct CommandOption {
+    const char *name;  /* without dashes; NULL: no more */
+    const char *value; /* what help calls it; NULL: it takes none */
+    const char *help;
+} CommandOption;
+
+typedef struct CommandLine CommandLine;
+
+typedef struct Command {
+    const char *noun, *verb; /* verb NULL: the noun is the whole command */
+    const char *arguments;   /* "NAME [SETTING=VALUE]..." */
+    unsigned min, max;       /* how many of them */
+    const char *help;
+    /* Returns false with an error, or true; the exit status follows from that. */
+    bool (*run)(CommandLine *line, GError **error);
+    CommandOption options[COMMAND_OPTIONS_MAX];
+    /* Instead of `run`: parses its own words and returns the exit status. */
+    int (*run_words)(int argc, char **argv);
+} Command;
+
+struct CommandLine {
+    const Command *command;
+    char **words; /* the arguments, NULL at the end */
+    unsigned count;
+    bool json;
+    const char
+        *values[COMMAND_OPTIONS_MAX]; /* as in command->options; "" for flags; NULL: absent */
+};
+
+extern const Command commands[]; /* ends with a NULL noun */
+
+int command_main(int argc, char **argv);
+/* The value of an option, or NULL; "" for a flag that was given. */
+const char *command_value(const CommandLine *line, const char *option);
+/* Sets an error of the user's: exit status 2. */
+bool command_usage(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
+void command_print_json(JsonNode *node);
+
+/* completion.c, manual.c: made of the table. */
+bool command_completion(CommandLine *line, GError **error);
+bool command_manual(CommandLine *line, GError **error);
+
+/* vm.c, vm_console.c */
+bool vm_create(CommandLine *line, GError **error);
+bool vm_list(CommandLine *line, GError **error);
+bool vm_show(CommandLine *line, GError **error);
+bool vm_set(CommandLine *line, GError **error);
+bool vm_action(CommandLine *line, GError **error);
+bool vm_stop(CommandLine *line, GError **error);
+bool vm_delete(CommandLine *line, GError **error);
+bool vm_register(CommandLine *line, GError **error);
+bool vm_move(CommandLine *line, GError **error);
+bool vm_edit(CommandLine *line, GError **error);
+bool vm_log(CommandLine *line, GError **error);
+bool vm_wait(CommandLine *line, GError **error);
+bool vm_autostart(CommandLine *line, GError **error);
+bool vm_screen(CommandLine *line, GError **error);
+bool vm_type(CommandLine *line, GError **error);
+bool vm_console(CommandLine *line, GError **error);
+bool watch_events(CommandLine *line, GError **error);

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Shells' completions, made of the table of commands: nouns, verbs, options, and names of machines.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/command.h"
+
+/* The nouns, or a noun's verbs, separated by spaces (new). */
+static char *words_of(const char *noun)
+{
+    GString *words = g_string_new(NULL);
+
+    for (const Command *c = commands; c->noun; c++) {
+        bool again = c != commands && !strcmp(c->noun, c[-1].noun);
+        if (noun ? c->verb && !strcmp(noun, c->noun) : !again)
+            g_string_append_printf(words, "%s%s", words->len ? " " : "", noun ? c->verb : c->noun);
+    }
+    return g_string_free(words, FALSE);
+}
+
+static char *options_of(const Command *command)
+{
+    GString *words = g_string_new("--json --help");
+
+    for (unsigned i = 0; i < COMMAND_OPTIONS_MAX && command->options[i].name; i++)
+        g_string_append_printf(words, " --%s", command->options[i].name);
+    return g_string_free(words, FALSE);
+}
+
+/* Machines come from the daemon; without one there is nothing to say. */
+#define NAMES "ospite vm list 2>/dev/null | cut -d' ' -f1"
+
+static void print_bash_body(void)
+{
+    g_autofree char *nouns = words_of(NULL);
+
+    printf("_ospite() {\n  local word=${COMP_WORDS[COMP_CWORD]} command=\"${COMP_WORDS[1]} "
+           "${COMP_WORDS[2]}\" words=\n  if [ \"$COMP_CWORD\" -eq 1 ]; then\n    words='%s'\n",
+           nouns);
+    printf("  elif [ \"$COMP_CWORD\" -eq 2 ] && [ \"${COMP_WORDS[1]}\" = vm ]; then\n");
+    g_autofree char *verbs = words_of("vm");
+    printf("    words='%s'\n  else\n    case $command in\n", verbs);
+    for (const Command *c = commands; c->noun; c++) {
+        g_autofree char *options = options_of(c);
+        if (!c->run)
+            continue;
+        printf("    '%s%s%s%s') words='%s' ;;\n", c->noun, c->verb ? " " : "",
+               c->verb ? c->verb : "", c->verb ? "" : " '*'", options);
+    }
+    printf("    esac\n    [ \"${COMP_WORDS[1]}\" = vm ] && [ \"$COMP_CWORD\" -eq 3 ] && "
+           "words=\"$words $(" NAMES ")\"\n  fi\n"
+           "  mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$word\")\n}\n");
+}
+
+static void print_bash(void)
+{
+    printf("# bash completion for ospite; made by 'ospite completion bash'\n");
+    print_bash_body();
+    printf("complete -o default -F _ospite ospite\n");
+}
+
+static void print_zsh(void)
+{
+    printf("#compdef ospite\n# made by 'ospite completion zsh'\n"
+           "autoload -U +X bashcompinit && bashcompinit\n");
+    print_bash_body();
+    printf("complete -o default -F _ospite ospite\n");
+}
+
+static void print_fish(void)
+{
+    printf(
+        "# fish completion for ospite; made by 'ospite completion fish'\ncomplete -c ospite -f\n");
+    for (const Command *c = commands; c->noun; c++) {
+        bool again = c != commands && !strcmp(c->noun, c[-1].noun);
+        if (!again)
+            printf("complete -c ospite -n __fish_use_subcommand -a %s -d \"%s\"\n", c->noun,
+                   c->verb ? "machines" : c->help);
+        if (c->verb)
+            printf("complete -c ospite -n '__fish_seen_subcommand_from %s; and not "
+                   "__fish_seen_subcommand_from (string split \" \" \"%s\")' -a %s -d \"%s\"\n",
+                   c->noun, c->verb, c->verb, c->help);
+        for (unsigned i = 0; i < COMMAND_OPTIONS_MAX && c->options[i].name; i++)
+            printf("complete -c ospite -n '__fish_seen_subcommand_from %s' -l %s -d \"%s\"\n",
+                   c->verb ? c->verb : c->noun, c->options[i].name, c->options[i].help);
+    }
+    printf("complete -c ospite -n '__fish_seen_subcommand_from vm' -a '(" NAMES ")'\n");
+}
+
+static const struct {
+    const char *shell;
+    void (*print)(void);
+} shells[] = {{"bash", print_bash}, {"zsh", print_zsh}, {"fish", print_fish}};
+
+bool command_completion(CommandLine *line, GError **error)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(shells); i++) {
+        if (!strcmp(shells[i].shell, line->words[0])) {
+            shells[i].print();
+            return true;
+        }
+    }
+    return command_usage(error, "there is no completion for '%s'; use bash, zsh or fish",
+                         line->words[0]);
+}

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The table of operations, and those that concern no machine; see api.h. */
+#include "daemon/api.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "cpu/engine.h"
+#include "daemon/machine_json.h"
+
+static void get_version(Api *api, Request *request, Machine *machine)
+{
+    JsonObject *object = json_object_new();
+    JsonNode *node = json_node_init_object(json_node_alloc(), object);
+
+    json_object_unref(object);
+    json_object_set_string_member(object, "version", OSPITE_VERSION);
+    json_object_set_int_member(object, "api", 1);
+    json_object_set_int_member(object, "pid", getpid());
+    request_answer(request, SOUP_STATUS_OK, node);
+}
+
+static void get_doctor(Api *api, Request *request, Machine *machine)
+{
+    g_autofree char *report = engine_report();
+    JsonNode *text = json_node_init_string(json_node_alloc(), report);
+
+    request_answer(request, SOUP_STATUS_OK, json_object_of("report", text));
+}
+
+static void watch_events(Api *api, Request *request, Machine *machine)
+{
+    request_upgrade(request, events_add, api->events);
+}
+
+/* "*" is the machine's name. */
+static const struct {
+    const char *method, *path;
+    ApiOperation run;
+} operations[] = {
+    {"GET", "version", get_version},
+    {"GET", "doctor", get_doctor},
+    {"GET", "events", watch_events},
+    {"GET", "vms", api_vm_list},
+    {"POST", "vms", api_vm_create},
+    {"GET", "vms/*", api_vm_get},
+    {"PATCH", "vms/*", api_vm_set},
+    {"DELETE", "vms/*", api_vm_delete},
+    {"GET", "vms/*/config", api_vm_get_config},
+    {"PUT", "vms/*/config", api_vm_put_config},
+    {"POST", "vms/*/move", api_vm_move},
+    {"GET", "vms/*/log", api_vm_log},
+    {"POST", "vms/*/start", api_vm_start},
+    {"POST", "vms/*/stop", api_vm_stop},
+    {"POST", "vms/*/poweroff", api_vm_power_off},
+    {"POST", "vms/*/reset", api_vm_reset},
+    {"POST", "vms/*/pause", api_vm_pause},
+    {"POST", "vms/*/resume", api_vm_resume},
+    {"GET", "vms/*/wait", api_vm_wait},
+    {"GET", "vms/*/console", api_vm_console},
+    {"GET", "vms/*/screen", api_vm_screen},
+    {"POST", "vms/*/keys", api_vm_keys},
+};
+
+/* Whether the parts of a path are those of a pattern; what the star stands for in *ret_name. */
+static bool path_matches(const char *pattern, char **parts, const char **ret_name)
+{
+    g_auto(GStrv) wanted = g_strsplit(pattern, "/", -1);
+    unsigned i;
+
+    *ret_name = NULL;
+    for (i = 0; wanted[i] && parts[i]; i++) {
+        if (!strcmp(wanted[i], "*"))
+            *ret_name = parts[i];
+        else if (strcmp(wanted[i], parts[i]))
+            return false;
+    }
+    return !wanted[i] && !parts[i];
+}
+
+static void run(Api *api, Request *request, ApiOperation operation, const char *name)
+{
+    GError *error = NULL;
+    Machine *machine = name ? registry_find(api->registry, name, &error) : NULL;
+
+    if (error)
+        request_fail(request, error);
+    else
+        operation(api, request, machine);
+}
+
+void api_handle(void *obj, Request *request)
+{
+    char **path = request_path(request);
+    bool found = false;
+
+    for (unsigned i = 0; !g_strcmp0(path[0], "v1") && i < G_N_ELEMENTS(operations); i++) {
+        const char *name;
+        if (!path_matches(operations[i].path, path + 1, &name))
+            continue;
+        found = true;
+        if (!strcmp(operations[i].method, request_method(request))) {
+            run(obj, request, operations[i].run, name);
+            return;
+        }
+    }
+    if (found)
+        request_fail_code(request, SOUP_STATUS_METHOD_NOT_ALLOWED, "method",
+                          "cannot do that with this path; see api/openapi.yaml");
+    else
+        request_fail_code(request, SOUP_STATUS_NOT_FOUND, "not_found",
+                          "there is no such path; see api/openapi.yaml");
+}
+
+void api_answer_machine(Request *request, const Machine *machine)
+{
+    request_answer(request, SOUP_STATUS_OK, json_object_of("vm", machine_json(machine)));
+}
+
+const char *api_text(JsonObject *body, const char *name, GError **error)
+{
+    JsonNode *node = json_object_get_member(body, name);
+
+    if (!node)
+        return NULL;
+    if (json_node_get_value_type(node) == G_TYPE_STRING)
+        return json_node_get_string(node);
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, "cannot take '%s': it is no text",
+                name);
+    return NULL;
+}

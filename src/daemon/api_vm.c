@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Machines that are made, changed, shown and deleted; see api.h. */
+#include <string.h>
+
+#include "daemon/api.h"
+#include "daemon/machine_json.h"
+
+#define LOG_LINES     100
+#define LOG_LINES_MAX 10000
+
+static JsonNode *node_of_array(JsonArray *array)
+{
+    JsonNode *node = json_node_new(JSON_NODE_ARRAY);
+
+    json_node_take_array(node, array);
+    return node;
+}
+
+static JsonArray *array_of(char **texts, guint count)
+{
+    JsonArray *array = json_array_new();
+
+    for (guint i = 0; i < count; i++)
+        json_array_add_string_element(array, texts[i]);
+    return array;
+}
+
+void api_vm_list(Api *api, Request *request, Machine *machine)
+{
+    GPtrArray *all = registry_list(api->registry);
+    JsonArray *array = json_array_new();
+
+    for (guint i = 0; i < all->len; i++)
+        json_array_add_element(array, machine_summary_json(all->pdata[i]));
+    request_answer(request, SOUP_STATUS_OK, json_object_of("vms", node_of_array(array)));
+}
+
+void api_vm_get(Api *api, Request *request, Machine *machine)
+{
+    api_answer_machine(request, machine);
+}
+
+/* ---- settings -------------------------------------------------------------------------------- */
+
+/* A value of JSON as a user would write it; NULL for null. */
+static bool value_text(JsonNode *node, char **ret_text)
+{
+    *ret_text = NULL;
+    if (JSON_NODE_HOLDS_NULL(node))
+        return true;
+    if (!JSON_NODE_HOLDS_VALUE(node))
+        return false;
+    switch (json_node_get_value_type(node)) {
+    case G_TYPE_STRING:
+        *ret_text = g_strdup(json_node_get_string(node));
+        return true;
+    case G_TYPE_INT64:
+        *ret_text = g_strdup_printf("%" G_GINT64_FORMAT, json_node_get_int(node));
+        return true;
+    case G_TYPE_BOOLEAN:
+        *ret_text = g_strdup(json_node_get_boolean(node) ? "true" : "false");
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool set_one(VmConfig *config, const char *name, JsonNode *node, GError **error)
+{
+    g_autofree char *text = NULL;
+    g_autoptr(GError) why = NULL;
+
+    if (!value_text(node, &text)) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                    "cannot set '%s': the value is no text, number, true, false or null", name);
+        return false;
+    }
+    if (!text && vm_tree_remove(config, name, NULL))
+        return true;
+    if (vm_tree_set(config, name, text, &why))
+        return true;
+    /* A setting that does not exist is a mistake in the request, not a missing thing. */
+    g_set_error_literal(error, G_IO_ERROR,
+                        g_error_matches(why, G_IO_ERROR, G_IO_ERROR_NOT_FOUND)
+                            ? G_IO_ERROR_INVALID_ARGUMENT
+                            : why->code,
+                        why->message);
+    return false;
+}
+
+static bool set_all(VmConfig *config, JsonObject *body, GError **error)
+{
+    JsonNode *node = json_object_get_member(body, "settings");
+    JsonObjectIter iter;
+    const char *name;
+    JsonNode *value;
+
+    if (!node)
+        return true;
+    if (!JSON_NODE_HOLDS_OBJECT(node)) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                    "cannot take 'settings': it is no object");
+        return false;
+    }
+    json_object_iter_init_ordered(&iter, json_node_get_object(node));
+    while (json_object_iter_next_ordered(&iter, &name, &value)) {
+        if (!set_one(config, name, value, error))
+            return false;
+    }
+    return true;
+}
+
+static JsonNode *changes_json(const Machine *machine, const VmConfig *old)
+{
+    g_autoptr(GPtrArray) names = vm_tree_diff(old, machine->config);
+    JsonArray *array = json_array_new();
+
+    for (guint i = 0; i < names->len; i++) {
+        const VmField *field = vm_schema_find(&vm_config_schema, names->pdata[i], NULL, NULL);
+        bool later = machine_is_on(machine) && field && field->change >= VM_CHANGE_LIVE;
+        JsonObject *change = json_object_new();
+        json_object_set_string_member(change, "name", names->pdata[i]);
+        json_object_set_string_member(change, "when", later ? "restart" : "now");
+        json_array_add_object_element(array, change);
+    }
+    return node_of_array(array);
+}
+
+static bool is_accessible(const Machine *machine, GError **error)
+{
+    return machine->config || machine_wrong_state(machine, "use", machine->problem, error);
+}
+
+void api_vm_set(Api *api, Request *request, Machine *machine)
+{
+    GError *error = NULL;
+    JsonObject *body = request_json(request, &error);
+    g_autoptr(VmConfig) old = NULL;
+    g_autoptr(VmConfig) changed = NULL;
+    JsonNode *answer;
+
+    if (body && is_accessible(machine, &error)) {
+        old = vm_tree_copy(machine->config);
+        changed = vm_tree_copy(machine->config);
+    }
+    if (!changed || !set_all(changed, body, &error) ||
+        !registry_save(api->registry, machine, changed, &error)) {
+        request_fail(request, error);
+        return;
+    }
+    g_steal_pointer(&changed);
+    answer = json_object_of("vm", machine_json(machine));
+    json_object_set_member(json_node_get_object(answer), "changes", changes_json(machine, old));
+    request_answer(request, SOUP_STATUS_OK, answer);
+}
+
+void api_vm_get_config(Api *api, Request *request, Machine *machine)
+{
+    GError *error = NULL;
+    g_autofree char *text = NULL;
+
+    if (is_accessible(machine, &error)) {
+        text = vm_tree_text(machine->config, NULL);
+        request_answer_text(request, "application/xml", text);
+    } else {
+        request_fail(request, error);
+    }
+}
+
+void api_vm_put_config(Api *api, Request *request, Machine *machine)
+{
+    GError *error = NULL;
+    g_autoptr(GBytes) body = request_body(request);
+    gsize size;
+    const char *text = g_bytes_get_data(body, &size);
+    g_autoptr(VmConfig) config = vm_config_parse(text ? text : "", size, "the new file", &error);
+
+    if (!config || !registry_save(api->registry, machine, config, &error)) {
+        request_fail(request, error);
+        return;
+    }
+    g_steal_pointer(&config);
+    api_answer_machine(request, machine);
+}
+
+/* ---- making and deleting --------------------------------------------------------------------- */
+
+static bool needs_absolute(const char *name, const char *path, GError **error)
+{
+    if (!path || g_path_is_absolute(path))
+        return true;
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                "cannot take the %s '%s': it is no absolute path", name, path);
+    return false;
+}
+
+static Machine *create(Api *api, JsonObject *body, GError **error)
+{
+    g_autoptr(GError) bad = NULL;
+    const char *name = api_text(body, "name", &bad), *folder = api_text(body, "folder", &bad);
+    const char *file = api_text(body, "register", &bad);
+    g_autoptr(VmConfig) config = NULL;
+
+    if (bad) {
+        g_propagate_error(error, g_steal_pointer(&bad));
+        return NULL;
+    }
+    if (!needs_absolute("folder", folder, error) || !needs_absolute("file", file, error))
+        return NULL;
+    if (file)
+        return registry_register(api->registry, file, error);
+    if (!name) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                    "cannot make a machine without a name");
+        return NULL;
+    }
+    config = vm_config_new(name, error);
+    if (!config || !set_all(config, body, error))
+        return NULL;
+    return registry_create(api->registry, g_steal_pointer(&config), folder, error);
+}
+
+void api_vm_create(Api *api, Request *request, Machine *unused)
+{
+    GError *error = NULL;
+    JsonObject *body = request_json(request, &error);
+    Machine *machine = body ? create(api, body, &error) : NULL;
+    JsonNode *answer;
+
+    if (!machine) {
+        request_fail(request, error);
+        return;
+    }
+    answer = json_object_of("vm", machine_json(machine));
+    json_object_set_array_member(json_node_get_object(answer), "report", json_array_new());
+    request_answer(request, SOUP_STATUS_CREATED, answer);
+}
+
+static const char *const delete_modes[] = {
+    [DELETE_UNREGISTER] = "unregister",
+    [DELETE_KEEP_DISKS] = "keep-disks",
+    [DELETE_ALL] = "all",
+};
+
+void api_vm_delete(Api *api, Request *request, Machine *machine)
+{
+    g_autoptr(GPtrArray) kept = g_ptr_array_new_with_free_func(g_free);
+    const char *word = request_query(request, "mode");
+    DeleteMode mode = word ? DELETE_UNREGISTER : DELETE_KEEP_DISKS;
+    GError *error = NULL;
+
+    while (word && mode <= DELETE_ALL && strcmp(delete_modes[mode], word))
+        mode++;
+    if (mode > DELETE_ALL)
+        request_fail_code(request, SOUP_STATUS_BAD_REQUEST, "invalid",
+                          "cannot delete in that mode; use unregister, keep-disks or all");
+    else if (!registry_delete(api->registry, machine, mode, kept, &error))
+        request_fail(request, error);
+    else
+        request_answer(
+            request, SOUP_STATUS_OK,
+            json_object_of("kept", node_of_array(array_of((char **)kept->pdata, kept->len))));
+}
+
+void api_vm_move(Api *api, Request *request, Machine *machine)
+{
+    GError *error = NULL;
+    JsonObject *body = request_json(request, &error);
+    const char *folder = body ? api_text(body, "folder", &error) : NULL;
+
+    if (!error && !folder)
+        request_fail_code(request, SOUP_STATUS_BAD_REQUEST, "invalid",
+                          "cannot move it without a folder");
+    else if (error || !needs_absolute("folder", folder, &error) ||
+             !registry_move(api->registry, machine, folder, &error))
+        request_fail(request, error);
+    else
+        api_answer_machine(request, machine);
+}
+
+void api_vm_log(Api *api, Request *request, Machine *machine)
+{
+    const char *word = request_query(request, "lines");
+    g_autofree char *log = machine_log(machine);
+    g_auto(GStrv) lines = NULL;
+    guint64 count = LOG_LINES;
+
+    if (word && !g_ascii_string_to_unsigned(word, 10, 1, LOG_LINES_MAX, &count, NULL)) {
+        request_fail_code(request, SOUP_STATUS_BAD_REQUEST, "invalid",
+                          "cannot show that many lines; use 1 to 10000");
+        return;
+    }
+    lines = process_log_tail(log, (unsigned)count);
+    request_answer(request, SOUP_STATUS_OK,
+                   json_object_of("lines", node_of_array(array_of(lines, g_strv_length(lines)))));
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* See machine_json.h. */
+#include "daemon/machine_json.h"
+
+static JsonNode *node_of(JsonObject *object)
+{
+    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
+
+    json_node_take_object(node, object);
+    return node;
+}
+
+JsonNode *json_object_of(const char *name, JsonNode *value)
+{
+    JsonObject *object = json_object_new();
+
+    json_object_set_member(object, name, value);
+    return node_of(object);
+}
+
+char *json_time(gint64 seconds)
+{
+    g_autoptr(GDateTime) time = g_date_time_new_from_unix_utc(seconds);
+
+    return g_date_time_format(time, "%Y-%m-%dT%H:%M:%SZ");
+}
+
+static void set_time(JsonObject *object, const char *name, gint64 seconds)
+{
+    g_autofree char *text = json_time(seconds);
+
+    json_object_set_string_member(object, name, text);
+}
+
+/* NULL becomes null. */
+static void set_text(JsonObject *object, const char *name, const char *text)
+{
+    if (text)
+        json_object_set_string_member(object, name, text);
+    else
+        json_object_set_null_member(object, name);
+}
+
+JsonNode *machine_end_json(const ProcessEnd *end)
+{
+    JsonObject *object = json_object_new();
+    JsonArray *log = json_array_new();
+
+    for (char **line = end->log; *line; line++)
+        json_array_add_string_element(log, *line);
+    json_object_set_string_member(object, "reason", end->reason);
+    json_object_set_string_member(object, "message", end->message);
+    set_time(object, "at", end->at);
+    json_object_set_array_member(object, "log", log);
+    return node_of(object);
+}
+
+static JsonObject *identity(const Machine *machine)
+{
+    JsonObject *object = json_object_new();
+
+    json_object_set_string_member(object, "name", machine->name);
+    json_object_set_string_member(object, "uuid", machine->uuid);
+    json_object_set_string_member(object, "state", machine_state_name(machine->state));
+    json_object_set_string_member(object, "folder", machine->folder);
+    return object;
+}
+
+JsonNode *machine_summary_json(const Machine *machine)
+{
+    JsonObject *object = identity(machine);
+    const VmConfig *config = machine->config;
+
+    json_object_set_int_member(object, "memory",
+                               config ? (gint64)vm_tree_number(config, "system.memory") : 0);
+    json_object_set_int_member(object, "cpus",
+                               config ? (gint64)vm_tree_number(config, "system.cpus") : 0);
+    json_object_set_boolean_member(object, "autostart",
+                                   config && vm_tree_bool(config, "autostart.enabled"));
+    return node_of(object);
+}
+
+static bool restart_needed(const Machine *machine)
+{
+    return machine->started && machine->config &&
+           vm_config_change(machine->started, machine->config) >= VM_CHANGE_LIVE;
+}
+
+JsonNode *machine_json(const Machine *machine)
+{
+    JsonObject *object = identity(machine);
+    g_autofree char *log = machine_log(machine);
+
+    json_object_set_string_member(object, "file", machine->file);
+    json_object_set_string_member(object, "log", log);
+    set_text(object, "problem", machine->problem);
+    json_object_set_null_member(object, "pid");
+    json_object_set_null_member(object, "started_at");
+    if (machine->process) {
+        json_object_set_int_member(object, "pid", process_pid(machine->process));
+        set_time(object, "started_at", process_started_at(machine->process));
+    }
+    json_object_set_boolean_member(object, "restart_needed", restart_needed(machine));
+    json_object_set_member(object, "last_end",
+                           machine->end ? machine_end_json(machine->end)
+                                        : json_node_new(JSON_NODE_NULL));
+    json_object_set_member(object, "config",
+                           machine->config ? vm_tree_to_json(machine->config, true)
+                                           : node_of(json_object_new()));
+    return node_of(object);
+}

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * `ospited`: the user's daemon. It is started by the first command that needs it (client.c), by
+ * systemd with its socket, or by hand, and leaves when nobody needs it any more.
+ *
+ * Only one lives for a runtime folder and one for a configuration folder: it holds a lock on a file
+ * in each. Whoever finds the first lock taken waits until the other's socket answers or the lock is
+ * free.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <gio/gunixsocketaddress.h>
+#include <glib-unix.h>
+#include <glib/gstdio.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/user_folders.h"
+#include "char/unix_socket.h"
+#include "daemon/api.h"
+
+#define BACKLOG       128
+#define IDLE_SECONDS  60
+#define LOCK_RETRY_US 20000
+#define LOCK_RETRIES  500
+#define SYSTEMD_FIRST 3 /* sd_listen_fds(3) */
+
+typedef struct Daemon {
+    char *runtime, *config, *socket_path;
+    int runtime_lock, config_lock;
+    int idle_seconds;
+    gboolean background, autostart;
+    bool activated; /* systemd owns the socket */
+    gint64 idle_since;
+    Api api;
+    Server *server;
+    GMainLoop *loop;
+} Daemon;
+
+static bool host_error(GError **error, const char *doing, const char *path)
+{
+    int code = errno;
+
+    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code), "cannot %s '%s': %s", doing, path,
+                g_strerror(code));
+    return false;
+}
+
+/* ---- one at a time --------------------------------------------------------------------------- */
+
+static int open_lock(const char *folder, GError **error)
+{
+    g_autofree char *path = g_build_filename(folder, "ospited.lock", NULL);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+    if (fd < 0)
+        host_error(error, "open the lock", path);
+    return fd;
+}
+
+static bool somebody_answers(const char *path)
+{
+    g_autoptr(GSocketClient) client = g_socket_client_new();
+    g_autoptr(GSocketAddress) address = g_unix_socket_address_new(path);
+    g_autoptr(GSocketConnection) connection =
+        g_socket_client_connect(client, G_SOCKET_CONNECTABLE(address), NULL, NULL);
+
+    return connection != NULL;
+}
+
+/* False without an error: another daemon serves this user already. */
+static bool lock_runtime(Daemon *daemon, GError **error)
+{
+    daemon->runtime_lock = open_lock(daemon->runtime, error);
+    if (daemon->runtime_lock < 0)
+        return false;
+    for (unsigned i = 0; i < LOCK_RETRIES; i++) {
+        if (flock(daemon->runtime_lock, LOCK_EX | LOCK_NB) == 0)
+            return true;
+        if (somebody_answers(daemon->socket_path))
+            return false;
+        g_usleep(LOCK_RETRY_US); /* it is about to leave, or to listen */
+    }
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_BUSY,
+                "cannot serve '%s': another ospited holds its lock and does not answer; end it",
+                daemon->socket_path);
+    return false;
+}
+
+static bool lock_config(Daemon *daemon, GError **error)
+{
+    if (g_mkdir_with_parents(daemon->config, 0700) < 0)
+        return host_error(error, "make the folder", daemon->config);
+    daemon->config_lock = open_lock(daemon->config, error);
+    if (daemon->config_lock < 0)
+        return false;
+    if (flock(daemon->config_lock, LOCK_EX | LOCK_NB) == 0)
+        return true;
+    g_set_error(
+        error, G_IO_ERROR, G_IO_ERROR_BUSY,
+        "cannot use the machines in '%s': another ospited with another runtime folder does; "
+        "end it",
+        daemon->config);
+    return false;
+}
+
+/* ---- leaving --------------------------------------------------------------------------------- */
+
+static bool is_idle(const Daemon *daemon)
+{
+    return server_connections(daemon->server) == 0 && registry_running(daemon->api.registry) == 0;
+}
+
+/*
+ * The name goes first, so that whoever comes later starts a daemon of his own; one who came in
+ * between is served, and the name comes back.
+ */
+static void try_to_leave(Daemon *daemon)
+{
+    g_autoptr(GError) error = NULL;
+    int fd;
+
+    if (!daemon->activated)
+        g_unlink(daemon->socket_path);
+    if (server_stop_listening(daemon->server)) {
+        g_main_loop_quit(daemon->loop);
+        return;
+    }
+    if (daemon->activated)
+        return;
+    fd = unix_socket_listen(daemon->socket_path, BACKLOG, &error);
+    if (fd < 0 || !server_listen(daemon->server, fd, &error))
+        g_warning("%s", error->message);
+}
+
+static gboolean on_second(gpointer data)
+{
+    Daemon *daemon = data;
+    gint64 now = g_get_monotonic_time();
+
+    if (!is_idle(daemon))
+        daemon->idle_since = now;
+    else if (now - daemon->idle_since >= daemon->idle_seconds * G_USEC_PER_SEC)
+        try_to_leave(daemon);
+    return G_SOURCE_CONTINUE;
+}
+
+static gboolean on_signal(gpointer data)
+{
+    Daemon *daemon = data;
+
+    if (!daemon->activated)
+        g_unlink(daemon->socket_path);
+    g_main_loop_quit(daemon->loop);
+    return G_SOURCE_CONTINUE;
+}
+
+/* ---- beginning ------------------------------------------------------------------------------- */
+
+/* The socket that systemd has opened; -1: it has not. */
+static int systemd_socket(void)
+{
+    const char *pid = g_getenv("LISTEN_PID"), *count = g_getenv("LISTEN_FDS");
+    bool ours = pid && count && atoi(pid) == getpid() && atoi(count) == 1;
+
+    g_unsetenv("LISTEN_PID");
+    g_unsetenv("LISTEN_FDS");
+    return ours ? SYSTEMD_FIRST : -1;
+}
+
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = MIN(limit.rlim_max, 65536);
+        if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+            g_warning("cannot open more files than usual: %s", g_strerror(errno));
+    }
+}
+
+static void on_autostarted(void *obj, Machine *machine, const GError *error)
+{
+    if (error)
+        g_warning("%s", error->message);
+}
+
+static void start_machines(Daemon *daemon)
+{
+    GPtrArray *all = registry_list(daemon->api.registry);
+
+    for (guint i = 0; i < all->len; i++) {
+        Machine *machine = all->pdata[i];
+        g_autoptr(GError) error = NULL;
+        if (machine->config && !machine_is_on(machine) &&
+            vm_tree_bool(machine->config, "autostart.enabled") &&
+            !machine_start(machine, on_autostarted, NULL, &error))
+            g_warning("%s", error->message);
+    }
+}
+
+static bool begin(Daemon *daemon, GError **error)
+{
+    int fd = systemd_socket();
+
+    daemon->activated = fd >= 0;
+    daemon->api.events = events_new();
+    daemon->api.registry = registry_new(daemon->config, daemon->runtime, daemon->api.events, error);
+    if (!daemon->api.registry)
+        return false;
+    daemon->server = server_new(api_handle, &daemon->api);
+    if (fd < 0)
+        fd = unix_socket_listen(daemon->socket_path, BACKLOG, error);
+    return fd >= 0 && server_listen(daemon->server, fd, error);
+}
+
+/* Standard error goes to a file of the runtime folder; the one who started us is told to go on. */
+static bool go_to_background(const Daemon *daemon, GError **error)
+{
+    g_autofree char *path = g_build_filename(daemon->runtime, "ospited.log", NULL);
+    auto_fd log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    auto_fd null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    if (log < 0 || null < 0)
+        return host_error(error, "write the log", path);
+    setsid();
+    puts("ready");
+    fflush(stdout);
+    return (dup2(null, STDIN_FILENO) == 0 && dup2(log, STDOUT_FILENO) == 1 &&
+            dup2(log, STDERR_FILENO) == 2) ||
+           host_error(error, "write the log", path);
+}
+
+static bool prepare(Daemon *daemon, GError **error)
+{
+    daemon->runtime = user_runtime_folder(error);
+    if (!daemon->runtime)
+        return false;
+    daemon->config = user_config_folder();
+    daemon->socket_path = g_build_filename(daemon->runtime, "api", NULL);
+    return lock_runtime(daemon, error) && lock_config(daemon, error) && begin(daemon, error) &&
+           (!daemon->background || go_to_background(daemon, error));
+}
+
+static void run(Daemon *daemon)
+{
+    static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+
+    daemon->loop = g_main_loop_new(NULL, FALSE);
+    daemon->idle_since = g_get_monotonic_time();
+    for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++)
+        g_unix_signal_add(signals[i], on_signal, daemon);
+    if (daemon->idle_seconds > 0)
+        g_timeout_add_seconds(1, on_second, daemon);
+    if (daemon->autostart)
+        start_machines(daemon);
+    g_main_loop_run(daemon->loop);
+    g_main_loop_unref(daemon->loop);
+}
+
+static bool parse(Daemon *daemon, int argc, char **argv)
+{
+    const GOptionEntry entries[] = {
+        {"background", 0, 0, G_OPTION_ARG_NONE, &daemon->background,
+         "write 'ready' once it serves, then leave the terminal", NULL},
+        {"idle", 0, 0, G_OPTION_ARG_INT, &daemon->idle_seconds,
+         "leave when nobody needed it for so long; 0: never (default 60)", "SECONDS"},
+        {"autostart", 0, 0, G_OPTION_ARG_NONE, &daemon->autostart,
+         "start the machines that are to start by themselves", NULL},
+        {NULL},
+    };
+    g_autoptr(GOptionContext) context = g_option_context_new("- the daemon of Ospite");
+    g_autoptr(GError) error = NULL;
+
+    g_option_context_add_main_entries(context, entries, NULL);
+    if (g_option_context_parse(context, &argc, &argv, &error) && argc == 1)
+        return true;
+    g_printerr("ospited: %s\n", error ? error->message : "it takes options only; see --help");
+    return false;
+}
+
+int main(int argc, char **argv)
+{
+    Daemon daemon = {.idle_seconds = IDLE_SECONDS, .runtime_lock = -1, .config_lock = -1};
+    g_autoptr(GError) error = NULL;
+    int status = 0;
+
+    signal(SIGPIPE, SIG_IGN);
+    raise_file_limit();
+    if (!parse(&daemon, argc, argv))
+        return 2;
+    if (prepare(&daemon, &error)) {
+        run(&daemon);
+    } else if (error) {
+        g_printerr("ospited: %s\n", error->message);
+        status = 1;
+    } else if (!daemon.background) {
+        g_printerr("ospited: another one serves this user already\n");
+    } else {
+        puts("ready");
+    }
+    server_free(daemon.server);
+    registry_free(daemon.api.registry);
+    events_free(daemon.api.events);
+    g_free(daemon.runtime);
+    g_free(daemon.config);
+    g_free(daemon.socket_path);
+    fd_clear(&daemon.config_lock);
+    fd_clear(&daemon.runtime_lock);
+    return status;
+}

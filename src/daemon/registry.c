@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* See registry.h. A change of the list is written before it is believed; files made for a change
+ * that fails are removed again. */
+#include "daemon/registry.h"
+
+#include <errno.h>
+#include <glib/gstdio.h>
+#include <json-glib/json-glib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/user_folders.h"
+#include "vm/path.h"
+
+#define LIST_MAX_BYTES (16 * 1024 * 1024)
+
+struct Registry {
+    char *list; /* machines.json */
+    char *runtime;
+    GPtrArray *machines; /* of Machine, sorted by name */
+    Events *events;
+};
+
+static bool host_error(GError **error, const char *doing, const char *path)
+{
+    int code = errno;
+
+    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code), "cannot %s '%s': %s", doing, path,
+                g_strerror(code));
+    return false;
+}
+
+static int compare_names(gconstpointer a, gconstpointer b)
+{
+    const Machine *left = *(Machine *const *)a, *right = *(Machine *const *)b;
+
+    return strcmp(left->name, right->name);
+}
+
+/* ---- the list -------------------------------------------------------------------------------- */
+
+static bool save_list(Registry *registry, GError **error)
+{
+    g_autoptr(JsonBuilder) builder = json_builder_new();
+    g_autoptr(JsonNode) root = NULL;
+    g_autofree char *text = NULL;
+
+    json_builder_begin_object(builder);
+    json_builder_set_member_name(builder, "version");
+    json_builder_add_int_value(builder, 1);
+    json_builder_set_member_name(builder, "machines");
+    json_builder_begin_array(builder);
+    for (guint i = 0; i < registry->machines->len; i++) {
+        const Machine *machine = registry->machines->pdata[i];
+        json_builder_begin_object(builder);
+        json_builder_set_member_name(builder, "uuid");
+        json_builder_add_string_value(builder, machine->uuid);
+        json_builder_set_member_name(builder, "file");
+        json_builder_add_string_value(builder, machine->file);
+        json_builder_end_object(builder);
+    }
+    json_builder_end_array(builder);
+    json_builder_end_object(builder);
+    root = json_builder_get_root(builder);
+    text = json_to_string(root, TRUE);
+    return vm_replace_file(registry->list, text, strlen(text), error);
+}
+
+static const char *text_member(JsonObject *object, const char *name)
+{
+    JsonNode *node = json_object_get_member(object, name);
+
+    return node && json_node_get_value_type(node) == G_TYPE_STRING ? json_node_get_string(node)
+                                                                   : NULL;
+}
+
+static bool bad_list(const Registry *registry, const char *why, GError **error)
+{
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
+                "cannot read the list of machines '%s': %s; mend it, or move it away and register "
+                "the machines again",
+                registry->list, why);
+    return false;
+}
+
+static bool read_entries(Registry *registry, JsonNode *root, GError **error)
+{
+    JsonObject *object = JSON_NODE_HOLDS_OBJECT(root) ? json_node_get_object(root) : NULL;
+    JsonNode *machines = object ? json_object_get_member(object, "machines") : NULL;
+    JsonArray *entries;
+
+    if (!machines || !JSON_NODE_HOLDS_ARRAY(machines))
+        return bad_list(registry, "it holds no list", error);
+    if (json_object_get_int_member_with_default(object, "version", 0) != 1)
+        return bad_list(registry, "it is of a newer version", error);
+    entries = json_node_get_array(machines);
+    for (guint i = 0; i < json_array_get_length(entries); i++) {
+        JsonNode *node = json_array_get_element(entries, i);
+        JsonObject *entry = JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
+        const char *uuid = entry ? text_member(entry, "uuid") : NULL;
+        const char *file = entry ? text_member(entry, "file") : NULL;
+        if (!uuid || !file || !g_uuid_string_is_valid(uuid) || !g_path_is_absolute(file))
+            return bad_list(registry, "an entry has no UUID and file", error);
+        g_ptr_array_add(registry->machines,
+                        machine_new(file, uuid, registry->runtime, registry->events));
+    }
+    return true;
+}
+
+static bool load_list(Registry *registry, GError **error)
+{
+    g_autoptr(JsonParser) parser = json_parser_new();
+    g_autoptr(GError) why = NULL;
+    g_autofree char *text = NULL;
+    gsize size;
+
+    if (!g_file_get_contents(registry->list, &text, &size, &why))
+        return g_error_matches(why, G_FILE_ERROR, G_FILE_ERROR_NOENT) ||
+               bad_list(registry, why->message, error);
+    if (size > LIST_MAX_BYTES)
+        return bad_list(registry, "it is too large", error);
+    if (!json_parser_load_from_data(parser, text, size, &why) || !json_parser_get_root(parser))
+        return bad_list(registry, why ? why->message : "it is empty", error);
+    return read_entries(registry, json_parser_get_root(parser), error);
+}
+
+Registry *registry_new(const char *config_folder, const char *runtime, Events *events,
+                       GError **error)
+{
+    g_autoptr(Registry) registry = g_new0(Registry, 1);
+
+    registry->list = g_build_filename(config_folder, "machines.json", NULL);
+    registry->runtime = g_strdup(runtime);
+    registry->machines = g_ptr_array_new_with_free_func((GDestroyNotify)machine_free);
+    registry->events = events;
+    if (!load_list(registry, error))
+        return NULL;
+    for (guint i = 0; i < registry->machines->len; i++)
+        machine_adopt(registry->machines->pdata[i]);
+    return g_steal_pointer(&registry);
+}
+
+void registry_free(Registry *registry)
+{
+    if (!registry)
+        return;
+    g_ptr_array_unref(registry->machines);
+    g_free(registry->list);
+    g_free(registry->runtime);
+    g_free(registry);
+}
+
+GPtrArray *registry_list(Registry *registry)
+{
+    for (guint i = 0; i < registry->machines->len; i++)
+        machine_refresh(registry->machines->pdata[i]);
+    g_ptr_array_sort(registry->machines, compare_names);
+    return registry->machines;
+}
+
+static Machine *find(const Registry *registry, const char *name)
+{
+    for (guint i = 0; i < registry->machines->len; i++) {
+        Machine *machine = registry->machines->pdata[i];
+        if (!strcmp(machine->name, name) || !strcmp(machine->uuid, name))
+            return machine;
+    }
+    return NULL;
+}
+
+Machine *registry_find(Registry *registry, const char *name, GError **error)
+{
+    Machine *machine = find(registry, name);
+
+    if (machine)
+        machine_refresh(machine);
+    else
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND,
+                    "there is no machine '%s'; 'ospite vm list' shows all", name);
+    return machine;
+}
+
+unsigned registry_running(const Registry *registry)
+{
+    unsigned running = 0;
+
+    for (guint i = 0; i < registry->machines->len; i++)
+        running += machine_is_on(registry->machines->pdata[i]);
+    return running;
+}
+
+/* ---- new machines ---------------------------------------------------------------------------- */
+
+static bool check_new(const Registry *registry, const VmConfig *config, GError **error)
+{
+    g_autofree char *name = vm_tree_string(config, "general.name");
+    g_autofree char *uuid = vm_tree_string(config, "general.uuid");
+
+    if (!vm_config_check(config, error))
+        return false;
+    if (!find(registry, name) && !find(registry, uuid))
+        return true;
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_EXISTS,
+                "there is a machine '%s' already; choose another name",
+                find(registry, name) ? name : uuid);
+    return false;
+}
+
+/* The machine is in the list, or nothing has changed. */
+static Machine *add(Registry *registry, const VmConfig *config, const char *file, GError **error)
+{
+    g_autofree char *uuid = vm_tree_string(config, "general.uuid");
+    Machine *machine = machine_new(file, uuid, registry->runtime, registry->events);
+
+    g_ptr_array_add(registry->machines, machine);
+    if (!save_list(registry, error)) {
+        g_ptr_array_remove(registry->machines, machine);
+        return NULL;
+    }
+    machine_adopt(machine);
+    events_tell(registry->events, "vm-created", machine->name, machine->uuid, NULL, NULL);
+    return machine;
+}
+
+static bool make_folder(const char *parent, const char *folder, GError **error)
+{
+    if (g_mkdir_with_parents(parent, 0755) < 0)
+        return host_error(error, "make the folder", parent);
+    if (g_mkdir(folder, 0700) == 0)
+        return true;
+    if (errno != EEXIST)
+        return host_error(error, "make the folder", folder);
+    g_set_error(
+        error, G_IO_ERROR, G_IO_ERROR_EXISTS,
+        "cannot make the folder '%s': it is there already; choose another name or folder, or "
+        "register the machine in it",
+        folder);
+    return false;
+}
+
+Machine *registry_create(Registry *registry, VmConfig *config, const char *folder, GError **error)
+{
+    g_autoptr(VmConfig) owned = config;
+    g_autofree char *name = vm_tree_string(config, "general.name");
+    g_autofree char *usual = user_machine_folder();
+    g_autofree char *own = g_build_filename(folder ? folder : usual, name, NULL);
+    g_autofree char *base = g_strconcat(name, VM_CONFIG_SUFFIX, NULL);
+    g_autofree char *file = g_build_filename(own, base, NULL);
+    Machine *machine;
+
+    if (!check_new(registry, config, error) || !make_folder(folder ? folder : usual, own, error))
+        return NULL;
+    machine = vm_config_save(config, file, error) ? add(registry, config, file, error) : NULL;
+    if (!machine) {
+        g_unlink(file);
+        g_rmdir(own);
+    }
+    return machine;
+}
+
+Machine *registry_register(Registry *registry, const char *file, GError **error)
+{
+    g_autoptr(VmConfig) config = vm_config_load(file, error);
+
+    if (!config || !check_new(registry, config, error))
+        return NULL;
+    return add(registry, config, file, error);
+}
+
+/* ---- changes --------------------------------------------------------------------------------- */
+
+static void set_place(Machine *machine, const char *file)
+{
+    g_free(machine->file);
+    g_free(machine->folder);
+    machine->file = g_strdup(file);
+    machine->folder = g_path_get_dirname(file);
+}
+
+/* A folder is renamed and the list says so, or nothing has changed. */
+static bool relocate(Registry *registry, Machine *machine, const char *folder, GError **error)
+{
+    g_autofree char *old_file = g_strdup(machine->file);
+    g_autofree char *old_folder = g_strdup(machine->folder);
+    g_autofree char *base = g_path_get_basename(machine->file);
+    g_autofree char *file = g_build_filename(folder, base, NULL);
+
+    if (g_file_test(folder, G_FILE_TEST_EXISTS)) {
+        errno = EEXIST;
+        return host_error(error, "move the machine to", folder);
+    }
+    if (g_rename(old_folder, folder) < 0) {
+        if (errno != EXDEV)
+            return host_error(error, "move the machine to", folder);
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
+                    "cannot move '%s' to '%s': it is another file system; unregister it, copy its "
+                    "folder, and register the copy",
+                    machine->name, folder);
+        return false;
+    }
+    set_place(machine, file);
+    if (save_list(registry, error))
+        return true;
+    if (g_rename(folder, old_folder) == 0)
+        set_place(machine, old_file);
+    return false;
+}
+
+static bool rename_machine(Registry *registry, Machine *machine, VmConfig *config, const char *name,
+                           GError **error)
+{
+    g_autofree char *old_file = g_strdup(machine->file);
+    g_autofree char *old_base = g_path_get_basename(machine->folder);
+    g_autofree char *parent = g_path_get_dirname(machine->folder);
+    g_autofree char *folder = g_build_filename(parent, name, NULL);
+    g_autofree char *base = g_strconcat(name, VM_CONFIG_SUFFIX, NULL);
+    g_autofree char *file = g_build_filename(machine->folder, base, NULL);
+    bool own_folder = !strcmp(old_base, machine->name);
+
+    if (machine_is_on(machine))
+        return machine_wrong_state(machine, "rename", "turn it off first", error);
+    if (find(registry, name) || g_file_test(file, G_FILE_TEST_EXISTS) ||
+        (own_folder && g_file_test(folder, G_FILE_TEST_EXISTS))) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_EXISTS,
+                    "cannot rename '%s' to '%s': there is one; choose another name", machine->name,
+                    name);
+        return false;
+    }
+    /* The new file first, then the list, then the old file goes: each step leaves a whole machine.
+     */
+    set_place(machine, file);
+    if (!machine_save(machine, config, error) || !save_list(registry, error)) {
+        g_unlink(file);
+        set_place(machine, old_file);
+        machine_refresh(machine);
+        return false;
+    }
+    g_unlink(old_file);
+    return !own_folder || relocate(registry, machine, folder, error);
+}
+
+bool registry_save(Registry *registry, Machine *machine, VmConfig *config, GError **error)
+{
+    g_autofree char *name = vm_tree_string(config, "general.name");
+    g_autofree char *uuid = vm_tree_string(config, "general.uuid");
+
+    if (strcmp(uuid, machine->uuid)) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                    "cannot change the UUID of '%s'; leave it as it is", machine->name);
+        return false;
+    }
+    if (strcmp(name, machine->name))
+        return vm_config_check(config, error) &&
+               rename_machine(registry, machine, config, name, error);
+    return machine_save(machine, config, error);
+}
+
+bool registry_move(Registry *registry, Machine *machine, const char *folder, GError **error)
+{
+    g_autofree char *base = g_path_get_basename(machine->folder);
+    g_autofree char *target = g_build_filename(folder, base, NULL);
+
+    if (machine_is_on(machine))
+        return machine_wrong_state(machine, "move", "turn it off first", error);
+    if (g_mkdir_with_parents(folder, 0755) < 0)
+        return host_error(error, "make the folder", folder);
+    if (!relocate(registry, machine, target, error))
+        return false;
+    events_tell(registry->events, "vm-changed", machine->name, machine->uuid, NULL, NULL);
+    return true;
+}
+
+/* ---- the end of a machine -------------------------------------------------------------------- */
+
+static void remove_file(const char *path, GPtrArray *kept)
+{
+    if (g_unlink(path) < 0 && errno != ENOENT)
+        g_ptr_array_add(kept, g_strdup(path));
+}
+
+/* The machine's disks in its own folder; others may be shared with anything. */
+static void remove_disks(const Machine *machine, GPtrArray *kept)
+{
+    g_auto(GStrv) controllers = vm_tree_keys(machine->config, "storage");
+
+    for (char **c = controllers; *c; c++) {
+        g_auto(GStrv) slots = vm_tree_keys(machine->config, "storage.%s", *c);
+        for (char **slot = slots; *slot; slot++) {
+            g_autofree char *medium =
+                vm_tree_string(machine->config, "storage.%s.%s.medium", *c, *slot);
+            g_autofree char *type =
+                vm_tree_string(machine->config, "storage.%s.%s.type", *c, *slot);
+            g_autofree char *path = *medium && !g_path_is_absolute(medium)
+                                        ? vm_path_resolve(machine->folder, medium, NULL)
+                                        : NULL;
+            if (path && !strcmp(type, "disk"))
+                remove_file(path, kept);
+            else if (*medium && !strcmp(type, "disk"))
+                g_ptr_array_add(kept, g_strdup(medium));
+        }
+    }
+}
+
+static void list_folder(const char *folder, GPtrArray *kept)
+{
+    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
+    const char *name;
+
+    while (dir && (name = g_dir_read_name(dir)))
+        g_ptr_array_add(kept, g_build_filename(folder, name, NULL));
+}
+
+static void remove_files(const Machine *machine, DeleteMode mode, GPtrArray *kept)
+{
+    g_autofree char *log = machine_log(machine);
+    g_autofree char *old_log = g_strconcat(log, ".1", NULL);
+
+    if (mode == DELETE_ALL && machine->config)
+        remove_disks(machine, kept);
+    remove_file(log, kept);
+    remove_file(old_log, kept);
+    remove_file(machine->file, kept);
+    if (g_rmdir(machine->folder) < 0) {
+        g_ptr_array_set_size(kept, 0);
+        list_folder(machine->folder, kept);
+    }
+}
+
+bool registry_delete(Registry *registry, Machine *machine, DeleteMode mode, GPtrArray *kept,
+                     GError **error)
+{
+    guint index;
+
+    if (machine_is_on(machine))
+        return machine_wrong_state(machine, "delete", "turn it off first", error);
+    g_ptr_array_find(registry->machines, machine, &index);
+    g_ptr_array_steal_index(registry->machines, index);
+    if (!save_list(registry, error)) {
+        g_ptr_array_add(registry->machines, machine);
+        return false;
+    }
+    if (mode != DELETE_UNREGISTER)
+        remove_files(machine, mode, kept);
+    else
+        list_folder(machine->folder, kept);
+    events_tell(registry->events, "vm-deleted", machine->name, machine->uuid, NULL, NULL);
+    machine_free(machine);
+    return true;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * All machines of the user: the list of their files (machines.json in the configuration folder,
+ * replaced in one step), and what changes it. Main thread; one daemon at a time (the caller locks).
+ */
+#pragma once
+
+#include "daemon/machine.h"
+
+typedef struct Registry Registry;
+
+typedef enum DeleteMode { DELETE_UNREGISTER, DELETE_KEEP_DISKS, DELETE_ALL } DeleteMode;
+
+/* Reads the list and finds running machines. */
+Registry *registry_new(const char *config_folder, const char *runtime, Events *events,
+                       GError **error);
+void registry_free(Registry *registry);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Registry, registry_free)
+
+/* Sorted by name (of Machine); the registry's own. */
+GPtrArray *registry_list(Registry *registry);
+/* By name or UUID; NOT_FOUND. */
+Machine *registry_find(Registry *registry, const char *name, GError **error);
+unsigned registry_running(const Registry *registry);
+
+/* Makes FOLDER/NAME/NAME.ospite (FOLDER NULL: the user's machine folder). Takes the configuration.
+ */
+Machine *registry_create(Registry *registry, VmConfig *config, const char *folder, GError **error);
+/* A machine's file that is there already. */
+Machine *registry_register(Registry *registry, const char *file, GError **error);
+/* Saves changed settings; a changed name also renames the file and a folder of that name. Takes the
+ * configuration on success. */
+bool registry_save(Registry *registry, Machine *machine, VmConfig *config, GError **error);
+/* The machine's folder moves into `folder`. */
+bool registry_move(Registry *registry, Machine *machine, const char *folder, GError **error);
+/* Files that are still there are added to `kept` (of char *). The machine is freed on success. */
+bool registry_delete(Registry *registry, Machine *machine, DeleteMode mode, GPtrArray *kept,
+                     GError **error);

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* A request and its one answer; see server.h. The message is paused until then. */
+#include "daemon/request.h"
+
+#include <string.h>
+
+#define JSON_DEPTH_MAX 32
+
+struct Request {
+    SoupServerMessage *message;
+    char **path;
+    GHashTable *query;
+    JsonNode *json;
+    gulong finished;
+    bool gone;
+    void (*on_gone)(void *obj);
+    void *gone_obj;
+};
+
+typedef struct Upgrade {
+    RequestUpgraded fn;
+    void *obj;
+    GList *extensions;
+} Upgrade;
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+static void on_finished(SoupServerMessage *message, gpointer data)
+{
+    Request *request = data;
+    void (*tell)(void *) = g_steal_pointer(&request->on_gone);
+
+    request->gone = true;
+    if (tell)
+        tell(request->gone_obj);
+}
+
+/* "/v1/vms/a%20b" → v1, vms, "a b"; a part that cannot be unescaped stays as it is. */
+static char **split_path(const char *path)
+{
+    char **parts = g_strsplit(*path == '/' ? path + 1 : path, "/", 16);
+
+    for (char **part = parts; *part; part++) {
+        char *plain = g_uri_unescape_string(*part, NULL);
+        if (!plain || !g_utf8_validate(plain, -1, NULL)) {
+            g_free(plain);
+            continue;
+        }
+        g_free(*part);
+        *part = plain;
+    }
+    return parts;
+}
+
+Request *request_new(SoupServerMessage *message, const char *path, GHashTable *query)
+{
+    Request *request = g_new0(Request, 1);
+
+    request->message = g_object_ref(message);
+    request->path = split_path(path);
+    request->query = query ? g_hash_table_ref(query) : NULL;
+    request->finished = g_signal_connect(message, "finished", G_CALLBACK(on_finished), request);
+    soup_server_message_pause(message);
+    return request;
+}
+
+static void request_free(Request *request)
+{
+    g_signal_handler_disconnect(request->message, request->finished);
+    g_object_unref(request->message);
+    g_strfreev(request->path);
+    g_clear_pointer(&request->query, g_hash_table_unref);
+    g_clear_pointer(&request->json, json_node_unref);
+    g_free(request);
+}
+
+void request_on_gone(Request *request, void (*fn)(void *obj), void *obj)
+{
+    request->on_gone = fn;
+    request->gone_obj = obj;
+}
+
+/* ---- what was asked -------------------------------------------------------------------------- */
+
+const char *request_method(const Request *request)
+{
+    return soup_server_message_get_method(request->message);
+}
+
+char **request_path(const Request *request)
+{
+    return request->path;
+}
+
+const char *request_query(const Request *request, const char *name)
+{
+    return request->query ? g_hash_table_lookup(request->query, name) : NULL;
+}
+
+GBytes *request_body(const Request *request)
+{
+    return soup_message_body_flatten(soup_server_message_get_request_body(request->message));
+}
+
+static bool bad_json(GError **error, const char *why)
+{
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                "cannot read the request's body: %s; send a JSON object", why);
+    return false;
+}
+
+/* The parser goes down as deep as the text does, on the stack. */
+static bool check_depth(const char *text, size_t size, GError **error)
+{
+    bool in_string = false;
+    unsigned depth = 0;
+
+    for (size_t i = 0; i < size; i++) {
+        char c = text[i];
+        if (in_string && c == '\\')
+            i++;
+        else if (c == '"')
+            in_string = !in_string;
+        else if (!in_string && (c == '[' || c == '{') && ++depth > JSON_DEPTH_MAX)
+            return bad_json(error, "it is nested too deep");
+        else if (!in_string && (c == ']' || c == '}') && depth > 0)
+            depth--;
+    }
+    return true;
+}
+
+JsonNode *request_parse_json(const char *text, size_t size, GError **error)
+{
+    g_autoptr(JsonParser) parser = json_parser_new_immutable();
+    g_autoptr(GError) why = NULL;
+    JsonNode *root;
+
+    if (!g_utf8_validate_len(text, size, NULL)) {
+        bad_json(error, "it is not UTF-8");
+        return NULL;
+    }
+    if (!check_depth(text, size, error))
+        return NULL;
+    if (!json_parser_load_from_data(parser, text, size, &why)) {
+        bad_json(error, why->message);
+        return NULL;
+    }
+    root = json_parser_get_root(parser);
+    if (!root || !JSON_NODE_HOLDS_OBJECT(root)) {
+        bad_json(error, "it is no JSON object");
+        return NULL;
+    }
+    return json_node_ref(root);
+}
+
+JsonObject *request_json(Request *request, GError **error)
+{
+    g_autoptr(GBytes) body = request_body(request);
+    gsize size;
+    const char *text = g_bytes_get_data(body, &size);
+
+    if (!request->json && size == 0)
+        request->json = json_node_init_object(json_node_alloc(), json_object_new());
+    else if (!request->json)
+        request->json = request_parse_json(text, size, error);
+    return request->json ? json_node_get_object(request->json) : NULL;
+}
+
+/* ---- the answer ------------------------------------------------------------------------------ */
+
+static void finish(Request *request, unsigned status, const char *type, char *text)
+{
+    if (!request->gone) {
+        soup_server_message_set_status(request->message, status, NULL);
+        soup_server_message_set_response(request->message, type, SOUP_MEMORY_TAKE, text,
+                                         strlen(text));
+        soup_server_message_unpause(request->message);
+    } else {
+        g_free(text);
+    }
+    request_free(request);
+}
+
+void request_answer(Request *request, unsigned status, JsonNode *body)
+{
+    finish(request, status, "application/json", json_to_string(body, FALSE));
+    json_node_unref(body);
+}
+
+void request_answer_text(Request *request, const char *type, const char *text)
+{
+    finish(request, SOUP_STATUS_OK, type, g_strdup(text));
+}
+
+static const struct {
+    GIOErrorEnum error;
+    unsigned status;
+    const char *code;
+} codes[] = {
+    {G_IO_ERROR_INVALID_ARGUMENT, SOUP_STATUS_BAD_REQUEST, "invalid"},
+    {G_IO_ERROR_INVALID_DATA, SOUP_STATUS_BAD_REQUEST, "invalid"},
+    {G_IO_ERROR_INVALID_FILENAME, SOUP_STATUS_BAD_REQUEST, "invalid"},
+    {G_IO_ERROR_NOT_FOUND, SOUP_STATUS_NOT_FOUND, "not_found"},
+    {G_IO_ERROR_EXISTS, SOUP_STATUS_CONFLICT, "exists"},
+    {G_IO_ERROR_BUSY, SOUP_STATUS_CONFLICT, "wrong_state"},
+    {G_IO_ERROR_NOT_SUPPORTED, SOUP_STATUS_NOT_IMPLEMENTED, "unsupported"},
+    {G_IO_ERROR_TIMED_OUT, SOUP_STATUS_GATEWAY_TIMEOUT, "timed_out"},
+};
+
+unsigned request_error_status(const GError *error, const char **ret_code)
+{
+    for (unsigned i = 0; error->domain == G_IO_ERROR && i < G_N_ELEMENTS(codes); i++) {
+        if (error->code == (int)codes[i].error) {
+            *ret_code = codes[i].code;
+            return codes[i].status;
+        }
+    }
+    *ret_code = "failed";
+    return SOUP_STATUS_INTERNAL_SERVER_ERROR;
+}
+
+/* Our messages say what to do after the last semicolon. */
+static void fail(Request *request, unsigned status, const char *code, const char *text)
+{
+    const char *cut = g_strrstr(text, "; ");
+    g_autofree char *message = cut ? g_strndup(text, cut - text) : g_strdup(text);
+    g_autoptr(JsonBuilder) builder = json_builder_new();
+
+    json_builder_begin_object(builder);
+    json_builder_set_member_name(builder, "error");
+    json_builder_begin_object(builder);
+    json_builder_set_member_name(builder, "code");
+    json_builder_add_string_value(builder, code);
+    json_builder_set_member_name(builder, "message");
+    json_builder_add_string_value(builder, message);
+    json_builder_set_member_name(builder, "hint");
+    json_builder_add_string_value(builder, cut ? cut + 2 : "");
+    json_builder_end_object(builder);
+    json_builder_end_object(builder);
+    request_answer(request, status, json_builder_get_root(builder));
+}
+
+void request_fail(Request *request, GError *error)
+{
+    const char *code;
+    unsigned status = request_error_status(error, &code);
+    g_autofree char *text = g_utf8_make_valid(error->message, -1);
+
+    g_error_free(error);
+    fail(request, status, code, g_strdelimit(text, "\n", ' '));
+}
+
+void request_fail_code(Request *request, unsigned status, const char *code, const char *message)
+{
+    fail(request, status, code, message);
+}
+
+/* ---- WebSockets ------------------------------------------------------------------------------ */
+
+/* The message is gone; `fn` has still to hear if it never became a WebSocket. */
+static void upgrade_free(gpointer data, GClosure *closure)
+{
+    Upgrade *upgrade = data;
+
+    if (upgrade->fn)
+        upgrade->fn(upgrade->obj, NULL);
+    g_free(upgrade);
+}
+
+static void on_upgraded(SoupServerMessage *message, gpointer data)
+{
+    Upgrade *upgrade = data;
+    g_autoptr(GIOStream) stream = NULL;
+    SoupWebsocketConnection *socket;
+
+    g_object_ref(message);
+    stream = soup_server_message_steal_connection(message);
+    socket = soup_websocket_connection_new(stream, soup_server_message_get_uri(message),
+                                           SOUP_WEBSOCKET_CONNECTION_SERVER, NULL, NULL,
+                                           g_steal_pointer(&upgrade->extensions));
+    soup_websocket_connection_set_max_incoming_payload_size(socket, 64 * 1024);
+    soup_websocket_connection_set_keepalive_interval(socket, 30);
+    g_steal_pointer (&upgrade->fn)(upgrade->obj, socket);
+    g_object_unref(message);
+}
+
+void request_upgrade(Request *request, RequestUpgraded fn, void *obj)
+{
+    SoupServerMessage *message = request->message;
+    Upgrade *upgrade = g_new0(Upgrade, 1);
+
+    *upgrade = (Upgrade){fn, obj};
+    g_signal_connect_data(message, "wrote-informational", G_CALLBACK(on_upgraded), upgrade,
+                          upgrade_free, 0);
+    /* Checked first: processing a bad one would write an answer of its own. */
+    if (!request->gone && soup_websocket_server_check_handshake(message, NULL, NULL, NULL, NULL) &&
+        soup_websocket_server_process_handshake(message, NULL, NULL, NULL, &upgrade->extensions)) {
+        soup_server_message_unpause(message);
+        request_free(request);
+    } else {
+        request_fail_code(request, SOUP_STATUS_BAD_REQUEST, "invalid",
+                          "cannot begin a WebSocket: the request is no handshake; see RFC 6455");
+    }
+}

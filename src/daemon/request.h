@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* What server.c makes a Request of; handlers use server.h. */
+#pragma once
+
+#include "daemon/server.h"
+
+/* `path` as it was sent, `query` NULL for none. */
+Request *request_new(SoupServerMessage *message, const char *path, GHashTable *query);
+
+/*
+ * JSON from a peer: UTF-8, nested at most 32 deep, of an object. Apart from the connection, for
+ * tests and fuzzing.
+ */
+JsonNode *request_parse_json(const char *text, size_t size, GError **error);
+
+/* The HTTP status and the API's code for an error. */
+unsigned request_error_status(const GError *error, const char **ret_code);

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "vm/build.h"
+
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/i18n.h"
+#include "vm/path.h"
+#include "vm/text.h"
+
+/* ---- what this version lacks
+ * --------------------------------------------------------------------- */
+
+/* Settings of which the board has one value only; it leaves this table when it learns another. */
+static const struct {
+    const char *path, *only;
+} only_values[] = {
+    {"system.firmware", "bios"},  {"system.acpi", "true"},    {"system.apic", "true"},
+    {"system.hpet", "true"},      {"display.adapter", "vga"}, {"display.vram", "16M"},
+    {"display.monitors", "1"},    {"display.vnc", ""},        {"display.rdp", ""},
+    {"input.keyboard", "ps2"},    {"input.pointer", "ps2"},   {"audio.adapter", "none"},
+    {"usb.controller", "none"},   {"guest.clipboard", "off"}, {"guest.drag-and-drop", "off"},
+    {"guest.time-sync", "false"}, {"guest.balloon", "0"},     {"limits.cpu", "100"},
+    {"limits.disk", "0"},         {"limits.network", "0"},
+};
+
+/* Lists whose elements the board has no place for. */
+static const struct {
+    const char *path, *what;
+} no_lists[] = {
+    {"network", N_("network adapters")},
+    {"shared", N_("shared folders")},
+};
+
+static void G_GNUC_PRINTF(2, 3) lacks(GPtrArray *missing, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    g_ptr_array_add(missing, g_strdup_vprintf(format, args));
+    va_end(args);
+}
+
+static void missing_modes(const VmConfig *config, const char *controller, GPtrArray *missing)
+{
+    g_auto(GStrv) slots = vm_tree_keys(config, "storage.%s", controller);
+
+    for (char **slot = slots; *slot; slot++) {
+        g_autofree char *mode = vm_tree_string(config, "storage.%s.%s.mode", controller, *slot);
+        if (!text_has_word("normal writethrough readonly", mode, strlen(mode)))
+            lacks(missing,
+                  _("storage.%s.%s.mode: this version has no media of mode '%s'; it has normal, "
+                    "writethrough and readonly"),
+                  controller, *slot, mode);
+    }
+}
+
+static void missing_storage(const VmConfig *config, GPtrArray *missing)
+{
+    g_auto(GStrv) controllers = vm_tree_keys(config, "storage");
+    g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+
+    for (char **name = controllers; *name; name++) {
+        g_autofree char *type = vm_tree_string(config, "storage.%s.type", *name);
+        if (!text_has_word("ide floppy", type, strlen(type)))
+            lacks(missing,
+                  _("storage.%s.type: this version has no '%s' controllers; it has ide and floppy"),
+                  *name, type);
+        else if (g_hash_table_contains(seen, type))
+            lacks(missing, _("storage.%s: this version has one controller of type '%s' at most"),
+                  *name, type);
+        missing_modes(config, *name, missing);
+        g_hash_table_add(seen, g_steal_pointer(&type));
+    }
+}
+
+GPtrArray *vm_build_missing(const VmConfig *config)
+{
+    GPtrArray *missing = g_ptr_array_new_with_free_func(g_free);
+    static const char *const more_parallel[] = {"parallel.1", "parallel.2"};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(only_values); i++) {
+        const char *only = only_values[i].only;
+        g_autofree char *value = vm_tree_string(config, "%s", only_values[i].path);
+        if (strcmp(value, only) != 0 && *only)
+            lacks(missing, _("%s: this version cannot do '%s', only '%s'"), only_values[i].path,
+                  value, only);
+        else if (strcmp(value, only) != 0)
+            lacks(missing, _("%s: this version cannot do that; leave it empty"),
+                  only_values[i].path);
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(no_lists); i++) {
+        g_auto(GStrv) keys = vm_tree_keys(config, "%s", no_lists[i].path);
+        if (*keys)
+            lacks(missing, _("%s.%s: this version has no %s; remove it"), no_lists[i].path, *keys,
+                  _(no_lists[i].what));
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(more_parallel); i++) {
+        if (vm_tree_has(config, more_parallel[i]))
+            lacks(missing, _("%s: this version has one parallel port"), more_parallel[i]);
+    }
+    missing_storage(config, missing);
+    return missing;
+}
+
+/* ---- building -----------------------------------------------------------------------------------
+ */
+
+typedef struct Builder {
+    const VmConfig *config;
+    const VmBuildOptions *options;
+    VmBuild *build;
+} Builder;
+
+/* Takes the text; NULL for an empty one, as PcConfig has it. */
+static const char *keep(const Builder *b, char *text)
+{
+    if (!text || !*text) {
+        g_free(text);
+        return NULL;
+    }
+    g_ptr_array_add(b->build->strings, text);
+    return text;
+}
+
+static const char *keep_value(const Builder *b, const char *path)
+{
+    return keep(b, vm_tree_string(b->config, "%s", path));
+}
+
+static bool keep_path(const Builder *b, const char *path, const char **ret_path, GError **error)
+{
+    g_autofree char *value = vm_tree_string(b->config, "%s", path);
+    char *resolved = *value ? vm_path_resolve(b->options->folder, value, error) : NULL;
+
+    *ret_path = keep(b, resolved);
+    return resolved || !*value;
+}
+
+/* "a.mod arguments,b.mod": the names are found from the machine's folder. */
+static bool build_initrd(const Builder *b, GError **error)
+{
+    g_autofree char *value = vm_tree_string(b->config, "kernel.initrd");
+    g_auto(GStrv) modules = NULL;
+
+    if (b->options->folder) {
+        modules = g_strsplit(value, ",", -1);
+        for (char **module = modules; *module; module++) {
+            size_t length = strcspn(*module, " ");
+            g_autofree char *name = g_strndup(*module, length);
+            g_autofree char *path =
+                length ? vm_path_resolve(b->options->folder, name, error) : g_strdup("");
+            char *whole;
+            if (!path)
+                return false;
+            whole = g_strconcat(path, *module + length, NULL);
+            g_free(*module);
+            *module = whole;
+        }
+        g_free(value);
+        value = g_strjoinv(",", modules);
+    }
+    b->build->pc.initrd = keep(b, g_steal_pointer(&value));
+    return true;
+}
+
+/* A stream's specification with "console" and relative paths put in their final form. */
+static bool build_stream(const Builder *b, const char *path, const char **ret_spec, GError **error)
+{
+    static const char *const kinds[] = {"file:", "unix:", "console:"};
+    g_autofree char *value = vm_tree_string(b->config, "%s", path);
+
+    if (!strcmp(value, "console")) {
+        *ret_spec = b->options->console ? b->options->console : "none";
+        return true;
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        g_autofree char *file = NULL;
+        if (!g_str_has_prefix(value, kinds[i]))
+            continue;
+        file = vm_path_resolve(b->options->folder, value + strlen(kinds[i]), error);
+        if (!file)
+            return false;
+        g_free(value);
+        value = g_strconcat(kinds[i], file, NULL);
+    }
+    *ret_spec = keep(b, g_steal_pointer(&value));
+    return true;
+}
+
+static bool build_streams(const Builder *b, GError **error)
+{
+    PcConfig *pc = &b->build->pc;
+
+    for (unsigned i = 0; i < PC_SERIAL_MAX; i++) {
+        g_autofree char *path = g_strdup_printf("serial.%u.backend", i);
+        if (vm_tree_has(b->config, path) && !build_stream(b, path, &pc->serial[i], error))
+            return false;
+    }
+    return build_stream(b, "parallel.0.backend", &pc->parallel, error) &&
+           build_stream(b, "debug.console", &pc->debug_console, error);
+}
+
+static bool build_drive(const Builder *b, const char *place, unsigned slot, GError **error)
+{
+    static const struct {
+        const char *type;
+        PcDriveKind kind;
+    } kinds[] = {{"disk", PC_DRIVE_DISK}, {"cdrom", PC_DRIVE_CDROM}, {"floppy", PC_DRIVE_FLOPPY}};
+    g_autofree char *type = vm_tree_string(b->config, "%s.type", place);
+    g_autofree char *mode = vm_tree_string(b->config, "%s.mode", place);
+    g_autofree char *medium = g_strconcat(place, ".medium", NULL);
+    g_autofree char *format = g_strconcat(place, ".format", NULL);
+    PcConfig *pc = &b->build->pc;
+    PcDrive *drive = &pc->drives[pc->drive_count];
+
+    g_assert(pc->drive_count < PC_DRIVE_MAX); /* one IDE and one floppy controller */
+    *drive = (PcDrive){.index = (int)slot, .read_only = !strcmp(mode, "readonly")};
+    for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        if (!strcmp(kinds[i].type, type))
+            drive->kind = kinds[i].kind;
+    }
+    drive->format = keep_value(b, format);
+    if (!keep_path(b, medium, &drive->path, error))
+        return false;
+    if (drive->path && !drive->format && !b->options->probe) {
+        if (drive->kind == PC_DRIVE_DISK)
+            return vm_error(error, G_IO_ERROR_INVALID_ARGUMENT,
+                            _("%s is missing: the image's format is never guessed at a start; set "
+                              "it, or attach the image again"),
+                            format);
+        drive->format = "raw";
+    }
+    pc->drive_count++;
+    return true;
+}
+
+static bool build_storage(const Builder *b, GError **error)
+{
+    g_auto(GStrv) controllers = vm_tree_keys(b->config, "storage");
+
+    for (char **name = controllers; *name; name++) {
+        g_auto(GStrv) slots = vm_tree_keys(b->config, "storage.%s", *name);
+        for (char **slot = slots; *slot; slot++) {
+            g_autofree char *place = g_strdup_printf("storage.%s.%s", *name, *slot);
+            if (!build_drive(b, place, (unsigned)g_ascii_strtoull(*slot, NULL, 10), error))
+                return false;
+        }
+    }
+    return true;
+}
+
+/* "disk,cdrom" → "cd", as firmware counts. */
+static char *boot_letters(const VmConfig *config)
+{
+    static const struct {
+        const char *word;
+        char letter;
+    } letters[] = {{"floppy", 'a'}, {"disk", 'c'}, {"cdrom", 'd'}, {"network", 'n'}};
+    g_autofree char *order = vm_tree_string(config, "system.boot");
+    g_auto(GStrv) words = g_strsplit(order, ",", -1);
+    GString *text = g_string_new(NULL);
+
+    for (char **word = words; *word; word++) {
+        for (unsigned i = 0; i < G_N_ELEMENTS(letters); i++) {
+            if (!strcmp(*word, letters[i].word))
+                g_string_append_c(text, letters[i].letter);
+        }
+    }
+    return g_string_free(text, FALSE);
+}
+
+static bool build_system(const Builder *b, GError **error)
+{
+    const VmConfig *config = b->config;
+    g_autofree char *engine = vm_tree_string(config, "system.engine");
+    g_autofree char *rtc = vm_tree_string(config, "system.rtc");
+    PcConfig *pc = &b->build->pc;
+
+    pc->memory_size = align_up(vm_tree_number(config, "system.memory"), MIB(1));
+    pc->cpu_count = (unsigned)vm_tree_number(config, "system.cpus");
+    pc->cpu_model = keep_value(b, "system.cpu");
+    pc->boot_order = keep(b, boot_letters(config));
+    pc->boot_menu = vm_tree_bool(config, "system.boot-menu");
+    pc->rtc_local_time = !strcmp(rtc, "local");
+    pc->append = keep_value(b, "kernel.append");
+    pc->debug_exit_port = (uint32_t)vm_tree_number(config, "debug.exit-port");
+    pc->testdev = vm_tree_bool(config, "debug.testdev");
+    if (!keep_path(b, "kernel.file", &pc->kernel, error) || !build_initrd(b, error))
+        return false;
+    pc->engine = engine_find(engine, &b->build->engine_note, error);
+    return pc->engine;
+}
+
+VmBuild *vm_build(const VmConfig *config, const VmBuildOptions *options, GError **error)
+{
+    g_autoptr(VmBuild) build = g_new0(VmBuild, 1);
+    g_autoptr(GPtrArray) missing = NULL;
+    Builder b = {config, options, build};
+
+    build->strings = g_ptr_array_new_with_free_func(g_free);
+    if (!vm_config_check(config, error))
+        return NULL;
+    missing = vm_build_missing(config);
+    if (missing->len) {
+        vm_error(error, G_IO_ERROR_NOT_SUPPORTED, "%s", (const char *)missing->pdata[0]);
+        return NULL;
+    }
+    if (!build_system(&b, error) || !build_storage(&b, error) || !build_streams(&b, error))
+        return NULL;
+    return g_steal_pointer(&build);
+}
+
+void vm_build_free(VmBuild *build)
+{
+    if (!build)
+        return;
+    g_clear_pointer(&build->strings, g_ptr_array_unref);
+    g_free(build->engine_note);
+    g_free(build);
+}

@@ -1,0 +1,570 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* What can be done to media; their file is media_store.c's. */
+#include "vm/media.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+
+#include "base/fd.h"
+#include "base/i18n.h"
+#include "block/image.h"
+#include "block/locks.h"
+#include "vm/media_internal.h"
+#include "vm/path.h"
+#include "vm/text.h"
+
+/* As long a chain of parents as `ospite disk` allows is never near this. */
+#define CHAIN_MAX 256
+
+#define auto_media __attribute__((cleanup(media_auto_end))) Media *
+
+/* ---- looking ----------------------------------------------------------------------------------
+ */
+
+static void move_to(GPtrArray *all, Medium *medium, Medium **ret_medium)
+{
+    g_ptr_array_set_free_func(all, NULL);
+    for (guint i = 0; i < all->len; i++) {
+        if (all->pdata[i] != medium)
+            medium_free(all->pdata[i]);
+    }
+    *ret_medium = medium;
+}
+
+GPtrArray *media_list(Media *media, GError **error)
+{
+    auto_media locked = media_begin(media, error) ? media : NULL;
+
+    if (!locked)
+        return NULL;
+    media->clean = true;
+    return media_read(media);
+}
+
+Medium *media_find(Media *media, const char *name, GError **error)
+{
+    g_autoptr(GPtrArray) all = media_list(media, error);
+    Medium *found = all ? media_pick(all, name, error) : NULL, *medium = NULL;
+
+    if (found)
+        move_to(all, found, &medium);
+    return medium;
+}
+
+/* ---- adding -----------------------------------------------------------------------------------
+ */
+
+typedef struct Inspection {
+    char *format;
+    char *parent; /* absolute path; NULL: none */
+    uint64_t virtual_size;
+} Inspection;
+
+static void inspection_clear(Inspection *i)
+{
+    g_free(i->format);
+    g_free(i->parent);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Inspection, inspection_clear)
+
+/* Reads the image's header. A parent that may not be opened counts as none. */
+static bool inspect(const char *path, const char *format, Inspection *ret, GError **error)
+{
+    ImageOptions options = {
+        .format = format, .read_only = true, .only_look = true, .no_parents = true};
+    g_autoptr(Image) image = image_open(path, &options, error);
+
+    if (!image)
+        return false;
+    ret->format = g_strdup(image->driver->name);
+    ret->virtual_size = image->map->size;
+    if (image->map->parent_name) {
+        g_autofree char *parent = image_resolve_name(path, image->map->parent_name, true, NULL);
+        ret->parent = parent ? g_canonicalize_filename(parent, NULL) : NULL;
+    }
+    return true;
+}
+
+static bool put_size(Media *media, const char *uuid, const char *field, uint64_t bytes,
+                     GError **error)
+{
+    g_autofree char *text = vm_size_text(bytes);
+
+    return media_put(media, uuid, field, text, error);
+}
+
+static bool put_inspection(Media *media, const char *uuid, const char *path,
+                           const Inspection *found, GError **error)
+{
+    struct stat status;
+
+    if (stat(path, &status) == 0 &&
+        !put_size(media, uuid, "actual-size", (uint64_t)status.st_blocks * 512, error))
+        return false;
+    return put_size(media, uuid, "virtual-size", found->virtual_size, error);
+}
+
+/* Processes that were forked share GLib's random numbers: what looks new may be there. */
+static char *new_uuid(const Media *media)
+{
+    for (;;) {
+        g_autofree char *uuid = g_uuid_string_random();
+        g_autofree char *path = g_strconcat("medium.", uuid, NULL);
+        if (!vm_tree_has(media->tree, path))
+            return g_steal_pointer(&uuid);
+    }
+}
+
+/* A new entry (its UUID is new); not stored yet. */
+static char *put_medium(Media *media, MediumKind kind, const char *path, const char *format,
+                        const char *mode, GError **error)
+{
+    g_autofree char *uuid = new_uuid(media);
+
+    if (!media_put(media, uuid, "path", path, error) ||
+        !media_put(media, uuid, "kind", medium_kind_name(kind), error) ||
+        !media_put(media, uuid, "format", format, error) ||
+        !media_put(media, uuid, "mode", mode, error))
+        return NULL;
+    return g_steal_pointer(&uuid);
+}
+
+static const char *default_mode(MediumKind kind)
+{
+    return kind == MEDIUM_CDROM ? "readonly" : "normal";
+}
+
+/* Registers the images that `path`'s builds on, as far as they can be looked at. */
+static bool put_parents(Media *media, const char *child_uuid, const char *parent_path,
+                        GError **error)
+{
+    g_autofree char *child = g_strdup(child_uuid), *path = g_strdup(parent_path);
+
+    for (unsigned i = 0; path && i < CHAIN_MAX; i++) {
+        g_autoptr(GPtrArray) all = media_read(media);
+        Medium *known = media_pick(all, path, NULL);
+        g_auto(Inspection) found = {0};
+        g_autofree char *uuid = NULL;
+        if (known)
+            return media_put(media, child, "parent", known->uuid, error);
+        if (!inspect(path, NULL, &found, NULL))
+            return true;
+        uuid = put_medium(media, MEDIUM_DISK, path, found.format, "normal", error);
+        if (!uuid || !put_inspection(media, uuid, path, &found, error) ||
+            !media_put(media, child, "parent", uuid, error))
+            return false;
+        g_free(child);
+        child = g_steal_pointer(&uuid);
+        g_free(path);
+        path = g_steal_pointer(&found.parent);
+    }
+    return true;
+}
+
+Medium *media_add(Media *media, MediumKind kind, const char *path, const char *format,
+                  const char *mode, GError **error)
+{
+    g_autofree char *absolute = g_canonicalize_filename(path, NULL), *uuid = NULL, *quoted = NULL;
+    g_autoptr(GPtrArray) all = NULL;
+    g_auto(Inspection) found = {0};
+    Medium *medium = NULL;
+
+    {
+        auto_media locked = media_begin(media, error) ? media : NULL;
+        if (!locked)
+            return NULL;
+        all = media_read(media);
+        if (media_pick(all, absolute, NULL)) {
+            quoted = text_quote(absolute);
+            vm_error(error, G_IO_ERROR_EXISTS, _("%s is registered already"), quoted);
+            return NULL;
+        }
+        if (!format && kind != MEDIUM_DISK)
+            format = "raw";
+        if (!inspect(absolute, format, &found, error))
+            return NULL;
+        uuid = put_medium(media, kind, absolute, found.format, mode ? mode : default_mode(kind),
+                          error);
+        if (!uuid || !put_inspection(media, uuid, absolute, &found, error) ||
+            !put_parents(media, uuid, found.parent, error) || !media_store(media, error)) {
+            return NULL;
+        }
+        g_ptr_array_unref(all);
+        all = media_read(media);
+    }
+    move_to(all, media_pick(all, uuid, NULL), &medium);
+    return medium;
+}
+
+/* ---- changing ---------------------------------------------------------------------------------
+ */
+
+static bool remove_entry(Media *media, const char *uuid, GError **error)
+{
+    g_autofree char *path = g_strdup_printf("medium.%s", uuid);
+
+    return vm_tree_remove(media->tree, path, error);
+}
+
+static bool is_free(const Medium *medium, GError **error)
+{
+    g_autofree char *quoted = text_quote(medium->path);
+
+    if (medium->uses->len) {
+        const MediumUse *use = medium->uses->pdata[0];
+        return vm_error(error, G_IO_ERROR_BUSY,
+                        _("%s is in use by machine %s at %s%s; release it first"), quoted,
+                        use->machine, use->place, use->snapshot ? _(" in a snapshot") : "");
+    }
+    if (medium->has_children)
+        return vm_error(error, G_IO_ERROR_BUSY, _("other images build on %s; remove them first"),
+                        quoted);
+    return true;
+}
+
+bool media_remove(Media *media, const char *name, bool delete_file, GError **error)
+{
+    auto_media locked = media_begin(media, error) ? media : NULL;
+    g_autoptr(GPtrArray) all = locked ? media_read(media) : NULL;
+    Medium *medium = all ? media_pick(all, name, error) : NULL;
+    g_autoptr(Journal) journal = NULL;
+
+    if (!medium || !is_free(medium, error) || !remove_entry(media, medium->uuid, error))
+        return false;
+    if (!delete_file)
+        return media_store(media, error);
+    journal = journal_new();
+    return journal_unlink(journal, medium->path, error) && media_store_with(media, journal, error);
+}
+
+bool media_set_mode(Media *media, const char *name, const char *mode, GError **error)
+{
+    auto_media locked = media_begin(media, error) ? media : NULL;
+    g_autoptr(GPtrArray) all = locked ? media_read(media) : NULL;
+    Medium *medium = all ? media_pick(all, name, error) : NULL;
+
+    return medium && media_put(media, medium->uuid, "mode", mode, error) &&
+           media_store(media, error);
+}
+
+bool media_refresh(Media *media, const char *name, GError **error)
+{
+    auto_media locked = media_begin(media, error) ? media : NULL;
+    g_autoptr(GPtrArray) all = locked ? media_read(media) : NULL;
+    Medium *one = all && name ? media_pick(all, name, error) : NULL;
+
+    if (!all || (name && !one))
+        return false;
+    for (guint i = 0; i < all->len; i++) {
+        Medium *medium = all->pdata[i];
+        g_auto(Inspection) found = {0};
+        if ((one && medium != one) || !inspect(medium->path, medium->format, &found, NULL))
+            continue;
+        if (!put_inspection(media, medium->uuid, medium->path, &found, error) ||
+            !put_parents(media, medium->uuid, found.parent, error)) {
+            return false;
+        }
+    }
+    return media_store(media, error);
+}
+
+/* ---- uses -------------------------------------------------------------------------------------
+ */
+
+static bool drop_uses(Media *media, const char *machine, const char *snapshot, GError **error)
+{
+    g_auto(GStrv) uuids = vm_tree_keys(media->tree, "medium");
+
+    for (char **uuid = uuids; *uuid; uuid++) {
+        g_auto(GStrv) numbers = vm_tree_keys(media->tree, "medium.%s.use", *uuid);
+        for (char **number = numbers; *number; number++) {
+            g_autofree char *path = g_strdup_printf("medium.%s.use.%s", *uuid, *number);
+            g_autofree char *own = vm_tree_string(media->tree, "%s.machine", path);
+            g_autofree char *own_snapshot = vm_tree_string(media->tree, "%s.snapshot", path);
+            if (!strcmp(own, machine) && !strcmp(own_snapshot, snapshot ? snapshot : "") &&
+                !vm_tree_remove(media->tree, path, error))
+                return false;
+        }
+    }
+    return true;
+}
+
+static bool add_use(Media *media, const char *uuid, const MediumUse *use, GError **error)
+{
+    g_autofree char *base = NULL;
+
+    for (unsigned number = 0; !base; number++) {
+        base = g_strdup_printf("use.%u", number);
+        g_autofree char *path = g_strdup_printf("medium.%s.%s", uuid, base);
+        if (vm_tree_has(media->tree, path))
+            g_clear_pointer(&base, g_free);
+    }
+    g_autofree char *machine = g_strconcat(base, ".machine", NULL);
+    g_autofree char *snapshot = g_strconcat(base, ".snapshot", NULL);
+    g_autofree char *place = g_strconcat(base, ".place", NULL);
+    return media_put(media, uuid, machine, use->machine, error) &&
+           media_put(media, uuid, place, use->place, error) &&
+           (!use->snapshot || media_put(media, uuid, snapshot, use->snapshot, error));
+}
+
+/* Called for each attachment that has a medium; `path` is absolute. */
+typedef bool (*AttachmentFn)(void *obj, const char *place, const char *path, GError **error);
+
+static bool each_attachment(const VmConfig *config, const char *folder, AttachmentFn fn, void *obj,
+                            GError **error)
+{
+    g_auto(GStrv) controllers = vm_tree_keys(config, "storage");
+
+    for (char **controller = controllers; *controller; controller++) {
+        g_auto(GStrv) slots = vm_tree_keys(config, "storage.%s", *controller);
+        for (char **slot = slots; *slot; slot++) {
+            g_autofree char *place = g_strdup_printf("storage.%s.%s", *controller, *slot);
+            g_autofree char *medium = vm_tree_string(config, "%s.medium", place);
+            g_autofree char *path = g_canonicalize_filename(medium, folder);
+            if (*medium && !fn(obj, place, path, error))
+                return false;
+        }
+    }
+    return true;
+}
+
+typedef struct Sync {
+    Media *media;
+    const VmConfig *config;
+    const char *machine, *snapshot;
+} Sync;
+
+static bool sync_attachment(void *obj, const char *place, const char *path, GError **error)
+{
+    const Sync *sync = obj;
+    g_autoptr(GPtrArray) all = media_read(sync->media);
+    Medium *known = media_pick(all, path, NULL);
+    MediumUse use = {(char *)sync->machine, (char *)sync->snapshot, (char *)place};
+    g_autofree char *uuid = known ? g_strdup(known->uuid) : NULL;
+
+    if (!known) {
+        g_autofree char *type = vm_tree_string(sync->config, "%s.type", place);
+        g_autofree char *format = vm_tree_string(sync->config, "%s.format", place);
+        MediumKind kind = medium_kind_find(type);
+        g_auto(Inspection) found = {0};
+        bool seen = inspect(path, *format ? format : "raw", &found, NULL);
+        uuid = put_medium(sync->media, kind, path, *format ? format : "raw", default_mode(kind),
+                          error);
+        if (!uuid || (seen && (!put_inspection(sync->media, uuid, path, &found, error) ||
+                               !put_parents(sync->media, uuid, found.parent, error))))
+            return false;
+    }
+    return add_use(sync->media, uuid, &use, error);
+}
+
+bool media_sync(Media *media, const char *machine, const char *snapshot, const VmConfig *config,
+                const char *folder, GError **error)
+{
+    auto_media locked = media_begin(media, error) ? media : NULL;
+    Sync sync = {media, config, machine, snapshot};
+
+    if (!locked)
+        return false;
+    if (!drop_uses(media, machine, snapshot, error) ||
+        (config && !each_attachment(config, folder, sync_attachment, &sync, error))) {
+        return false;
+    }
+    return media_store(media, error);
+}
+
+char *media_writer(Media *media, const char *name, const char *not_machine, GError **error)
+{
+    g_autoptr(Medium) medium = media_find(media, name, error);
+
+    if (!medium ||
+        text_has_word("readonly shareable multiattach", medium->mode, strlen(medium->mode)))
+        return NULL;
+    for (guint i = 0; i < medium->uses->len; i++) {
+        const MediumUse *use = medium->uses->pdata[i];
+        if (!use->snapshot && g_strcmp0(use->machine, not_machine) != 0)
+            return g_strdup(use->machine);
+    }
+    return NULL;
+}
+
+/* ---- media and machines together ----------------------------------------------------------------
+ */
+
+typedef struct Rewrite {
+    VmConfig *config;
+    const char *from;
+    const char *to; /* NULL: taken out */
+    const char *folder;
+    bool changed;
+} Rewrite;
+
+static bool rewrite_attachment(void *obj, const char *place, const char *path, GError **error)
+{
+    Rewrite *rewrite = obj;
+    g_autofree char *type = NULL, *medium = NULL, *value = NULL;
+
+    if (strcmp(path, rewrite->from) != 0)
+        return true;
+    rewrite->changed = true;
+    type = vm_tree_string(rewrite->config, "%s.type", place);
+    if (!rewrite->to && !strcmp(type, "disk"))
+        return vm_tree_remove(rewrite->config, place, error);
+    medium = g_strconcat(place, ".medium", NULL);
+    value = rewrite->to ? vm_path_store(rewrite->folder, rewrite->to) : NULL;
+    return vm_tree_set(rewrite->config, medium, value, error);
+}
+
+/* Adds the machine's changed file to the journal. */
+static bool rewrite_machine(const MediaMachine *machine, const char *from, const char *to,
+                            Journal *journal, GError **error)
+{
+    g_autofree char *absolute = g_canonicalize_filename(machine->config_path, NULL);
+    g_autofree char *folder = g_path_get_dirname(absolute), *text = NULL;
+    g_autoptr(VmConfig) config = vm_config_load(absolute, error);
+    Rewrite rewrite = {config, from, to, folder, false};
+
+    if (!config || !each_attachment(config, folder, rewrite_attachment, &rewrite, error))
+        return false;
+    if (!rewrite.changed)
+        return true;
+    text = vm_tree_text(config, NULL);
+    return vm_config_check(config, error) && journal_replace(journal, absolute, text, error);
+}
+
+static bool is_released(const MediumUse *use, const MediaMachine *machines, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!strcmp(machines[i].uuid, use->machine))
+            return true;
+    }
+    return false;
+}
+
+bool media_release(Media *media, const char *name, const MediaMachine *machines, size_t count,
+                   GError **error)
+{
+    auto_media locked = media_begin(media, error) ? media : NULL;
+    g_autoptr(GPtrArray) all = locked ? media_read(media) : NULL;
+    Medium *medium = all ? media_pick(all, name, error) : NULL;
+    g_autoptr(Journal) journal = journal_new();
+    g_autofree char *uses = NULL;
+
+    if (!medium)
+        return false;
+    for (guint i = 0; i < medium->uses->len; i++) {
+        const MediumUse *use = medium->uses->pdata[i];
+        if (use->snapshot && is_released(use, machines, count))
+            return vm_error(
+                error, G_IO_ERROR_BUSY,
+                _("%s is in use by a snapshot of machine %s; delete the snapshot first"),
+                medium->path, use->machine);
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!rewrite_machine(&machines[i], medium->path, NULL, journal, error))
+            return false;
+    }
+    g_auto(GStrv) numbers = vm_tree_keys(media->tree, "medium.%s.use", medium->uuid);
+    for (char **number = numbers; *number; number++) {
+        g_autofree char *path = g_strdup_printf("medium.%s.use.%s", medium->uuid, *number);
+        g_autofree char *machine = vm_tree_string(media->tree, "%s.machine", path);
+        MediumUse use = {.machine = machine};
+        if (is_released(&use, machines, count) && !vm_tree_remove(media->tree, path, error))
+            return false;
+    }
+    return media_store_with(media, journal, error);
+}
+
+/* To another file system: a durable copy beside the place it goes to (its name is new). */
+static char *copy_beside(int from, const char *to, GError **error)
+{
+    g_autofree char *folder = g_path_get_dirname(to), *random = g_uuid_string_random();
+    g_autofree char *path = g_strdup_printf("%s/.ospite-%.8s.tmp", folder, random);
+    g_autofree char *quoted = text_quote(to);
+    auto_fd fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    ssize_t n = -1;
+
+    if (fd >= 0) {
+        do {
+            n = sendfile(fd, from, NULL, 1 << 30);
+        } while (n > 0 || (n < 0 && errno == EINTR));
+    }
+    if (n == 0 && fsync(fd) == 0)
+        return g_steal_pointer(&path);
+    vm_error(error, g_io_error_from_errno(errno), _("cannot write %s: %s"), quoted,
+             g_strerror(errno));
+    if (fd >= 0)
+        unlink(path);
+    return NULL;
+}
+
+static bool can_move(const Medium *medium, const char *to, GError **error)
+{
+    g_autofree char *quoted = text_quote(to), *from = text_quote(medium->path);
+
+    if (!access(to, F_OK))
+        return vm_error(error, G_IO_ERROR_EXISTS, _("cannot move to %s: it is there already"),
+                        quoted);
+    /* Names inside images lead from one to the other, and would lead nowhere. */
+    if (medium->parent || medium->has_children)
+        return vm_error(error, G_IO_ERROR_BUSY,
+                        _("cannot move %s: it is part of a chain of images; move the machine's "
+                          "whole folder instead"),
+                        from);
+    for (guint i = 0; i < medium->uses->len; i++) {
+        const MediumUse *use = medium->uses->pdata[i];
+        if (use->snapshot)
+            return vm_error(error, G_IO_ERROR_BUSY,
+                            _("cannot move %s: a snapshot of machine %s uses it"), from,
+                            use->machine);
+    }
+    return true;
+}
+
+static bool journal_file_move(Journal *journal, int fd, const char *from, const char *to,
+                              GError **error)
+{
+    g_autofree char *folder = g_path_get_dirname(to), *copy = NULL, *quoted = NULL;
+    struct stat source, target;
+
+    if (fstat(fd, &source) < 0 || stat(folder, &target) < 0) {
+        quoted = text_quote(folder);
+        return vm_error(error, g_io_error_from_errno(errno), _("cannot move to %s: %s"), quoted,
+                        g_strerror(errno));
+    }
+    if (source.st_dev == target.st_dev)
+        return journal_rename(journal, from, to, error);
+    copy = copy_beside(fd, to, error);
+    return copy && journal_rename(journal, copy, to, error) && journal_unlink(journal, from, error);
+}
+
+bool media_move(Media *media, const char *name, const char *to, const MediaMachine *machines,
+                size_t count, GError **error)
+{
+    auto_media locked = media_begin(media, error) ? media : NULL;
+    g_autoptr(GPtrArray) all = locked ? media_read(media) : NULL;
+    Medium *medium = all ? media_pick(all, name, error) : NULL;
+    g_autofree char *target = g_canonicalize_filename(to, NULL), *quoted = NULL;
+    g_autoptr(Journal) journal = journal_new();
+    auto_fd fd = -1;
+
+    if (!medium || !can_move(medium, target, error))
+        return false;
+    fd = open(medium->path, O_RDWR | O_CLOEXEC);
+    if (fd < 0) {
+        quoted = text_quote(medium->path);
+        return vm_error(error, g_io_error_from_errno(errno), _("cannot open %s: %s"), quoted,
+                        g_strerror(errno));
+    }
+    if (!image_lock(fd, medium->path, true, error))
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        if (!rewrite_machine(&machines[i], medium->path, target, journal, error))
+            return false;
+    }
+    return journal_file_move(journal, fd, medium->path, target, error) &&
+           media_put(media, medium->uuid, "path", target, error) &&
+           media_store_with(media, journal, error);
+}

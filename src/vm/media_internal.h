@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* What the files of the registry share. */
+#pragma once
+
+#include "vm/journal.h"
+#include "vm/media.h"
+
+struct Media {
+    char *folder, *path, *lock_path, *journal_path;
+    VmTree *tree;
+    struct MediaStamp {
+        uint64_t inode, size;
+        int64_t seconds, nanoseconds;
+    } stamp;     /* of the file that `tree` came from */
+    bool clean;  /* the tree is as the file; else it is read again */
+    int lock_fd; /* -1: not locked */
+};
+
+extern const VmSchema media_schema;
+
+/* Locks, finishes what a killed change left, and reads the file again when it changed. */
+bool media_begin(Media *media, GError **error);
+void media_end(Media *media);
+static inline void media_auto_end(Media **media)
+{
+    if (*media)
+        media_end(*media);
+}
+/* Between begin and end: stores the tree; on failure it is as the file again. */
+bool media_store(Media *media, GError **error);
+/* The same together with the journal's other steps. */
+bool media_store_with(Media *media, Journal *journal, GError **error);
+
+/* All that the tree says, sorted by path. */
+GPtrArray *media_read(const Media *media);
+/* By UUID or path; NULL. Not owned. */
+Medium *media_pick(GPtrArray *all, const char *name, GError **error);
+bool media_put(Media *media, const char *uuid, const char *field, const char *value,
+               GError **error);

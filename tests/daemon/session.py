@@ -1,0 +1,410 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machines under the daemon, by the command line and the API, as TAP: their life, a daemon's and a process's sudden death, bad input.
+
+The guests are SeaBIOS alone, and the bare-metal programs of tests/guests, which print on the console and leave by port 0xf4.
+"""
+import concurrent.futures
+import contextlib
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+from daemon import BUILD, PATIENCE, Daemon, check, expect, run, validate_event, wait_until
+
+PROGRAM = BUILD / "tests" / "guests" / "paging64.elf"
+SMALL = ("memory=8M", "engine=interp")
+
+
+def alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+# ---- life ---------------------------------------------------------------------------------------
+
+def life():
+    """A machine is made, changed, started, paused, turned off and deleted; each state is shown."""
+    with Daemon() as d:
+        d.run("vm", "create", "one", *SMALL)
+        expect(d.vm("one")["config"]["system"]["memory"], 8 << 20, "memory")
+        d.run("vm", "set", "one", "memory=16M", "description=two\nlines")
+        expect(json.loads(d.run("vm", "show", "one", "--json"))["vm"]["config"]["system"]["memory"], 16 << 20, "memory")
+        d.run("vm", "start", "one")
+        vm = d.vm("one")
+        expect(vm["state"], "running", "state")
+        check(alive(vm["pid"]), "there is no process")
+        check("at the next start" in d.run("vm", "set", "one", "cpus=2"), "no word that the change comes later")
+        check(d.vm("one")["restart_needed"], "no restart is needed")
+        d.run("vm", "pause", "one")
+        expect(d.vm("one")["state"], "paused", "state")
+        check("paused" in d.run("vm", "list", "--running"), "list --running does not show it")
+        d.run("vm", "stop", "one", status=4)
+        d.run("vm", "resume", "one")
+        d.run("vm", "reset", "one")
+        d.run("vm", "start", "one", status=4)
+        d.run("vm", "delete", "one", status=4)
+        d.run("vm", "stop", "one", "--timeout", "0", status=5)
+        d.run("vm", "poweroff", "one")
+        end = d.vm("one")["last_end"]
+        expect(end["reason"], "plug", "reason")
+        wait_until(lambda: not alive(vm["pid"]), "the process's end")
+        d.run("vm", "poweroff", "one", status=4)
+        d.run("vm", "delete", "one", "--disks")
+        d.run("vm", "show", "one", status=3)
+        expect(list((d.path / "data/ospite/machines").iterdir()), [], "what is left")
+        expect(list((d.path / "run/ospite/vms").iterdir()), [], "what is left in the runtime folder")
+
+
+def console():
+    """The console shows what was written before it was opened, and how the guest left."""
+    with Daemon() as d:
+        d.run("vm", "create", "guest", "memory=64M", "engine=interp", f"kernel.file={PROGRAM}", "debug.exit-port=0xf4")
+        events = d.websocket("/events")
+        validate_event(json.loads(events.receive()))
+        d.run("vm", "start", "guest")
+        d.run("vm", "wait", "guest")
+        end = d.vm("guest")["last_end"]
+        expect(end["reason"], "exit", "reason")
+        states = []
+        while "off" not in states:
+            event = json.loads(events.receive())
+            validate_event(event)
+            states.append(event.get("state"))
+        expect([s for s in states if s], ["starting", "running", "off"], "states")
+        d.run("vm", "set", "guest", "debug.exit-port=0")
+        d.run("vm", "start", "guest")
+        wait_until(lambda: d.vm("guest")["state"] == "running", "the machine")
+        terminal = d.websocket("/vms/guest/console")
+        terminal.expect(rb"ok 1 .*1\.\.\d+", 10)
+        d.run("vm", "poweroff", "guest")
+
+
+def screen():
+    """The screen and the keyboard are reached through the API."""
+    with Daemon() as d:
+        d.run("vm", "create", "bios", *SMALL)
+        d.run("vm", "screen", "bios", status=4)
+        d.run("vm", "start", "bios")
+        wait_until(lambda: "SeaBIOS" in d.run("vm", "screen", "bios"), "the firmware's greeting")
+        d.run("vm", "type", "bios", "a\\n")
+
+
+def names():
+    """Emoji and spaces are names; slashes, newlines and dots are refused."""
+    with Daemon() as d:
+        for name in ("caffè ☕", "a b", "100%", "x?y#z"):
+            d.run("vm", "create", name, *SMALL)
+            expect(d.vm(name)["name"], name, "name")
+            d.run("vm", "delete", name)
+        for name in ("a/b", "a\nb", "..", ".hidden", "", "x" * 300, " a"):
+            d.run("vm", "create", name, status=2)
+        d.run("vm", "create", "one")
+        d.run("vm", "create", "one", status=1)
+
+
+def rename_and_move():
+    """A machine's name, folder and file change together; a moved one starts."""
+    with Daemon() as d:
+        d.run("vm", "create", "old", *SMALL)
+        uuid = d.vm("old")["uuid"]
+        d.run("vm", "set", "old", "name=new")
+        vm = d.vm(uuid)
+        expect((vm["name"], pathlib.Path(vm["file"]).name, pathlib.Path(vm["folder"]).name), ("new", "new.ospite", "new"), "names")
+        check(pathlib.Path(vm["file"]).exists(), "the file is missing")
+        d.run("vm", "move", "new", d.path / "elsewhere")
+        expect(d.vm("new")["folder"], str(d.path / "elsewhere" / "new"), "folder")
+        d.run("vm", "start", "new")
+        d.run("vm", "set", "new", "name=newer", status=4)
+        d.run("vm", "move", "new", d.path, status=4)
+        d.run("vm", "poweroff", "new")
+        d.run("vm", "delete", "new", "--unregister")
+        d.run("vm", "list")
+        d.run("vm", "register", d.path / "elsewhere/new/new.ospite")
+        expect(d.vm("new")["uuid"], uuid, "UUID")
+
+
+def edit():
+    """vm edit replaces the file by what the editor leaves; a bad one changes nothing."""
+    with Daemon() as d:
+        d.run("vm", "create", "one", *SMALL)
+        d.environment["EDITOR"] = "sed -i s/8M/32M/"
+        d.run("vm", "edit", "one")
+        expect(d.vm("one")["config"]["system"]["memory"], 32 << 20, "memory")
+        d.environment["EDITOR"] = "truncate -s 50"
+        d.run("vm", "edit", "one", status=2)
+        expect(d.vm("one")["config"]["system"]["memory"], 32 << 20, "memory")
+
+
+# ---- sudden ends --------------------------------------------------------------------------------
+
+def daemon_killed():
+    """kill -9 of the daemon: its machine goes on, the next daemon adopts it and turns it off."""
+    with Daemon() as d:
+        d.run("vm", "create", "one", *SMALL)
+        d.run("vm", "create", "two", *SMALL)
+        d.run("vm", "start", "one")
+        d.run("vm", "start", "two")
+        d.run("vm", "pause", "two")
+        pid = d.vm("one")["pid"]
+        d.pids |= {pid, d.vm("two")["pid"]}
+        d.kill()
+        check(alive(pid), "the machine died with its daemon")
+        check("one" in d.run("vm", "list", "--running"), "the next daemon does not know the machine")
+        d.run("vm", "wait", "one", "--for", "running")
+        d.run("vm", "wait", "two", "--for", "paused")
+        expect(d.vm("one")["pid"], pid, "pid")
+        check(not d.vm("one")["restart_needed"], "a restart is needed")
+        d.run("vm", "poweroff", "one")
+        check(not alive(pid), "it runs on")
+        expect(d.vm("one")["last_end"]["reason"], "plug", "reason")
+        d.run("vm", "poweroff", "two")
+
+
+def ended_without_daemon():
+    """What happened to machines while there was no daemon is told by the next."""
+    with Daemon() as d:
+        for name in ("off", "killed"):
+            d.run("vm", "create", name, *SMALL)
+            d.run("vm", "start", name)
+        pids = {name: d.vm(name)["pid"] for name in ("off", "killed")}
+        d.kill()
+        os.kill(pids["off"], signal.SIGTERM)
+        os.kill(pids["killed"], signal.SIGKILL)
+        for pid in pids.values():
+            wait_until(lambda p=pid: not alive(p), "the process's end")
+        d.run("vm", "list")
+        expect((d.vm("off")["state"], d.vm("off")["last_end"]["reason"]), ("off", "plug"), "the one that was asked to end")
+        expect((d.vm("killed")["state"], d.vm("killed")["last_end"]["reason"]), ("crashed", "crash"), "the one that was killed")
+
+
+def process_killed():
+    """A machine's crash is reported with its reason; it starts again, so its locks are free."""
+    with Daemon() as d:
+        disk = d.path / "disk.raw"
+        disk.write_bytes(bytes(1 << 20))
+        d.run("vm", "create", "one", *SMALL, "storage.ide0.0.type=disk", f"storage.ide0.0.medium={disk}", "storage.ide0.0.format=raw")
+        d.run("vm", "create", "two", *SMALL, "storage.ide0.0.type=disk", f"storage.ide0.0.medium={disk}", "storage.ide0.0.format=raw")
+        d.run("vm", "start", "one")
+        check("in use" in d.run("vm", "start", "two", status=1), "two machines write to one disk")
+        expect(d.vm("two")["state"], "crashed", "state")
+        os.kill(d.vm("one")["pid"], signal.SIGSEGV)
+        d.run("vm", "wait", "one", "--for", "crashed")
+        end = d.vm("one")["last_end"]
+        expect(end["reason"], "crash", "reason")
+        check("signal 11" in end["message"], f"message: {end['message']}")
+        d.run("vm", "start", "two")
+
+
+def sandboxed():
+    """A machine's process has a system call filter and no way to new privileges."""
+    with Daemon() as d:
+        d.run("vm", "create", "one", *SMALL)
+        d.run("vm", "start", "one")
+        status = pathlib.Path(f"/proc/{d.vm('one')['pid']}/status").read_text()
+        expect(re.search(r"^Seccomp:\s*(\d)", status, re.M)[1], "2", "seccomp")
+        expect(re.search(r"^NoNewPrivs:\s*(\d)", status, re.M)[1], "1", "no new privileges")
+        for task in pathlib.Path(f"/proc/{d.vm('one')['pid']}/task").iterdir():
+            expect(re.search(r"^Seccomp:\s*(\d)", (task / "status").read_text(), re.M)[1], "2", f"seccomp of thread {task.name}")
+
+
+def many_at_once():
+    """Twelve commands at once, none of which finds a daemon, start exactly one."""
+    with Daemon() as d:
+        with concurrent.futures.ThreadPoolExecutor(12) as pool:
+            list(pool.map(lambda n: d.run("vm", "create", f"vm{n}", *SMALL), range(12)))
+        expect(len(d.call("GET", "/vms")["vms"]), 12, "machines")
+        result = subprocess.run([BUILD / "ospited"], env=d.environment, capture_output=True, text=True, timeout=20 * PATIENCE, check=False)
+        check("another" in result.stderr, f"a second daemon: {result.stderr}")
+        other = {**d.environment, "XDG_RUNTIME_DIR": str(d.path / "run2")}
+        (d.path / "run2").mkdir(mode=0o700)
+        result = subprocess.run([BUILD / "ospited"], env=other, capture_output=True, text=True, timeout=20 * PATIENCE, check=False)
+        expect(result.returncode, 1, "status of a daemon with another runtime folder")
+        check("another" in result.stderr, f"a daemon with another runtime folder: {result.stderr}")
+
+
+def leaves():
+    """A daemon that nobody needs leaves, and takes its socket with it; one with a machine stays."""
+    with Daemon() as d:
+        process = subprocess.Popen([BUILD / "ospited", "--idle", "1"], env=d.environment)
+        wait_until(d.socket.exists, "the socket")
+        expect(process.wait(20 * PATIENCE), 0, "status")
+        check(not d.socket.exists(), "the socket is still there")
+        d.run("vm", "list")
+
+
+def fifty():
+    """Fifty machines made, started, turned off and deleted leave no process, file, lock or descriptor."""
+    with Daemon() as d:
+        d.run("vm", "list")
+        pid = d.pid()
+        before = len(os.listdir(f"/proc/{pid}/fd"))
+        for batch in range(10):
+            ids = [f"vm{batch}-{n}" for n in range(5)]
+            for name in ids:
+                d.call("POST", "/vms", {"name": name, "settings": {"memory": "4M", "engine": "interp"}})
+                d.call("POST", f"/vms/{name}/start")
+            pids = [d.vm(name)["pid"] for name in ids]
+            for name in ids:
+                d.call("POST", f"/vms/{name}/poweroff")
+                d.call("DELETE", f"/vms/{name}?mode=all")
+            check(not [p for p in pids if pathlib.Path(f"/proc/{p}").exists()], "processes are left")
+        wait_until(lambda: len(os.listdir(f"/proc/{pid}/fd")) <= before, "the descriptors' end")
+        expect(d.call("GET", "/vms")["vms"], [], "machines")
+        expect(list((d.path / "run/ospite/vms").iterdir()) + list((d.path / "data/ospite/machines").iterdir()), [], "files")
+
+
+# ---- bad input ----------------------------------------------------------------------------------
+
+def bad_requests():
+    """Bad JSON, paths, methods and values are errors of the description; the daemon goes on."""
+    with Daemon() as d:
+        d.run("vm", "create", "one", *SMALL)
+        for body in (b"{", b"[]", b"nonsense", b"\xff\xfe", b'{"settings":1}', b'{"settings":{"memory":[]}}', b'{"settings":{"memory":"99T"}}',
+                     b'{"settings":{"no.such":"1"}}', b'{"settings":{"uuid":"00000000-0000-4000-8000-000000000000"}}',
+                     b"[" * 900000, b'{"settings":' * 80000):
+            status, _ = d.http("PATCH", "/vms/one", body)
+            expect(status, 400, f"status of {body[:40]!r}")
+        for method, path, wanted in (("GET", "/nowhere", 404), ("PUT", "/vms", 405), ("GET", "/vms/none", 404), ("GET", "/vms/%ff%00", 404),
+                                     ("DELETE", "/vms/one?mode=maybe", 400), ("GET", "/vms/one/wait?for=ever", 400),
+                                     ("GET", "/vms/one/wait?timeout=-1", 400), ("GET", "/vms/one/log?lines=x", 400),
+                                     ("POST", "/vms/one/reset", 409), ("GET", "/vms/one/console", 409), ("GET", "/events", 400),
+                                     ("POST", "/vms", 400)):
+            status, _ = d.http(method, path)
+            expect(status, wanted, f"status of {method} {path}")
+        for garbage in (b"\0" * 100, b"GET\r\n\r\n", b"\x16\x03\x01" + b"A" * 50, b"GET / HTTP/9.9\r\n\r\n"):
+            d.raw(garbage + b"\r\n\r\n")
+        expect(d.vm("one")["config"]["system"]["memory"], 8 << 20, "memory")
+
+
+def huge_request():
+    """A body of 1 GiB is refused before it is read; so is one in chunks without end."""
+    with Daemon() as d:
+        d.run("vm", "create", "one")
+        pid = d.pid()
+        head = b"PATCH /v1/vms/one HTTP/1.1\r\nHost: x\r\n"
+        for start in (head + b"Content-Length: 1073741824\r\n\r\n", head + b"Transfer-Encoding: chunked\r\n\r\n"):
+            with d.connect() as client:
+                client.sendall(start)
+                chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
+                answer = []
+                reader = threading.Thread(target=lambda c=client, a=answer: a.append(d.rest(c)))
+                reader.start()
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    for _ in range(1000):
+                        client.sendall(chunk)
+                        if answer:
+                            break
+                client.shutdown(socket.SHUT_WR) if not answer else None
+                reader.join()
+                check(answer[0].startswith(b"HTTP/1.1 413 "), f"answer: {answer[0][:100]!r}")
+        peak = int(re.search(r"VmHWM:\s*(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1])
+        check(peak < 100 * 1024, f"the daemon took {peak} KiB")
+        d.run("vm", "list")
+
+
+def half_request():
+    """A request that is half sent and left open is ended by the daemon; others are served meanwhile."""
+    with Daemon() as d:
+        d.run("vm", "create", "one")
+        with d.connect() as slow, d.connect() as silent:
+            slow.sendall(b"GET /v1/vms HT")
+            d.run("vm", "list")
+            expect(d.rest(slow), b"", "answer to half a request")
+            expect(d.rest(silent), b"", "answer to nothing")
+
+
+def crowd():
+    """Connections beyond the cap are told so; the daemon serves again when they have gone."""
+    with Daemon() as d:
+        d.run("vm", "create", "one")
+        with contextlib.ExitStack() as stack:
+            refused = 0
+            for _ in range(800):
+                client = stack.enter_context(socket.socket(socket.AF_UNIX))
+                client.connect(str(d.socket))  # blocks while the backlog is full
+                client.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    refused += b" 503 " in client.recv(1000)
+            wait_until(lambda: b" 503 " in d.raw(b""), "a refusal")
+        wait_until(lambda: d.pid() is not None, "service")
+        d.run("vm", "list")
+
+
+def other_users():
+    """Nobody else can reach the socket."""
+    with Daemon() as d:
+        d.run("vm", "list")
+        expect(d.socket.parent.stat().st_mode & 0o777, 0o700, "mode of the folder")
+        expect(d.socket.stat().st_mode & 0o777, 0o600, "mode of the socket")
+
+
+def bad_files():
+    """A machine's file that is truncated, newer or gone: it is inaccessible, says why, and comes back."""
+    with Daemon() as d:
+        d.run("vm", "create", "one", *SMALL)
+        file = pathlib.Path(d.vm("one")["file"])
+        good = file.read_text()
+        bomb = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "' + "x" * 1000 + '"><!ENTITY c "' + "&b;" * 1000 + '">]><ospite>&c;</ospite>'
+        for text in (good[:60], "", "not XML", bomb, good.replace('version="1"', 'version="99"')):
+            file.write_text(text)
+            vm = d.vm("one")
+            expect(vm["state"], "inaccessible", f"state with {text[:30]!r}")
+            check(vm["problem"], "no problem is told")
+            d.run("vm", "start", "one", status=4)
+        file.unlink()
+        expect(d.vm("one")["state"], "inaccessible", "state without a file")
+        file.write_text(good)
+        expect(d.vm("one")["state"], "off", "state")
+        d.kill()
+        (d.path / "config/ospite/machines.json").write_text("{")
+        check("machines.json" in d.run("vm", "list", status=1), "a broken list is not named")
+
+
+# ---- the command line ---------------------------------------------------------------------------
+
+def table():
+    """Every command has help, a manual page and a place in the shells' completions."""
+    with Daemon() as d:
+        pages = d.run("manual").splitlines()
+        check(len(pages) > 20, "commands are missing")
+        shells = {shell: d.run("completion", shell) for shell in ("bash", "zsh", "fish")}
+        for page in pages:
+            check(d.run(*page.split(), "--help").startswith(f"Usage: ospite {page}"), f"help of {page}")
+            mdoc = d.run("manual", *page.split())
+            for option in re.findall(r"^  --([a-z-]+)", d.run(*page.split(), "--help"), re.M):
+                check(option == "help" or f"It Fl Fl {option}" in mdoc, f"--{option} is not in the page of {page}")
+            for shell, text in shells.items():
+                check(page.split()[-1] in text, f"{page} is not in the completion of {shell}")
+        for shell, text in shells.items():
+            script = d.path / f"completion.{shell}"
+            script.write_text(text)
+            try:
+                result = subprocess.run([shell, "-n", script], capture_output=True, text=True, timeout=10 * PATIENCE, check=False)
+            except FileNotFoundError:
+                continue
+            expect(result.returncode, 0, f"{shell} -n: {result.stderr}")
+        script = "source completion.bash; COMP_WORDS=(ospite vm st); COMP_CWORD=2; _ospite; echo ${COMPREPLY[@]}"
+        expect(subprocess.run(["bash", "-c", script], cwd=d.path, capture_output=True, text=True, check=True).stdout.split(),
+               ["start", "stop"], "completion of 'vm st'")
+
+
+def usage():
+    """Wrong command lines cost one line and status 2."""
+    with Daemon() as d:
+        for words in (("vm", "nonsense"), ("vm", "start"), ("vm", "start", "a", "b"), ("vm", "list", "--bogus"), ("vm", "set", "a", "b"),
+                      ("vm", "wait", "a", "--for"), ("vm", "autostart", "a", "maybe"), ("completion", "tcsh"), ("manual", "nothing")):
+            said = d.run(*words, status=2)
+            check(said.startswith("ospite") and said.count("\n") == 1, f"{words}: {said!r}")
+
+
+sys.exit(run((life, console, screen, names, rename_and_move, edit, daemon_killed, ended_without_daemon, process_killed, sandboxed, many_at_once,
+              leaves, fifty, bad_requests, huge_request, half_request, crowd, other_users, bad_files, table, usage), sys.argv[1:]))
