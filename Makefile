@@ -26,12 +26,12 @@ run: deps-run all
 
 check: deps all
 	tools/make-guest
-	tools/run-tests $(BUILD) unit boot
+	tools/run-tests $(BUILD) unit disk boot
 
 # The long boots (other distributions' loaders, installers, both architectures).
 check-slow: deps all
 	tools/make-guest
-	tools/run-tests $(BUILD) unit boot slow
+	tools/run-tests $(BUILD) unit disk boot slow
 
 # The unit tests again under AddressSanitizer and UndefinedBehaviorSanitizer.
 check-sanitize: deps

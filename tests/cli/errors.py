@@ -160,9 +160,9 @@ def not_a_kernel():
 
 def foreign_image():
     """Another product's image is named instead of run as garbage."""
-    vhdx = file("x", b"vhdxfile" + bytes(1016))
-    expect_error(command("--disk", vhdx), "/x", "VHDX")
-    expect_error(command("--disk", f"{vhdx},format=vhdx"), "vhdx", "raw")
+    parallels = file("x", b"WithoutFreeSpace" + bytes(1008))
+    expect_error(command("--disk", parallels), "/x", "Parallels")
+    expect_error(command("--disk", f"{parallels},format=parallels"), "parallels", "raw")
     expect_error(command("--disk", file("q", b"QFI\xfb\0\0\0\3" + bytes(1016))), "/q")
 
 

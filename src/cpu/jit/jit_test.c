@@ -592,6 +592,23 @@ static bool repeats(Fixture *f, uint32_t seed, const CpuState *before)
     return run(&f->machines[0], &state) && !memcmp(state.gpr, before->gpr, 16 * sizeof(uint64_t));
 }
 
+/* Whether the host lost which x87 instruction was its last: some AMD processors do so when another
+ * process runs in between. The rest agrees then, and so does all of another run. */
+static bool host_lost_pointers(Fixture *f, uint32_t seed, const CpuState *right, CpuState wrong,
+                               bool faulted)
+{
+    wrong.fpu.fip = right->fpu.fip;
+    wrong.fpu.fop = right->fpu.fop;
+    if (!same_state(right, &wrong, faulted))
+        return false;
+    for (unsigned n = 0; n < 2; n++) {
+        prepare(f, &f->machines[n], seed, &wrong);
+        if (!run(&f->machines[n], &wrong))
+            return false;
+    }
+    return same_state(right, &wrong, faulted) && same_memory(f, right, faulted);
+}
+
 static void test_random(Fixture *f, gconstpointer data)
 {
     const char *wanted = g_getenv("JIT_TEST_CASES");
@@ -621,7 +638,8 @@ static void test_random(Fixture *f, gconstpointer data)
             same_state(&states[0], &states[1], faulted) && same_memory(f, &states[0], faulted);
         if (same && level_memory(f))
             same = faulted; /* flags that were pushed anywhere */
-        if (same || !repeats(f, seed, &states[0]))
+        if (same || !repeats(f, seed, &states[0]) ||
+            host_lost_pointers(f, seed, &states[0], states[1], faulted))
             continue;
         describe(f, seed, &states[0], &states[1]);
         for (unsigned at = STACK - 0x1000; at < DATA + DATA_SIZE; at += 4) {
