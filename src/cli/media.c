@@ -76,7 +76,7 @@ bool run_media_remove(CommandLine *line, GError **error)
     const char *rest = command_value(line, "delete") ? "?delete=true" : "";
 
     return call_finish(line, call_medium("DELETE", line->words[0], rest, NULL, error),
-                      "Removed %s\n", line->words[0]);
+                       "Removed %s\n", line->words[0]);
 }
 
 /* The verb is the API's, too. */

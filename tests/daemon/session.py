@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 
-from daemon import BUILD, PATIENCE, Daemon, check, expect, run, validate_event, wait_until
+from daemon import BUILD, DESCRIPTION, PATIENCE, Daemon, check, expect, run, validate_event, wait_until
 
 PROGRAM = BUILD / "tests" / "guests" / "paging64.elf"
 SMALL = ("memory=8M", "engine=interp")
@@ -321,6 +321,16 @@ def bad_requests():
         expect(d.vm("one")["config"]["system"]["memory"], 8 << 20, "memory")
 
 
+def described():
+    """All that the description names is there."""
+    with Daemon() as d:
+        d.run("vm", "list")
+        for path, item in DESCRIPTION["paths"].items():
+            for method in item.keys() & {"get", "put", "post", "patch", "delete"}:
+                status, text = d.http(method.upper(), re.sub(r"\{\w+\}", "none", path))
+                check(status != 405 and b"no such path" not in text, f"{method} {path} is not served: {text}")
+
+
 def huge_request():
     """A body of 1 GiB is refused before it is read; so is one in chunks without end."""
     with Daemon() as d:
@@ -443,4 +453,4 @@ def usage():
 
 
 sys.exit(run((life, console, screen, names, rename_and_move, edit, imported, daemon_killed, ended_without_daemon, process_killed, sandboxed, many_at_once,
-              leaves, fifty, bad_requests, huge_request, half_request, crowd, other_users, bad_files, table, usage), sys.argv[1:]))
+              leaves, fifty, bad_requests, described, huge_request, half_request, crowd, other_users, bad_files, table, usage), sys.argv[1:]))
