@@ -7,7 +7,7 @@ import subprocess
 import sys
 import urllib.parse
 
-from daemon import OSPITE, Daemon, check, expect, run, validate_event
+from daemon import OSPITE, Daemon, Skipped, check, expect, run, validate_event
 
 SMALL = ("memory=8M", "engine=interp")
 
@@ -138,6 +138,17 @@ def moved():
         expect(d.call("GET", at(target))["medium"]["has_children"], True, "what the next daemon knows")
 
 
+def far():
+    """A move to another file system is refused with what to do, and leaves the image where it is."""
+    with Daemon() as d:
+        path, far = image(d, "a.qcow2"), pathlib.Path("/dev/shm")
+        if not far.is_dir() or far.stat().st_dev == path.stat().st_dev:
+            raise Skipped("/dev/shm is no other file system")
+        d.run("media", "add", path)
+        check("disk convert" in d.run("media", "move", path, far / "ospite-test-never-made", status=1), "no word what to do")
+        check(path.exists() and d.call("GET", at(path))["medium"]["accessible"], "the image is gone")
+
+
 def bad():
     """Bad bodies, names and files are errors of the description; a broken registry is named, and stops nothing else."""
     with Daemon() as d:
@@ -197,4 +208,4 @@ def commands():
                ["remove", "release", "refresh"], "completion of 'media re'")
 
 
-sys.exit(run((life, used, released, moved, bad, commands), sys.argv[1:]))
+sys.exit(run((life, used, released, moved, far, bad, commands), sys.argv[1:]))
