@@ -64,6 +64,7 @@ bool vm_action(CommandLine *line, GError **error);
 bool vm_stop(CommandLine *line, GError **error);
 bool vm_delete(CommandLine *line, GError **error);
 bool vm_register(CommandLine *line, GError **error);
+bool vm_import(CommandLine *line, GError **error);
 bool vm_move(CommandLine *line, GError **error);
 bool vm_edit(CommandLine *line, GError **error);
 bool vm_log(CommandLine *line, GError **error);

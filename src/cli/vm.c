@@ -87,16 +87,21 @@ static bool add_settings(JsonObject *body, char **words, GError **error)
     return true;
 }
 
+static void add_folder(const CommandLine *line, JsonObject *body)
+{
+    const char *folder = command_value(line, "folder");
+    g_autofree char *full = folder ? g_canonicalize_filename(folder, NULL) : NULL;
+
+    if (full)
+        json_object_set_string_member(body, "folder", full);
+}
+
 bool vm_create(CommandLine *line, GError **error)
 {
     JsonObject *body = json_object_new();
-    const char *folder = command_value(line, "folder");
 
     json_object_set_string_member(body, "name", line->words[0]);
-    if (folder) {
-        g_autofree char *full = g_canonicalize_filename(folder, NULL);
-        json_object_set_string_member(body, "folder", full);
-    }
+    add_folder(line, body);
     if (!add_settings(body, line->words + 1, error)) {
         json_object_unref(body);
         return false;
@@ -344,6 +349,33 @@ bool vm_register(CommandLine *line, GError **error)
     JsonNode *answer = call("POST", "/vms", body, error);
     g_autofree char *name = answer ? g_strdup(text_of(vm_of(answer), "name")) : NULL;
     return finish(line, answer, "Registered '%s'\n", name);
+}
+
+/* What had no counterpart goes to standard error: it is a warning. */
+static void print_report(JsonNode *answer)
+{
+    JsonArray *report = json_object_get_array_member(json_node_get_object(answer), "report");
+
+    for (guint i = 0; i < json_array_get_length(report); i++)
+        g_printerr("%s\n", json_array_get_string_element(report, i));
+}
+
+bool vm_import(CommandLine *line, GError **error)
+{
+    JsonObject *body = json_object_new();
+    g_autofree char *full = g_canonicalize_filename(line->words[0], NULL);
+    g_autofree char *name = NULL;
+    JsonNode *answer;
+
+    json_object_set_string_member(body, "import", full);
+    if (command_value(line, "name"))
+        json_object_set_string_member(body, "name", command_value(line, "name"));
+    add_folder(line, body);
+    answer = call("POST", "/vms", body, error);
+    if (answer && !line->json)
+        print_report(answer);
+    name = answer ? g_strdup(text_of(vm_of(answer), "name")) : NULL;
+    return finish(line, answer, "Imported '%s'\n", name);
 }
 
 bool vm_move(CommandLine *line, GError **error)
