@@ -90,6 +90,8 @@ int vmdk_extent_allocate(VmdkExtent *e, uint64_t offset, uint64_t length, Alloca
 int vmdk_extent_allocate_packed(VmdkExtent *e, uint64_t offset, uint32_t size, Allocation *a);
 int vmdk_extent_link(VmdkExtent *e, const Allocation *a);
 int vmdk_extent_zero(VmdkExtent *e, uint64_t offset, uint64_t length, uint64_t *ret_done);
+/* The places are lost: grains are only added. */
+int vmdk_extent_forget(VmdkExtent *e, uint64_t offset, uint64_t length, uint64_t *ret_done);
 int vmdk_extent_set_unclean(VmdkExtent *e, bool unclean);
 int vmdk_extent_commit(VmdkExtent *e);
 /* An empty sparse extent of `size` bytes whose place for the descriptor holds `text`. */

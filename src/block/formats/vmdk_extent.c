@@ -324,6 +324,20 @@ int vmdk_extent_zero(VmdkExtent *e, uint64_t offset, uint64_t length, uint64_t *
     return result;
 }
 
+int vmdk_extent_forget(VmdkExtent *e, uint64_t offset, uint64_t length, uint64_t *ret_done)
+{
+    uint8_t *table;
+    if (!e->is_sparse || e->is_old)
+        return -ENOTSUP;
+    uint64_t span = e->entries * (uint64_t)e->grain;
+    uint64_t end = MIN(offset + length, align_down(offset, span) + span);
+    int result = get_table(e, offset / e->grain, false, false, &table);
+    for (uint64_t at = offset; table && at < end && !result; at += e->grain)
+        result = set_entry(e, at / e->grain, 0);
+    *ret_done = end - offset;
+    return result;
+}
+
 int vmdk_extent_set_unclean(VmdkExtent *e, bool unclean)
 {
     uint8_t flag = unclean;
