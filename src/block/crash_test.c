@@ -16,6 +16,9 @@
 
 #define SIZE    (MIB(3) + 512 * 9)
 #define SECTORS (SIZE / 512)
+/* Of a disk of SIZE bytes whose size is changed */
+#define RESIZED_UP   (MIB(67) + 512 * 3)
+#define RESIZED_DOWN (MIB(1) + 512 * 5)
 
 typedef struct HostOp {
     HostIoOp op;
@@ -453,6 +456,55 @@ static void test_forgetting(gconstpointer data)
     kit_leave_folder();
 }
 
+/* What a disk with one of three sizes must still hold. */
+static void examine_resized(const uint8_t *disk, bool shrinking, GRand *rand)
+{
+    static const uint64_t sizes[] = {SIZE, RESIZED_UP, RESIZED_DOWN};
+    g_autoptr(Image) image = kit_open("cut", "vmdk", false);
+    uint64_t size = image->map->size, kept = shrinking ? RESIZED_DOWN : MIN(size, RESIZED_UP);
+    g_assert_true(size == sizes[0] || size == sizes[1] || size == sizes[2]);
+    g_assert_true(shrinking || size != RESIZED_DOWN);
+    expect_whole(image, "resized");
+    g_autofree uint8_t *now = kit_read_all(image, size);
+    kit_expect(now, disk, kept, "resized");
+    for (int i = 0; i < 6; i++)
+        kit_random_op(image, now, size, rand);
+    g_autofree uint8_t *after = kit_read_all(image, size);
+    kit_expect(after, now, size, "used after the cut");
+}
+
+/* Larger by new directories, then smaller. */
+static void test_resizing(void)
+{
+    g_autoptr(GRand) rand = g_rand_new_with_seed(41);
+    g_autofree uint8_t *disk = g_malloc0(RESIZED_UP);
+    g_autofree char *first = NULL;
+    gsize first_size;
+    Recorder r;
+    recorder_init(&r);
+    kit_enter_folder();
+    kit_create("image", "vmdk", SIZE, NULL, NULL);
+    g_autoptr(Image) image = kit_open("image", "vmdk", false);
+    for (int i = 0; i < 40; i++)
+        kit_random_op(image, disk, SIZE, rand);
+    g_clear_pointer(&image, image_close);
+    g_assert_true(g_file_get_contents("image", &first, &first_size, NULL));
+    ImageOptions options = {.format = "vmdk", .io_hook = &r.hook};
+    image = kit_open_with("image", &options);
+    g_assert_true(image_resize(image, RESIZED_UP, NULL));
+    guint grown = r.host->len;
+    g_assert_true(image_resize(image, RESIZED_DOWN, NULL));
+    g_clear_pointer(&image, image_close);
+    for (guint cut = 0; cut <= r.host->len; cut++) {
+        rebuild(&r, first, first_size, cut, true, rand);
+        examine_resized(disk, cut > grown, rand);
+        if (kit_has_qemu())
+            kit_do("qemu-img check -q -f vmdk cut");
+    }
+    recorder_clear(&r);
+    kit_leave_folder();
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -465,5 +517,6 @@ int main(int argc, char **argv)
         if (cases[i].parent)
             g_test_add_data_func(forgetting, &cases[i], test_forgetting);
     }
+    g_test_add_func("/crash/vmdk/resizing", test_resizing);
     return g_test_run();
 }

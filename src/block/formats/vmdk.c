@@ -380,6 +380,7 @@ const FormatDriver vmdk_format = {
     .decompress = vmdk_decompress,
     .compress = vmdk_compress,
     .mark_packed = vmdk_mark_packed,
+    .resize = vmdk_resize,
     .check = vmdk_check,
     .set_parent = vmdk_set_parent,
     .doubt_parent = vmdk_doubt_parent,
