@@ -258,6 +258,7 @@ static void examine(const Recorder *r, const char *path, const char *format, gui
 
 typedef struct Case {
     const char *name, *format, *option, *theirs, *parent;
+    bool only_forgets; /* its other calls are like another case's */
 } Case;
 
 static const Case cases[] = {
@@ -266,9 +267,9 @@ static const Case cases[] = {
     {"qcow2-extended", "qcow2", "extended_l2=on", "qcow2"},
     {"qcow2-v2", "qcow2", "compat=0.10", "qcow2"},
     {"qcow2-over-raw", "qcow2", "cluster_size=4k", "qcow2", "raw"},
-    {"qcow2-extended-over-raw", "qcow2", "extended_l2=on", "qcow2", "raw"},
+    {"qcow2-extended-over-raw", "qcow2", "extended_l2=on", "qcow2", "raw", true},
     {"qcow", "qcow"},
-    {"qcow-over-raw", "qcow", NULL, NULL, "raw"},
+    {"qcow-over-raw", "qcow", NULL, NULL, "raw", true},
     {"vdi", "vdi", NULL, "vdi"},
     {"vdi-over-raw", "vdi", NULL, NULL, "raw"},
     {"vhd", "vhd"},
@@ -511,8 +512,10 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autofree char *cuts = g_strdup_printf("/crash/%s/cuts", cases[i].name);
         g_autofree char *failures = g_strdup_printf("/crash/%s/failures", cases[i].name);
-        g_test_add_data_func(cuts, &cases[i], test_cuts);
-        g_test_add_data_func(failures, &cases[i], test_failures);
+        if (!cases[i].only_forgets) {
+            g_test_add_data_func(cuts, &cases[i], test_cuts);
+            g_test_add_data_func(failures, &cases[i], test_failures);
+        }
         g_autofree char *forgetting = g_strdup_printf("/crash/%s/forgetting", cases[i].name);
         if (cases[i].parent)
             g_test_add_data_func(forgetting, &cases[i], test_forgetting);

@@ -2,8 +2,8 @@
 /*
  * VMDK: another size, in place, of images that are one sparse file or one flat extent.
  *
- * The truth is the sparse header, or the descriptor of a flat extent; one write switches it when all
- * that a larger disk needs is durable, or before what a smaller one lacks goes.
+ * The truth is the sparse header, or the descriptor of a flat extent; one write switches it when
+ * all that a larger disk needs is durable, or before what a smaller one lacks goes.
  */
 #include <errno.h>
 
@@ -150,6 +150,7 @@ bool vmdk_resize(ImageMap *map, uint64_t size, GError **error)
     if ((v->text_room || !e->is_sparse) && !vmdk_write_text(v, text, error))
         return false;
     map->size = e->size = size;
-    int result = !e->is_sparse && size < old ? host_file_truncate(e->file, e->flat_offset + size) : 0;
+    int result =
+        !e->is_sparse && size < old ? host_file_truncate(e->file, e->flat_offset + size) : 0;
     return result ? format_fail_io(error, e->file->path, "shorten", result) : true;
 }
