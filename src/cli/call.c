@@ -32,7 +32,7 @@ const char *call_text(JsonObject *object, const char *name)
 
 bool call_finish(const CommandLine *line, JsonNode *answer, const char *format, ...)
 {
-    g_autoptr(JsonNode) owned = answer;
+    g_autoptr(JsonNode) owned G_GNUC_UNUSED = answer;
     va_list args;
 
     if (!answer)

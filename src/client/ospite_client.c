@@ -174,7 +174,7 @@ static GBytes *send(OspiteClient *client, const char *method, const char *path, 
 JsonNode *ospite_client_call(OspiteClient *client, const char *method, const char *path,
                              JsonNode *body, GError **error)
 {
-    g_autoptr(JsonNode) owned = body;
+    g_autoptr(JsonNode) owned G_GNUC_UNUSED = body;
     char *text = body ? json_to_string(body, FALSE) : NULL;
     g_autoptr(GBytes) sent = text ? g_bytes_new_take(text, strlen(text)) : NULL;
     g_autoptr(GBytes) answer = send(client, method, path, "application/json", sent, error);

@@ -240,7 +240,7 @@ static bool make_folder(const char *parent, const char *folder, GError **error)
 
 Machine *registry_create(Registry *registry, VmConfig *config, const char *folder, GError **error)
 {
-    g_autoptr(VmConfig) owned = config;
+    g_autoptr(VmConfig) owned G_GNUC_UNUSED = config;
     g_autofree char *name = vm_tree_string(config, "general.name");
     g_autofree char *usual = user_machine_folder();
     g_autofree char *own = g_build_filename(folder ? folder : usual, name, NULL);

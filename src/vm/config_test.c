@@ -62,8 +62,7 @@ static void test_names(void)
                                       "a\x01",
                                       "\xff",
                                       "a\xe2\x80\xa8z",
-                                      "a\xe2\x80\xae"
-                                      "b",
+                                      "a\342\200\256b",
                                       "a\xc2\x9bz",
                                       "00000000-0000-4000-8000-000000000001"};
     g_autofree char *longest = g_strnfill(VM_NAME_MAX, 'n');

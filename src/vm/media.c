@@ -475,7 +475,6 @@ bool media_release(Media *media, const char *name, const MediaMachine *machines,
     g_autoptr(GPtrArray) all = locked ? media_read(media) : NULL;
     Medium *medium = all ? media_pick(all, name, error) : NULL;
     g_autoptr(Journal) journal = journal_new();
-    g_autofree char *uses = NULL;
 
     if (!medium)
         return false;

@@ -11,7 +11,7 @@ static GRegex *compiled(const char *pattern)
 {
     static GMutex lock;
     static GHashTable *cache;
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&lock);
     g_autofree char *whole = NULL;
     GRegex *regex;
 
