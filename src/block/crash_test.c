@@ -10,11 +10,15 @@
  * The same is asked when one host call fails or is cut short: the first, the second, and so on.
  */
 #include "block/image_test_kit.h"
+#include "block/jobs/commit.h"
 
 #include <stdlib.h>
 
 #define SIZE    (MIB(3) + 512 * 9)
 #define SECTORS (SIZE / 512)
+/* Of a disk of SIZE bytes whose size is changed */
+#define RESIZED_UP   (MIB(67) + 512 * 3)
+#define RESIZED_DOWN (MIB(1) + 512 * 5)
 
 typedef struct HostOp {
     HostIoOp op;
@@ -254,6 +258,7 @@ static void examine(const Recorder *r, const char *path, const char *format, gui
 
 typedef struct Case {
     const char *name, *format, *option, *theirs, *parent;
+    bool only_forgets; /* its other calls are like another case's */
 } Case;
 
 static const Case cases[] = {
@@ -262,7 +267,9 @@ static const Case cases[] = {
     {"qcow2-extended", "qcow2", "extended_l2=on", "qcow2"},
     {"qcow2-v2", "qcow2", "compat=0.10", "qcow2"},
     {"qcow2-over-raw", "qcow2", "cluster_size=4k", "qcow2", "raw"},
+    {"qcow2-extended-over-raw", "qcow2", "extended_l2=on", "qcow2", "raw", true},
     {"qcow", "qcow"},
+    {"qcow-over-raw", "qcow", NULL, NULL, "raw", true},
     {"vdi", "vdi", NULL, "vdi"},
     {"vdi-over-raw", "vdi", NULL, NULL, "raw"},
     {"vhd", "vhd"},
@@ -390,14 +397,129 @@ static void test_failures(gconstpointer data)
     kit_leave_folder();
 }
 
+/* Fills the image and writes all of it into its parent. */
+static void commit_some(const Case *c, uint8_t *disk, GRand *rand)
+{
+    ImageOptions alone = {.format = c->format, .no_parents = true};
+    g_autoptr(Image) filled = kit_open("image", c->format, false);
+    for (int i = 0; i < 40; i++)
+        kit_random_op(filled, disk, SIZE, rand);
+    g_clear_pointer(&filled, image_close);
+    g_autoptr(Image) image = kit_open_with("image", &alone);
+    g_autoptr(Image) parent = kit_open("parent", c->parent, false);
+    g_assert_cmpint(image_commit(image, parent), ==, 0);
+}
+
+static void expect_empty(const Case *c, const uint8_t *disk)
+{
+    g_autoptr(Image) image = kit_open("image", c->format, true);
+    g_autofree uint8_t *now = kit_read_all(image, SIZE);
+    kit_expect(now, disk, SIZE, "emptied");
+    for (uint64_t at = 0; at < SIZE;) {
+        ImageStatus s;
+        g_assert_cmpint(image_status(image, at, SIZE - at, false, &s), ==, 0);
+        g_assert_true(s.depth > 0 || !s.present);
+        at += s.length;
+    }
+    expect_whole(image, "emptied");
+}
+
+/*
+ * A commit empties the image: the disk reads the same at every moment, whatever of the image is
+ * left, for its parent has everything; and what is left can be written to and emptied again.
+ */
+static void test_forgetting(gconstpointer data)
+{
+    const Case *c = data;
+    g_autoptr(GRand) rand = g_rand_new_with_seed(37);
+    g_autofree uint8_t *disk = g_malloc0(SIZE);
+    g_autofree char *first = NULL;
+    gsize first_size;
+    Recorder r;
+    recorder_init(&r);
+    kit_enter_folder();
+    make_parent(c, disk, rand);
+    make_image(c);
+    commit_some(c, disk, rand);
+    g_assert_true(g_file_get_contents("image", &first, &first_size, NULL));
+    ImageOptions options = {.format = c->format, .no_parents = true, .io_hook = &r.hook};
+    g_autoptr(Image) image = kit_open_with("image", &options);
+    g_assert_cmpint(image_forget(image), ==, 0);
+    g_clear_pointer(&image, image_close);
+    expect_empty(c, disk);
+    for (guint i = 0; i <= MIN(r.host->len, 30); i++) {
+        guint cut =
+            r.host->len <= 30 ? i : (guint)g_rand_int_range(rand, 0, (gint32)r.host->len + 1);
+        rebuild(&r, first, first_size, cut, true, rand);
+        examine(&r, "cut", c->format, cut, disk, rand);
+    }
+    recorder_clear(&r);
+    kit_leave_folder();
+}
+
+/* What a disk with one of three sizes must still hold. */
+static void examine_resized(const uint8_t *disk, bool shrinking, GRand *rand)
+{
+    static const uint64_t sizes[] = {SIZE, RESIZED_UP, RESIZED_DOWN};
+    g_autoptr(Image) image = kit_open("cut", "vmdk", false);
+    uint64_t size = image->map->size, kept = shrinking ? RESIZED_DOWN : MIN(size, RESIZED_UP);
+    g_assert_true(size == sizes[0] || size == sizes[1] || size == sizes[2]);
+    g_assert_true(shrinking || size != RESIZED_DOWN);
+    expect_whole(image, "resized");
+    g_autofree uint8_t *now = kit_read_all(image, size);
+    kit_expect(now, disk, kept, "resized");
+    for (int i = 0; i < 6; i++)
+        kit_random_op(image, now, size, rand);
+    g_autofree uint8_t *after = kit_read_all(image, size);
+    kit_expect(after, now, size, "used after the cut");
+}
+
+/* Larger by new directories, then smaller. */
+static void test_resizing(void)
+{
+    g_autoptr(GRand) rand = g_rand_new_with_seed(41);
+    g_autofree uint8_t *disk = g_malloc0(RESIZED_UP);
+    g_autofree char *first = NULL;
+    gsize first_size;
+    Recorder r;
+    recorder_init(&r);
+    kit_enter_folder();
+    kit_create("image", "vmdk", SIZE, NULL, NULL);
+    g_autoptr(Image) image = kit_open("image", "vmdk", false);
+    for (int i = 0; i < 40; i++)
+        kit_random_op(image, disk, SIZE, rand);
+    g_clear_pointer(&image, image_close);
+    g_assert_true(g_file_get_contents("image", &first, &first_size, NULL));
+    ImageOptions options = {.format = "vmdk", .io_hook = &r.hook};
+    image = kit_open_with("image", &options);
+    g_assert_true(image_resize(image, RESIZED_UP, NULL));
+    guint grown = r.host->len;
+    g_assert_true(image_resize(image, RESIZED_DOWN, NULL));
+    g_clear_pointer(&image, image_close);
+    for (guint cut = 0; cut <= r.host->len; cut++) {
+        rebuild(&r, first, first_size, cut, true, rand);
+        examine_resized(disk, cut > grown, rand);
+        if (kit_has_qemu())
+            kit_do("qemu-img check -q -f vmdk cut");
+    }
+    recorder_clear(&r);
+    kit_leave_folder();
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autofree char *cuts = g_strdup_printf("/crash/%s/cuts", cases[i].name);
         g_autofree char *failures = g_strdup_printf("/crash/%s/failures", cases[i].name);
-        g_test_add_data_func(cuts, &cases[i], test_cuts);
-        g_test_add_data_func(failures, &cases[i], test_failures);
+        if (!cases[i].only_forgets) {
+            g_test_add_data_func(cuts, &cases[i], test_cuts);
+            g_test_add_data_func(failures, &cases[i], test_failures);
+        }
+        g_autofree char *forgetting = g_strdup_printf("/crash/%s/forgetting", cases[i].name);
+        if (cases[i].parent)
+            g_test_add_data_func(forgetting, &cases[i], test_forgetting);
     }
+    g_test_add_func("/crash/vmdk/resizing", test_resizing);
     return g_test_run();
 }

@@ -50,6 +50,7 @@ typedef struct ImageMap {
     bool many_files;      /* data lie in other files, too: a flush needs `commit` */
     bool needs_repair;    /* left open by a crash: `check` with repair comes before writing */
     bool tracks_changes;  /* `note_change` wants to hear of every one */
+    bool keeps_contents;  /* the disk will read as before: `begin_write` needn't tell children */
     bool encrypted;
     Cipher *cipher;       /* of the data that are not packed; NULL: none, or no key. Owned */
     bool begins_as_noise; /* a new image does not read as zeros */
@@ -189,6 +190,11 @@ typedef struct FormatDriver {
      * (their contents are undefined). Tells how far it came; -ENOTSUP: the data must be zeroed.
      */
     int (*zero)(ImageMap *map, uint64_t offset, uint64_t length, bool discard, uint64_t *ret_done);
+    /*
+     * Forgets what the image itself has in the units from `offset` on, those that the end cuts
+     * included: the parent's bytes show through. Tells how far it came. NULL: it can't.
+     */
+    int (*forget)(ImageMap *map, uint64_t offset, uint64_t length, uint64_t *ret_done);
     /* Makes everything durable: data, then map (SAFETY §5). NULL: the file is synced. */
     int (*commit)(ImageMap *map);
     /* Unpacks a unit of unit_size bytes from stored_size bytes. Any thread. */

@@ -82,6 +82,11 @@ int image_flush(Image *image);
  * larger one reads as zeros, whatever a parent has there.
  */
 bool image_resize(Image *image, uint64_t size, GError **error);
+/*
+ * Forgets everything that the image itself has, durably: the disk is its parent's, which has the
+ * same there already (image_commit()). -ENOTSUP where the format can't.
+ */
+int image_forget(Image *image);
 /* One packed unit at a unit's start; -ENOTSUP where the format has none. */
 int image_write_compressed(Image *image, uint64_t offset, uint8_t *stored, uint32_t size);
 

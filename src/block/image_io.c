@@ -572,6 +572,19 @@ int image_flush(Image *image)
     return host_file_sync(image->file);
 }
 
+int image_forget(Image *image)
+{
+    int result = image->read_only ? -EROFS : image->driver->forget ? 0 : -ENOTSUP;
+    image->map->keeps_contents = true;
+    if (!result && !image->write_begun && image->driver->begin_write)
+        result = image->driver->begin_write(image->map);
+    image->map->keeps_contents = false;
+    image->unit_file = NULL;
+    for (uint64_t at = 0, done = 0; at < image->map->size && !result; at += done)
+        result = image->driver->forget(image->map, at, image->map->size - at, &done);
+    return result ? result : image_flush(image);
+}
+
 /* The unit that the end is in stays: what it holds behind the end must not come back. */
 static int clear_tail(Image *image, uint64_t size)
 {

@@ -64,6 +64,7 @@ bool vm_action(CommandLine *line, GError **error);
 bool vm_stop(CommandLine *line, GError **error);
 bool vm_delete(CommandLine *line, GError **error);
 bool vm_register(CommandLine *line, GError **error);
+bool vm_import(CommandLine *line, GError **error);
 bool vm_move(CommandLine *line, GError **error);
 bool vm_edit(CommandLine *line, GError **error);
 bool vm_log(CommandLine *line, GError **error);
@@ -73,3 +74,10 @@ bool vm_screen(CommandLine *line, GError **error);
 bool vm_type(CommandLine *line, GError **error);
 bool vm_console(CommandLine *line, GError **error);
 bool watch_events(CommandLine *line, GError **error);
+
+/* media.c; vm/media.h has the shorter names */
+bool run_media_list(CommandLine *line, GError **error);
+bool run_media_add(CommandLine *line, GError **error);
+bool run_media_remove(CommandLine *line, GError **error);
+bool run_media_action(CommandLine *line, GError **error);
+bool run_media_move(CommandLine *line, GError **error);

@@ -6,14 +6,19 @@
 
 #include "cli/command.h"
 
+/* Whether it is the first of its noun. */
+static bool is_first(const Command *command)
+{
+    return command == commands || strcmp(command->noun, command[-1].noun) != 0;
+}
+
 /* The nouns, or a noun's verbs, separated by spaces (new). */
 static char *words_of(const char *noun)
 {
     GString *words = g_string_new(NULL);
 
     for (const Command *c = commands; c->noun; c++) {
-        bool again = c != commands && !strcmp(c->noun, c[-1].noun);
-        if (noun ? c->verb && !strcmp(noun, c->noun) : !again)
+        if (noun ? c->verb && !strcmp(noun, c->noun) : is_first(c))
             g_string_append_printf(words, "%s%s", words->len ? " " : "", noun ? c->verb : c->noun);
     }
     return g_string_free(words, FALSE);
@@ -38,9 +43,14 @@ static void print_bash_body(void)
     printf("_ospite() {\n  local word=${COMP_WORDS[COMP_CWORD]} command=\"${COMP_WORDS[1]} "
            "${COMP_WORDS[2]}\" words=\n  if [ \"$COMP_CWORD\" -eq 1 ]; then\n    words='%s'\n",
            nouns);
-    printf("  elif [ \"$COMP_CWORD\" -eq 2 ] && [ \"${COMP_WORDS[1]}\" = vm ]; then\n");
-    g_autofree char *verbs = words_of("vm");
-    printf("    words='%s'\n  else\n    case $command in\n", verbs);
+    for (const Command *c = commands; c->noun; c++) {
+        g_autofree char *verbs = is_first(c) && c->verb ? words_of(c->noun) : NULL;
+        if (verbs)
+            printf("  elif [ \"$COMP_CWORD\" -eq 2 ] && [ \"${COMP_WORDS[1]}\" = %s ]; then\n"
+                   "    words='%s'\n",
+                   c->noun, verbs);
+    }
+    printf("  else\n    case $command in\n");
     for (const Command *c = commands; c->noun; c++) {
         g_autofree char *options = options_of(c);
         if (!c->run)
@@ -73,10 +83,11 @@ static void print_fish(void)
     printf(
         "# fish completion for ospite; made by 'ospite completion fish'\ncomplete -c ospite -f\n");
     for (const Command *c = commands; c->noun; c++) {
-        bool again = c != commands && !strcmp(c->noun, c[-1].noun);
-        if (!again)
+        if (is_first(c))
             printf("complete -c ospite -n __fish_use_subcommand -a %s -d \"%s\"\n", c->noun,
-                   c->verb ? "machines" : c->help);
+                   !c->verb                 ? c->help
+                   : !strcmp(c->noun, "vm") ? "machines"
+                                            : "images");
         if (c->verb)
             printf("complete -c ospite -n '__fish_seen_subcommand_from %s; and not "
                    "__fish_seen_subcommand_from (string split \" \" \"%s\")' -a %s -d \"%s\"\n",

@@ -8,6 +8,7 @@
 #include <json-glib/json-glib.h>
 
 #include "block/image.h"
+#include "block/jobs/commit.h"
 #include "block/jobs/copy.h"
 #include "block/partition.h"
 

@@ -144,47 +144,72 @@ int disk_command_rebase(DiskArgs *a, GError **error)
 
 /* ---- commit ---------------------------------------------------------------------------------- */
 
-static int copy_own(Image *from, Image *to)
+/* Where the parent of an image that was opened without it is; NULL with an error. */
+static char *find_parent(const DiskArgs *a, const Image *image, GError **error)
 {
-    g_autofree uint8_t *data = g_malloc(CHUNK);
-    int result = 0;
-    for (uint64_t at = 0; at < from->map->size && !result;) {
-        ImageStatus s;
-        uint64_t part = MIN(CHUNK, from->map->size - at);
-        result = image_status(from, at, part, false, &s);
-        part = MIN(part, s.length);
-        if (!result && s.depth == 0 && s.present && s.zero) {
-            result = image_write_zeros(to, at, part);
-        } else if (!result && s.depth == 0 && s.present) {
-            result = image_read(from, at, data, part);
-            if (!result)
-                result = image_write(to, at, data, part);
-        }
-        at += part;
+    if (!image->map->parent_name) {
+        disk_refuse(error, "%s has no parent to commit to", image->path);
+        return NULL;
     }
-    return result ? result : image_flush(to);
+    g_autofree char *path =
+        image_resolve_name(image->path, image->map->parent_name, a->trust, error);
+    if (!path || !a->letter['b'])
+        return g_steal_pointer(&path);
+    g_autofree char *asked = image_resolve_name(image->path, a->letter['b'], true, error);
+    g_autofree char *wanted = asked ? g_canonicalize_filename(asked, NULL) : NULL;
+    g_autofree char *found = g_canonicalize_filename(path, NULL);
+    if (wanted && !strcmp(wanted, found))
+        return g_steal_pointer(&path);
+    if (wanted)
+        disk_refuse(error,
+                    "'%s' is not the parent of %s: commit the images one by one, topmost "
+                    "first",
+                    a->letter['b'], image->path);
+    return NULL;
+}
+
+/* The parent is another one after it was written to, as formats see it. */
+static bool name_parent_anew(Image *image, const char *format, const char *path, GError **error)
+{
+    g_autofree char *name = g_strdup(image->map->parent_name);
+    return image->driver->set_parent(image->map, name, format, path, error);
+}
+
+/* Empties the image, which its parent can stand for now. */
+static int forget_committed(Image *image, GError **error)
+{
+    int result = image_forget(image);
+    return result && result != -ENOTSUP ? disk_fail(error, "empty", image->path, result) : 0;
+}
+
+static bool commit_into(DiskArgs *a, Image *image, const char *path, GError **error)
+{
+    g_autoptr(Image) parent = disk_open_image(a, path, image->map->parent_format, false, error);
+    if (!parent ||
+        (parent->map->size < image->map->size && !image_resize(parent, image->map->size, error)))
+        return false;
+    int result = image_commit(image, parent);
+    if (result)
+        return disk_fail(error, "commit", image->path, result) == 0;
+    g_autofree char *doubt =
+        image->driver->doubt_parent
+            ? image->driver->doubt_parent(image->map, parent->map, parent->driver)
+            : NULL;
+    const char *format = parent->driver->name;
+    g_clear_pointer(&parent, image_close);
+    return !doubt || name_parent_anew(image, format, path, error);
 }
 
 int disk_command_commit(DiskArgs *a, GError **error)
 {
+    bool keep = a->letter['d'] || a->letter['b'];
     if (a->count != 1)
         return disk_usage(error, "commit takes a file");
-    ImageOptions options = {.format = a->letter['f'], .read_only = true, .no_parents = true};
+    ImageOptions options = {.format = a->letter['f'], .no_parents = true, .key = a->key};
     g_autoptr(Image) image = image_open(a->rest[0], &options, error);
-    if (!image)
+    g_autofree char *path = image ? find_parent(a, image, error) : NULL;
+    if (!path || !commit_into(a, image, path, error) || (!keep && forget_committed(image, error)))
         return -1;
-    if (!image->map->parent_name)
-        return disk_refuse(error, "%s has no parent to commit to", a->rest[0]);
-    g_autofree char *path =
-        image_resolve_name(a->rest[0], image->map->parent_name, a->trust, error);
-    g_autoptr(Image) parent =
-        path ? disk_open_image(a, path, image->map->parent_format, false, error) : NULL;
-    if (!parent ||
-        (parent->map->size < image->map->size && !image_resize(parent, image->map->size, error)))
-        return -1;
-    int result = copy_own(image, parent);
-    if (result)
-        return disk_fail(error, "commit", a->rest[0], result);
     if (!a->quiet)
         printf("Image committed.\n");
     return 0;

@@ -52,13 +52,13 @@ static int check_replaceable(const DiskArgs *a, Image *image, GError **error)
         image->driver->snapshots ? image->driver->snapshots->list(image->map) : NULL;
     const char *format = a->letter['O'] ? a->letter['O'] : "qcow2";
     if (strcmp(image->driver->name, format))
-        return disk_usage(error, "%s is no %s image; name a new file for the encrypted one",
-                          image->path, format);
+        return disk_refuse(error, "%s is no %s image; name a new file for the encrypted one",
+                           image->path, format);
     if (list && list->len)
-        return disk_usage(error,
-                          "%s has snapshots, which would be lost; name a new file for the "
-                          "encrypted one",
-                          image->path);
+        return disk_refuse(error,
+                           "%s has snapshots, which would be lost; name a new file for the "
+                           "encrypted one",
+                           image->path);
     return 0;
 }
 
@@ -74,8 +74,8 @@ static int encrypt(DiskArgs *a, GError **error)
         return copy_encrypted(a, image, a->rest[1], error);
     g_autofree char *copy = g_strdup_printf("%s.encrypting", path);
     if (g_file_test(copy, G_FILE_TEST_EXISTS))
-        return disk_usage(error, "%s is there already; remove it if it is from a run that ended",
-                          copy);
+        return disk_refuse(error, "%s is there already; remove it if it is from a run that ended",
+                           copy);
     if (copy_encrypted(a, image, copy, error))
         return -1;
     return replace(path, copy, error);
@@ -89,7 +89,7 @@ static int change_keys(DiskArgs *a, GError **error)
         return -1;
     const FormatKeys *keys = image->driver->keys;
     if (!keys)
-        return disk_usage(error, "images of the format %s have no keys", image->driver->name);
+        return disk_refuse(error, "images of the format %s have no keys", image->driver->name);
     guint64 slot = 0;
     if (a->erase_key && !g_ascii_string_to_unsigned(a->erase_key, 10, 0, 31, &slot, NULL))
         return disk_usage(error, "--erase-key takes the number of a slot, as 'info' shows them");

@@ -41,7 +41,7 @@ static GBytes *read_stream(FILE *stream, const char *name, GError **error)
     if (good)
         return keep_key(bytes);
     free_key(bytes);
-    disk_usage(error, "cannot read a key of 1 to %d bytes from '%s'", MAX_KEY, name);
+    disk_refuse(error, "cannot read a key of 1 to %d bytes from '%s'", MAX_KEY, name);
     return NULL;
 }
 

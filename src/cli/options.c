@@ -140,12 +140,8 @@ static bool set_cpus(RunOptions *o, const Option *option, const char *value, GEr
 static bool set_error_policy(PcErrorPolicy *policy, const char *option, const char *name,
                              const char *value, GError **error)
 {
-    static const char *const names[] = {[PC_ERROR_DEFAULT] = "enospc",
-                                        [PC_ERROR_REPORT] = "report",
-                                        [PC_ERROR_STOP] = "stop",
-                                        [PC_ERROR_IGNORE] = "ignore"};
-    for (unsigned i = !strcmp(name, "rerror"); i < G_N_ELEMENTS(names); i++) {
-        if (!strcmp(names[i], value)) {
+    for (unsigned i = !strcmp(name, "rerror"); pc_error_policy_name(i); i++) {
+        if (!strcmp(pc_error_policy_name(i), value)) {
             *policy = i;
             return true;
         }
@@ -440,6 +436,23 @@ static bool parse_one(RunOptions *o, int argc, char **argv, int *at, GError **er
     return option->set(o, option, value, error);
 }
 
+static bool put_drive_number(RunOptions *o, const char *place, const char *name, uint64_t value,
+                             GError **error)
+{
+    g_autofree char *path = g_strconcat(place, name, NULL);
+    g_autofree char *text = g_strdup_printf("%" G_GUINT64_FORMAT, value);
+
+    return !value || set(o, path, text, error);
+}
+
+static bool put_drive_policy(RunOptions *o, const char *place, const char *name,
+                             PcErrorPolicy policy, GError **error)
+{
+    g_autofree char *path = g_strconcat(place, name, NULL);
+
+    return policy == PC_ERROR_DEFAULT || set(o, path, pc_error_policy_name(policy), error);
+}
+
 static bool put_drive(RunOptions *o, const PcDrive *drive, GError **error)
 {
     static const char *const types[] = {
@@ -454,7 +467,11 @@ static bool put_drive(RunOptions *o, const PcDrive *drive, GError **error)
     return set(o, type, types[drive->kind], error) &&
            (!drive->path || set_file(o, medium, drive->path, error)) &&
            (!drive->format || set(o, format, drive->format, error)) &&
-           (!drive->read_only || set(o, mode, "readonly", error));
+           (!drive->read_only || set(o, mode, "readonly", error)) &&
+           put_drive_policy(o, place, ".on-write-error", drive->on_write_error, error) &&
+           put_drive_policy(o, place, ".on-read-error", drive->on_read_error, error) &&
+           put_drive_number(o, place, ".iops", drive->throttle.iops, error) &&
+           put_drive_number(o, place, ".bandwidth", drive->throttle.bytes, error);
 }
 
 static bool put_drives(RunOptions *o, GError **error)

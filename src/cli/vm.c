@@ -7,64 +7,20 @@
 #include <unistd.h>
 
 #include "base/bits.h"
-#include "cli/command.h"
+#include "cli/call.h"
 #include "client/ospite_client.h"
-
-static JsonNode *object_node(JsonObject *object)
-{
-    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
-
-    json_node_take_object(node, object);
-    return node;
-}
-
-static JsonNode *call(const char *method, const char *path, JsonObject *body, GError **error)
-{
-    JsonNode *sent = body ? object_node(body) : NULL;
-    g_autoptr(OspiteClient) client = ospite_client_new(error);
-
-    if (client)
-        return ospite_client_call(client, method, path, sent, error);
-    g_clear_pointer(&sent, json_node_unref);
-    return NULL;
-}
 
 static JsonNode *call_vm(const char *method, const char *name, const char *rest, JsonObject *body,
                          GError **error)
 {
     g_autofree char *path = ospite_client_vm_path(name, rest);
 
-    return call(method, path, body, error);
-}
-
-static const char *text_of(JsonObject *object, const char *name)
-{
-    return json_object_get_string_member_with_default(object, name, "");
+    return call_api(method, path, body, error);
 }
 
 static JsonObject *vm_of(JsonNode *answer)
 {
     return json_object_get_object_member(json_node_get_object(answer), "vm");
-}
-
-/* Takes the answer; the sentence is for people. */
-static bool finish(const CommandLine *line, JsonNode *answer, const char *format, ...)
-    G_GNUC_PRINTF(3, 4);
-static bool finish(const CommandLine *line, JsonNode *answer, const char *format, ...)
-{
-    g_autoptr(JsonNode) owned = answer;
-    va_list args;
-
-    if (!answer)
-        return false;
-    if (line->json) {
-        command_print_json(answer);
-        return true;
-    }
-    va_start(args, format);
-    vprintf(format, args);
-    va_end(args);
-    return true;
 }
 
 /* ---- settings -------------------------------------------------------------------------------- */
@@ -87,23 +43,28 @@ static bool add_settings(JsonObject *body, char **words, GError **error)
     return true;
 }
 
+static void add_folder(const CommandLine *line, JsonObject *body)
+{
+    const char *folder = command_value(line, "folder");
+    g_autofree char *full = folder ? g_canonicalize_filename(folder, NULL) : NULL;
+
+    if (full)
+        json_object_set_string_member(body, "folder", full);
+}
+
 bool vm_create(CommandLine *line, GError **error)
 {
     JsonObject *body = json_object_new();
-    const char *folder = command_value(line, "folder");
 
     json_object_set_string_member(body, "name", line->words[0]);
-    if (folder) {
-        g_autofree char *full = g_canonicalize_filename(folder, NULL);
-        json_object_set_string_member(body, "folder", full);
-    }
+    add_folder(line, body);
     if (!add_settings(body, line->words + 1, error)) {
         json_object_unref(body);
         return false;
     }
-    JsonNode *answer = call("POST", "/vms", body, error);
-    g_autofree char *place = answer ? g_strdup(text_of(vm_of(answer), "folder")) : NULL;
-    return finish(line, answer, "Made '%s' in %s\n", line->words[0], place);
+    JsonNode *answer = call_api("POST", "/vms", body, error);
+    g_autofree char *place = answer ? g_strdup(call_text(vm_of(answer), "folder")) : NULL;
+    return call_finish(line, answer, "Made '%s' in %s\n", line->words[0], place);
 }
 
 static void print_changes(JsonNode *answer)
@@ -112,8 +73,9 @@ static void print_changes(JsonNode *answer)
 
     for (guint i = 0; i < json_array_get_length(changes); i++) {
         JsonObject *change = json_array_get_object_element(changes, i);
-        bool later = !strcmp(text_of(change, "when"), "restart");
-        printf("%s %s\n", text_of(change, "name"), later ? "changes at the next start" : "changed");
+        bool later = !strcmp(call_text(change, "when"), "restart");
+        printf("%s %s\n", call_text(change, "name"),
+               later ? "changes at the next start" : "changed");
     }
 }
 
@@ -155,14 +117,14 @@ bool vm_autostart(CommandLine *line, GError **error)
 
 bool vm_list(CommandLine *line, GError **error)
 {
-    g_autoptr(JsonNode) answer = call("GET", "/vms", NULL, error);
+    g_autoptr(JsonNode) answer = call_api("GET", "/vms", NULL, error);
     JsonArray *all;
 
     if (!answer)
         return false;
     all = json_object_get_array_member(json_node_get_object(answer), "vms");
     for (guint i = json_array_get_length(all); command_value(line, "running") && i-- > 0;) {
-        const char *state = text_of(json_array_get_object_element(all, i), "state");
+        const char *state = call_text(json_array_get_object_element(all, i), "state");
         if (strcmp(state, "running") && strcmp(state, "paused") && strcmp(state, "starting"))
             json_array_remove_element(all, i);
     }
@@ -173,9 +135,9 @@ bool vm_list(CommandLine *line, GError **error)
     for (guint i = 0; i < json_array_get_length(all); i++) {
         JsonObject *vm = json_array_get_object_element(all, i);
         printf("%-24s %-12s %6" G_GINT64_FORMAT " MiB %3" G_GINT64_FORMAT " CPUs  %s\n",
-               text_of(vm, "name"), text_of(vm, "state"),
+               call_text(vm, "name"), call_text(vm, "state"),
                json_object_get_int_member(vm, "memory") / (gint64)MIB(1),
-               json_object_get_int_member(vm, "cpus"), text_of(vm, "uuid"));
+               json_object_get_int_member(vm, "cpus"), call_text(vm, "uuid"));
     }
     return true;
 }
@@ -212,8 +174,8 @@ static void print_end(JsonObject *vm)
     JsonObject *end = JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
 
     if (end)
-        printf("ended:   %s: %s (%s)\n", text_of(end, "reason"), text_of(end, "message"),
-               text_of(end, "at"));
+        printf("ended:   %s: %s (%s)\n", call_text(end, "reason"), call_text(end, "message"),
+               call_text(end, "at"));
 }
 
 bool vm_show(CommandLine *line, GError **error)
@@ -231,7 +193,7 @@ bool vm_show(CommandLine *line, GError **error)
     vm = vm_of(answer);
     for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
         if (JSON_NODE_HOLDS_VALUE(json_object_get_member(vm, names[i])))
-            printf("%s:%*s%s\n", names[i], 8 - (int)strlen(names[i]), "", text_of(vm, names[i]));
+            printf("%s:%*s%s\n", names[i], 8 - (int)strlen(names[i]), "", call_text(vm, names[i]));
     }
     print_end(vm);
     if (json_object_get_boolean_member(vm, "restart_needed"))
@@ -246,7 +208,7 @@ static bool print_lines(const CommandLine *line, JsonNode *answer)
     JsonArray *lines;
 
     if (!answer || line->json)
-        return finish(line, answer, "%s", "");
+        return call_finish(line, answer, "%s", "");
     lines = json_object_get_array_member(json_node_get_object(answer), "lines");
     for (guint i = 0; i < json_array_get_length(lines); i++)
         puts(json_array_get_string_element(lines, i));
@@ -274,9 +236,9 @@ bool vm_action(CommandLine *line, GError **error)
 {
     g_autofree char *rest = g_strconcat("/", line->command->verb, NULL);
     JsonNode *answer = call_vm("POST", line->words[0], rest, NULL, error);
-    g_autofree char *state = answer ? g_strdup(text_of(vm_of(answer), "state")) : NULL;
+    g_autofree char *state = answer ? g_strdup(call_text(vm_of(answer), "state")) : NULL;
 
-    return finish(line, answer, "'%s' is %s\n", line->words[0], state);
+    return call_finish(line, answer, "'%s' is %s\n", line->words[0], state);
 }
 
 static JsonNode *wait_for(const CommandLine *line, const char *state, GError **error)
@@ -293,9 +255,9 @@ bool vm_wait(CommandLine *line, GError **error)
 {
     const char *state = command_value(line, "for");
     JsonNode *answer = wait_for(line, state ? state : "off", error);
-    g_autofree char *now = answer ? g_strdup(text_of(vm_of(answer), "state")) : NULL;
+    g_autofree char *now = answer ? g_strdup(call_text(vm_of(answer), "state")) : NULL;
 
-    return finish(line, answer, "'%s' is %s\n", line->words[0], now);
+    return call_finish(line, answer, "'%s' is %s\n", line->words[0], now);
 }
 
 bool vm_stop(CommandLine *line, GError **error)
@@ -303,9 +265,9 @@ bool vm_stop(CommandLine *line, GError **error)
     JsonNode *answer = call_vm("POST", line->words[0], "/stop", NULL, error);
 
     if (!answer || command_value(line, "no-wait"))
-        return finish(line, answer, "Pressed the power button of '%s'\n", line->words[0]);
+        return call_finish(line, answer, "Pressed the power button of '%s'\n", line->words[0]);
     json_node_unref(answer);
-    return finish(line, wait_for(line, "off", error), "'%s' is off\n", line->words[0]);
+    return call_finish(line, wait_for(line, "off", error), "'%s' is off\n", line->words[0]);
 }
 
 static void print_kept(JsonNode *answer)
@@ -341,9 +303,36 @@ bool vm_register(CommandLine *line, GError **error)
     g_autofree char *full = g_canonicalize_filename(line->words[0], NULL);
 
     json_object_set_string_member(body, "register", full);
-    JsonNode *answer = call("POST", "/vms", body, error);
-    g_autofree char *name = answer ? g_strdup(text_of(vm_of(answer), "name")) : NULL;
-    return finish(line, answer, "Registered '%s'\n", name);
+    JsonNode *answer = call_api("POST", "/vms", body, error);
+    g_autofree char *name = answer ? g_strdup(call_text(vm_of(answer), "name")) : NULL;
+    return call_finish(line, answer, "Registered '%s'\n", name);
+}
+
+/* What had no counterpart goes to standard error: it is a warning. */
+static void print_report(JsonNode *answer)
+{
+    JsonArray *report = json_object_get_array_member(json_node_get_object(answer), "report");
+
+    for (guint i = 0; i < json_array_get_length(report); i++)
+        g_printerr("%s\n", json_array_get_string_element(report, i));
+}
+
+bool vm_import(CommandLine *line, GError **error)
+{
+    JsonObject *body = json_object_new();
+    g_autofree char *full = g_canonicalize_filename(line->words[0], NULL);
+    g_autofree char *name = NULL;
+    JsonNode *answer;
+
+    json_object_set_string_member(body, "import", full);
+    if (command_value(line, "name"))
+        json_object_set_string_member(body, "name", command_value(line, "name"));
+    add_folder(line, body);
+    answer = call_api("POST", "/vms", body, error);
+    if (answer && !line->json)
+        print_report(answer);
+    name = answer ? g_strdup(call_text(vm_of(answer), "name")) : NULL;
+    return call_finish(line, answer, "Imported '%s'\n", name);
 }
 
 bool vm_move(CommandLine *line, GError **error)
@@ -353,8 +342,8 @@ bool vm_move(CommandLine *line, GError **error)
 
     json_object_set_string_member(body, "folder", full);
     JsonNode *answer = call_vm("POST", line->words[0], "/move", body, error);
-    g_autofree char *place = answer ? g_strdup(text_of(vm_of(answer), "folder")) : NULL;
-    return finish(line, answer, "'%s' is in %s now\n", line->words[0], place);
+    g_autofree char *place = answer ? g_strdup(call_text(vm_of(answer), "folder")) : NULL;
+    return call_finish(line, answer, "'%s' is in %s now\n", line->words[0], place);
 }
 
 bool vm_type(CommandLine *line, GError **error)
@@ -363,7 +352,7 @@ bool vm_type(CommandLine *line, GError **error)
     g_autofree char *text = g_strcompress(line->words[1]);
 
     json_object_set_string_member(body, "text", text);
-    return finish(line, call_vm("POST", line->words[0], "/keys", body, error), "%s", "");
+    return call_finish(line, call_vm("POST", line->words[0], "/keys", body, error), "%s", "");
 }
 
 /* ---- the file in an editor --------------------------------------------------------------------

@@ -33,7 +33,7 @@ static void watch_events(Api *api, Request *request, Machine *machine)
     request_upgrade(request, events_add, api->events);
 }
 
-/* "*" is the machine's name. */
+/* "*" is a machine's name, "?" a medium's. */
 static const struct {
     const char *method, *path;
     ApiOperation run;
@@ -60,6 +60,14 @@ static const struct {
     {"GET", "vms/*/console", api_vm_console},
     {"GET", "vms/*/screen", api_vm_screen},
     {"POST", "vms/*/keys", api_vm_keys},
+    {"GET", "media", api_media_list},
+    {"POST", "media", api_medium_add},
+    {"GET", "media/?", api_medium_get},
+    {"PATCH", "media/?", api_medium_set},
+    {"DELETE", "media/?", api_medium_remove},
+    {"POST", "media/?/release", api_medium_release},
+    {"POST", "media/?/refresh", api_medium_refresh},
+    {"POST", "media/?/move", api_medium_move},
 };
 
 /* Whether the parts of a path are those of a pattern; what the star stands for in *ret_name. */
@@ -72,7 +80,7 @@ static bool path_matches(const char *pattern, char **parts, const char **ret_nam
     for (i = 0; wanted[i] && parts[i]; i++) {
         if (!strcmp(wanted[i], "*"))
             *ret_name = parts[i];
-        else if (strcmp(wanted[i], parts[i]))
+        else if (strcmp(wanted[i], "?") && strcmp(wanted[i], parts[i]))
             return false;
     }
     return !wanted[i] && !parts[i];
@@ -128,4 +136,13 @@ const char *api_text(JsonObject *body, const char *name, GError **error)
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, "cannot take '%s': it is no text",
                 name);
     return NULL;
+}
+
+bool api_needs_absolute(const char *name, const char *path, GError **error)
+{
+    if (!path || g_path_is_absolute(path))
+        return true;
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                "cannot take the %s '%s': it is no absolute path", name, path);
+    return false;
 }

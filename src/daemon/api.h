@@ -4,14 +4,20 @@
 
 #include "daemon/registry.h"
 #include "daemon/server.h"
+#include "vm/media.h"
 
 typedef struct Api {
     Registry *registry;
     Events *events;
+    const char *config_folder;
+    Media *media; /* NULL: could not be opened yet */
 } Api;
 
 /* A ServerHandler; `obj` is the Api. */
 void api_handle(void *obj, Request *request);
+/* Opens the registry of media, which finishes what a killed change of it left; before machines'
+ * files are read. What needs it tries again. */
+bool api_media_open(Api *api, GError **error);
 
 /* ---- between the files of the API -------------------------------------------------------------
  */
@@ -38,9 +44,20 @@ void api_vm_wait(Api *api, Request *request, Machine *machine);
 void api_vm_console(Api *api, Request *request, Machine *machine);
 void api_vm_screen(Api *api, Request *request, Machine *machine);
 void api_vm_keys(Api *api, Request *request, Machine *machine);
+/* These name no machine; a medium's name is in the request's path. */
+void api_media_list(Api *api, Request *request, Machine *unused);
+void api_medium_add(Api *api, Request *request, Machine *unused);
+void api_medium_get(Api *api, Request *request, Machine *unused);
+void api_medium_set(Api *api, Request *request, Machine *unused);
+void api_medium_remove(Api *api, Request *request, Machine *unused);
+void api_medium_release(Api *api, Request *request, Machine *unused);
+void api_medium_refresh(Api *api, Request *request, Machine *unused);
+void api_medium_move(Api *api, Request *request, Machine *unused);
 
 /* Answers {"vm": …}. */
 void api_answer_machine(Request *request, const Machine *machine);
 /* A member that must be a text; NULL when it is not there, with an error when it is something else.
  */
 const char *api_text(JsonObject *body, const char *name, GError **error);
+/* INVALID_ARGUMENT unless `path` is absolute or NULL. */
+bool api_needs_absolute(const char *name, const char *path, GError **error);

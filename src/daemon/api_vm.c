@@ -4,6 +4,7 @@
 
 #include "daemon/api.h"
 #include "daemon/machine_json.h"
+#include "vm/import.h"
 
 #define LOG_LINES     100
 #define LOG_LINES_MAX 10000
@@ -185,46 +186,76 @@ void api_vm_put_config(Api *api, Request *request, Machine *machine)
 
 /* ---- making and deleting --------------------------------------------------------------------- */
 
-static bool needs_absolute(const char *name, const char *path, GError **error)
+/* What a new machine is made of; what an imported file had more goes to `report` (of char *). */
+static VmConfig *new_config(const char *name, const char *import, GPtrArray *report, GError **error)
 {
-    if (!path || g_path_is_absolute(path))
+    g_autoptr(VmImport) read = import ? vm_import_load(import, error) : NULL;
+
+    if (!import)
+        return vm_config_new(name, error);
+    if (!read || (name && !vm_tree_set(read->config, "general.name", name, error)))
+        return NULL;
+    for (guint i = 0; i < read->report->len; i++)
+        g_ptr_array_add(report, g_strdup(read->report->pdata[i]));
+    return g_steal_pointer(&read->config);
+}
+
+typedef struct NewMachine {
+    const char *name, *folder, *file, *import; /* NULL: not said */
+} NewMachine;
+
+static bool read_new(JsonObject *body, NewMachine *ret, GError **error)
+{
+    g_autoptr(GError) bad = NULL;
+    const struct {
+        const char *member, **text;
+    } texts[] = {{"name", &ret->name},
+                 {"folder", &ret->folder},
+                 {"register", &ret->file},
+                 {"import", &ret->import}};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(texts) && !bad; i++)
+        *texts[i].text = api_text(body, texts[i].member, &bad);
+    if (bad) {
+        g_propagate_error(error, g_steal_pointer(&bad));
+        return false;
+    }
+    if (!api_needs_absolute("folder", ret->folder, error) ||
+        !api_needs_absolute("file", ret->file, error) ||
+        !api_needs_absolute("file", ret->import, error))
+        return false;
+    if (!ret->file && !ret->import && !ret->name)
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                    "cannot make a machine without a name");
+    else if (ret->file && ret->import)
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                    "cannot register and import at once; choose one");
+    else
         return true;
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                "cannot take the %s '%s': it is no absolute path", name, path);
     return false;
 }
 
-static Machine *create(Api *api, JsonObject *body, GError **error)
+static Machine *create(Api *api, JsonObject *body, GPtrArray *report, GError **error)
 {
-    g_autoptr(GError) bad = NULL;
-    const char *name = api_text(body, "name", &bad), *folder = api_text(body, "folder", &bad);
-    const char *file = api_text(body, "register", &bad);
     g_autoptr(VmConfig) config = NULL;
+    NewMachine new;
 
-    if (bad) {
-        g_propagate_error(error, g_steal_pointer(&bad));
+    if (!read_new(body, &new, error))
         return NULL;
-    }
-    if (!needs_absolute("folder", folder, error) || !needs_absolute("file", file, error))
-        return NULL;
-    if (file)
-        return registry_register(api->registry, file, error);
-    if (!name) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "cannot make a machine without a name");
-        return NULL;
-    }
-    config = vm_config_new(name, error);
+    if (new.file)
+        return registry_register(api->registry, new.file, error);
+    config = new_config(new.name, new.import, report, error);
     if (!config || !set_all(config, body, error))
         return NULL;
-    return registry_create(api->registry, g_steal_pointer(&config), folder, error);
+    return registry_create(api->registry, g_steal_pointer(&config), new.folder, error);
 }
 
 void api_vm_create(Api *api, Request *request, Machine *unused)
 {
+    g_autoptr(GPtrArray) report = g_ptr_array_new_with_free_func(g_free);
     GError *error = NULL;
     JsonObject *body = request_json(request, &error);
-    Machine *machine = body ? create(api, body, &error) : NULL;
+    Machine *machine = body ? create(api, body, report, &error) : NULL;
     JsonNode *answer;
 
     if (!machine) {
@@ -232,7 +263,8 @@ void api_vm_create(Api *api, Request *request, Machine *unused)
         return;
     }
     answer = json_object_of("vm", machine_json(machine));
-    json_object_set_array_member(json_node_get_object(answer), "report", json_array_new());
+    json_object_set_array_member(json_node_get_object(answer), "report",
+                                 array_of((char **)report->pdata, report->len));
     request_answer(request, SOUP_STATUS_CREATED, answer);
 }
 
@@ -271,7 +303,7 @@ void api_vm_move(Api *api, Request *request, Machine *machine)
     if (!error && !folder)
         request_fail_code(request, SOUP_STATUS_BAD_REQUEST, "invalid",
                           "cannot move it without a folder");
-    else if (error || !needs_absolute("folder", folder, &error) ||
+    else if (error || !api_needs_absolute("folder", folder, &error) ||
              !registry_move(api->registry, machine, folder, &error))
         request_fail(request, error);
     else

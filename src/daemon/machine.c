@@ -123,6 +123,7 @@ static void set_config(Machine *machine, VmConfig *config)
     g_clear_pointer(&machine->config, vm_tree_free);
     g_clear_pointer(&machine->problem, g_free);
     machine->config = config;
+    machine->media_known = false;
     g_free(machine->name);
     machine->name = vm_tree_string(config, "general.name");
 }

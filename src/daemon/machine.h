@@ -29,6 +29,7 @@ struct Machine {
     char *file, *folder; /* NAME.ospite and where it is */
     char *runtime;       /* the folder of its process */
     VmConfig *config;    /* NULL: inaccessible */
+    bool media_known;    /* the registry of media knows what this configuration uses */
     char *problem;
     struct {
         gint64 mtime_ns, size, inode;

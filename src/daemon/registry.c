@@ -275,6 +275,7 @@ static void set_place(Machine *machine, const char *file)
     g_free(machine->folder);
     machine->file = g_strdup(file);
     machine->folder = g_path_get_dirname(file);
+    machine->media_known = false;
 }
 
 /* A folder is renamed and the list says so, or nothing has changed. */

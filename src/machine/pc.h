@@ -49,6 +49,9 @@ typedef enum PcErrorPolicy {
     PC_ERROR_IGNORE,
 } PcErrorPolicy;
 
+/* "enospc", "report", "stop", "ignore" in the order of PcErrorPolicy; NULL: there is none such. */
+const char *pc_error_policy_name(unsigned policy);
+
 typedef struct PcDrive {
     PcDriveKind kind;
     const char *path;   /* NULL: an empty CD-ROM or floppy drive */

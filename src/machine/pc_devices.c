@@ -372,6 +372,15 @@ static void pc_disk_stopped(void *obj, Disk *disk, DiskOp op, int error)
     g_source_set_ready_time(pc->request_source, 0);
 }
 
+const char *pc_error_policy_name(unsigned policy)
+{
+    static const char *const names[] = {[PC_ERROR_DEFAULT] = "enospc",
+                                        [PC_ERROR_REPORT] = "report",
+                                        [PC_ERROR_STOP] = "stop",
+                                        [PC_ERROR_IGNORE] = "ignore"};
+    return policy < G_N_ELEMENTS(names) ? names[policy] : NULL;
+}
+
 /* NULL without an error: an empty drive. */
 static bool pc_open_disk(Pc *pc, const PcDrive *drive, Disk **ret_disk, GError **error)
 {

@@ -201,6 +201,16 @@ static bool build_streams(const Builder *b, GError **error)
            build_stream(b, "debug.console", &pc->debug_console, error);
 }
 
+static PcErrorPolicy error_policy(const VmConfig *config, const char *place, const char *name)
+{
+    g_autofree char *word = vm_tree_string(config, "%s.%s", place, name);
+    unsigned policy = 0;
+
+    while (strcmp(pc_error_policy_name(policy), word)) /* the table of settings has no others */
+        policy++;
+    return policy;
+}
+
 static bool build_drive(const Builder *b, const char *place, unsigned slot, GError **error)
 {
     static const struct {
@@ -215,7 +225,12 @@ static bool build_drive(const Builder *b, const char *place, unsigned slot, GErr
     PcDrive *drive = &pc->drives[pc->drive_count];
 
     g_assert(pc->drive_count < PC_DRIVE_MAX); /* one IDE and one floppy controller */
-    *drive = (PcDrive){.index = (int)slot, .read_only = !strcmp(mode, "readonly")};
+    *drive = (PcDrive){.index = (int)slot,
+                       .read_only = !strcmp(mode, "readonly"),
+                       .on_write_error = error_policy(b->config, place, "on-write-error"),
+                       .on_read_error = error_policy(b->config, place, "on-read-error"),
+                       .throttle = {.iops = vm_tree_number(b->config, "%s.iops", place),
+                                    .bytes = vm_tree_number(b->config, "%s.bandwidth", place)}};
     for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
         if (!strcmp(kinds[i].type, type))
             drive->kind = kinds[i].kind;

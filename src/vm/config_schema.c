@@ -118,6 +118,14 @@ static const VmField attachment_fields[] = {
                    N_("the image's format, fixed when it was attached and never guessed again")),
     ENUM_FIELD("mode", "normal", "normal immutable writethrough shareable readonly multiattach",
                RESTART, .help = N_("what becomes of the guest's writes")),
+    ENUM_FIELD("on-write-error", "enospc", "enospc report stop ignore", RESTART,
+               .help = N_("what an error of the host does: enospc stops where the host is full, "
+                          "and reports all else")),
+    ENUM_FIELD("on-read-error", "report", "report stop ignore", RESTART,
+               .help = N_("what an error of the host does: the guest hears of it, the machine "
+                          "stops until it is resumed, or nothing")),
+    INT_FIELD("iops", "0", 0, UINT32_MAX, RESTART, .help = N_("requests per second; 0: any")),
+    SIZE_FIELD("bandwidth", "0", 0, INT64_MAX, RESTART, N_("bytes per second; 0: any")),
     END_OF_FIELDS,
 };
 

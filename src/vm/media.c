@@ -225,19 +225,41 @@ static bool is_free(const Medium *medium, GError **error)
     return true;
 }
 
+/* A running machine may still hold an image that its changed configuration names no more. The lock
+ * lasts as long as the descriptor; -1: it could not be had. */
+static int lock_file(const Medium *medium, GError **error)
+{
+    auto_fd fd = open(medium->path, O_RDWR | O_CLOEXEC);
+    g_autofree char *quoted = text_quote(medium->path);
+
+    if (fd < 0)
+        vm_error(error, g_io_error_from_errno(errno), _("cannot open %s: %s"), quoted,
+                 g_strerror(errno));
+    return fd >= 0 && image_lock(fd, medium->path, true, error) ? fd_steal(&fd) : -1;
+}
+
+static bool remove_with_file(Media *media, const Medium *medium, GError **error)
+{
+    g_autoptr(Journal) journal = journal_new();
+    g_autoptr(GError) why = NULL;
+    auto_fd lock = lock_file(medium, &why);
+
+    if (lock < 0 && !g_error_matches(why, G_IO_ERROR, G_IO_ERROR_NOT_FOUND)) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return false;
+    }
+    return journal_unlink(journal, medium->path, error) && media_store_with(media, journal, error);
+}
+
 bool media_remove(Media *media, const char *name, bool delete_file, GError **error)
 {
     auto_media locked = media_begin(media, error) ? media : NULL;
     g_autoptr(GPtrArray) all = locked ? media_read(media) : NULL;
     Medium *medium = all ? media_pick(all, name, error) : NULL;
-    g_autoptr(Journal) journal = NULL;
 
     if (!medium || !is_free(medium, error) || !remove_entry(media, medium->uuid, error))
         return false;
-    if (!delete_file)
-        return media_store(media, error);
-    journal = journal_new();
-    return journal_unlink(journal, medium->path, error) && media_store_with(media, journal, error);
+    return delete_file ? remove_with_file(media, medium, error) : media_store(media, error);
 }
 
 bool media_set_mode(Media *media, const char *name, const char *mode, GError **error)
@@ -364,6 +386,7 @@ bool media_sync(Media *media, const char *machine, const char *snapshot, const V
                 const char *folder, GError **error)
 {
     auto_media locked = media_begin(media, error) ? media : NULL;
+    g_autofree char *before = locked ? vm_tree_text(media->tree, NULL) : NULL, *after = NULL;
     Sync sync = {media, config, machine, snapshot};
 
     if (!locked)
@@ -372,7 +395,9 @@ bool media_sync(Media *media, const char *machine, const char *snapshot, const V
         (config && !each_attachment(config, folder, sync_attachment, &sync, error))) {
         return false;
     }
-    return media_store(media, error);
+    after = vm_tree_text(media->tree, NULL);
+    media->clean = !strcmp(before, after);
+    return media->clean || media_store(media, error);
 }
 
 char *media_writer(Media *media, const char *name, const char *not_machine, GError **error)
@@ -546,19 +571,14 @@ bool media_move(Media *media, const char *name, const char *to, const MediaMachi
     auto_media locked = media_begin(media, error) ? media : NULL;
     g_autoptr(GPtrArray) all = locked ? media_read(media) : NULL;
     Medium *medium = all ? media_pick(all, name, error) : NULL;
-    g_autofree char *target = g_canonicalize_filename(to, NULL), *quoted = NULL;
+    g_autofree char *target = g_canonicalize_filename(to, NULL);
     g_autoptr(Journal) journal = journal_new();
     auto_fd fd = -1;
 
     if (!medium || !can_move(medium, target, error))
         return false;
-    fd = open(medium->path, O_RDWR | O_CLOEXEC);
-    if (fd < 0) {
-        quoted = text_quote(medium->path);
-        return vm_error(error, g_io_error_from_errno(errno), _("cannot open %s: %s"), quoted,
-                        g_strerror(errno));
-    }
-    if (!image_lock(fd, medium->path, true, error))
+    fd = lock_file(medium, error);
+    if (fd < 0)
         return false;
     for (size_t i = 0; i < count; i++) {
         if (!rewrite_machine(&machines[i], medium->path, target, journal, error))

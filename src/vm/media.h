@@ -63,7 +63,8 @@ Medium *media_find(Media *media, const char *name, GError **error);
  */
 Medium *media_add(Media *media, MediumKind kind, const char *path, const char *format,
                   const char *mode, GError **error);
-/* Forgets a medium; `delete_file` deletes the image, too. BUSY when used or a parent. */
+/* Forgets a medium; `delete_file` deletes the image, too. BUSY when used or a parent, or when the
+ * image to be deleted is open. */
 bool media_remove(Media *media, const char *name, bool delete_file, GError **error);
 bool media_set_mode(Media *media, const char *name, const char *mode, GError **error);
 /* Looks at the file again: sizes, accessibility, parent. `name` NULL: all. */

@@ -129,6 +129,23 @@ static void test_inaccessible(Fixture *f, gconstpointer data)
     g_assert_cmpuint(gone->virtual_size, ==, MIB(8));
 }
 
+/* A machine that runs with it is not in the registry when its settings have changed since. */
+static void test_remove_open(Fixture *f, gconstpointer data)
+{
+    ImageOptions options = {.format = "qcow2"};
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Medium) medium = media_add(f->media, MEDIUM_DISK, f->disk, NULL, NULL, &error);
+    Image *image = image_open(f->disk, &options, &error);
+
+    g_assert_no_error(error);
+    assert_failed(media_remove(f->media, medium->uuid, true, &error), &error, G_IO_ERROR_BUSY,
+                  "in use");
+    g_assert_true(g_file_test(f->disk, G_FILE_TEST_EXISTS));
+    image_close(image);
+    g_assert_true(media_remove(f->media, medium->uuid, true, &error));
+    g_assert_false(g_file_test(f->disk, G_FILE_TEST_EXISTS));
+}
+
 static void test_uses(Fixture *f, gconstpointer data)
 {
     g_autoptr(GError) error = NULL;
@@ -263,6 +280,7 @@ int main(int argc, char **argv)
     g_test_add("/vm/media/" name, Fixture, NULL, set_up, function, tear_down)
     TEST("add-find-remove", test_add_find_remove);
     TEST("inaccessible", test_inaccessible);
+    TEST("remove-open", test_remove_open);
     TEST("uses", test_uses);
     TEST("move", test_move);
     TEST("journal-recovers", test_journal_recovers);

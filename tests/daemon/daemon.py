@@ -138,8 +138,8 @@ class Daemon:
 
     def connect(self):
         client = socket.socket(socket.AF_UNIX)
+        client.connect(str(self.socket))  # blocks while the backlog is full; with a timeout it would fail
         client.settimeout(20 * PATIENCE)
-        client.connect(str(self.socket))
         return client
 
     def raw(self, data):

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 
-from daemon import BUILD, PATIENCE, Daemon, check, expect, run, validate_event, wait_until
+from daemon import BUILD, DESCRIPTION, PATIENCE, Daemon, check, expect, run, validate_event, wait_until
 
 PROGRAM = BUILD / "tests" / "guests" / "paging64.elf"
 SMALL = ("memory=8M", "engine=interp")
@@ -142,6 +142,42 @@ def edit():
         d.environment["EDITOR"] = "truncate -s 50"
         d.run("vm", "edit", "one", status=2)
         expect(d.vm("one")["config"]["system"]["memory"], 32 << 20, "memory")
+
+
+VBOX = """<VirtualBox xmlns="http://www.virtualbox.org/"><Machine uuid="{7d2e1f5c-3b0a-4c7e-9f00-1a2b3c4d5e6f}" name="Old box">
+<MediaRegistry><HardDisks><HardDisk uuid="{11111111-2222-4333-8444-555555555555}" location="disk.vdi" format="VDI"/></HardDisks></MediaRegistry>
+<Hardware><CPU count="2"/><Memory RAMSize="64"/><AudioAdapter driver="Pulse"/></Hardware>
+<StorageControllers><StorageController name="IDE" type="PIIX4"><AttachedDevice type="HardDisk" port="0" device="0">
+<Image uuid="{11111111-2222-4333-8444-555555555555}"/></AttachedDevice></StorageController></StorageControllers></Machine></VirtualBox>"""
+LIBVIRT = """<domain type="kvm"><name>web</name><memory unit="MiB">32</memory><vcpu>1</vcpu><devices><graphics type="vnc"/></devices></domain>"""
+
+
+def imported():
+    """VirtualBox's and libvirt's machines become ours, with a report of what is lost; bad files and names change nothing."""
+    with Daemon() as d:
+        box, web, bad = d.path / "old.vbox", d.path / "web.xml", d.path / "bad.xml"
+        box.write_text(VBOX)
+        web.write_text(LIBVIRT)
+        bad.write_text("<machine/>")
+        answer = json.loads(d.run("vm", "import", box, "--json"))
+        check(any("AudioAdapter" in line for line in answer["report"]), f"report: {answer['report']}")
+        config = d.vm("Old box")["config"]
+        expect((config["system"]["memory"], config["system"]["cpus"]), (64 << 20, 2), "memory and CPUs")
+        expect(config["storage"]["ide0"]["0"]["medium"], str(d.path / "disk.vdi"), "disk")
+        d.run("vm", "import", box, status=1)
+        d.run("vm", "import", box, "--name", "Second", "--folder", d.path / "own")
+        expect(d.vm("Second")["folder"], str(d.path / "own" / "Second"), "folder")
+        report = d.call("POST", "/vms", {"import": str(web), "settings": {"memory": "8M", "engine": "interp"}}, 201)["report"]
+        check(any("graphics" in line for line in report), f"report: {report}")
+        expect(d.vm("web")["config"]["system"]["memory"], 8 << 20, "a setting beside the import")
+        d.run("vm", "start", "web")
+        d.run("vm", "poweroff", "web")
+        d.run("vm", "import", bad, status=2)
+        d.run("vm", "import", d.path / "none", status=3)
+        d.run("vm", "import", web, "--name", "a/b", status=2)
+        for body in ({"import": "relative.xml"}, {"import": 1}, {"import": str(web), "register": str(web)}, {"name": 1, "folder": 2}):
+            d.call("POST", "/vms", body, 400)
+        expect([vm["name"] for vm in d.call("GET", "/vms")["vms"]], ["Old box", "Second", "web"], "machines")
 
 
 # ---- sudden ends --------------------------------------------------------------------------------
@@ -285,6 +321,16 @@ def bad_requests():
         expect(d.vm("one")["config"]["system"]["memory"], 8 << 20, "memory")
 
 
+def described():
+    """All that the description names is there."""
+    with Daemon() as d:
+        d.run("vm", "list")
+        for path, item in DESCRIPTION["paths"].items():
+            for method in item.keys() & {"get", "put", "post", "patch", "delete"}:
+                status, text = d.http(method.upper(), re.sub(r"\{\w+\}", "none", path))
+                check(status != 405 and b"no such path" not in text, f"{method} {path} is not served: {text}")
+
+
 def huge_request():
     """A body of 1 GiB is refused before it is read; so is one in chunks without end."""
     with Daemon() as d:
@@ -406,5 +452,5 @@ def usage():
             check(said.startswith("ospite") and said.count("\n") == 1, f"{words}: {said!r}")
 
 
-sys.exit(run((life, console, screen, names, rename_and_move, edit, daemon_killed, ended_without_daemon, process_killed, sandboxed, many_at_once,
-              leaves, fifty, bad_requests, huge_request, half_request, crowd, other_users, bad_files, table, usage), sys.argv[1:]))
+sys.exit(run((life, console, screen, names, rename_and_move, edit, imported, daemon_killed, ended_without_daemon, process_killed, sandboxed, many_at_once,
+              leaves, fifty, bad_requests, described, huge_request, half_request, crowd, other_users, bad_files, table, usage), sys.argv[1:]))

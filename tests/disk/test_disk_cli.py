@@ -197,10 +197,60 @@ class DiskTest(unittest.TestCase):
         real("compare", "-f", "raw", "want.raw", "base.qcow2")
         real("check", "-q", "base.qcow2")
 
+    def make_chain(self, kind):
+        """In a folder of its own, a parent, and what a child of it shall hold."""
+        os.mkdir(kind)
+        os.chdir(kind)
+        shutil.copy("../a.raw", "want.raw")
+        with open("want.raw", "r+b") as f:
+            f.seek(1 << 20)
+            f.write(b"\x4d" * 300 * 1024)
+            f.seek(3 << 20)
+            f.write(bytes(64 * 1024))
+        disk("convert", "-q", "-f", "raw", "-O", kind, "want.raw", "other")
+        disk("convert", "-q", "-f", "raw", "-O", kind, "../a.raw", "base")
+
+    def test_commit_empties(self):
+        for kind in ("qcow2", "vdi", "vhd", "vhdx", "vmdk"):
+            for keep in [], ["-d"], ["-b", "base"]:
+                self.make_chain(kind)
+                # The child comes to have data by leaving the parent that it equals for another.
+                disk("create", "-q", "-f", kind, "-b", "other", "-F", kind, "top")
+                disk("rebase", "-b", "base", "-F", kind, "-f", kind, "top")
+                self.assertTrue(self.has_own(kind))
+                disk("commit", "-f", kind, *keep, "top")
+                disk("compare", "-q", "-f", "raw", "-F", kind, "want.raw", "top")
+                self.assertEqual(self.has_own(kind), bool(keep), f"{kind} {keep}")
+                if kind != "vhd":  # qemu-img rounds its size
+                    real("compare", "-q", "-f", "raw", "-F", FORMATS[kind], "want.raw", "base")
+                disk("check", "-f", kind, "top")
+                os.chdir("..")
+                shutil.rmtree(kind)
+
+    def has_own(self, kind):
+        return any(m["depth"] == 0 and m["present"] for m in json.loads(disk("map", "--json", "-f", kind, "top")))
+
+    def test_commit_like_qemu(self):
+        make = ["-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2"]
+        maps = []
+        for tool in img, real:
+            for option in [], ["-d"]:
+                real("convert", "-f", "raw", "-O", "qcow2", "a.raw", "base.qcow2")
+                real("create", *make, "top.qcow2")
+                run("qemu-io", "-c", "write -P 77 1M 300k", "-c", "write -z 3M 64k", "top.qcow2")
+                tool("commit", "-q", *option, "top.qcow2")
+                real("check", "-q", "top.qcow2")
+                real("convert", "-O", "raw", "base.qcow2", f"{tool.__name__}{len(option)}.raw")
+                found = json.loads(real("map", "--output=json", "top.qcow2"))
+                maps.append([(m["start"], m["length"], m["zero"]) for m in found if m["depth"] == 0])
+        self.assertEqual(maps[:2], maps[2:])
+        for i in "01":
+            real("compare", "-f", "raw", "-F", "raw", f"img{i}.raw", f"real{i}.raw")
+        self.assertEqual(maps[0], [])
+        img("commit", "-b", "a.raw", "top.qcow2", status=1)
+
     def test_resize(self):
         for kind in FORMATS:
-            if kind == "vmdk":
-                continue
             disk("create", "-q", "-f", kind, "r", "100M")
             disk("resize", "-q", "-f", kind, "r", "+400G")
             info = json.loads(disk("info", "--json", "-f", kind, "r"))
@@ -208,6 +258,26 @@ class DiskTest(unittest.TestCase):
             disk("resize", "-f", kind, "r", "1M", status=1)
             disk("resize", "-q", "-f", kind, "--shrink", "r", "1M")
             os.unlink("r")
+
+    def test_resize_vmdk(self):
+        for kind in "monolithicSparse", "monolithicFlat":
+            for maker in img, real:
+                maker("convert", "-f", "raw", "-O", "vmdk", "-o", f"subformat={kind}", "a.raw", "r.vmdk")
+                shutil.copy("a.raw", "want.raw")
+                for size in SIZE + 512, 700 << 20, 3 << 20, (40 << 20) + 512, 5 << 30, 1 << 20:
+                    disk("resize", "-q", "--shrink", "r.vmdk", str(size))
+                    os.truncate("want.raw", size)
+                    for offset in size - 512, size // 2 // 512 * 512:
+                        run("qemu-io", "-f", "vmdk", "-c", f"write -q -P 9 {offset} 512", "r.vmdk")
+                        run("qemu-io", "-f", "raw", "-c", f"write -q -P 9 {offset} 512", "want.raw")
+                    real("compare", "-q", "-f", "raw", "-F", "vmdk", "want.raw", "r.vmdk")
+                    disk("compare", "-q", "-f", "raw", "-F", "vmdk", "want.raw", "r.vmdk")
+                    disk("check", "r.vmdk")
+                    if kind == "monolithicSparse":  # qemu-img checks no other
+                        real("check", "-q", "r.vmdk")
+        for kind in "streamOptimized", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat":
+            img("create", "-q", "-f", "vmdk", "-o", f"subformat={kind}", "fixed.vmdk", "9M")
+            disk("resize", "fixed.vmdk", "20M", status=1)
 
     def test_untrusted_names(self):
         os.mkdir("in")

@@ -156,12 +156,12 @@ class ServeTest(unittest.TestCase):
 
     def test_errors(self):
         self.make("a")
-        disk("serve", status=1)
-        disk("serve", "--name", "x", "a", "a", status=1)
-        disk("serve", "--port", "99999", "a", status=1)
-        disk("serve", "--bind", "nowhere", "a", status=1)
-        disk("serve", "--iops", "many", "a", status=1)
-        disk("serve", "--bandwidth", "1X", "a", status=1)
+        disk("serve", status=2)
+        disk("serve", "--name", "x", "a", "a", status=2)
+        disk("serve", "--port", "99999", "a", status=2)
+        disk("serve", "--bind", "nowhere", "a", status=2)
+        disk("serve", "--iops", "many", "a", status=2)
+        disk("serve", "--bandwidth", "1X", "a", status=2)
         disk("serve", "missing", status=1)
         with Server("--socket", "s", "a"):
             disk("serve", "--socket", "t", "a", status=1)  # it is locked

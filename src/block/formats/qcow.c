@@ -248,6 +248,25 @@ static int qcow_link(ImageMap *map, const Allocation *a)
     return 0;
 }
 
+/* Nothing counts uses: the places are lost. */
+static int qcow_forget(ImageMap *map, uint64_t offset, uint64_t length, uint64_t *ret_done)
+{
+    Qcow *q = (Qcow *)map;
+    uint8_t *table;
+    uint64_t span = q->cluster_size << q->l2_bits;
+    uint64_t end = MIN(offset + length, align_down(offset, span) + span);
+    int result = get_l2(q, offset, false, &table);
+    *ret_done = end - offset;
+    if (result || !table)
+        return result;
+    uint64_t count =
+        (end - align_down(offset, q->cluster_size) + q->cluster_size - 1) >> q->cluster_bits;
+    memset(table + l2_index(q, offset) * 8, 0, count * 8);
+    table_cache_mark(q->l2, table);
+    map->dirty = true;
+    return 0;
+}
+
 static int qcow_commit(ImageMap *map)
 {
     Qcow *q = (Qcow *)map;
@@ -347,6 +366,7 @@ const FormatDriver qcow_format = {
     .allocate = qcow_allocate,
     .allocate_compressed = qcow_allocate_compressed,
     .link = qcow_link,
+    .forget = qcow_forget,
     .commit = qcow_commit,
     .decompress = qcow_decompress,
     .compress = qcow_compress,

@@ -197,6 +197,7 @@ int qcow2_allocate_compressed(ImageMap *map, uint64_t offset, uint32_t stored_si
 int qcow2_link(ImageMap *map, const Allocation *a);
 void qcow2_release(ImageMap *map, const Allocation *a);
 int qcow2_zero(ImageMap *map, uint64_t offset, uint64_t length, bool discard, uint64_t *ret_done);
+int qcow2_forget(ImageMap *map, uint64_t offset, uint64_t length, uint64_t *ret_done);
 int qcow2_commit(ImageMap *map);
 /* Commits until nothing waits to be freed. */
 int qcow2_commit_all(Qcow2 *q);

@@ -499,6 +499,7 @@ const FormatDriver qcow2_format = {
     .link = qcow2_link,
     .release = qcow2_release,
     .zero = qcow2_zero,
+    .forget = qcow2_forget,
     .commit = qcow2_commit,
     .decompress = qcow2_decompress,
     .compress = qcow2_compress,

@@ -396,16 +396,29 @@ void qcow2_release(ImageMap *map, const Allocation *a)
 
 /* ---- zero ------------------------------------------------------------------------------------ */
 
-static void zero_entry(Qcow2 *q, uint8_t *table, uint64_t i)
+/* What a cluster of zeros has in the table: nothing, unless a parent would show through. */
+static Entry zero_entry(const Qcow2 *q)
 {
-    Entry e = entry_load(q, table, i), zero = {0};
-    bool flag = q->map.parent_name != NULL;
-    if (flag && q->sub_count > 1)
-        zero.bitmap = UINT64_C(0xffffffff) << 32;
-    else if (flag)
-        zero.word = QCOW2_ZERO;
-    free_entry(q, e);
-    entry_store(q, table, i, zero);
+    if (!q->map.parent_name)
+        return (Entry){0};
+    return q->sub_count > 1 ? (Entry){.bitmap = UINT64_C(0xffffffff) << 32}
+                            : (Entry){.word = QCOW2_ZERO};
+}
+
+/* The clusters of [offset, end) that are in one table; `*ret_end` is how far that is. */
+static void replace_entries(Qcow2 *q, uint8_t *table, uint64_t offset, uint64_t end, Entry entry,
+                            uint64_t *ret_end)
+{
+    uint64_t span = q->cluster_size << q->l2_bits;
+    *ret_end = MIN(end, align_down(offset, span) + span);
+    for (uint64_t at = offset; table && at < *ret_end; at += q->cluster_size) {
+        uint64_t i = l2_index(q, at);
+        free_entry(q, entry_load(q, table, i));
+        entry_store(q, table, i, entry);
+    }
+    if (table)
+        table_cache_mark(q->l2_cache, table);
+    q->map.dirty = true;
 }
 
 int qcow2_zero(ImageMap *map, uint64_t offset, uint64_t length, bool discard, uint64_t *ret_done)
@@ -423,13 +436,22 @@ int qcow2_zero(ImageMap *map, uint64_t offset, uint64_t length, bool discard, ui
         result = own_l2(q, offset, &table);
     if (result)
         return result;
-    uint64_t span = q->cluster_size << q->l2_bits;
-    end = MIN(end, align_down(offset, span) + span);
-    for (uint64_t at = offset; table && at < end; at += q->cluster_size)
-        zero_entry(q, table, l2_index(q, at));
-    if (table)
-        table_cache_mark(q->l2_cache, table);
-    map->dirty = true;
+    replace_entries(q, table, offset, end, zero_entry(q), &end);
+    *ret_done = end - offset;
+    return 0;
+}
+
+int qcow2_forget(ImageMap *map, uint64_t offset, uint64_t length, uint64_t *ret_done)
+{
+    Qcow2 *q = (Qcow2 *)map;
+    uint8_t *table;
+    uint64_t end;
+    int result = get_l2(q, offset, false, &table);
+    if (!result && table)
+        result = own_l2(q, offset, &table);
+    if (result)
+        return result;
+    replace_entries(q, table, offset, offset + length, (Entry){0}, &end);
     *ret_done = end - offset;
     return 0;
 }

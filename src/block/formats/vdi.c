@@ -268,7 +268,8 @@ static int vdi_begin_write(ImageMap *map)
     if (v->type != TYPE_FIXED && map->file->size > end)
         result = host_file_truncate(map->file, end);
     Uuid change = uuid_random();
-    memcpy(v->header + H_CHANGE, change.bytes, 16);
+    if (!map->keeps_contents)
+        memcpy(v->header + H_CHANGE, change.bytes, 16);
     return result ? result : write_header(v);
 }
 
@@ -333,6 +334,21 @@ static int vdi_zero(ImageMap *map, uint64_t offset, uint64_t length, bool discar
         set_entry(v, i, ZERO);
     }
     *ret_done = end - offset;
+    return 0;
+}
+
+static int vdi_forget(ImageMap *map, uint64_t offset, uint64_t length, uint64_t *ret_done)
+{
+    Vdi *v = (Vdi *)map;
+    if (v->type == TYPE_FIXED)
+        return -ENOTSUP;
+    for (uint64_t i = offset / v->block_size; i * v->block_size < offset + length; i++) {
+        uint32_t n = entry(v, i);
+        if (n < ZERO)
+            g_array_append_val(v->pending, n);
+        set_entry(v, i, ABSENT);
+    }
+    *ret_done = length;
     return 0;
 }
 
@@ -659,6 +675,7 @@ const FormatDriver vdi_format = {
     .link = vdi_link,
     .release = vdi_release,
     .zero = vdi_zero,
+    .forget = vdi_forget,
     .commit = vdi_commit,
     .resize = vdi_resize,
     .check = vdi_check,

@@ -64,6 +64,7 @@ typedef struct Vhd {
     TableCache *bitmaps;
     uint64_t end; /* of the last block or table: where the next block and the footer go */
     bool footer_moved;
+    bool shrinks; /* `end` is too far, once the table in the file is as in memory */
 } Vhd;
 
 static bool vhd_probe(const ProbeData *data)
@@ -177,7 +178,7 @@ static bool read_header(Vhd *v, GError **error)
     return true;
 }
 
-static bool find_end(Vhd *v, bool read_only, GError **error)
+static void find_end(Vhd *v)
 {
     v->end = align_up(v->bat.offset + v->bat.size, 512);
     v->end = MAX(v->end, load_be64(v->footer + F_DATA) + 1024);
@@ -191,7 +192,6 @@ static bool find_end(Vhd *v, bool read_only, GError **error)
         if (load_be32(l) && load_be32(l + 8) <= 65536 && load_be64(l + 16) < v->map.file->size)
             v->end = MAX(v->end, align_up(load_be64(l + 16) + load_be32(l + 8), 512));
     }
-    return v->end < FORMAT_SIZE_MAX || format_fail(error, v->map.file->path, "it is damaged");
 }
 
 static int vhd_commit(ImageMap *map);
@@ -209,7 +209,8 @@ static bool open_dynamic(Vhd *v, const OpenParameters *p, GError **error)
     v->map.unit_size = v->block_size;
     if (v->type == TYPE_DIFFERENCING)
         v->map.parent_name = read_parent_name(v);
-    return find_end(v, p->read_only, error);
+    find_end(v);
+    return v->end < FORMAT_SIZE_MAX || format_fail(error, v->map.file->path, "it is damaged");
 }
 
 static void vhd_close(ImageMap *map)
@@ -295,6 +296,7 @@ static int vhd_allocate(ImageMap *map, uint64_t offset, uint64_t length, Allocat
                       .length = MIN(length, v->block_size - inside),
                       .file = map->file,
                       .cookie = place ? 0 : v->end};
+    v->shrinks = false; /* this place is in no table yet */
     if (!place) {
         uint64_t after = v->end + v->bitmap_size + v->block_size;
         if (after / 512 >= ABSENT)
@@ -344,6 +346,31 @@ static void vhd_release(ImageMap *map, const Allocation *a)
         v->end = a->cookie;
 }
 
+static int vhd_forget(ImageMap *map, uint64_t offset, uint64_t length, uint64_t *ret_done)
+{
+    Vhd *v = (Vhd *)map;
+    if (v->type != TYPE_DIFFERENCING)
+        return -ENOTSUP;
+    for (uint64_t i = offset / v->block_size; i * v->block_size < offset + length; i++) {
+        store_be32(v->bat.data + i * 4, ABSENT);
+        flat_table_mark(&v->bat, i * 4, 4);
+    }
+    map->dirty = v->shrinks = true;
+    *ret_done = length;
+    return 0;
+}
+
+/* What is behind the last block that is left goes. */
+static int shrink(Vhd *v)
+{
+    v->shrinks = false;
+    find_end(v);
+    int result = host_file_write(v->map.file, v->end, v->footer, sizeof(v->footer));
+    if (!result)
+        result = host_file_truncate(v->map.file, v->end + sizeof(v->footer));
+    return result ? result : host_file_sync(v->map.file);
+}
+
 static int vhd_commit(ImageMap *map)
 {
     Vhd *v = (Vhd *)map;
@@ -362,6 +389,8 @@ static int vhd_commit(ImageMap *map)
         if (!result)
             result = host_file_sync(map->file);
     }
+    if (!result && v->shrinks)
+        result = shrink(v);
     if (!result)
         map->dirty = v->footer_moved = false;
     return result;
@@ -600,7 +629,7 @@ static bool vhd_set_parent(ImageMap *map, const char *name, const char *format, 
     int result = vhd_commit(map);
     if (!result && name) {
         result = host_file_write(map->file, v->end, locator, sizeof(locator));
-        v->end += sizeof(locator);
+        find_end(v);
     }
     v->type = name ? TYPE_DIFFERENCING : TYPE_DYNAMIC;
     store_be32(v->footer + F_TYPE, v->type);
@@ -688,6 +717,7 @@ const FormatDriver vhd_format = {
     .allocate = vhd_allocate,
     .link = vhd_link,
     .release = vhd_release,
+    .forget = vhd_forget,
     .commit = vhd_commit,
     .resize = vhd_resize,
     .check = vhd_check,

@@ -135,7 +135,8 @@ static int vhdx_begin_write(ImageMap *map)
     if (result)
         return result;
     memcpy(v->header + VHDX_H_FILE_GUID, file.bytes, 16);
-    memcpy(v->header + VHDX_H_DATA_GUID, data.bytes, 16);
+    if (!map->keeps_contents)
+        memcpy(v->header + VHDX_H_DATA_GUID, data.bytes, 16);
     return vhdx_write_header(v);
 }
 
@@ -241,6 +242,22 @@ int vhdx_zero(ImageMap *map, uint64_t offset, uint64_t length, bool discard, uin
         vhdx_set_entry(v, vhdx_entry_index(v, block), 0, VHDX_ZERO);
     }
     *ret_done = end - offset;
+    return 0;
+}
+
+static int vhdx_forget(ImageMap *map, uint64_t offset, uint64_t length, uint64_t *ret_done)
+{
+    Vhdx *v = (Vhdx *)map;
+    uint64_t block = offset / v->block_size;
+    if (v->flags & VHDX_KEEP_BLOCKS)
+        return -ENOTSUP;
+    for (; block * v->block_size < offset + length; block++) {
+        uint64_t place = vhdx_place(block_entry(v, block));
+        if (place)
+            g_array_append_val(v->pending, place);
+        vhdx_set_entry(v, vhdx_entry_index(v, block), 0, VHDX_ABSENT);
+    }
+    *ret_done = length;
     return 0;
 }
 
@@ -361,6 +378,7 @@ const FormatDriver vhdx_format = {
     .link = vhdx_link,
     .release = vhdx_release,
     .zero = vhdx_zero,
+    .forget = vhdx_forget,
     .commit = vhdx_commit,
     .resize = vhdx_resize,
     .check = vhdx_check,

@@ -211,7 +211,7 @@ static int vmdk_begin_write(ImageMap *map)
     int result = 0;
     for (guint i = 0; i < v->extents->len && !result; i++)
         result = vmdk_extent_set_unclean(v->extents->pdata[i], true);
-    if (v->cid == VMDK_NO_CID || result)
+    if (v->cid == VMDK_NO_CID || map->keeps_contents || result)
         return result;
     g_autofree char *cid = g_strdup_printf("%08x", g_random_int() & 0x7fffffff);
     g_autofree char *text = vmdk_text_replace(v->text, "CID", cid);
@@ -250,6 +250,13 @@ static int vmdk_zero(ImageMap *map, uint64_t offset, uint64_t length, bool disca
     VmdkExtent *e = find_extent((Vmdk *)map, offset);
     uint64_t inside = offset - e->start;
     return vmdk_extent_zero(e, inside, MIN(length, e->size - inside), ret_done);
+}
+
+static int vmdk_forget(ImageMap *map, uint64_t offset, uint64_t length, uint64_t *ret_done)
+{
+    VmdkExtent *e = find_extent((Vmdk *)map, offset);
+    uint64_t inside = offset - e->start;
+    return vmdk_extent_forget(e, inside, MIN(length, e->size - inside), ret_done);
 }
 
 static int vmdk_commit(ImageMap *map)
@@ -368,10 +375,12 @@ const FormatDriver vmdk_format = {
     .allocate_compressed = vmdk_allocate_compressed,
     .link = vmdk_link,
     .zero = vmdk_zero,
+    .forget = vmdk_forget,
     .commit = vmdk_commit,
     .decompress = vmdk_decompress,
     .compress = vmdk_compress,
     .mark_packed = vmdk_mark_packed,
+    .resize = vmdk_resize,
     .check = vmdk_check,
     .set_parent = vmdk_set_parent,
     .doubt_parent = vmdk_doubt_parent,

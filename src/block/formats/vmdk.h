@@ -19,10 +19,12 @@
 #include "block/format.h"
 #include "block/table_cache.h"
 
-#define VMDK_MAGIC      0x564d444bu
-#define VMDK_COWD       0x44574f43u
-#define VMDK_NO_CID     0xffffffffu
-#define VMDK_DESCRIPTOR MIB(1) /* no text is longer */
+#define VMDK_MAGIC         0x564d444bu
+#define VMDK_COWD          0x44574f43u
+#define VMDK_NO_CID        0xffffffffu
+#define VMDK_DESCRIPTOR    MIB(1) /* no text is longer */
+#define VMDK_MAX_DIRECTORY MIB(8)
+#define VMDK_MAX_CAPACITY  (UINT64_C(1) << 41) /* sectors */
 
 /* Offsets in the header of a sparse extent */
 enum {
@@ -90,10 +92,15 @@ int vmdk_extent_allocate(VmdkExtent *e, uint64_t offset, uint64_t length, Alloca
 int vmdk_extent_allocate_packed(VmdkExtent *e, uint64_t offset, uint32_t size, Allocation *a);
 int vmdk_extent_link(VmdkExtent *e, const Allocation *a);
 int vmdk_extent_zero(VmdkExtent *e, uint64_t offset, uint64_t length, uint64_t *ret_done);
+/* The places are lost: grains are only added. */
+int vmdk_extent_forget(VmdkExtent *e, uint64_t offset, uint64_t length, uint64_t *ret_done);
 int vmdk_extent_set_unclean(VmdkExtent *e, bool unclean);
 int vmdk_extent_commit(VmdkExtent *e);
 /* An empty sparse extent of `size` bytes whose place for the descriptor holds `text`. */
 int vmdk_extent_create(HostFile *file, uint64_t size, uint32_t flags, const char *text);
+
+/* vmdk_resize.c */
+bool vmdk_resize(ImageMap *map, uint64_t size, GError **error);
 
 /* vmdk_create.c */
 extern const FormatOption vmdk_options[];

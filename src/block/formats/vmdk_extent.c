@@ -4,7 +4,6 @@
 
 #include "block/formats/vmdk.h"
 
-#define MAX_DIRECTORY MIB(8)
 #define TEXT_SECTORS  20
 #define GRAIN_SECTORS 128
 #define TABLE_ENTRIES 512
@@ -74,7 +73,7 @@ static bool check_header(VmdkExtent *e, SparseHeader *s, GError **error)
     uint64_t file = e->file->size / 512 + 1;
     const FormatLimit limits[] = {
         {"version", s->version, 1, 3},
-        {"capacity", s->capacity, 0, UINT64_C(1) << 41},
+        {"capacity", s->capacity, 0, VMDK_MAX_CAPACITY},
         {"grain size", s->grain, 1, 32768},
         {"grain table size", s->entries, 1, 4096},
         {"compression", s->compression, 0, 1},
@@ -87,7 +86,7 @@ static bool check_header(VmdkExtent *e, SparseHeader *s, GError **error)
         return format_fail(error, e->file->path, "its grain size is no power of two");
     uint64_t span = s->grain * s->entries;
     s->directory_size = (s->capacity + span - 1) / span;
-    return s->directory_size * 4 <= MAX_DIRECTORY ||
+    return s->directory_size * 4 <= VMDK_MAX_DIRECTORY ||
            format_fail(error, e->file->path, "its grain directory is too large");
 }
 
@@ -324,6 +323,20 @@ int vmdk_extent_zero(VmdkExtent *e, uint64_t offset, uint64_t length, uint64_t *
     return result;
 }
 
+int vmdk_extent_forget(VmdkExtent *e, uint64_t offset, uint64_t length, uint64_t *ret_done)
+{
+    uint8_t *table;
+    if (!e->is_sparse || e->is_old)
+        return -ENOTSUP;
+    uint64_t span = e->entries * (uint64_t)e->grain;
+    uint64_t end = MIN(offset + length, align_down(offset, span) + span);
+    int result = get_table(e, offset / e->grain, false, false, &table);
+    for (uint64_t at = offset; table && at < end && !result; at += e->grain)
+        result = set_entry(e, at / e->grain, 0);
+    *ret_done = end - offset;
+    return result;
+}
+
 int vmdk_extent_set_unclean(VmdkExtent *e, bool unclean)
 {
     uint8_t flag = unclean;
@@ -373,7 +386,7 @@ int vmdk_extent_create(HostFile *file, uint64_t size, uint32_t flags, const char
     uint64_t tables = (sectors + span - 1) / span, directory = (tables * 4 + 511) / 512;
     uint64_t redundant_at = 1 + TEXT_SECTORS, primary_at = redundant_at + directory + tables * 4;
     uint64_t overhead = align_up(primary_at + directory + tables * 4, GRAIN_SECTORS);
-    if (tables * 4 > MAX_DIRECTORY || (text && strlen(text) > TEXT_SECTORS * 512))
+    if (tables * 4 > VMDK_MAX_DIRECTORY || (text && strlen(text) > TEXT_SECTORS * 512))
         return -EFBIG;
     /* Tables of zeros are a hole. */
     g_autofree uint8_t *head = g_malloc0((1 + TEXT_SECTORS) * 512);

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Commits an image to its parent; see commit.h. */
+#include "block/jobs/commit.h"
+
+#define CHUNK (1u << 20)
+
+static int commit_part(Image *image, Image *parent, uint64_t at, uint64_t *size, uint8_t *data)
+{
+    ImageStatus s;
+    int result = image_status(image, at, *size, false, &s);
+    if (result)
+        return result;
+    *size = MIN(*size, s.length);
+    if (!s.present)
+        return 0;
+    if (s.zero)
+        return image_write_zeros(parent, at, *size);
+    result = image_read(image, at, data, *size);
+    return result ? result : image_write(parent, at, data, *size);
+}
+
+int image_commit(Image *image, Image *parent)
+{
+    g_autofree uint8_t *data = g_malloc(CHUNK);
+    int result = 0;
+    g_assert(!image->parent);
+    for (uint64_t at = 0, part; at < image->map->size && !result; at += part) {
+        part = MIN(CHUNK, image->map->size - at);
+        result = commit_part(image, parent, at, &part, data);
+    }
+    return result ? result : image_flush(parent);
+}

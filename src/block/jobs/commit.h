@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Writes what an image has of its own into its parent.
+ *
+ * Crash-safe in this order: image_commit(), then image_forget() of the image (SAFETY §5.7). Until
+ * the latter has begun, a commit that was cut short can be done again from its start.
+ *
+ * Calls that wait; they use both images alone.
+ */
+#pragma once
+
+#include "block/image.h"
+
+/*
+ * `image` was opened without its parents, `parent` for writing; it is at least as large. Durable on
+ * return. 0 or a negative errno.
+ */
+int image_commit(Image *image, Image *parent);
