@@ -13,6 +13,7 @@
 
 #include "base/bits.h"
 #include "block/format.h"
+#include "runner/gdb.h"
 
 typedef struct Option Option;
 typedef bool (*OptionFn)(RunOptions *o, const Option *option, const char *value, GError **error);
@@ -324,6 +325,14 @@ static bool set_control(RunOptions *o, const Option *option, const char *value, 
     return true;
 }
 
+static bool set_gdb(RunOptions *o, const Option *option, const char *value, GError **error)
+{
+    if (!gdb_place_is_valid(value))
+        return usage_error(error, "--gdb cannot be '%s'; use unix:PATH or tcp:PORT", value);
+    o->gdb = value;
+    return true;
+}
+
 /* ---- the table ------------------------------------------------------------------------------ */
 
 #define AT(member) offsetof(RunOptions, member)
@@ -370,6 +379,10 @@ static const Option options_table[] = {
      "ports, interrupt lines and memory that test suites ask for"},
     {"control", "unix:PATH", set_control, NULL, 0, 0,
      "socket for commands while it runs (docs/control.md)"},
+    {"gdb", "WHERE", set_gdb, NULL, 0, 0,
+     "let GDB look into the guest, at unix:PATH or tcp:PORT of this host (docs/debugging.md)"},
+    {"gdb-wait", NULL, set_flag, NULL, AT(gdb_wait), true,
+     "begin stopped, until GDB says continue"},
     {"trace", "EVENTS", set_text, NULL, AT(trace), 0,
      "log exec, block, mmu, irq, separated by commas; file=PATH says where (default stderr)"},
     {"perf-map", "SYMBOLS", set_text, NULL, AT(perf_map), 0,
@@ -496,6 +509,8 @@ bool run_options_parse(RunOptions *options, int argc, char **argv, GError **erro
          vm_tree_has(options->config, "kernel.append")))
         return usage_error(error, "%s goes with --kernel",
                            vm_tree_has(options->config, "kernel.initrd") ? "--initrd" : "--append");
+    if (options->gdb_wait && !options->gdb)
+        return usage_error(error, "--gdb-wait goes with --gdb");
     if (!options->serial_count && !set(options, "serial.0.backend", "stdio", error))
         return false;
     return put_drives(options, error);

@@ -8,6 +8,8 @@ typedef struct RunOptions {
     VmConfig *config;
     const char *screenshot; /* PNG written when the machine ends; NULL: none */
     const char *control;    /* path of the control socket; NULL: none */
+    const char *gdb;        /* where GDB may connect; NULL: nowhere */
+    bool gdb_wait;          /* stopped until it lets the machine go on */
     const char *trace;      /* trace_new()'s; NULL: none */
     const char *perf_map;   /* symbols, or "-"; NULL: no map */
     const char *stats;      /* counters written when the machine ends; NULL: none */

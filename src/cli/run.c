@@ -12,6 +12,7 @@
 
 #include "cli/options.h"
 #include "runner/control.h"
+#include "runner/gdb.h"
 #include "runner/stats.h"
 
 typedef struct Run {
@@ -68,6 +69,11 @@ static gboolean on_signal(gpointer obj)
     return G_SOURCE_CONTINUE;
 }
 
+static void on_gdb_kill(void *obj)
+{
+    finish(obj, 0);
+}
+
 static void print_escapes(void)
 {
     g_printerr("\r\nCtrl-A h  this help\r\nCtrl-A x  quit at once, as pulling the plug\r\n"
@@ -120,6 +126,7 @@ static int run_machine(Run *run)
     const RunOptions *options = run->options;
     g_autoptr(GError) error = NULL;
     g_autoptr(Control) control = NULL;
+    Gdb *gdb = NULL;
 
     if (options->control) {
         control = control_new(run->pc, options->control, &error);
@@ -129,12 +136,21 @@ static int run_machine(Run *run)
         }
         run->control = control;
     }
+    if (options->gdb) {
+        gdb = gdb_new(run->pc, options->gdb, on_gdb_kill, run, &error);
+        if (!gdb) {
+            g_printerr("ospite: %s\n", error->message);
+            return 1;
+        }
+    }
     for (guint i = 0; i < run->pc->chars->len; i++)
         char_stdio_set_escape(run->pc->chars->pdata[i], on_escape, run);
     pc_set_event_handler(run->pc, on_event, run);
-    pc_resume(run->pc);
+    if (!options->gdb_wait)
+        pc_resume(run->pc);
     g_main_loop_run(run->loop);
     pc_pause(run->pc);
+    gdb_free(gdb, run->status);
     if (options->screenshot && !pc_screenshot(run->pc, options->screenshot, &error)) {
         g_printerr("\rospite: %s\n", error->message);
         return 1;

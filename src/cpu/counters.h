@@ -35,6 +35,7 @@
     X(EXITS_KICKED, "exits_kicked", "times the engine was left for a request")                    \
     X(EXITS_HALTED, "exits_halted", "times it was left by HLT")                                   \
     X(EXITS_SHUTDOWN, "exits_shutdown", "triple faults")                                          \
+    X(EXITS_DEBUG, "exits_debug", "times it stopped for a debugger")                              \
     X(EXITS_ERROR, "exits_error", "times it could not go on")                                     \
     X(HAND_OVERS, "hand_overs", "times another engine went on with this vCPU")                    \
     X(HALTED_NS, "halted_ns", "nanoseconds asleep in HLT")

@@ -19,6 +19,7 @@
 
 #include "cpu/counters.h"
 #include "cpu/cpuid.h"
+#include "cpu/debug.h"
 #include "cpu/intc.h"
 #include "cpu/perf_map.h"
 #include "cpu/state.h"
@@ -27,14 +28,13 @@
 
 #define VM_MAX_VCPUS 32
 
-typedef struct Vm Vm;
-typedef struct Vcpu Vcpu;
 typedef struct Engine Engine;
 
 typedef enum VcpuExit {
     VCPU_EXIT_KICKED,   /* requests are to be looked at */
     VCPU_EXIT_HALTED,   /* HLT: run again when there is an event */
     VCPU_EXIT_SHUTDOWN, /* triple fault */
+    VCPU_EXIT_DEBUG,    /* debug_must_stop() said so; the next run() looks again */
     VCPU_EXIT_ERROR,    /* the engine cannot go on; vcpu->error says why */
     VCPU_EXIT_COUNT
 } VcpuExit;
@@ -78,6 +78,12 @@ struct Engine {
     uint64_t (*tsc)(Vcpu *vcpu);
     /* vCPU at a safe point: vm->trace is another. NULL: the engine cannot trace. */
     void (*trace_changed)(Vcpu *vcpu);
+    /* vCPU thread, VM paused: what debug.h tells the engine is another. NULL: the engine cannot be
+     * debugged. */
+    void (*debug_changed)(Vcpu *vcpu);
+    /* vCPU thread, VM paused: the physical address behind a linear one; UINT64_MAX: none. Sets no
+     * accessed bits. NULL with debug_changed. */
+    uint64_t (*debug_translate)(Vcpu *vcpu, uint64_t linear);
     /* Any thread: adds what the engine counts. NULL: nothing. */
     void (*counters)(Vcpu *vcpu, Counters *counters);
 };
@@ -105,6 +111,7 @@ struct Vm {
     unsigned vcpu_count;
     Vcpu *vcpus[VM_MAX_VCPUS];
     Trace *trace;      /* NULL: none */
+    Debug *debug;      /* NULL: nobody debugs it */
     PerfMap *perf_map; /* of translated code; NULL: none. Set before the first run */
     /* A vCPU stopped for good (triple fault: a reset; error: stop). vCPU thread, no lock held. */
     void (*on_exit)(void *obj, Vcpu *vcpu, VcpuExit exit);
@@ -144,7 +151,8 @@ struct Vcpu {
     CpuActivity activity;
     bool interrupts_enabled; /* IF set and no shadow, valid while halted */
     bool nmi_blocked;
-    char *error;                     /* after VCPU_EXIT_ERROR, owned */
+    char *error; /* after VCPU_EXIT_ERROR, owned */
+    DebugCpu debug;
     uint64_t exits[VCPU_EXIT_COUNT]; /* returns of run(), by reason */
     uint64_t halted_ns;              /* slept while halted */
     uint64_t hand_overs;             /* changes of the engine */

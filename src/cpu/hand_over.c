@@ -80,5 +80,7 @@ bool vm_set_engine(Vm *vm, const Engine *engine, GError **error)
         vcpu_set_state(vm->vcpus[i], &states[i]);
         vm->vcpus[i]->hand_overs += made;
     }
+    if (vm->debug)
+        vm_debug_changed(vm);
     return (!vm->trace || vm_set_trace(vm, vm->trace, error)) && made;
 }

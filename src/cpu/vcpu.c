@@ -224,6 +224,8 @@ static void service_requests(Vcpu *vcpu)
 static uint32_t wait_mask(Vcpu *vcpu)
 {
     bool own_apic = vcpu->vm->engine->send_msi;
+    if (atomic_load(&vcpu->debug.run) == DEBUG_HOLD)
+        return ~VCPU_REQUEST_NMI;
     switch (vcpu->activity) {
     case CPU_HALTED:
         if (own_apic || has_event(vcpu))
@@ -252,6 +254,16 @@ static void end_run(Vcpu *vcpu)
         vm_notify(vcpu->vm);
 }
 
+/* Nobody runs on until the owner of vm->debug resumes the VM. */
+static void stop_for_debugger(Vcpu *vcpu)
+{
+    Vm *vm = vcpu->vm;
+    atomic_store(&vm->sync->paused, true);
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        vcpu_request(vm->vcpus[i], VCPU_REQUEST_PAUSE);
+    vm->debug->on_stop(vm->debug->obj, vcpu);
+}
+
 static void handle_exit(Vcpu *vcpu, VcpuExit exit)
 {
     vcpu->exits[exit]++;
@@ -261,6 +273,10 @@ static void handle_exit(Vcpu *vcpu, VcpuExit exit)
         break;
     case VCPU_EXIT_HALTED:
         vcpu->activity = CPU_HALTED;
+        break;
+    case VCPU_EXIT_DEBUG:
+        vcpu->activity = CPU_ACTIVE; /* a halted one says so again */
+        stop_for_debugger(vcpu);
         break;
     case VCPU_EXIT_SHUTDOWN:
     case VCPU_EXIT_ERROR:

@@ -238,6 +238,16 @@ static void jit_trace_changed(Vcpu *vcpu)
     engine_interp.trace_changed(vcpu);
 }
 
+static void jit_debug_changed(Vcpu *vcpu)
+{
+    engine_interp.debug_changed(vcpu);
+}
+
+static uint64_t jit_debug_translate(Vcpu *vcpu, uint64_t linear)
+{
+    return engine_interp.debug_translate(vcpu, linear);
+}
+
 static void jit_counters(Vcpu *vcpu, Counters *counters)
 {
     const SoftCpu *cpu = vcpu->engine_data;
@@ -269,5 +279,7 @@ const Engine engine_jit = {
     .set_a20 = jit_set_a20,
     .tsc = jit_tsc,
     .trace_changed = jit_trace_changed,
+    .debug_changed = jit_debug_changed,
+    .debug_translate = jit_debug_translate,
     .counters = jit_counters,
 };

@@ -175,6 +175,7 @@ struct SoftCpu {
     uint8_t translation_stop; /* translated code may not go on: blocks were dropped or the mapping
                                  changed */
     uint8_t traces;           /* TRACE_*: what is told to vcpu->vm->trace */
+    bool debug_watches;       /* a debugger watches accesses (debug.h) */
     bool stepping;            /* blocks of one instruction, events looked for before each */
     struct JitCpu *jit;       /* the translator's; NULL: interpreted only */
     int64_t tsc_offset;       /* guest TSC = host TSC + offset */

@@ -457,7 +457,8 @@ void exception_take_events(SoftCpu *cpu)
     } else {
         if (!(cpu->s.rflags & FLAG_TF || cpu->s.dr7 & 0xff || cpu->stepping))
             cpu->mode &= ~(uint32_t)MODE_SINGLE_STEP;
-        take_interrupt(cpu);
+        if (cpu->s.activity != CPU_ACTIVE || cpu->vcpu->debug.run != DEBUG_STEP)
+            take_interrupt(cpu);
     }
     if (cpu->s.activity != CPU_ACTIVE)
         return;

@@ -55,12 +55,19 @@ bool interp_look_around(SoftCpu *cpu, VcpuExit *ret_exit)
         if (requests & VCPU_REQUEST_NMI)
             queue_nmis(cpu);
     }
+    if (vcpu->vm->debug && debug_must_stop(vcpu, code_linear(cpu, cpu->s.rip & cpu->rip_mask),
+                                           cpu->s.activity == CPU_ACTIVE)) {
+        *ret_exit = VCPU_EXIT_DEBUG;
+        return false;
+    }
     exception_take_events(cpu);
     *ret_exit = cpu->s.activity == CPU_SHUTDOWN ? VCPU_EXIT_SHUTDOWN : VCPU_EXIT_HALTED;
     if (cpu->s.activity != CPU_ACTIVE)
         return false;
     if (soft_traces(cpu, TRACE_EXEC))
         soft_trace_exec(cpu);
+    if (atomic_load_explicit(&vcpu->debug.run, memory_order_relaxed) == DEBUG_STEP)
+        atomic_store(&vcpu->debug.run, DEBUG_STEPPED);
     return true;
 }
 
@@ -305,11 +312,33 @@ static uint64_t interp_tsc(Vcpu *vcpu)
     return cpu_tsc(vcpu->engine_data);
 }
 
+static void choose_stepping(SoftCpu *cpu)
+{
+    const Debug *debug = cpu->vcpu->vm->debug;
+    cpu->stepping = cpu->traces & TRACE_EXEC ||
+                    (debug && (debug->count || atomic_load(&cpu->vcpu->debug.run) == DEBUG_STEP));
+}
+
+static void interp_debug_changed(Vcpu *vcpu)
+{
+    SoftCpu *cpu = vcpu->engine_data;
+    const Debug *debug = vcpu->vm->debug;
+    choose_stepping(cpu);
+    cpu->debug_watches = debug && debug_watches(debug);
+    tlb_flush_all(cpu);
+    cpu_update_mode(cpu);
+}
+
+static uint64_t interp_debug_translate(Vcpu *vcpu, uint64_t linear)
+{
+    return mmu_debug_translate(vcpu->engine_data, linear);
+}
+
 static void interp_trace_changed(Vcpu *vcpu)
 {
     SoftCpu *cpu = vcpu->engine_data;
     cpu->traces = trace_events(vcpu->vm->trace);
-    cpu->stepping = cpu->traces & TRACE_EXEC;
+    choose_stepping(cpu);
     cpu_update_mode(cpu);
     block_cache_clear(cpu->blocks); /* what runs is decoded, and told, again */
 }
@@ -343,5 +372,7 @@ const Engine engine_interp = {
     .set_a20 = interp_set_a20,
     .tsc = interp_tsc,
     .trace_changed = interp_trace_changed,
+    .debug_changed = interp_debug_changed,
+    .debug_translate = interp_debug_translate,
     .counters = interp_counters,
 };

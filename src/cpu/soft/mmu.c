@@ -332,9 +332,11 @@ static void slot_clear(SoftCpu *cpu, unsigned index, unsigned slot)
     cpu->tlb_pages[index][slot].linear = TLB_NONE;
 }
 
-/* Whether an enabled data breakpoint lies in the page. */
+/* Whether an enabled data breakpoint, or a debugger's, lies in the page. */
 static bool page_is_watched(const SoftCpu *cpu, uint64_t linear)
 {
+    if (cpu->debug_watches && debug_watches_page(cpu->vcpu->vm->debug, linear))
+        return true;
     for (unsigned i = 0; i < 4; i++) {
         unsigned type = cpu->s.dr7 >> (16 + 4 * i) & 3;
         if (cpu->s.dr7 >> (2 * i) & 3 && type & 1 && !((cpu->s.dr[i] ^ linear) & GUEST_PAGE_MASK))
@@ -455,7 +457,7 @@ static TlbPage *fill(SoftCpu *cpu, uint64_t linear, MmuAccess access, MmuIndex i
     if (!walk_linear(cpu, linear, access, index, true, &walk, &error))
         cpu_raise_page_fault(cpu, linear, error);
     page_set(cpu, page, linear, &walk);
-    page->watched = cpu->s.dr7 & 0xff && page_is_watched(cpu, linear);
+    page->watched = (cpu->s.dr7 & 0xff || cpu->debug_watches) && page_is_watched(cpu, linear);
     page_resolve(cpu, page);
     page_enter(cpu, page, index);
     return page;
@@ -669,7 +671,8 @@ bool mmu_fill_quick(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess acce
     Walk walk;
 
     if (!(cpu->s.efer & EFER_LMA) || !is_canonical(linear) || cpu->s.dr7 & 0xff ||
-        cpu->a20_mask != UINT64_MAX || (linear & ~GUEST_PAGE_MASK) + size > GUEST_PAGE_SIZE ||
+        cpu->debug_watches || cpu->a20_mask != UINT64_MAX ||
+        (linear & ~GUEST_PAGE_MASK) + size > GUEST_PAGE_SIZE ||
         (page->linear == (linear & GUEST_PAGE_MASK) && page->rights & RIGHT(access)) ||
         !walk_quick(cpu, linear, access, &walk))
         return false;
@@ -694,6 +697,8 @@ static void watch(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access
 {
     static const uint8_t lengths[] = {1, 2, 8, 4};
 
+    if (cpu->debug_watches)
+        debug_note_access(cpu->vcpu, linear, size, access == MMU_WRITE);
     for (unsigned i = 0; i < 4; i++) {
         unsigned type = cpu->s.dr7 >> (16 + 4 * i) & 3,
                  length = lengths[cpu->s.dr7 >> (18 + 4 * i) & 3];
