@@ -52,19 +52,15 @@ typedef enum DebugRun {
     DEBUG_HOLD,    /* not at all, although the VM runs */
 } DebugRun;
 
-typedef enum DebugReason {
-    DEBUG_REASON_NONE,
-    DEBUG_REASON_STEP,
-    DEBUG_REASON_POINT
-} DebugReason;
+typedef enum DebugReason { DEBUG_REASON_NONE, DEBUG_REASON_STEP, DEBUG_REASON_POINT } DebugReason;
 
 /* A vCPU's part. */
 typedef struct DebugCpu {
     _Atomic DebugRun run;
-    DebugReason reason;      /* why it stopped last … */
-    DebugPoint hit;          /* … and at what, DEBUG_REASON_POINT */
-    DebugPoint noted; /* watchpoint that an instruction hit … */
-    bool watched;     /* … and the owner has not been told of: he clears it */
+    DebugReason reason; /* why it stopped last … */
+    DebugPoint hit;     /* … and at what, DEBUG_REASON_POINT */
+    DebugPoint noted;   /* watchpoint that an instruction hit … */
+    bool watched;       /* … and the owner has not been told of: he clears it */
 } DebugCpu;
 
 /* False: there are DEBUG_POINTS_MAX. One that is there already is not added again. */

@@ -240,9 +240,8 @@ Gdb *gdb_new(Pc *pc, const char *where, GdbKillFn kill, void *obj, GError **erro
     gdb->stop_source = stop_source_new(gdb);
     gdb->service = g_socket_service_new();
     g_signal_connect(gdb->service, "incoming", G_CALLBACK(on_incoming), gdb);
-    listening = parse_port(where, &port)
-                    ? listen_tcp(gdb, (guint16)port, error)
-                    : listen_unix(gdb, where + strlen("unix:"), error);
+    listening = parse_port(where, &port) ? listen_tcp(gdb, (guint16)port, error)
+                                         : listen_unix(gdb, where + strlen("unix:"), error);
     if (listening && vm_set_debug(pc->vm, &gdb->session.debug, error))
         return gdb;
     gdb_free(gdb, 0);

@@ -25,25 +25,25 @@ typedef struct Register {
 } Register;
 
 #define AT(member) offsetof(CpuState, member)
-#define GPR(name, id)                                                          \
-    {                                                                          \
-        name, "int64", CORE, 8, 8, WRITABLE, AT(gpr) + GPR_##id * 8            \
+#define GPR(name, id)                                               \
+    {                                                               \
+        name, "int64", CORE, 8, 8, WRITABLE, AT(gpr) + GPR_##id * 8 \
     }
-#define SELECTOR(name, id)                                                     \
-    {                                                                          \
-        name, "int32", CORE, 4, 2, READ_ONLY, AT(seg[SEG_##id].selector)       \
+#define SELECTOR(name, id)                                               \
+    {                                                                    \
+        name, "int32", CORE, 4, 2, READ_ONLY, AT(seg[SEG_##id].selector) \
     }
-#define ST(n)                                                                  \
-    {                                                                          \
-        "st" #n, "i387_ext", CORE, 10, 10, WRITABLE, AT(fpu.st[n])             \
+#define ST(n)                                                      \
+    {                                                              \
+        "st" #n, "i387_ext", CORE, 10, 10, WRITABLE, AT(fpu.st[n]) \
     }
-#define XMM(n)                                                                 \
-    {                                                                          \
-        "xmm" #n, "vec128", SSE, 16, 16, WRITABLE, AT(fpu.xmm[n])              \
+#define XMM(n)                                                    \
+    {                                                             \
+        "xmm" #n, "vec128", SSE, 16, 16, WRITABLE, AT(fpu.xmm[n]) \
     }
-#define SYSTEM_REGISTER(name, feature, member)                                 \
-    {                                                                          \
-        name, "int64", feature, 8, 8, READ_ONLY, AT(member)                    \
+#define SYSTEM_REGISTER(name, feature, member)              \
+    {                                                       \
+        name, "int64", feature, 8, 8, READ_ONLY, AT(member) \
     }
 
 static const Register registers[] = {
@@ -133,14 +133,14 @@ typedef struct Flag {
     const char *name;
     unsigned low, high;
 } Flag;
-static const Flag eflags[] = {{"CF", 0, 0},   {"", 1, 1},     {"PF", 2, 2},   {"AF", 4, 4},
-                              {"ZF", 6, 6},   {"SF", 7, 7},   {"TF", 8, 8},   {"IF", 9, 9},
-                              {"DF", 10, 10}, {"OF", 11, 11}, {"NT", 14, 14}, {"RF", 16, 16},
+static const Flag eflags[] = {{"CF", 0, 0},   {"", 1, 1},     {"PF", 2, 2},    {"AF", 4, 4},
+                              {"ZF", 6, 6},   {"SF", 7, 7},   {"TF", 8, 8},    {"IF", 9, 9},
+                              {"DF", 10, 10}, {"OF", 11, 11}, {"NT", 14, 14},  {"RF", 16, 16},
                               {"VM", 17, 17}, {"AC", 18, 18}, {"VIF", 19, 19}, {"VIP", 20, 20},
                               {"ID", 21, 21}};
-static const Flag mxcsr_flags[] = {{"IE", 0, 0},   {"DE", 1, 1},   {"ZE", 2, 2},   {"OE", 3, 3},
-                                   {"UE", 4, 4},   {"PE", 5, 5},   {"DAZ", 6, 6},  {"IM", 7, 7},
-                                   {"DM", 8, 8},   {"ZM", 9, 9},   {"OM", 10, 10}, {"UM", 11, 11},
+static const Flag mxcsr_flags[] = {{"IE", 0, 0},   {"DE", 1, 1},  {"ZE", 2, 2},   {"OE", 3, 3},
+                                   {"UE", 4, 4},   {"PE", 5, 5},  {"DAZ", 6, 6},  {"IM", 7, 7},
+                                   {"DM", 8, 8},   {"ZM", 9, 9},  {"OM", 10, 10}, {"UM", 11, 11},
                                    {"PM", 12, 12}, {"FZ", 15, 15}};
 
 static void append_flags(GString *xml, const char *id, const Flag *flags, unsigned count)
@@ -164,9 +164,9 @@ static void append_feature(GString *xml, unsigned feature)
     for (unsigned i = 0; i < G_N_ELEMENTS(registers); i++) {
         const Register *r = &registers[i];
         if (r->feature == feature)
-            g_string_append_printf(
-                xml, "<reg name=\"%s\" bitsize=\"%u\" type=\"%s\" regnum=\"%u\"/>", r->name,
-                r->size * 8, r->type, i);
+            g_string_append_printf(xml,
+                                   "<reg name=\"%s\" bitsize=\"%u\" type=\"%s\" regnum=\"%u\"/>",
+                                   r->name, r->size * 8, r->type, i);
     }
     g_string_append(xml, "</feature>");
 }

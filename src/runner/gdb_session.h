@@ -8,8 +8,8 @@
 typedef struct GdbSession {
     Pc *pc;
     Debug debug;
-    unsigned cpu;        /* that g, m and others mean */
-    bool running;        /* a stop reply is owed */
+    unsigned cpu;          /* that g, m and others mean */
+    bool running;          /* a stop reply is owed */
     bool leaving, killing; /* after the answer: close; end the machine */
     bool no_ack;
     char *xml;
