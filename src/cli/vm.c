@@ -134,10 +134,12 @@ bool vm_list(CommandLine *line, GError **error)
     }
     for (guint i = 0; i < json_array_get_length(all); i++) {
         JsonObject *vm = json_array_get_object_element(all, i);
-        printf("%-24s %-12s %6" G_GINT64_FORMAT " MiB %3" G_GINT64_FORMAT " CPUs  %s\n",
+        const char *problem = call_text(vm, "problem");
+        printf("%-24s %-12s %6" G_GINT64_FORMAT " MiB %3" G_GINT64_FORMAT " CPUs  %s%s%s\n",
                call_text(vm, "name"), call_text(vm, "state"),
                json_object_get_int_member(vm, "memory") / (gint64)MIB(1),
-               json_object_get_int_member(vm, "cpus"), call_text(vm, "uuid"));
+               json_object_get_int_member(vm, "cpus"), call_text(vm, "uuid"), *problem ? "  " : "",
+               problem);
     }
     return true;
 }

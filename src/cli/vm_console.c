@@ -147,10 +147,11 @@ static void on_event(SoupWebsocketConnection *socket, int type, GBytes *message,
     if (session->json)
         puts(text);
     else if (event)
-        printf("%s %s %s %s\n", json_object_get_string_member_with_default(event, "time", ""),
+        printf("%s %s %s %s %s\n", json_object_get_string_member_with_default(event, "time", ""),
                json_object_get_string_member_with_default(event, "kind", ""),
                json_object_get_string_member_with_default(event, "name", ""),
-               json_object_get_string_member_with_default(event, "state", ""));
+               json_object_get_string_member_with_default(event, "state", ""),
+               json_object_get_string_member_with_default(event, "problem", ""));
     fflush(stdout);
 }
 

@@ -11,12 +11,14 @@
 
 #include "base/fd.h"
 #include "base/user_folders.h"
+#include "client/remote.h"
 
 #define ANSWER_MAX_BYTES (64 * 1024 * 1024)
 #define START_ATTEMPTS   5
 
 struct OspiteClient {
     SoupSession *session;
+    Remote remote;
 };
 
 G_DEFINE_QUARK(ospite - error - quark, ospite_error)
@@ -71,12 +73,12 @@ static bool answers(GSocketAddress *address)
     return connection != NULL;
 }
 
-OspiteClient *ospite_client_new(GError **error)
+/* The user's own daemon, started where there is none. */
+static SoupSession *local_session(GError **error)
 {
     g_autofree char *folder = user_runtime_folder(error);
     g_autofree char *path = folder ? g_build_filename(folder, "api", NULL) : NULL;
     g_autoptr(GSocketAddress) address = path ? g_unix_socket_address_new(path) : NULL;
-    OspiteClient *client;
 
     if (!address)
         return NULL;
@@ -90,17 +92,26 @@ OspiteClient *ospite_client_new(GError **error)
         if (!start_daemon(error))
             return NULL;
     }
-    client = g_new0(OspiteClient, 1);
-    client->session = soup_session_new_with_options("remote-connectable", address, "timeout", 0,
-                                                    "idle-timeout", 0, NULL);
-    return client;
+    return soup_session_new_with_options("remote-connectable", address, "timeout", 0,
+                                         "idle-timeout", 0, NULL);
+}
+
+OspiteClient *ospite_client_new(GError **error)
+{
+    g_autoptr(OspiteClient) client = g_new0(OspiteClient, 1);
+
+    if (!remote_read(&client->remote, error))
+        return NULL;
+    client->session = client->remote.base ? remote_session(&client->remote) : local_session(error);
+    return client->session ? g_steal_pointer(&client) : NULL;
 }
 
 void ospite_client_free(OspiteClient *client)
 {
     if (!client)
         return;
-    g_object_unref(client->session);
+    g_clear_object(&client->session);
+    remote_clear(&client->remote);
     g_free(client);
 }
 
@@ -145,25 +156,20 @@ static void set_api_error(const char *text, size_t size, GError **error)
                 *hint ? "; " : "", hint);
 }
 
-static SoupMessage *new_message(const char *method, const char *path)
-{
-    g_autofree char *uri = g_strconcat("http://localhost/v1", path, NULL);
-
-    return soup_message_new(method, uri);
-}
-
 static GBytes *send(OspiteClient *client, const char *method, const char *path, const char *type,
                     GBytes *body, GError **error)
 {
-    g_autoptr(SoupMessage) message = new_message(method, path);
+    g_autoptr(SoupMessage) message = remote_message(&client->remote, method, path);
     g_autoptr(GBytes) answer = NULL;
     gsize size;
 
     if (body)
         soup_message_set_request_body_from_bytes(message, type, body);
     answer = soup_session_send_and_read(client->session, message, NULL, error);
-    if (!answer)
+    if (!answer) {
+        remote_explain(&client->remote, error);
         return NULL;
+    }
     size = g_bytes_get_size(answer);
     if (size <= ANSWER_MAX_BYTES && SOUP_STATUS_IS_SUCCESSFUL(soup_message_get_status(message)))
         return g_steal_pointer(&answer);
@@ -221,7 +227,7 @@ static void on_opened(GObject *session, GAsyncResult *result, gpointer data)
 
 SoupWebsocketConnection *ospite_client_open(OspiteClient *client, const char *path, GError **error)
 {
-    g_autoptr(SoupMessage) message = new_message("GET", path);
+    g_autoptr(SoupMessage) message = remote_message(&client->remote, "GET", path);
     Opening opening = {.loop = g_main_loop_new(NULL, FALSE)};
 
     soup_session_websocket_connect_async(client->session, message, NULL, NULL, G_PRIORITY_DEFAULT,
