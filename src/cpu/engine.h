@@ -76,6 +76,9 @@ struct Engine {
     void (*reset_apic)(Vcpu *vcpu);
     /* Any thread: the guest's time stamp counter now. NULL: the host's. */
     uint64_t (*tsc)(Vcpu *vcpu);
+    /* Any thread, VM paused: takes back what the host's counter counted while the guest stood
+     * still, as its clocks did. NULL: the guest's counter runs on. */
+    void (*tsc_skip)(Vcpu *vcpu, uint64_t counts);
     /* vCPU at a safe point: vm->trace is another. NULL: the engine cannot trace. */
     void (*trace_changed)(Vcpu *vcpu);
     /* vCPU thread, VM paused: what debug.h tells the engine is another. NULL: the engine cannot be

@@ -173,7 +173,7 @@ void vcpu_reset_state(Vcpu *vcpu, bool init)
     cpu_state_reset(&state, cpu_model_signature(vcpu->vm->model), vcpu->index == 0, init);
     state.nmi_pending = false;
     if (!init)
-        state.tsc_host = vcpu->vm->sync->reset_tsc;
+        state.tsc_host = vcpu->vm->sync->stopped_tsc;
     if (engine->reset_apic) {
         engine->reset_apic(vcpu);
     } else if (vcpu->intc) {

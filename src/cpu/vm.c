@@ -148,12 +148,18 @@ void vm_pause(Vm *vm)
     for (unsigned i = 0; i < vm->vcpu_count; i++)
         if (vm->vcpus[i]->thread)
             vcpu_run_on(vm->vcpus[i], no_work, NULL);
+    vm->sync->stopped_tsc = tsc_host_now();
 }
 
 void vm_resume(Vm *vm)
 {
-    if (atomic_exchange(&vm->sync->paused, false))
-        request_all(vm, VCPU_REQUEST_PAUSE);
+    if (!atomic_load(&vm->sync->paused))
+        return;
+    uint64_t stopped = tsc_host_now() - vm->sync->stopped_tsc;
+    for (unsigned i = 0; vm->engine->tsc_skip && i < vm->vcpu_count; i++)
+        vm->engine->tsc_skip(vm->vcpus[i], stopped);
+    atomic_store(&vm->sync->paused, false);
+    request_all(vm, VCPU_REQUEST_PAUSE);
 }
 
 static void reset_work(Vcpu *vcpu, void *data)
@@ -164,7 +170,7 @@ static void reset_work(Vcpu *vcpu, void *data)
 void vm_reset(Vm *vm)
 {
     g_assert(atomic_load(&vm->sync->paused));
-    vm->sync->reset_tsc = tsc_host_now();
+    vm->sync->stopped_tsc = tsc_host_now();
     for (unsigned i = 0; i < vm->vcpu_count; i++)
         vcpu_run_on(vm->vcpus[i], reset_work, NULL);
 }

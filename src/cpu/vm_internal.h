@@ -33,7 +33,7 @@ struct VmSync {
     GThread *exclusive_owner; /* with the lock */
     unsigned exclusive_depth; /* the owner's */
     _Atomic bool paused;
-    uint64_t reset_tsc; /* the host's counter at the last reset: the vCPUs' counters agree */
+    uint64_t stopped_tsc; /* the host's counter when the VM was paused or, while it was, reset */
 };
 
 struct VcpuSync {

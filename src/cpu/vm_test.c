@@ -5,6 +5,7 @@
  * missing happens-before is a report.
  */
 #include "cpu/engine.h"
+#include "cpu/tsc.h"
 
 #define ROUNDS     2000
 #define MAX_CPUS   VM_MAX_VCPUS
@@ -20,6 +21,7 @@ typedef struct FakeCpu {
     _Atomic unsigned nmis;
     uint64_t a, b;                   /* equal whenever the CPU is at a safe point */
     uint64_t sets_begun, sets_ended; /* likewise */
+    uint64_t tsc_skipped;
     Fake *fake;
 } FakeCpu;
 
@@ -101,6 +103,12 @@ static void fake_get_state(Vcpu *vcpu, CpuState *state)
     *state = ((FakeCpu *)vcpu->engine_data)->state;
 }
 
+static void fake_tsc_skip(Vcpu *vcpu, uint64_t counts)
+{
+    FakeCpu *cpu = vcpu->engine_data;
+    cpu->tsc_skipped += counts;
+}
+
 static void fake_set_state(Vcpu *vcpu, const CpuState *state)
 {
     FakeCpu *cpu = vcpu->engine_data;
@@ -122,6 +130,7 @@ static const Engine fake_engine = {
     .kick = fake_kick,
     .get_state = fake_get_state,
     .set_state = fake_set_state,
+    .tsc_skip = fake_tsc_skip,
 };
 
 static bool intc_has_interrupt(void *obj)
@@ -331,6 +340,26 @@ static void test_pause_init(void)
     fake_free(fake);
 }
 
+/* While it is paused, a guest's counters stand as its clocks do. */
+static void test_pause_tsc(void)
+{
+    Fake *fake = fake_new(2, busy_guest);
+    vm_resume(fake->vm);
+    vm_pause(fake->vm);
+    uint64_t before = fake->cpus[1].tsc_skipped, begin = tsc_host_now();
+    for (unsigned i = 0; i < 10; i++)
+        activate(fake);
+    uint64_t stood = tsc_host_now() - begin;
+    vm_resume(fake->vm);
+    vm_resume(fake->vm); /* runs already */
+    vm_pause(fake->vm);
+    vm_reset(fake->vm);
+    g_assert_cmpuint(fake->cpus[1].tsc_skipped - before, >=, stood);
+    g_assert_cmpuint(fake->cpus[1].tsc_skipped - before, <=, tsc_host_now() - begin);
+    g_assert_cmpuint(fake->cpus[0].tsc_skipped, ==, fake->cpus[1].tsc_skipped);
+    fake_free(fake);
+}
+
 /* Freeing a running VM must not hang. */
 static void test_free_running(void)
 {
@@ -536,6 +565,7 @@ int main(int argc, char **argv)
     g_test_add_func("/cpu/vm/exclusive", test_exclusive);
     g_test_add_func("/cpu/vm/exclusive-init", test_exclusive_init);
     g_test_add_func("/cpu/vm/pause-init", test_pause_init);
+    g_test_add_func("/cpu/vm/pause-tsc", test_pause_tsc);
     g_test_add_func("/cpu/vm/free-running", test_free_running);
     g_test_add_func("/cpu/vm/halt", test_halt);
     g_test_add_func("/cpu/vm/ring", test_ring);

@@ -306,10 +306,16 @@ static void interp_set_a20(Vcpu *vcpu, bool on)
 }
 
 /* The local APIC's timer asks from other threads; the offset changes only when the guest writes its
- * TSC. */
+ * TSC, or stands still. */
 static uint64_t interp_tsc(Vcpu *vcpu)
 {
     return cpu_tsc(vcpu->engine_data);
+}
+
+void interp_tsc_skip(Vcpu *vcpu, uint64_t counts)
+{
+    SoftCpu *cpu = vcpu->engine_data;
+    cpu->tsc_offset -= (int64_t)counts;
 }
 
 static void choose_stepping(SoftCpu *cpu)
@@ -371,6 +377,7 @@ const Engine engine_interp = {
     .set_state = interp_set_state,
     .set_a20 = interp_set_a20,
     .tsc = interp_tsc,
+    .tsc_skip = interp_tsc_skip,
     .trace_changed = interp_trace_changed,
     .debug_changed = interp_debug_changed,
     .debug_translate = interp_debug_translate,
