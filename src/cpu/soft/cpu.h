@@ -148,10 +148,11 @@ struct SoftCpu {
         bool external; /* from outside the program: EXT in error codes */
         uint32_t error;
     } event;
-    bool locked;         /* between lock_begin() and lock_end() */
-    bool delivering;     /* raising now makes #DF or shutdown by the contributory rules */
-    uint32_t pending_db; /* DR6 bits of traps to report before the next instruction */
-    sigjmp_buf jump;     /* to the loop, used with sigsetjmp(…, 0) or __builtin_setjmp */
+    bool locked;          /* between lock_begin() and lock_end() */
+    bool delivering;      /* raising now makes #DF or shutdown by the contributory rules */
+    uint32_t pending_db;  /* DR6 bits of traps to report before the next instruction */
+    uint64_t branch_next; /* DEBUGCTL.BTF: what follows the branch that is single-stepped */
+    sigjmp_buf jump;      /* to the loop, used with sigsetjmp(…, 0) or __builtin_setjmp */
 
     /* SIMD and x87 (stub.h). */
     uint8_t bounce[64]
