@@ -2,7 +2,7 @@
 /*
  * Another engine for a paused VM: every vCPU's architectural state is taken, the old engine goes,
  * the new one is made and gets the states. Local APICs and whatever waits in them are the board's
- * and stay. Main thread.
+ * and stay, and so does time, which stands still while the VM is paused. Main thread.
  */
 #include "cpu/vm_internal.h"
 

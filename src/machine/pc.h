@@ -66,7 +66,8 @@ typedef struct PcConfig {
     uint64_t memory_size; /* bytes, rounded up to whole MiB */
     unsigned cpu_count;
     const char *cpu_model; /* NULL: "host" */
-    const Engine *engine;  /* engine_find()'s choice */
+    Paravirt paravirt;
+    const Engine *engine; /* engine_find()'s choice */
     PcDrive drives[PC_DRIVE_MAX];
     unsigned drive_count;
     const char *boot_order; /* letters a, c, d, n; NULL: "cdn" */

@@ -359,6 +359,15 @@ bool msr_read(SoftCpu *cpu, uint32_t msr, uint64_t *ret_value);
 bool msr_write(SoftCpu *cpu, uint32_t msr, uint64_t value);
 uint64_t cpu_tsc(SoftCpu *cpu);
 
+/* ---- paravirt.c ------------------------------------------------------------------------------ */
+
+/* Registers for guests that know they are one. False: there is no such register, or #GP(0). */
+bool paravirt_read(SoftCpu *cpu, uint32_t msr, uint64_t *ret_value);
+bool paravirt_write(SoftCpu *cpu, uint32_t msr, uint64_t value);
+/* The guest wrote its TSC; the state was replaced. What it was told of time is made anew. */
+void paravirt_tsc_moved(SoftCpu *cpu);
+void paravirt_loaded(SoftCpu *cpu);
+
 /* ---- flags ----------------------------------------------------------------------------------- */
 
 /* Whole RFLAGS, arithmetic ones joined in. */

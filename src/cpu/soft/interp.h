@@ -15,8 +15,8 @@ void soft_cpu_free(SoftCpu *cpu);
 void soft_cpu_get_state(SoftCpu *cpu, CpuState *state);
 void soft_cpu_set_state(SoftCpu *cpu, const CpuState *state);
 
-/* engine.h, tsc_skip. */
-void interp_tsc_skip(Vcpu *vcpu, uint64_t counts);
+/* Engine.time_stood_still. */
+void interp_time_stood_still(Vm *vm, uint64_t counts);
 
 /* ---- parts of the loop, for the translator's
  * ------------------------------------------------------ */
