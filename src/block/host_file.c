@@ -81,7 +81,8 @@ static bool measure_file(HostFile *file, GError **error)
     return true;
 }
 
-static HostFile *open_with_flags(const char *path, int flags, HostIoHook *hook, GError **error)
+static HostFile *open_with_flags(const char *path, int flags, ImageLock lock, HostIoHook *hook,
+                                 GError **error)
 {
     bool read_only = (flags & O_ACCMODE) == O_RDONLY;
     /* O_NONBLOCK: a fifo must not hang us before we see that it is one. */
@@ -96,7 +97,7 @@ static HostFile *open_with_flags(const char *path, int flags, HostIoHook *hook, 
     file->hook = hook;
     file->read_only = read_only;
     file->written = 1; /* by whoever had the file before, perhaps */
-    if (!measure_file(file, error) || !image_lock(fd, path, !read_only, error))
+    if (!measure_file(file, error) || !image_lock(fd, path, lock, error))
         return NULL;
     /* io_uring would answer EAGAIN where it has to wait for the host's disk. */
     fcntl(fd, F_SETFL, 0);
@@ -105,12 +106,19 @@ static HostFile *open_with_flags(const char *path, int flags, HostIoHook *hook, 
 
 HostFile *host_file_open(const char *path, bool read_only, HostIoHook *hook, GError **error)
 {
-    return open_with_flags(path, read_only ? O_RDONLY : O_RDWR, hook, error);
+    return open_with_flags(path, read_only ? O_RDONLY : O_RDWR,
+                           read_only ? IMAGE_LOCK_READ : IMAGE_LOCK_WRITE, hook, error);
+}
+
+HostFile *host_file_open_shared(const char *path, HostIoHook *hook, GError **error)
+{
+    return open_with_flags(path, O_RDWR, IMAGE_LOCK_SHARE, hook, error);
 }
 
 HostFile *host_file_create(const char *path, HostIoHook *hook, GError **error)
 {
-    g_autoptr(HostFile) file = open_with_flags(path, O_RDWR | O_CREAT, hook, error);
+    g_autoptr(HostFile) file =
+        open_with_flags(path, O_RDWR | O_CREAT, IMAGE_LOCK_WRITE, hook, error);
     if (!file)
         return NULL;
     struct stat st;

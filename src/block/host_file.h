@@ -32,6 +32,8 @@ typedef struct HostFile {
  * `hook` may be NULL.
  */
 HostFile *host_file_open(const char *path, bool read_only, HostIoHook *hook, GError **error);
+/* For writing, together with others who open it so. */
+HostFile *host_file_open_shared(const char *path, HostIoHook *hook, GError **error);
 /* Creates an empty file, or empties one that nobody has open, and locks it for writing. */
 HostFile *host_file_create(const char *path, HostIoHook *hook, GError **error);
 /* NULL is allowed. Doesn't sync. */

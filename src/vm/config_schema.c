@@ -122,6 +122,9 @@ static const VmField attachment_fields[] = {
                    N_("the image's format, fixed when it was attached and never guessed again")),
     ENUM_FIELD("mode", "normal", "normal immutable writethrough shareable readonly multiattach",
                RESTART, .help = N_("what becomes of the guest's writes")),
+    PATH_FIELD("difference", RESTART,
+               .help = N_("differencing image of an immutable or multi-attach disk; none: "
+                          "difference-CONTROLLER.SLOT.qcow2 in the machine's folder")),
     ENUM_FIELD("on-write-error", "enospc", "enospc report stop ignore", RESTART,
                .help = N_("what an error of the host does: enospc stops where the host is full, "
                           "and reports all else")),
