@@ -40,6 +40,9 @@ typedef struct OspiteClient OspiteClient;
  * one is started: the program that `$OSPITED` names, or `ospited` beside the calling program, or in
  * `$PATH`; it serves when this function returns, and leaves by itself when it is not needed.
  *
+ * Where `$OSPITE_CONNECT` is https://HOST:PORT, it is the daemon there, which `$OSPITE_TOKEN_FILE`
+ * and `$OSPITE_FINGERPRINT` make known to each other; names of files are then of that host.
+ *
  * @param error  set to #OSPITE_ERROR_UNREACHABLE, with the daemon's own complaint
  * @return the client, to be freed with ospite_client_free(); or NULL
  */

@@ -43,13 +43,25 @@ static char *full_name(const Command *command)
     return g_strconcat(command->noun, command->verb ? " " : "", command->verb, NULL);
 }
 
+/* Which daemon the command is for: options before it, which the client reads in the environment. */
+static const CommandOption connection_options[] = {
+    {"connect", "URL", N_("the daemon at https://HOST:PORT instead of one's own")},
+    {"token-file", "FILE", N_("what it wants to see")},
+    {"fingerprint", "TEXT", N_("sha256:... of its certificate")},
+};
+
 static void print_all(const char *noun)
 {
-    printf(_("Usage: ospite COMMAND [OPTION]...\n\n"));
+    printf(_("Usage: ospite [CONNECTION]... COMMAND [OPTION]...\n\n"));
     for (const Command *c = commands; c->noun; c++) {
         g_autofree char *name = full_name(c);
         if (!noun || !strcmp(noun, c->noun))
             printf("  %-14s %s\n", name, _(c->help));
+    }
+    printf("\n");
+    for (unsigned i = 0; i < G_N_ELEMENTS(connection_options); i++) {
+        const CommandOption *o = &connection_options[i];
+        printf("  --%s %-*s %s\n", o->name, 18 - (int)strlen(o->name), o->value, _(o->help));
     }
     printf(
         _("\nospite COMMAND --help says more of each. Statuses: 0 done, 1 failed, 2 wrong command "
@@ -189,8 +201,36 @@ static int unknown(const char *noun, const char *verb, bool noun_known)
     return EXIT_USAGE;
 }
 
+static const char *connection_variable(const char *word)
+{
+    static const char *const variables[] = {"OSPITE_CONNECT", "OSPITE_TOKEN_FILE",
+                                            "OSPITE_FINGERPRINT"};
+
+    for (unsigned i = 0; g_str_has_prefix(word, "--") && i < G_N_ELEMENTS(variables); i++) {
+        if (!strcmp(connection_options[i].name, word + 2))
+            return variables[i];
+    }
+    return NULL;
+}
+
+/* How many words are these options and their values. */
+static int take_connection(int argc, char **argv)
+{
+    int taken = 0;
+    const char *variable;
+
+    while (taken + 2 < argc && (variable = connection_variable(argv[1 + taken]))) {
+        g_setenv(variable, argv[2 + taken], TRUE);
+        taken += 2;
+    }
+    return taken;
+}
+
 int command_main(int argc, char **argv)
 {
+    int taken = take_connection(argc, argv);
+    argc -= taken;
+    argv += taken;
     const char *noun = argc > 1 ? argv[1] : "help", *verb = argc > 2 ? argv[2] : NULL;
     bool noun_known = false;
 

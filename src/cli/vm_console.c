@@ -129,8 +129,9 @@ static void print_event(GBytes *message, bool json)
     if (json)
         puts(text);
     else if (event)
-        printf("%s %s %s %s\n", ospite_text(event, "time"), ospite_text(event, "kind"),
-               ospite_text(event, "name"), call_state(ospite_text(event, "state")));
+        printf("%s %s %s %s %s\n", ospite_text(event, "time"), ospite_text(event, "kind"),
+               ospite_text(event, "name"), call_state(ospite_text(event, "state")),
+               ospite_text(event, "problem"));
     fflush(stdout);
 }
 

@@ -7,12 +7,14 @@
 
 #include "base/i18n.h"
 #include "base/user_folders.h"
+#include "client/remote.h"
 
 #define ANSWER_MAX_BYTES (64 * 1024 * 1024)
 #define START_ATTEMPTS   5
 
 struct OspiteClient {
     SoupSession *session;
+    Remote remote;
 };
 
 GQuark ospite_error_quark(void)
@@ -75,26 +77,15 @@ static bool answers(GSocketAddress *address)
     return connection != NULL;
 }
 
-/* Whatever hinders us on the way to the daemon is of our domain. */
-static void unreachable(GError **error)
-{
-    if (error && *error) {
-        (*error)->domain = OSPITE_ERROR;
-        (*error)->code = OSPITE_ERROR_UNREACHABLE;
-    }
-}
-
-OspiteClient *ospite_client_new(GError **error)
+/* The user's own daemon, started where there is none. */
+static SoupSession *local_session(GError **error)
 {
     g_autofree char *folder = user_runtime_folder(error);
     g_autofree char *path = folder ? g_build_filename(folder, "api", NULL) : NULL;
     g_autoptr(GSocketAddress) address = path ? g_unix_socket_address_new(path) : NULL;
-    OspiteClient *client;
 
-    if (!address) {
-        unreachable(error);
+    if (!address)
         return NULL;
-    }
     /* A daemon that leaves at this very moment is why there is more than one attempt. */
     for (unsigned i = 0; !answers(address); i++) {
         if (i == START_ATTEMPTS) {
@@ -105,17 +96,40 @@ OspiteClient *ospite_client_new(GError **error)
         if (!start_daemon(error))
             return NULL;
     }
-    client = g_new0(OspiteClient, 1);
-    client->session = soup_session_new_with_options("remote-connectable", address, "timeout", 0,
-                                                    "idle-timeout", 0, NULL);
-    return client;
+    return soup_session_new_with_options("remote-connectable", address, "timeout", 0,
+                                         "idle-timeout", 0, NULL);
+}
+
+/* Whatever hinders us on the way to the daemon is of our domain. */
+static void set_unreachable(GError **error, GError *failure)
+{
+    if (failure->domain != OSPITE_ERROR) {
+        failure->domain = OSPITE_ERROR;
+        failure->code = OSPITE_ERROR_UNREACHABLE;
+    }
+    g_propagate_error(error, failure);
+}
+
+OspiteClient *ospite_client_new(GError **error)
+{
+    g_autoptr(OspiteClient) client = g_new0(OspiteClient, 1);
+    GError *failure = NULL;
+
+    if (remote_read(&client->remote, &failure))
+        client->session =
+            client->remote.base ? remote_session(&client->remote) : local_session(&failure);
+    if (client->session)
+        return g_steal_pointer(&client);
+    set_unreachable(error, failure);
+    return NULL;
 }
 
 void ospite_client_free(OspiteClient *client)
 {
     if (!client)
         return;
-    g_object_unref(client->session);
+    g_clear_object(&client->session);
+    remote_clear(&client->remote);
     g_free(client);
 }
 
@@ -125,12 +139,9 @@ static const struct {
     const char *code;
     OspiteError error;
 } codes[] = {
-    {"invalid", OSPITE_ERROR_INVALID},
-    {"not_found", OSPITE_ERROR_NOT_FOUND},
-    {"wrong_state", OSPITE_ERROR_WRONG_STATE},
-    {"timed_out", OSPITE_ERROR_TIMED_OUT},
-    {"exists", OSPITE_ERROR_EXISTS},
-    {"unsupported", OSPITE_ERROR_UNSUPPORTED},
+    {"invalid", OSPITE_ERROR_INVALID},         {"not_found", OSPITE_ERROR_NOT_FOUND},
+    {"wrong_state", OSPITE_ERROR_WRONG_STATE}, {"timed_out", OSPITE_ERROR_TIMED_OUT},
+    {"exists", OSPITE_ERROR_EXISTS},           {"unsupported", OSPITE_ERROR_UNSUPPORTED},
 };
 
 static OspiteError error_of_code(const char *code)
@@ -152,7 +163,8 @@ static void set_api_error(const char *text, size_t size, GError **error)
     JsonObject *said = node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
 
     if (!said) {
-        g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_FAILED, _("the daemon's answer is no answer"));
+        g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_FAILED,
+                    _("the daemon's answer is no answer"));
         return;
     }
     const char *hint = json_object_get_string_member_with_default(said, "hint", "");
@@ -162,17 +174,10 @@ static void set_api_error(const char *text, size_t size, GError **error)
                 *hint ? "; " : "", hint);
 }
 
-static SoupMessage *new_message(const char *method, const char *path)
-{
-    g_autofree char *uri = g_strconcat("http://localhost/v1", path, NULL);
-
-    return soup_message_new(method, uri);
-}
-
 GBytes *client_send(OspiteClient *client, const char *method, const char *path, const char *type,
                     GBytes *body, GError **error)
 {
-    g_autoptr(SoupMessage) message = new_message(method, path);
+    g_autoptr(SoupMessage) message = remote_message(&client->remote, method, path);
     g_autoptr(GError) failure = NULL;
     g_autoptr(GBytes) answer = NULL;
     gsize size;
@@ -186,8 +191,10 @@ GBytes *client_send(OspiteClient *client, const char *method, const char *path, 
         soup_message_set_request_body_from_bytes(message, type, body);
     answer = soup_session_send_and_read(client->session, message, NULL, &failure);
     if (!answer) {
+        remote_explain(&client->remote, &failure);
         g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_UNREACHABLE,
-                    _("the daemon did not answer: %s"), failure->message);
+                    client->remote.base ? "%s" : _("the daemon did not answer: %s"),
+                    failure->message);
         return NULL;
     }
     size = g_bytes_get_size(answer);
@@ -306,7 +313,7 @@ static void on_opened(GObject *session, GAsyncResult *result, gpointer data)
 
 SoupWebsocketConnection *client_open(OspiteClient *client, const char *path, GError **error)
 {
-    g_autoptr(SoupMessage) message = new_message("GET", path);
+    g_autoptr(SoupMessage) message = remote_message(&client->remote, "GET", path);
     Opening opening = {.loop = g_main_loop_new(g_main_context_get_thread_default(), FALSE)};
 
     soup_session_websocket_connect_async(client->session, message, NULL, NULL, G_PRIORITY_DEFAULT,

@@ -16,7 +16,6 @@ typedef struct Pending {
     Api *api;
     Request *request;
     char *uuid;
-    const char *line; /* for a command: what was asked */
     guint timeout;
 } Pending;
 
@@ -79,14 +78,12 @@ static void on_command_answer(void *obj, const char *answer, const GError *error
     Pending *pending = obj;
     GError *gone = NULL;
     Machine *machine = registry_find(pending->api->registry, pending->uuid, &gone);
-    const char *line = pending->line;
     Request *request = pending_free(pending);
 
     if (error || !machine) {
         request_fail(request, error ? g_error_copy(error) : g_steal_pointer(&gone));
     } else {
-        if (!strcmp(line, "pause") || !strcmp(line, "resume"))
-            machine_set_paused(machine, !strcmp(line, "pause"));
+        machine_catch_up(machine);
         api_answer_machine(request, machine);
     }
     g_clear_error(&gone);
@@ -98,7 +95,6 @@ static void command(Api *api, Request *request, Machine *machine, const char *do
     Pending *pending = pending_new(api, request, machine);
     GError *error = NULL;
 
-    pending->line = doing;
     if (!machine_command(machine, doing, line, on_command_answer, pending, &error))
         request_fail(pending_free(pending), error);
 }

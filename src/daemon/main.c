@@ -21,9 +21,11 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/remote.h"
 #include "base/user_folders.h"
 #include "char/unix_socket.h"
 #include "daemon/api.h"
+#include "daemon/listen.h"
 
 #define BACKLOG       128
 #define IDLE_SECONDS  60
@@ -35,7 +37,8 @@ typedef struct Daemon {
     char *runtime, *config, *socket_path;
     int runtime_lock, config_lock;
     int idle_seconds;
-    gboolean background, autostart;
+    gboolean background, autostart, make_certificate;
+    char *address;  /* --listen */
     bool activated; /* systemd owns the socket */
     gint64 idle_since;
     Api api;
@@ -114,7 +117,8 @@ static bool lock_config(Daemon *daemon, GError **error)
 
 static bool is_idle(const Daemon *daemon)
 {
-    return server_connections(daemon->server) == 0 && registry_running(daemon->api.registry) == 0;
+    return server_connections(daemon->server) == 0 && !server_is_remote(daemon->server) &&
+           registry_running(daemon->api.registry) == 0;
 }
 
 /*
@@ -205,6 +209,24 @@ static void start_machines(Daemon *daemon)
     }
 }
 
+/* Only where somebody asked for it. */
+static bool listen_remote(Daemon *daemon, GError **error)
+{
+    g_auto(Listen) listen = {NULL};
+    g_autoptr(GTlsCertificate) certificate = NULL;
+    g_autofree char *token = NULL;
+    int fd;
+
+    if (!listen_read(&listen, daemon->config, daemon->address, error))
+        return false;
+    if (!listen.address)
+        return true;
+    certificate = listen_certificate(&listen, error);
+    token = certificate ? listen_token(&listen, error) : NULL;
+    fd = token ? listen_open(&listen, error) : -1;
+    return fd >= 0 && server_listen_remote(daemon->server, fd, certificate, token, error);
+}
+
 static bool begin(Daemon *daemon, GError **error)
 {
     g_autoptr(GError) why = NULL;
@@ -219,9 +241,33 @@ static bool begin(Daemon *daemon, GError **error)
     if (!daemon->api.registry)
         return false;
     daemon->server = server_new(api_handle, &daemon->api);
+    /* The usual socket comes last: who finds it finds all. */
+    if (!listen_remote(daemon, error))
+        return false;
     if (fd < 0)
         fd = unix_socket_listen(daemon->socket_path, BACKLOG, error);
     return fd >= 0 && server_listen(daemon->server, fd, error);
+}
+
+/* What clients need to know is told on standard output. */
+static bool make_certificate(GError **error)
+{
+    g_autofree char *folder = user_config_folder();
+    g_auto(Listen) listen = {NULL};
+    g_autoptr(GTlsCertificate) certificate = NULL;
+    g_autofree char *fingerprint = NULL;
+
+    if (g_mkdir_with_parents(folder, 0700) < 0)
+        return host_error(error, "make the folder", folder);
+    if (!listen_read(&listen, folder, NULL, error) || !listen_make_files(&listen, error))
+        return false;
+    certificate = listen_certificate(&listen, error);
+    if (!certificate)
+        return false;
+    fingerprint = certificate_fingerprint(certificate);
+    printf("certificate %s\nfingerprint %s\ntoken %s\n", listen.certificate, fingerprint,
+           listen.token);
+    return true;
 }
 
 /* Standard error goes to a file of the runtime folder; the one who started us is told to go on. */
@@ -277,6 +323,10 @@ static bool parse(Daemon *daemon, int argc, char **argv)
          "leave when nobody needed it for so long; 0: never (default 60)", "SECONDS"},
         {"autostart", 0, 0, G_OPTION_ARG_NONE, &daemon->autostart,
          "start the machines that are to start by themselves", NULL},
+        {"listen", 0, 0, G_OPTION_ARG_STRING, &daemon->address,
+         "serve the API over TCP as well, with TLS and a token", "ADDRESS:PORT"},
+        {"make-certificate", 0, 0, G_OPTION_ARG_NONE, &daemon->make_certificate,
+         "make the certificate and the token for --listen where there are none, and end", NULL},
         {NULL},
     };
     g_autoptr(GOptionContext) context = g_option_context_new("- the daemon of Ospite");
@@ -294,19 +344,21 @@ int main(int argc, char **argv)
     Daemon daemon = {.idle_seconds = IDLE_SECONDS, .runtime_lock = -1, .config_lock = -1};
     g_autoptr(GError) error = NULL;
     int status = 0;
+    bool ok;
 
     signal(SIGPIPE, SIG_IGN);
     raise_file_limit();
     if (!parse(&daemon, argc, argv))
         return 2;
-    if (prepare(&daemon, &error)) {
+    ok = daemon.make_certificate ? make_certificate(&error) : prepare(&daemon, &error);
+    if (ok && !daemon.make_certificate) {
         run(&daemon);
     } else if (error) {
         g_printerr("ospited: %s\n", error->message);
         status = 1;
-    } else if (!daemon.background) {
+    } else if (!ok && !daemon.background) {
         g_printerr("ospited: another one serves this user already\n");
-    } else {
+    } else if (!ok) {
         puts("ready");
     }
     server_free(daemon.server);
@@ -316,6 +368,7 @@ int main(int argc, char **argv)
     g_free(daemon.runtime);
     g_free(daemon.config);
     g_free(daemon.socket_path);
+    g_free(daemon.address);
     fd_clear(&daemon.config_lock);
     fd_clear(&daemon.runtime_lock);
     return status;

@@ -218,7 +218,7 @@ static Machine *add(Registry *registry, const VmConfig *config, const char *file
         return NULL;
     }
     machine_adopt(machine);
-    events_tell(registry->events, "vm-created", machine->name, machine->uuid, NULL, NULL);
+    machine_tell(machine, "vm-created");
     return machine;
 }
 
@@ -367,7 +367,7 @@ bool registry_move(Registry *registry, Machine *machine, const char *folder, GEr
         return host_error(error, "make the folder", folder);
     if (!relocate(registry, machine, target, error))
         return false;
-    events_tell(registry->events, "vm-changed", machine->name, machine->uuid, NULL, NULL);
+    machine_tell(machine, "vm-changed");
     return true;
 }
 
@@ -444,7 +444,7 @@ bool registry_delete(Registry *registry, Machine *machine, DeleteMode mode, GPtr
         remove_files(machine, mode, kept);
     else
         list_folder(machine->folder, kept);
-    events_tell(registry->events, "vm-deleted", machine->name, machine->uuid, NULL, NULL);
+    machine_tell(machine, "vm-deleted");
     machine_free(machine);
     return true;
 }

@@ -141,6 +141,7 @@ typedef struct Pc {
     int exit_value;
     char *cpu_error;  /* under the lock */
     char *disk_error; /* under the lock; a request is kept */
+    char *stopped_by; /* what of the host stopped it; NULL: it runs, or was told to pause */
 } Pc;
 
 /* Gives a place to drives that ask for the first free one (index -1). Fails when there are too many

@@ -60,7 +60,7 @@ static void on_event(void *obj, PcEvent event, int value, const char *text)
         return;
     case PC_EVENT_DISK:
         g_printerr("ospite-vm: %s\n", text);
-        control_tell(runner->control, text);
+        control_tell_state(runner->control);
         return;
     }
 }
