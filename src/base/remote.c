@@ -14,10 +14,10 @@
 static bool is_secret(int fd, const char *path, GError **error)
 {
     struct stat st;
-    const char *why = fd < 0 || fstat(fd, &st) < 0               ? g_strerror(errno)
-                      : !S_ISREG(st.st_mode)                     ? "it is no plain file"
+    const char *why = fd < 0 || fstat(fd, &st) < 0                ? g_strerror(errno)
+                      : !S_ISREG(st.st_mode)                      ? "it is no plain file"
                       : st.st_uid != getuid() || st.st_mode & 077 ? "others can read it; chmod 600"
-                                                                 : NULL;
+                                                                  : NULL;
 
     if (why)
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_PERMISSION_DENIED,

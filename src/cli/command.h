@@ -70,6 +70,7 @@ bool vm_edit(CommandLine *line, GError **error);
 bool vm_log(CommandLine *line, GError **error);
 bool vm_wait(CommandLine *line, GError **error);
 bool vm_autostart(CommandLine *line, GError **error);
+bool vm_autostart_all(CommandLine *line, GError **error);
 bool vm_screen(CommandLine *line, GError **error);
 bool vm_type(CommandLine *line, GError **error);
 bool vm_console(CommandLine *line, GError **error);

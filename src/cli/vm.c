@@ -105,9 +105,13 @@ bool vm_set(CommandLine *line, GError **error)
 
 bool vm_autostart(CommandLine *line, GError **error)
 {
-    bool on = !strcmp(line->words[1], "on");
+    bool on = line->count == 2 && !strcmp(line->words[1], "on");
     char *settings[] = {on ? "autostart.enabled=true" : "autostart.enabled=false", NULL};
 
+    if (line->count == 0)
+        return vm_autostart_all(line, error);
+    if (line->count != 2 || command_value(line, "stop"))
+        return command_usage(error, "it takes: NAME on|off, or no name");
     if (!on && strcmp(line->words[1], "off"))
         return command_usage(error, "'%s' is neither on nor off", line->words[1]);
     return set(line, line->words[0], settings, error);

@@ -58,8 +58,8 @@ static bool check_base(const char *base, GError **error)
 {
     g_autoptr(GUri) uri = g_uri_parse(base, G_URI_FLAGS_NONE, NULL);
     bool ok = uri && !strcmp(g_uri_get_scheme(uri), "https") && g_uri_get_host(uri) &&
-              *g_uri_get_host(uri) && strspn(g_uri_get_path(uri), "/") ==
-                                          strlen(g_uri_get_path(uri));
+              *g_uri_get_host(uri) &&
+              strspn(g_uri_get_path(uri), "/") == strlen(g_uri_get_path(uri));
 
     if (!ok)
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,

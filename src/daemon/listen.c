@@ -77,8 +77,8 @@ bool listen_make_files(const Listen *listen, GError **error)
     bool pair = g_file_test(listen->certificate, G_FILE_TEST_EXISTS) ||
                 certificate_make(listen->certificate, listen->key, error);
 
-    return pair && (g_file_test(listen->token, G_FILE_TEST_EXISTS) ||
-                    make_token(listen->token, error));
+    return pair &&
+           (g_file_test(listen->token, G_FILE_TEST_EXISTS) || make_token(listen->token, error));
 }
 
 GTlsCertificate *listen_certificate(const Listen *listen, GError **error)
@@ -115,8 +115,7 @@ char *listen_token(const Listen *listen, GError **error)
 
 static GSocketAddress *parse_address(const char *text, GError **error)
 {
-    g_autoptr(GNetworkAddress) parsed =
-        G_NETWORK_ADDRESS(g_network_address_parse(text, 0, NULL));
+    g_autoptr(GNetworkAddress) parsed = G_NETWORK_ADDRESS(g_network_address_parse(text, 0, NULL));
     g_autoptr(GInetAddress) address =
         parsed ? g_inet_address_new_from_string(g_network_address_get_hostname(parsed)) : NULL;
     guint16 port = parsed ? g_network_address_get_port(parsed) : 0;
