@@ -35,7 +35,8 @@ static bool start_all(const CommandLine *line, GError **error)
 static bool is_running(JsonObject *vm)
 {
     return json_object_get_boolean_member(vm, "autostart") &&
-           (!strcmp(call_text(vm, "state"), "running") || !strcmp(call_text(vm, "state"), "paused"));
+           (!strcmp(call_text(vm, "state"), "running") ||
+            !strcmp(call_text(vm, "state"), "paused"));
 }
 
 /* Begins to; a saved state (autostart.stop=save) is not there yet, so that is the button, too. */
@@ -49,8 +50,8 @@ static bool begin_stop(const char *name, GError **error)
         return false;
     vm = json_object_get_object_member(json_node_get_object(shown), "vm");
     config = json_object_get_object_member(vm, "config");
-    pull = !strcmp(call_text(json_object_get_object_member(config, "autostart"), "stop"),
-                   "poweroff");
+    pull =
+        !strcmp(call_text(json_object_get_object_member(config, "autostart"), "stop"), "poweroff");
     answer = call_vm("POST", name, pull ? "/poweroff" : "/stop", error);
     return answer != NULL;
 }
