@@ -280,14 +280,15 @@ void mmu_store_bytes(SoftCpu *cpu, uint64_t linear, const void *data, unsigned s
                      MmuIndex index);
 /* Faults as a read or write of `size` bytes would; touches nothing else (A/D bits may be set). */
 void mmu_probe(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access, MmuIndex index);
-/*
- * Host address for a read-modify-write or bulk access that stays in one page, after checks and
- * D-bit update; NULL when it must go by load and store (MMIO, ROM, page crossing). For a write on a
- * page with code, the blocks there are dropped first (SMC) when `size` bytes at linear overlap
- * code.
- */
+/* Host address for a read-modify-write that stays in one page, after checks and D-bit update; NULL
+ * when it must go by load and store (MMIO, ROM, page crossing, pages with code). */
 void *mmu_host_pointer(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access,
                        MmuIndex index);
+/* The same for bulk access, on pages with code, too: mmu_bulk_written() must follow the writes,
+ * with nothing between them that could change the mapping. */
+void *mmu_bulk_pointer(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access);
+/* Drops the blocks (SMC) and clean marks under what was just written. */
+void mmu_bulk_written(SoftCpu *cpu, uint64_t linear, unsigned size);
 /* The code page under `linear`: RAM block and offset of the page (NULL: code in MMIO, fetch by
  * mmu_load). Faults as a fetch. */
 uint8_t *mmu_fetch_page(SoftCpu *cpu, uint64_t linear, Ram **ret_ram, uint64_t *ret_ram_offset);
