@@ -186,8 +186,19 @@ unsigned registry_running(const Registry *registry)
     unsigned running = 0;
 
     for (guint i = 0; i < registry->machines->len; i++)
-        running += machine_is_on(registry->machines->pdata[i]);
+        running += machine_is_busy(registry->machines->pdata[i]);
     return running;
+}
+
+GPtrArray *registry_autostart(Registry *registry)
+{
+    GPtrArray *all = registry_list(registry), *started = g_ptr_array_new();
+
+    for (guint i = 0; i < all->len; i++) {
+        if (machine_autostart(all->pdata[i]))
+            g_ptr_array_add(started, all->pdata[i]);
+    }
+    return started;
 }
 
 /* ---- new machines ---------------------------------------------------------------------------- */
