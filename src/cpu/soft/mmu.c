@@ -109,7 +109,8 @@ static void ram_changed(SoftCpu *cpu, Ram *ram, uint64_t offset, unsigned size)
 }
 
 /* Sets bits in an entry if it is still `old`. False: it changed, walk again. */
-static bool table_set(SoftCpu *cpu, uint8_t *host, uint64_t old, uint64_t bits, unsigned size)
+static bool table_set(SoftCpu *cpu, uint64_t physical, uint8_t *host, uint64_t old, uint64_t bits,
+                      unsigned size)
 {
     uint64_t offset;
 
@@ -125,14 +126,14 @@ static bool table_set(SoftCpu *cpu, uint8_t *host, uint64_t old, uint64_t bits, 
         if (!atomic_compare_exchange_strong((_Atomic uint64_t *)host, &expected, old | bits))
             return false;
     }
-    /* table_ram may name another stretch by now only if the tables lie in several. */
-    offset = (uint64_t)(host - cpu->table_ram.host);
-    if (offset < cpu->table_ram.size) {
-        offset += cpu->table_ram.ram_offset;
-        if (atomic_load_explicit(&cpu->table_ram.ram->page_flags[offset >> GUEST_PAGE_SHIFT],
-                                 memory_order_relaxed))
-            ram_changed(cpu, cpu->table_ram.ram, offset, size);
-    }
+    /* table_ram names another stretch by now if the tables lie in several. */
+    if (G_UNLIKELY(physical - cpu->table_ram.start >= cpu->table_ram.size) &&
+        !table_host(cpu, physical))
+        return true;
+    offset = physical - cpu->table_ram.start + cpu->table_ram.ram_offset;
+    if (atomic_load_explicit(&cpu->table_ram.ram->page_flags[offset >> GUEST_PAGE_SHIFT],
+                             memory_order_relaxed))
+        ram_changed(cpu, cpu->table_ram.ram, offset, size);
     return true;
 }
 
@@ -231,7 +232,7 @@ static bool walk_tables(SoftCpu *cpu, uint64_t linear, MmuAccess access, MmuInde
     const Paging *paging = paging_mode(cpu);
     unsigned size = paging->entry_bytes, level, shift;
     uint8_t *host[4];
-    uint64_t entry[4], table, allow, bits;
+    uint64_t address[4], entry[4], table, allow, bits;
     bool leaf;
 
 again:
@@ -246,13 +247,11 @@ again:
         table &= ENTRY_ADDRESS;
     }
     for (level = 0;; level++) {
-        uint64_t address;
-
         shift = paging->shift[level];
-        address = (table + bits_get(linear, shift, paging->index_bits) * size) & cpu->a20_mask &
-                  cpu->phys_mask;
-        host[level] = table_host(cpu, address);
-        entry[level] = table_load(cpu, address, host[level], size);
+        address[level] = (table + bits_get(linear, shift, paging->index_bits) * size) &
+                         cpu->a20_mask & cpu->phys_mask;
+        host[level] = table_host(cpu, address[level]);
+        entry[level] = table_load(cpu, address[level], host[level], size);
         if (!(entry[level] & ENTRY_P)) {
             *ret_error = fault_code(cpu, access, index, 0);
             return false;
@@ -279,9 +278,9 @@ again:
     bits = ENTRY_A | (access == MMU_WRITE ? ENTRY_D : 0);
     if (mark) {
         for (unsigned i = 0; i < level; i++)
-            if (!table_set(cpu, host[i], entry[i], ENTRY_A, size))
+            if (!table_set(cpu, address[i], host[i], entry[i], ENTRY_A, size))
                 goto again;
-        if (!table_set(cpu, host[level], entry[level], bits, size))
+        if (!table_set(cpu, address[level], host[level], entry[level], bits, size))
             goto again;
     }
     if (!((entry[level] | bits) & ENTRY_D))

@@ -385,6 +385,24 @@ static void test_dirty_tracking(void)
     soft_fixture_free(f);
 }
 
+/* Tables that a device's page parts from each other: who asked about writes to them hears of A. */
+static void test_tables_apart(void)
+{
+    static const RegionOps ops = {.name = "between", .max_access = 8};
+    SoftFixture *f = new_long();
+    Region device;
+
+    region_init_io(&device, &ops, NULL, NULL, 0x1000);
+    space_map(f->memory, MIB(4), &device, 0, 0x1000, SPACE_PRIORITY_BOARD, false);
+    mmu_space_changed(&f->vm);
+    map4(f, 0x5000, 12, 0x5000 | P | W);
+    atomic_fetch_or(&f->ram->page_flags[ROOT >> GUEST_PAGE_SHIFT], RAM_CLEAN_DISPLAY);
+    mmu_load(f->cpu, 0x5000, 4, MMU_KERNEL);
+    g_assert_cmphex(fixture_read(f, ROOT, 8) & A, ==, A);
+    g_assert_cmphex(atomic_load(&f->ram->page_flags[ROOT >> GUEST_PAGE_SHIFT]), ==, 0);
+    soft_fixture_free(f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -402,5 +420,6 @@ int main(int argc, char **argv)
     g_test_add_func("/mmu/a20", test_a20);
     g_test_add_func("/mmu/watchpoints", test_watchpoints);
     g_test_add_func("/mmu/dirty-tracking", test_dirty_tracking);
+    g_test_add_func("/mmu/tables-apart", test_tables_apart);
     return g_test_run();
 }
