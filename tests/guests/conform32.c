@@ -211,6 +211,23 @@ static void test_v86(void)
     set_descriptor(TSS_V86, (uint32_t)&tss_v86, sizeof(tss_v86) - 1, 0x89, 0);
 }
 
+/* ---- an old TSS that can't hold the task ---- */
+
+static void test_small_old_tss(void)
+{
+    set_descriptor(TSS_A, (uint32_t)&tss_a, 0x40, 0x89, 0);
+    asm volatile("ltr %w0" ::"r"(TSS_A));
+    make_task(plain_task);
+    runs = 0;
+    ok(TRY("lcall %0, $0",
+           :
+           : "i"(TSS_B)CLOBBER) == 10 &&
+           runs == 0,
+       "a switch from a TSS too small to save the task is #TS");
+    set_descriptor(TSS_A, (uint32_t)&tss_a, sizeof(tss_a) - 1, 0x89, 0);
+    asm volatile("ltr %w0" ::"r"(TSS_A));
+}
+
 /* ---- 16 bits ---- */
 
 extern char task16[], handler16[], handler16_end[];
@@ -307,6 +324,7 @@ int main(void)
     test_tasks();
     test_conforming();
     test_v86();
+    test_small_old_tss();
     test_16();
     test_pdptes();
     return done();

@@ -276,7 +276,8 @@ static void leave_v86(struct frame *f)
         "m"(back_esp));
 }
 
-static void __attribute__((noinline)) run_v86(const uint8_t *code, unsigned size, uint32_t flags)
+static void __attribute__((noinline))
+run_v86_at(uint32_t eip, const uint8_t *code, unsigned size, uint32_t flags)
 {
     uint8_t *at = (uint8_t *)0x9000;
 
@@ -286,13 +287,18 @@ static void __attribute__((noinline)) run_v86(const uint8_t *code, unsigned size
         set_vector(v, leave_v86);
     asm volatile("push %%ebp; push %%ebx; push %%esi; push %%edi; mov %%esp, back_esp\n"
                  "push $0; push $0; push $0x900; push $0x900; push $0x800; push $0x7f0; push %0; "
-                 "push $0x900; push $0; iretl\n"
+                 "push $0x900; push %1; iretl\n"
                  "back_v86: pop %%edi; pop %%esi; pop %%ebx; pop %%ebp\n"
                  :
-                 : "r"(flags | 0x20002)
+                 : "r"(flags | 0x20002), "r"(eip)
                  : "memory", "cc", "eax", "ecx", "edx");
     for (unsigned v = 0; v < 32; v++)
         set_vector(v, 0);
+}
+
+static void run_v86(const uint8_t *code, unsigned size, uint32_t flags)
+{
+    run_v86_at(0, code, size, flags);
 }
 
 /* Runs code in virtual-8086 mode whose HLT ends it; the word at 9100h + n is a result. */
@@ -347,6 +353,13 @@ static void test_v86(void)
            (v86_flags & 0x20000),
        "VM86 runs 16-bit code; HLT is #GP");
     ok(v86_cs == 0x900, "the handler sees the VM86 CS");
+    run_v86_at(0x50000, store_and_hlt, sizeof(store_and_hlt), 0);
+    if (cpuid(0, 0).c == 0x444d4163)
+        ok(v86_stop_vector == 13 && v86_ip == 6 && v86_cs == 0x900,
+           "IRET drops the upper half of EIP, as AMD's processors do");
+    else
+        ok(v86_stop_vector == 13 && (v86_cs & 0xffff) == CODE,
+           "IRET to an EIP beyond 64 KiB is #GP");
     run_v86(segments, sizeof(segments), 0);
     ok(*(uint16_t *)0x9102 == 0x900 && *(uint16_t *)0x9104 == 0x800, "segments are paragraphs");
     run_v86(cli_code, sizeof(cli_code), 0);

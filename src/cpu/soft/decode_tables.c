@@ -146,9 +146,14 @@ static const Opcode *resolve_0f01(const Decoder *d)
         uint8_t modrm;
         Opcode row;
     } registers[] = {
-        {0xca, HX(op_clac, 0, CPU_SMAP)},    {0xcb, HX(op_stac, 0, CPU_SMAP)},
-        {0xd0, HX(op_xgetbv, 0, CPU_XSAVE)}, {0xd1, HX(op_xsetbv, ENDS, CPU_XSAVE)},
-        {0xf8, H(op_swapgs, ONLY64)},        {0xf9, HX(op_rdtscp, 0, CPU_RDTSCP)},
+        {0xc1, HX(op_hypercall, 0, CPU_HYPERVISOR)}, /* VMCALL */
+        {0xd9, HX(op_hypercall, 0, CPU_HYPERVISOR)}, /* VMMCALL */
+        {0xca, HX(op_clac, 0, CPU_SMAP)},
+        {0xcb, HX(op_stac, 0, CPU_SMAP)},
+        {0xd0, HX(op_xgetbv, 0, CPU_XSAVE)},
+        {0xd1, HX(op_xsetbv, ENDS, CPU_XSAVE)},
+        {0xf8, H(op_swapgs, ONLY64)},
+        {0xf9, HX(op_rdtscp, 0, CPU_RDTSCP)},
     };
     static const Opcode smsw = H(op_smsw, 0), lmsw = H(op_lmsw, ENDS);
     uint8_t modrm = d->insn->modrm, reg = modrm >> 3 & 7;

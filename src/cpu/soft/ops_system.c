@@ -545,8 +545,10 @@ void op_rdpmc(SoftCpu *cpu, const Insn *insn)
     INSN_PRECISE(cpu, insn);
     require_feature(cpu, CPU_MMX);
     require(cpu, cpu->cpl == 0 || cpu->s.cr4 & CR4_PCE, EXC_GP);
-    require(cpu, (uint32_t)cpu->s.gpr[GPR_RCX] < 8, EXC_GP);
-    set_edx_eax(cpu, 0); /* the counters exist and never count */
+    /* AMD's processors always have four counters, here ones that never count; Intel's leaf 0xa says
+     * that there are none. */
+    require(cpu, cpu_model_is_amd(cpu->model) && (uint32_t)cpu->s.gpr[GPR_RCX] < 4, EXC_GP);
+    set_edx_eax(cpu, 0);
     INSN_NEXT(cpu, insn);
 }
 
@@ -568,6 +570,17 @@ void op_cpuid(SoftCpu *cpu, const Insn *insn)
     cpu->s.gpr[GPR_RBX] = value.ebx;
     cpu->s.gpr[GPR_RCX] = value.ecx;
     cpu->s.gpr[GPR_RDX] = value.edx;
+    INSN_NEXT(cpu, insn);
+}
+
+/* VMCALL and VMMCALL: calls of the KVM interface, of which none is offered, so each answers that it
+ * is not known, or from outer rings that it is not allowed (KVM_ENOSYS, KVM_EPERM). */
+void op_hypercall(SoftCpu *cpu, const Insn *insn)
+{
+    enum { UNKNOWN_CALL = -1000, NOT_PERMITTED = -1 };
+    int answer = cpu->cpl == 0 ? UNKNOWN_CALL : NOT_PERMITTED;
+
+    cpu->s.gpr[GPR_RAX] = cpu->code_size == 8 ? (uint64_t)(int64_t)answer : (uint32_t)answer;
     INSN_NEXT(cpu, insn);
 }
 

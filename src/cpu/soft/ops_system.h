@@ -35,8 +35,9 @@ void op_rdmsr(SoftCpu *cpu, const Insn *insn);
 void op_wrmsr(SoftCpu *cpu, const Insn *insn);
 void op_rdtsc(SoftCpu *cpu, const Insn *insn);  /* next */
 void op_rdtscp(SoftCpu *cpu, const Insn *insn); /* next */
-void op_rdpmc(SoftCpu *cpu, const Insn *insn);  /* next */
-void op_cpuid(SoftCpu *cpu, const Insn *insn);  /* next */
+void op_hypercall(SoftCpu *cpu, const Insn *insn);
+void op_rdpmc(SoftCpu *cpu, const Insn *insn); /* next */
+void op_cpuid(SoftCpu *cpu, const Insn *insn); /* next */
 void op_hlt(SoftCpu *cpu, const Insn *insn);
 void op_invd(SoftCpu *cpu, const Insn *insn);   /* next */
 void op_wbinvd(SoftCpu *cpu, const Insn *insn); /* next */

@@ -15,11 +15,12 @@ typedef struct TssLayout {
     uint8_t width; /* bytes of a general register */
     uint8_t stacks, cr3, ip, flags, gprs, segs, seg_step, ldt, trap;
     uint8_t seg_count;
-    uint8_t last; /* smallest limit */
+    uint8_t last;  /* smallest limit */
+    uint8_t saved; /* last byte that leaving the task writes */
 } TssLayout;
 
-static const TssLayout tss16 = {2, 2, 0, 0x0e, 0x10, 0x12, 0x22, 2, 0x2a, 0, 4, 0x2b};
-static const TssLayout tss32 = {4, 4, 0x1c, 0x20, 0x24, 0x28, 0x48, 4, 0x60, 0x64, 6, 0x67};
+static const TssLayout tss16 = {2, 2, 0, 0x0e, 0x10, 0x12, 0x22, 2, 0x2a, 0, 4, 0x2b, 0x29};
+static const TssLayout tss32 = {4, 4, 0x1c, 0x20, 0x24, 0x28, 0x48, 4, 0x60, 0x64, 6, 0x67, 0x5d};
 
 typedef struct NewTask {
     const TssLayout *layout;
@@ -245,7 +246,10 @@ void task_switch(SoftCpu *cpu, uint16_t selector, TaskSwitch reason, bool push_e
     uint32_t flags = flags_get(cpu);
 
     task.layout = tss_layout(&task.tr);
-    mmu_probe(cpu, (uint32_t)(cpu->s.tr.base + old->ip), old->last - old->ip, MMU_WRITE,
+    /* The manual is silent on an old TSS too small to be saved; as for a new one. */
+    if (cpu->s.tr.limit < old->saved)
+        cpu_raise_error(cpu, EXC_TS, error_selector(cpu, old_selector));
+    mmu_probe(cpu, (uint32_t)(cpu->s.tr.base + old->ip), old->saved + 1 - old->ip, MMU_WRITE,
               MMU_KERNEL);
     if (nested)
         mmu_probe(cpu, (uint32_t)task.tr.base, 2, MMU_WRITE, MMU_KERNEL);

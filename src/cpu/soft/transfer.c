@@ -447,6 +447,10 @@ static void return_to_vm86(SoftCpu *cpu, Stack *stack, uint64_t rip, uint16_t cs
     uint64_t rsp = stack_pop(cpu, stack, 4);
     uint16_t selector[G_N_ELEMENTS(order)];
 
+    /* Intel's processors check EIP against the limit to be (SDM 2A IRET), AMD's drop its upper half
+     * (APM 3 IRET). */
+    if (rip > 0xffff && !cpu_model_is_amd(cpu->model))
+        cpu_raise_error(cpu, EXC_GP, 0);
     for (unsigned i = 0; i < G_N_ELEMENTS(order); i++)
         selector[i] = stack_pop(cpu, stack, 4);
     flags_load(cpu, flags,
