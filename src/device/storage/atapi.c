@@ -32,6 +32,7 @@ enum {
     ASC_INVALID_FIELD = 0x24,
     ASC_MEDIUM_CHANGED = 0x28,
     ASC_RESET = 0x29,
+    ASC_INCOMPATIBLE_MEDIUM = 0x30,
     ASC_SAVING_NOT_SUPPORTED = 0x39,
     ASC_NO_MEDIUM = 0x3a,
     ASC_REMOVAL_PREVENTED = 0x53,
@@ -66,6 +67,13 @@ static uint32_t total_blocks(const AtaDrive *drive)
 {
     uint64_t blocks = has_disc(drive) ? disk_info(drive->disk)->size / BLOCK_SIZE : 0;
     return MIN(blocks, UINT32_MAX);
+}
+
+/* What no CD can hold is a DVD. */
+static bool is_dvd(const AtaDrive *drive)
+{
+    enum { CD_LIMIT_BLOCKS = 450000 };
+    return total_blocks(drive) > CD_LIMIT_BLOCKS;
 }
 
 static void set_sense(AtaDrive *drive, uint8_t key, uint8_t asc, uint8_t ascq)
@@ -331,14 +339,14 @@ static void cmd_get_configuration(AtaDrive *drive, const uint8_t *packet)
         0x00, 0x1e, 0x01, 0x04, 0x00, 0x00, 0x00, 0x00,                         /* CD read */
         0x00, 0x1f, 0x01, 0x04, 0x00, 0x00, 0x00, 0x00,                         /* DVD read */
     };
-    enum { ALL = 0, CURRENT = 1, ONE = 2, CD_LIMIT_BLOCKS = 450000 };
+    enum { ALL = 0, CURRENT = 1, ONE = 2 };
     unsigned selection = packet[1] & 3, first = load_be16(packet + 2);
     uint8_t *data = clear_buffer(drive, 8 + sizeof(features));
     uint32_t blocks = total_blocks(drive), size = 8;
-    bool is_dvd = blocks > CD_LIMIT_BLOCKS;
+    bool dvd = is_dvd(drive);
     for (size_t i = 0; i < sizeof(features); i += 4 + features[i + 3]) {
         unsigned code = load_be16(features + i), length = 4 + features[i + 3];
-        bool is_profile = code == 0x1e ? !is_dvd : code == 0x1f ? is_dvd : true;
+        bool is_profile = code == 0x1e ? !dvd : code == 0x1f ? dvd : true;
         bool is_current = (features[i + 2] & 1) && blocks && is_profile;
         if (selection == ONE ? code != first : code < first)
             continue;
@@ -348,11 +356,11 @@ static void cmd_get_configuration(AtaDrive *drive, const uint8_t *packet)
         if (!(features[i + 2] & 2))
             data[size + 2] = (features[i + 2] & ~1) | is_current;
         if (code == 0 && blocks)
-            data[size + 4 + (is_dvd ? 2 : 6)] |= 1;
+            data[size + 4 + (dvd ? 2 : 6)] |= 1;
         size += length;
     }
     store_be32(data, size - 4);
-    store_be16(data + 6, blocks ? (is_dvd ? 0x10 : 0x08) : 0);
+    store_be16(data + 6, blocks ? (dvd ? 0x10 : 0x08) : 0);
     if (selection == 3)
         illegal(drive, ASC_INVALID_FIELD);
     else
@@ -509,6 +517,69 @@ static void cmd_read_disc_info(AtaDrive *drive, const uint8_t *packet)
     data[7] = 0x20;             /* unrestricted use */
     memset(data + 17, 0xff, 7); /* no lead-in or lead-out to be written */
     reply(drive, 34, load_be16(packet + 7));
+}
+
+/* ---- DVD structures -------------------------------------------------------------------------- */
+
+enum { DVD_BLOCK = 2048, DVD_FIRST_SECTOR = 0x30000 };
+
+/* MMC-3 table 267: one layer of an embossed disc of 120 mm; where its data lies. */
+static void put_dvd_physical(AtaDrive *drive, uint8_t *to)
+{
+    to[0] = 0x01; /* DVD-ROM, part version 1 */
+    to[1] = 0x0f; /* no maximum rate named */
+    to[2] = 0x01;
+    store_be32(to + 4, DVD_FIRST_SECTOR);
+    store_be32(to + 8, DVD_FIRST_SECTOR + total_blocks(drive) - 1);
+}
+
+static const struct {
+    uint8_t format;
+    uint16_t length;
+    void (*put)(AtaDrive *drive, uint8_t *to); /* NULL: zeros */
+} dvd_structures[] = {
+    {0x00, DVD_BLOCK, put_dvd_physical},
+    {0x01, 4},         /* copyright: neither protected nor for certain regions */
+    {0x04, DVD_BLOCK}, /* manufacturer's own */
+};
+enum { DVD_LIST = 0xff };
+
+static uint32_t put_dvd_list(uint8_t *to)
+{
+    uint32_t size = 0;
+    for (size_t i = 0; i < G_N_ELEMENTS(dvd_structures); i++, size += 4) {
+        to[size] = dvd_structures[i].format;
+        to[size + 1] = 0x40; /* can be read */
+        store_be16(to + size + 2, dvd_structures[i].length + 4);
+    }
+    return size;
+}
+
+/* MMC-3 6.22. */
+static void cmd_read_dvd_structure(AtaDrive *drive, const uint8_t *packet)
+{
+    uint8_t *data = clear_buffer(drive, 4 + DVD_BLOCK);
+    uint8_t layer = packet[6], format = packet[7];
+    uint32_t size = 0;
+    if (!is_dvd(drive)) {
+        check_condition(drive, SENSE_ILLEGAL, ASC_INCOMPATIBLE_MEDIUM, 2);
+        return;
+    }
+    if (format == DVD_LIST)
+        size = put_dvd_list(data + 4);
+    for (size_t i = 0; i < G_N_ELEMENTS(dvd_structures) && layer == 0; i++) {
+        if (dvd_structures[i].format != format)
+            continue;
+        size = dvd_structures[i].length;
+        if (dvd_structures[i].put)
+            dvd_structures[i].put(drive, data + 4);
+    }
+    if (!size) {
+        illegal(drive, ASC_INVALID_FIELD);
+        return;
+    }
+    store_be16(data, size + 2);
+    reply(drive, 4 + size, load_be16(packet + 8));
 }
 
 /* ---- mode pages ------------------------------------------------------------------------------ */
@@ -688,6 +759,7 @@ static const PacketCommand packet_commands[256] = {
     [0x55] = {cmd_mode_select10},
     [0x5a] = {cmd_mode_sense10},
     [0xa8] = {cmd_read12, NEEDS_DISC},
+    [0xad] = {cmd_read_dvd_structure, NEEDS_DISC},
     [0xb9] = {cmd_read_cd_msf, NEEDS_DISC},
     [0xbb] = {cmd_test_unit_ready}, /* SET CD SPEED: as fast as it goes */
     [0xbd] = {cmd_mechanism_status},

@@ -682,6 +682,38 @@ static void test_cd_media(Fixture *f, gconstpointer p)
     g_assert_cmphex(data[12], ==, 0x3a);
 }
 
+static void test_dvd(Fixture *f, gconstpointer p)
+{
+    uint8_t data[2052], error, structure[12] = {0xad, 0, 0, 0, 0, 0, 0, 0, 2052 >> 8, 2052 & 255};
+    const uint32_t blocks = 500000;
+    Disk *dvd = test_disk_open_zeros(f->board, (uint64_t)blocks * 2048);
+    take_attention(f);
+    g_assert_cmpint(packet_pio(f, structure, data, 0x8000, &error), ==, -1); /* a CD */
+    g_assert_cmphex(error >> 4, ==, 5);
+    g_assert_cmpint(packet(f, data, &error, 0x03, 18, 0), ==, 18);
+    g_assert_cmphex(data[12] << 8 | data[13], ==, 0x3002);
+    g_assert_true(ide_change_disc(f->ide, 1, 0, dvd, false, NULL));
+    take_attention(f);
+    g_assert_cmpint(packet_pio(f, structure, data, 0x8000, &error), ==, 2052);
+    g_assert_cmpuint(load_be16(data), ==, 2050);
+    g_assert_cmphex(data[4], ==, 0x01);
+    g_assert_cmphex(load_be32(data + 8), ==, 0x30000);
+    g_assert_cmphex(load_be32(data + 12), ==, 0x30000 + blocks - 1);
+    structure[7] = 0xff;
+    g_assert_cmpint(packet_pio(f, structure, data, 0x8000, &error), ==, 16);
+    g_assert_cmphex(load_be32(data + 8), ==, 0x01400008);
+    structure[7] = 1;
+    g_assert_cmpint(packet_pio(f, structure, data, 0x8000, &error), ==, 8);
+    g_assert_cmphex(load_be32(data + 4), ==, 0);
+    structure[6] = 1; /* no second layer */
+    g_assert_cmpint(packet_pio(f, structure, data, 0x8000, &error), ==, -1);
+    structure[6] = 0;
+    structure[7] = 3;
+    g_assert_cmpint(packet_pio(f, structure, data, 0x8000, &error), ==, -1);
+    g_assert_true(ide_change_disc(f->ide, 1, 0, NULL, true, NULL));
+    disk_close(dvd);
+}
+
 /* ---- both ------------------------------------------------------------------------------------ */
 
 static void test_state(Fixture *f, gconstpointer p)
@@ -751,6 +783,7 @@ int main(int argc, char **argv)
     add("cd-read-dma", test_cd_read_dma);
     add("cd-tables", test_cd_tables);
     add("cd-media", test_cd_media);
+    add("cd-dvd", test_dvd);
     add("state", test_state);
     add("storm", test_storm);
     return g_test_run();
