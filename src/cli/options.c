@@ -378,6 +378,8 @@ static const Option options_table[] = {
     {"fdb", "FILE", set_floppy, NULL, 0, 1, NULL},
     {"boot", "ORDER", set_boot, NULL, 0, 0,
      "order=cdn (a floppy, c disk, d CD-ROM, n network), menu=on"},
+    {"firmware bios", "FILE", set_file_setting, "system.firmware-file", 0, 0,
+     "BIOS image in place of SeaBIOS"},
     {"kernel", "FILE", set_file_setting, "kernel.file", 0, 0,
      "boot this kernel: Linux, ELF with PVH, Multiboot"},
     {"initrd", "FILE", set_setting, "kernel.initrd", 0, 0,

@@ -250,8 +250,12 @@ static void test_aml_data(void)
 
 static void test_smbios(void)
 {
-    SmbiosConfig config = {
-        .cpu_count = 3, .cpu_name = "test", .low_ram = GIB(3), .high_ram = GIB(30)};
+    static const uint8_t little[] = {3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15};
+    SmbiosConfig config = {.cpu_count = 3,
+                           .cpu_name = "test",
+                           .low_ram = GIB(3),
+                           .high_ram = GIB(30),
+                           .uuid = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}};
     GByteArray *anchor = NULL;
     g_autoptr(GByteArray) tables = smbios_build(&config, &anchor);
     unsigned seen[128] = {0}, count = 0;
@@ -268,6 +272,8 @@ static void test_smbios(void)
         count++;
         if (s[0] == 0) /* table 8: a virtual machine, but no UEFI */
             g_assert_cmphex(s[19] & 0x18, ==, 0x10);
+        if (s[0] == 1)
+            g_assert_cmpmem(s + 8, 16, little, 16);
         if (s[0] == 17)
             g_assert_cmpuint(load_le16(s + 12), ==, seen[17] < 3 ? 16384 : 1024);
         at += s[1];

@@ -32,19 +32,22 @@ GBytes *firmware_read(const char *name, size_t max_size, GError **error)
     return path ? input_file_read(path, "firmware", max_size, error) : NULL;
 }
 
-Ram *firmware_load_bios(GError **error)
+Ram *firmware_load_bios(const char *path, GError **error)
 {
-    g_autoptr(GBytes) image = firmware_read(FIRMWARE_BIOS_NAME, FIRMWARE_BIOS_MAX, error);
+    g_autoptr(GBytes) image = path ? input_file_read(path, "firmware", FIRMWARE_BIOS_MAX, error)
+                                   : firmware_read(FIRMWARE_BIOS_NAME, FIRMWARE_BIOS_MAX, error);
     gsize size;
 
     if (!image)
         return NULL;
     const void *data = g_bytes_get_data(image, &size);
     if (size < FIRMWARE_BIOS_MIN || !is_power_of_two(size)) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-                    "the firmware %s has %zu bytes, which is no BIOS size; reinstall the package "
-                    "'seabios'",
-                    FIRMWARE_BIOS_NAME, size);
+        g_set_error(
+            error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
+            "the firmware %s has %zu bytes, which is no BIOS size (a power of two from 64 KiB "
+            "to 16 MiB); %s",
+            path ? path : FIRMWARE_BIOS_NAME, size,
+            path ? "give another file" : "reinstall the package 'seabios'");
         return NULL;
     }
     Ram *ram = ram_new("bios", size, error);

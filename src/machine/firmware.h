@@ -13,5 +13,6 @@
 char *firmware_find(const char *name, GError **error);
 /* Reads a whole image of at most `max_size` bytes. Fails naming the package that has it. */
 GBytes *firmware_read(const char *name, size_t max_size, GError **error);
-/* The system BIOS as a ROM of 64 KiB to 16 MiB, a power of two, to end at 4 GiB. */
-Ram *firmware_load_bios(GError **error);
+/* The system BIOS as a ROM of 64 KiB to 16 MiB, a power of two, to end at 4 GiB. `path` NULL: the
+ * host's SeaBIOS. */
+Ram *firmware_load_bios(const char *path, GError **error);

@@ -84,6 +84,8 @@ typedef struct PcConfig {
     const Engine *engine; /* engine_find()'s choice */
     PcDrive drives[PC_DRIVE_MAX];
     unsigned drive_count;
+    const char *firmware;   /* BIOS image; NULL: SeaBIOS of the host's package */
+    const char *uuid;       /* in SMBIOS and fw_cfg; NULL: none */
     const char *boot_order; /* letters a, c, d, n; NULL: "cdn" */
     bool boot_menu;
     const char *kernel, *initrd, *append; /* kernel NULL: firmware boots */
@@ -190,6 +192,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Pc, pc_free)
 
 /* Makes, wires and maps all devices. */
 bool pc_create_devices(Pc *pc, const PcConfig *config, GError **error);
+/* guest/testdev.h; once. */
+bool pc_create_testdev(Pc *pc, GError **error);
 /* Firmware images, CMOS, fw_cfg, ACPI and SMBIOS. After pc_create_devices(). */
 bool pc_create_firmware(Pc *pc, const PcConfig *config, GError **error);
 /* With the board lock: the kernel in memory, and, if no firmware has run, what that would have

@@ -317,7 +317,7 @@ static bool pc_create_debug_exit(Pc *pc, uint32_t port, GError **error)
     return true;
 }
 
-static bool pc_create_testdev(Pc *pc, GError **error)
+bool pc_create_testdev(Pc *pc, GError **error)
 {
     Testdev *dev = pc_add(pc, &testdev_type, "testdev");
 
@@ -542,7 +542,7 @@ static bool pc_attach_floppy(Pc *pc, const PcDrive *drive, GError **error)
     Disk *disk;
 
     return pc_open_disk(pc, drive, &disk, error) &&
-           (!disk || fdc_change_disk(pc->fdc, (unsigned)drive->index, disk, error));
+           fdc_change_disk(pc->fdc, (unsigned)drive->index, disk, error);
 }
 
 /* Only machines with a floppy have a controller: what is not asked for is not there to attack. */
@@ -595,9 +595,9 @@ static bool pc_create_vga(Pc *pc, GError **error)
            pc_add_pci(pc, &pc->vga->pci, PC_SLOT_VGA, 0, error);
 }
 
-static bool pc_create_bios(Pc *pc, GError **error)
+static bool pc_create_bios(Pc *pc, const char *path, GError **error)
 {
-    pc->bios = firmware_load_bios(error);
+    pc->bios = firmware_load_bios(path, error);
     if (!pc->bios)
         return false;
     region_init_ram(&pc->bios_region, REGION_ROM, pc->bios, 0, pc->bios->size);
@@ -617,7 +617,7 @@ static bool pc_create_fw_cfg(Pc *pc, GError **error)
 
 bool pc_create_devices(Pc *pc, const PcConfig *config, GError **error)
 {
-    return pc_create_bios(pc, error) && pc_create_interrupts(pc, error) &&
+    return pc_create_bios(pc, config->firmware, error) && pc_create_interrupts(pc, error) &&
            pc_create_bridges(pc, error) && pc_create_timers(pc, config, error) &&
            pc_create_fpu_error(pc, error) && pc_create_input(pc, error) &&
            pc_create_consoles(pc, config, error) && pc_create_storage(pc, config, error) &&

@@ -100,8 +100,7 @@ static void pc_cmos_drives(Pc *pc)
     unsigned floppies = 0, types = 0, translation = 0;
 
     for (unsigned i = 0; pc->fdc && i < FDC_DRIVES; i++) {
-        /* A controller always has drive A. */
-        if (i == 0 || pc->fdc->drives[i].disk) {
+        if (i == 0 || pc->fdc->drives[i].present) { /* a controller always has drive A */
             types |= PC_FLOPPY_1440 << (4 * (1 - i));
             floppies++;
         }
@@ -188,13 +187,29 @@ static bool pc_build_acpi(Pc *pc, const PcConfig *config, GError **error)
     return ok;
 }
 
-static void pc_build_smbios(Pc *pc)
+/* Text of hexadecimal digits and hyphens; without one the bytes stay zero, which means "not set".
+ */
+static void pc_parse_uuid(const char *text, uint8_t uuid[16])
+{
+    unsigned digits = 0;
+
+    memset(uuid, 0, 16);
+    for (; text && *text && digits < 32; text++) {
+        if (!g_ascii_isxdigit(*text))
+            continue;
+        uuid[digits / 2] = uuid[digits / 2] << 4 | g_ascii_xdigit_value(*text);
+        digits++;
+    }
+}
+
+static void pc_build_smbios(Pc *pc, const PcConfig *pc_config)
 {
     SmbiosConfig config = {.cpu_count = pc->vm->vcpu_count,
                            .cpu_name = pc->model->brand,
                            .low_ram = pc->low_ram,
                            .high_ram = pc->high_ram};
 
+    pc_parse_uuid(pc_config->uuid, config.uuid);
     pc->smbios_tables = smbios_build(&config, &pc->smbios_anchor);
     g_assert(pc->smbios_tables->len <= PC_SMBIOS_RESERVED);
     fw_cfg_add_file(pc->fw_cfg, SMBIOS_TABLES_FILE, pc->smbios_tables->data,
@@ -211,11 +226,12 @@ static void pc_publish_config(Pc *pc, const PcConfig *config)
 {
     /* Sleep states: bit 7 offered, 6-0 type. S5 is soft off; S3 and S4 are not offered. */
     static const uint8_t system_states[] = {0x80, 0, 0, 1, 2, 0x80};
-    static const uint8_t no_uuid[16];
     FwCfg *fw = pc->fw_cfg;
     unsigned cpus = pc->vm->vcpu_count;
+    uint8_t uuid[16];
 
-    fw_cfg_add_bytes(fw, FW_CFG_UUID, no_uuid, sizeof(no_uuid));
+    pc_parse_uuid(config->uuid, uuid);
+    fw_cfg_add_bytes(fw, FW_CFG_UUID, uuid, sizeof(uuid));
     fw_cfg_add_u64(fw, FW_CFG_RAM_SIZE, pc->low_ram + pc->high_ram);
     fw_cfg_add_u16(fw, FW_CFG_NOGRAPHIC, 0);
     fw_cfg_add_u16(fw, FW_CFG_NB_CPUS, cpus);
@@ -246,6 +262,14 @@ static void pc_create_door(Pc *pc)
     space_map(pc->board.ports, BOOT_DOOR_PORT, &pc->door, 0, 1, SPACE_PRIORITY_BOARD, false);
 }
 
+/* Suites come as Multiboot kernels that leave by the debug exit port, and some of their tests ask
+ * for the test device. */
+static bool pc_runs_test_suite(const Pc *pc, const PcConfig *config)
+{
+    return !config->testdev && config->debug_exit_port &&
+           !strcmp(direct_boot_protocol(pc->direct_boot), "Multiboot");
+}
+
 static bool pc_open_kernel(Pc *pc, const PcConfig *config, GError **error)
 {
     if (!config->kernel)
@@ -256,9 +280,11 @@ static bool pc_open_kernel(Pc *pc, const PcConfig *config, GError **error)
         return false;
     }
     pc->direct_boot = direct_boot_open(config->kernel, config->initrd, config->append, error);
-    if (pc->direct_boot && direct_boot_wants_firmware(pc->direct_boot))
+    if (!pc->direct_boot)
+        return false;
+    if (direct_boot_wants_firmware(pc->direct_boot))
         pc_create_door(pc);
-    return pc->direct_boot != NULL;
+    return !pc_runs_test_suite(pc, config) || pc_create_testdev(pc, error);
 }
 
 bool pc_create_firmware(Pc *pc, const PcConfig *config, GError **error)
@@ -275,7 +301,7 @@ bool pc_create_firmware(Pc *pc, const PcConfig *config, GError **error)
         g_array_set_size(pc->e820, 0);
         pc_build_e820(pc, true);
     }
-    pc_build_smbios(pc);
+    pc_build_smbios(pc, config);
     return pc_build_acpi(pc, config, error);
 }
 

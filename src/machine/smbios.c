@@ -70,6 +70,15 @@ static void smbios_end(Smbios *s, const char *const *strings)
                  sizeof((const SmbiosField[]){__VA_ARGS__}) / sizeof(SmbiosField))
 #define SMBIOS_END(s, ...) smbios_end(s, (const char *const[]){__VA_ARGS__, NULL})
 
+/* SMBIOS 7.2.1: the first three fields are little-endian. */
+static void smbios_put_uuid(uint8_t *to, const uint8_t *uuid)
+{
+    store_le32(to, load_be32(uuid));
+    store_le16(to + 4, load_be16(uuid + 4));
+    store_le16(to + 6, load_be16(uuid + 6));
+    memcpy(to + 8, uuid + 8, 8);
+}
+
 static void smbios_add_system(Smbios *s, const SmbiosConfig *config)
 {
     /* Type 0, BIOS: PCI and selectable boot (bits 7, 16), ACPI; virtual machine. */
@@ -79,7 +88,7 @@ static void smbios_add_system(Smbios *s, const SmbiosConfig *config)
     SMBIOS_END(s, SMBIOS_MAKER, "1.0", "01/01/2026");
     uint8_t *system = SMBIOS_BEGIN(s, 1, 27, HANDLE_SYSTEM, {4, 1, 1}, {5, 1, 2}, {6, 1, 3},
                                    {24, 1, 6} /* woken by the power switch */);
-    memcpy(system + 8, config->uuid, sizeof(config->uuid));
+    smbios_put_uuid(system + 8, config->uuid);
     SMBIOS_END(s, SMBIOS_MAKER, SMBIOS_PRODUCT, "1.0");
     /* Type 3, chassis: other; boot-up, power and thermal state safe. */
     SMBIOS_BEGIN(s, 3, 22, HANDLE_CHASSIS, {4, 1, 1}, {5, 1, 1}, {6, 1, 2}, {9, 1, 3}, {10, 1, 3},

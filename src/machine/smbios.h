@@ -15,7 +15,7 @@ typedef struct SmbiosConfig {
     unsigned cpu_count;
     const char *cpu_name;
     uint64_t low_ram, high_ram; /* bytes below and above 4 GiB */
-    uint8_t uuid[16];           /* all zero: not set */
+    uint8_t uuid[16];           /* as its text is read; all zero: not set */
 } SmbiosConfig;
 
 /* The structures, and the entry point without the table's address. */

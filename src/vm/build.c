@@ -344,13 +344,15 @@ static bool build_system(const Builder *b, GError **error)
     pc->cpu_count = (unsigned)vm_tree_number(config, "system.cpus");
     pc->cpu_model = keep_value(b, "system.cpu");
     pc->paravirt = paravirt_from_name(paravirt);
+    pc->uuid = keep_value(b, "general.uuid");
     pc->boot_order = keep(b, boot_letters(config));
     pc->boot_menu = vm_tree_bool(config, "system.boot-menu");
     pc->rtc_local_time = !strcmp(rtc, "local");
     pc->append = keep_value(b, "kernel.append");
     pc->debug_exit_port = (uint32_t)vm_tree_number(config, "debug.exit-port");
     pc->testdev = vm_tree_bool(config, "debug.testdev");
-    if (!keep_path(b, "kernel.file", &pc->kernel, error) || !build_initrd(b, error))
+    if (!keep_path(b, "system.firmware-file", &pc->firmware, error) ||
+        !keep_path(b, "kernel.file", &pc->kernel, error) || !build_initrd(b, error))
         return false;
     pc->engine = engine_find(engine, &b->build->engine_note, error);
     return pc->engine;

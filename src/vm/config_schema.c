@@ -85,6 +85,8 @@ static const VmField system_fields[] = {
     ENUM_FIELD("engine", "auto", "auto kvm soft interp jit none", RESTART,
                .help = N_("what runs the guest's code; auto takes the fastest there is")),
     ENUM_FIELD("firmware", "bios", "bios uefi", RESTART, .help = N_("what starts the machine")),
+    PATH_FIELD("firmware-file", RESTART,
+               .help = N_("BIOS image in place of SeaBIOS, such as a test ROM")),
     {.name = "boot",
      .type = VM_LIST,
      .default_value = "disk,cdrom,network",

@@ -2,7 +2,7 @@
 /*
  * What conformance suites ask across rings and of single instructions, in 64-bit mode: steps in
  * ring 3, SYSRET with TF, bases that survive IRET, instructions that CPUID does not name, XCR0, MMX
- * errors, hypercalls, MMX and SSE on device memory. Runs with --testdev.
+ * errors, hypercalls, MMX and SSE on the device memory that Multiboot kernels get.
  */
 #include "lib.h"
 

@@ -96,7 +96,13 @@ bool fdc_change_disk(Fdc *fdc, unsigned number, Disk *disk, GError **error)
     drive->disk = disk;
     drive->geometry = geometry ? *geometry : (FloppyGeometry){0};
     drive->changed = true;
+    drive->present = true;
     return true;
+}
+
+static bool is_present(const Fdc *fdc, unsigned number)
+{
+    return number == 0 || (number < FDC_DRIVES && fdc->drives[number].present);
 }
 
 /* The drive with this number if it is there and has a disk. */
@@ -429,7 +435,7 @@ static void seek_ended(void *obj)
         if (!(fdc->seeking & 1 << i))
             continue;
         fdc->seek_ended[i] = ST0_SEEK_END | i;
-        if (i >= FDC_DRIVES) { /* track 0 never comes */
+        if (!is_present(fdc, i)) { /* track 0 never comes */
             fdc->seek_ended[i] |= ST0_ABNORMAL | ST0_EQUIPMENT;
             continue;
         }
@@ -478,7 +484,7 @@ static void cmd_sense_drive(Fdc *fdc)
     unsigned number = fdc->fifo[1] & 3;
     uint8_t st3 = READY | TWO_SIDES | (fdc->fifo[1] & 7);
     const FloppyDrive *drive = loaded_drive(fdc, number);
-    if (number < FDC_DRIVES && fdc->drives[number].track == 0)
+    if (is_present(fdc, number) && fdc->drives[number].track == 0)
         st3 |= TRACK0;
     if (drive && disk_info(drive->disk)->read_only)
         st3 |= WRITE_PROTECT;

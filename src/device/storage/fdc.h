@@ -46,6 +46,7 @@ typedef struct FloppyDrive {
     FloppyGeometry geometry; /* of the disk */
     uint8_t track;           /* where the head is */
     bool changed;            /* the disk change line */
+    bool present;            /* drive A always is */
 } FloppyDrive;
 
 typedef enum FdcPhase {

@@ -281,11 +281,22 @@ static void test_errors(Fixture *f, gconstpointer p)
     send(f, (uint8_t[]){0x1f}, 1); /* no such command */
     receive(f, result, 1);
     g_assert_cmphex(result[0], ==, 0x80);
-    send(f, (uint8_t[]){0x07, 0x03}, 2); /* a drive that is not there */
+    for (unsigned i = 1; i < 4; i += 2) { /* drives that are not there */
+        send(f, (uint8_t[]){0x07, i}, 2);
+        wait_irq(f);
+        send(f, (uint8_t[]){0x08}, 1);
+        receive(f, result, 2);
+        g_assert_cmphex(result[0], ==, 0x70 | i);
+        send(f, (uint8_t[]){0x04, i}, 2);
+        receive(f, result, 1);
+        g_assert_cmphex(result[0] & 0x10, ==, 0);
+    }
+    g_assert_true(fdc_change_disk(f->fdc, 1, NULL, NULL)); /* an empty drive is there */
+    send(f, (uint8_t[]){0x07, 0x01}, 2);
     wait_irq(f);
     send(f, (uint8_t[]){0x08}, 1);
     receive(f, result, 2);
-    g_assert_cmphex(result[0], ==, 0x73);
+    g_assert_cmphex(result[0], ==, 0x21);
 }
 
 static void test_non_dma(Fixture *f, gconstpointer p)
