@@ -107,11 +107,11 @@ uint8_t *jit_cache_space(JitCpu *jit, uint8_t **ret_cold)
     return jit->write + jit->used;
 }
 
-JitBlock *jit_find(const Block *block, uint64_t rip)
+JitBlock *jit_find(const Block *block, uint64_t rip, bool plain)
 {
     for (JitBlock *translation = block->translations; translation;
          translation = translation->next) {
-        if (translation->rip == rip)
+        if (translation->rip == rip && translation->plain == plain)
             return translation;
     }
     return NULL;

@@ -53,6 +53,7 @@ typedef struct JitLink {
     uint8_t *guard;    /* imm32 that must equal map_generation; NULL: target on the same page,
                         not at its very end */
     bool host_flags;   /* flags are in EFLAGS there */
+    bool plain;        /* goes to a plain translation */
     JitBlock *from, *to;
     struct JitLink *next_in;  /* of the links that go to `to` */
     struct JitLink *next_out; /* of those that come from `from` */
@@ -65,6 +66,7 @@ struct JitBlock {
     JitLink *in, *out;
     JitBlock *next; /* of the same Block at another RIP */
     JitBlock *next_of_all;
+    bool plain; /* checks each access by itself */
     bool dead;
 };
 
@@ -98,6 +100,7 @@ typedef struct JitSite {
     uint64_t limit; /* of address ^ tag */
     uint32_t site;  /* the TlbSite, as displacement from gs */
     uint32_t how;   /* JIT_FILL_WRITE and the size */
+    bool shared;    /* others go by the site's page without looking: it must have it */
 } JitSite;
 #define JIT_FILL_WRITE 0x10000
 
@@ -167,7 +170,7 @@ static inline uint8_t *jit_writable(const JitCpu *jit, uint8_t *run)
 {
     return jit->write + (run - jit->run);
 }
-JitBlock *jit_find(const Block *block, uint64_t rip);
+JitBlock *jit_find(const Block *block, uint64_t rip, bool plain);
 /* Makes the link go to `to`. */
 void jit_link(SoftCpu *cpu, JitLink *link, JitBlock *to);
 static inline JitJump *jit_jump(JitCpu *jit, uint64_t linear)
@@ -195,4 +198,4 @@ bool jit_run_insn(SoftCpu *cpu, const Insn *insn);
 /* ---- translate.c ---- */
 
 /* NULL: no room. */
-JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip);
+JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip, bool plain);

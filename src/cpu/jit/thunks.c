@@ -211,7 +211,7 @@ static uint8_t *write_miss(Emit *e, const JitThunks *thunks, bool write)
     emit_op(e, 0x80, 7, rm_gs(GS_CPU(mmu_index)));
     e8(e, MMU_KERNEL_NOSMAP);
     emit_load(e, HOST_RDX, rm_mem(HOST_RAX, offsetof(TlbEntry, addend)));
-    uint8_t *skip = emit_jcc(e, CC_E, NULL);
+    uint8_t *unseen = emit_jcc(e, CC_E, NULL);
     Rm site = {.kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE};
     emit_op(e, 0x8b, SCRATCH2, rm_mem(SCRATCH2, offsetof(JitSite, site)));
     site.disp = offsetof(TlbSite, addend);
@@ -221,9 +221,16 @@ static uint8_t *write_miss(Emit *e, const JitThunks *thunks, bool write)
     emit_store(e, HOST_RAX, site);
     emit_op(e, 0xc7, 0, rm_gs(GS_CPU(sites_filled)));
     e32(e, 0x01010101);
-    emit_patch(e, skip, emit_here(e));
+    const uint8_t *done = emit_here(e);
     emit_move(e, SCRATCH2, HOST_RDX);
     emit_op(e, 0x85 | OP_W, HOST_RSP, rm_reg(HOST_RSP)); /* test: NE */
+    emit_push(e, HOST_RDX, true);
+    emit_push(e, HOST_RAX, true);
+    e8(e, 0xc3);
+    emit_patch(e, unseen, emit_here(e));
+    emit_op(e, 0x80, 7, rm_mem(SCRATCH2, offsetof(JitSite, shared)));
+    e8(e, true);
+    emit_jcc(e, CC_NE, done);
     emit_push(e, HOST_RDX, true);
     emit_push(e, HOST_RAX, true);
     e8(e, 0xc3);

@@ -178,6 +178,15 @@ void exit_to(Translation *t, uint64_t target, unsigned live, bool poll)
     link->site = emit_here(e) - 4;
 }
 
+void exit_to_plain(Translation *t, unsigned index)
+{
+    JitLink *link = new_link(t, t->rip + t->block->insns[index].rip_offset);
+    link->plain = true;
+    link->site = emit_here(&t->e) + 1;
+    emit_jump(&t->e, emit_here(&t->e) + 5);
+    write_unlinked(t, link);
+}
+
 void jump_lookup(Translation *t)
 {
     Emit *e = &t->e;
@@ -227,6 +236,7 @@ void call_handler_inline(Translation *t)
     emit_constant(e, SCRATCH2, t->rip);
     emit_call(e, t->jit->thunks.pair);
     t->now = (JitNow){0};
+    facts_forget(t);
     t->ended = t->insn->flags & INSN_ENDS_BLOCK && !jit_goes_on(t->insn);
 }
 
@@ -272,7 +282,7 @@ static void push_return_address(Translation *t)
     Emit *e = &t->e;
     unsigned size = t->mode64 ? 8 : 4, free;
     uint64_t value = t->rip + t->insn->rip_offset + t->insn->length;
-    Rm rm = access_stack(t, GUEST_RSP, -(int)size, size, true, &free);
+    Rm rm = access_stack(t, GPR_RSP, -(int)size, size, true, &free);
     if (!t->mode64 || (int64_t)value == (int32_t)value) {
         emit_op(e, 0xc7 | (t->mode64 ? OP_W : 0), 0, rm);
         e32(e, value);
@@ -302,7 +312,7 @@ static void translate_indirect(Translation *t)
     flags_to_slot(t, JIT_ALL_FLAGS);
     if (t->op.kind == JIT_RET) {
         emit_op(e, 0x8b | (t->mode64 ? OP_W : 0), SCRATCH1,
-                access_stack(t, GUEST_RSP, 0, size, false, &free));
+                access_stack(t, GPR_RSP, 0, size, false, &free));
         jump_lookup(t);
         emit_op(e, 0x8d | (t->mode64 ? OP_W : 0), GUEST_RSP,
                 rm_mem(GUEST_RSP, size + (int32_t)t->insn->imm));
@@ -421,6 +431,7 @@ static void translate_all(Translation *t)
         t->insn = &block->insns[i];
         t->op = t->ops[i];
         translate_insn(t);
+        facts_after_insn(t);
     }
     if (!t->ended) {
         t->index = block->count;
@@ -431,7 +442,7 @@ static void translate_all(Translation *t)
     }
 }
 
-JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip)
+JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip, bool plain)
 {
     JitCpu *jit = cpu->jit;
     uint8_t *cold, *write = jit_cache_space(jit, &cold);
@@ -441,12 +452,14 @@ JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip)
                      .cpu = cpu,
                      .jit = jit,
                      .block = block,
-                     .rip = rip};
+                     .rip = rip,
+                     .plain = plain};
     t.mode64 = (block->mode & MODE_CODE_MASK) == MODE_CODE64;
     t.user = (block->mode >> MODE_CPL_SHIFT & 3) == 3;
     t.result = jit_alloc(jit, sizeof(JitBlock));
     t.result->block = block;
     t.result->rip = rip;
+    t.result->plain = plain;
     t.result->next_of_all = jit->all;
     jit->all = t.result;
     translate_all(&t);

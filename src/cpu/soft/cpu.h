@@ -172,8 +172,8 @@ struct SoftCpu {
     uint32_t pauses;      /* PAUSEs executed */
     bool interrupt_waits; /* the intc may have an interrupt that IF held back */
     bool fetched_local;   /* code was fetched in the upper half from a page that is not global */
-    uint8_t translation_stop; /* translated code may not go on: blocks were dropped or the mapping
-                                 changed */
+    uint8_t translation_stop; /* translated code may not go on: blocks were dropped, or the mapping
+                                 or what may be written changed */
     uint8_t traces;           /* TRACE_*: what is told to vcpu->vm->trace */
     bool debug_watches;       /* a debugger watches accesses (debug.h) */
     bool stepping;            /* blocks of one instruction, events looked for before each */
