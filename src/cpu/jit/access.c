@@ -513,6 +513,13 @@ static void write_poll(Translation *t, const Stub *stub)
     emit_jump(&t->e, t->jit->thunks.go);
 }
 
+/* The stack of returns begins anew. */
+static void write_full(Translation *t, const Stub *stub)
+{
+    emit_load(&t->e, HOST_RSP, rm_gs(GS_JIT(returns)));
+    emit_jump(&t->e, stub->resume);
+}
+
 void write_stubs(Translation *t)
 {
     for (unsigned i = 0; i < t->stub_count; i++) {
@@ -526,6 +533,8 @@ void write_stubs(Translation *t)
             write_load(t, stub);
         else if (stub->kind == STUB_POLL)
             write_poll(t, stub);
+        else if (stub->kind == STUB_FULL)
+            write_full(t, stub);
         else
             write_slow(t, stub);
     }

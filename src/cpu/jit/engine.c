@@ -50,6 +50,7 @@ static void enter(SoftCpu *cpu, uint8_t *host)
 {
     JitCpu *jit = cpu->jit;
     jit->stat_enters++;
+    jit_set_stamps(cpu);
     if (cpu->s.fpu.mxcsr != _mm_getcsr())
         _mm_setcsr(cpu->s.fpu.mxcsr);
     jit->thunks.enter(cpu, host);
@@ -115,9 +116,8 @@ static void run_translatable(SoftCpu *cpu)
     }
     if (!translation->plain)
         *jump = (JitJump){.rip = cpu->s.rip,
-                          .mode = cpu->mode,
                           .host = translation->entry_slot,
-                          .generation = cpu->map_generation[cpu->s.rip >> 63]};
+                          .stamp = jit_stamp_word(cpu, cpu->s.rip)};
     if (link && link->target == cpu->s.rip)
         jit_link(cpu, link, translation);
     cpu->translation_stop = false;

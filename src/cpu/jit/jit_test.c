@@ -529,7 +529,7 @@ static void prepare(Fixture *f, Machine *m, uint32_t seed, CpuState *state)
     memset(m->ram->host + STACK - 0x1000, 0, 0x2000);
     put64(m, STACK + 0x1000, 3);
     memcpy(m->ram->host + BASE, f->program, f->size);
-    ram_written(m->ram, 0, BASE + sizeof(f->program));
+    ram_written(m->ram, 0, RAM_SIZE); /* programs jump anywhere */
     *state =
         (CpuState){.cr0 = CR0_PE | CR0_WP | CR0_ET | CR0_NE | CR0_MP | (f->mode64 ? CR0_PG : 0),
                    .cr3 = 0x1000,

@@ -51,7 +51,7 @@ typedef struct JitFact {
 } JitFact;
 #define FACTS_MAX 6
 
-typedef enum StubKind { STUB_MISS, STUB_SLOW, STUB_EXIT, STUB_LOAD, STUB_POLL } StubKind;
+typedef enum StubKind { STUB_MISS, STUB_SLOW, STUB_EXIT, STUB_LOAD, STUB_POLL, STUB_FULL } StubKind;
 
 typedef struct Stub {
     uint8_t kind;
@@ -63,7 +63,7 @@ typedef struct Stub {
     int32_t disp;
     JitSite *site;   /* MISS */
     uint8_t *from;   /* rel32 to patch */
-    uint8_t *resume; /* MISS: the access, LOAD: behind the check, as executed */
+    uint8_t *resume; /* MISS: the access, LOAD, FULL: behind the check, as executed */
     uint64_t target; /* EXIT, POLL: RIP */
     unsigned live;   /* EXIT: flags that the target may read */
     JitLink *link;   /* EXIT: `from` is its site, nothing else is to be done; or NULL */
@@ -166,6 +166,8 @@ void translate_x87(Translation *t);
 
 /* ---- thunks.c ---- */
 
+/* SCRATCH1: RIP → SCRATCH2: where its JitJump is from the first. */
+void emit_jump_entry(Emit *e);
 /* C runs on a stack of its own. */
 void emit_to_c_stack(Emit *e);
 void emit_to_code_stack(Emit *e);

@@ -122,7 +122,10 @@ struct SoftCpu {
      * bit 0 OF | bits 15:8 = SF ZF 0 AF 0 PF 1 CF (the low byte of EFLAGS). flags.h computes with
      * them. */
     uint32_t flags;
+    /* Translated code reads each stamp together with exit_request: jit.h. */
+    uint32_t lower_stamp;
     _Atomic uint32_t exit_request; /* not 0: leave the block loop and look around */
+    uint32_t upper_stamp;
 
     TlbEntry *tlb;                /* the current one: &tlbs[mmu_index] */
     uint64_t seg_base[SEG_COUNT]; /* what addressing adds: 0 for ES, CS, SS, DS in 64-bit mode */
