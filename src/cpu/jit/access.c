@@ -2,43 +2,257 @@
 /*
  * Memory operands (jit.h, SoftCpu.sites).
  *
- *   direct    lea r9,[base+disp]; xor r9,tag; cmp r9,4096-size; ja miss; mov r10,addend; op
- * [base+r10+disp] uniform   r9 = address; mov r10,tag; xor r10,r9; cmp r10,4096-size; ja miss; add
- * r9,addend; op [r9] miss      looks the TLB up, fills the site and comes back; else fills the TLB;
- * else the instruction is executed by its handler
+ *   direct    lea r9,[base+low]; xor r9,tag; cmp r9,4096-span; ja miss; mov r10,addend;
+ *             op [base+r10+disp]
+ *   uniform   r9 = address; mov r10,tag; xor r10,r9; cmp r10,4096-span; ja miss; add r9,addend;
+ *             op [r9+disp-low]
+ *   miss      looks the TLB up, fills the site and comes back; else fills the TLB; else the
+ *             instruction is executed by its handler
+ *
+ * One check serves all accesses of the block through the same registers that lie near each other
+ * (span), as long as those change by constants alone: the others just load the addend of the site.
+ * Where such a check fails for good (the span crosses a page, devices, …) the block is left for a
+ * plain translation of its rest, in which each access stands for itself.
  */
 #include "cpu/jit/system.h"
 
 #include "base/bits.h"
+#include "cpu/soft/x87_internal.h"
+
+#define SPAN_MAX       128 /* what crosses a page is slower: one in 32 then, at random */
+#define STACK_SPAN_MAX 256
 
 /* ---- addresses ---------------------------------------------------------------------------------
  */
 
-void address_of_operand(Translation *t, const Insn *insn)
+static bool has_base(const Insn *insn)
 {
-    uint32_t wide = insn->addr_size == 8 ? OP_W : 0;
-    if (insn->base == GPR_BLOCK_RIP) {
-        emit_constant(&t->e, SCRATCH1, (t->rip + (int64_t)insn->disp) & insn->addr_mask);
+    return insn->segment == SEG_FS || insn->segment == SEG_GS;
+}
+
+static bool is_natural(const Translation *t, const Insn *insn)
+{
+    return insn->addr_size == (t->mode64 ? 8 : 4);
+}
+
+static JitAddress operand_address(const Insn *insn)
+{
+    return (JitAddress){.base = insn->base,
+                        .index = insn->index,
+                        .scale = insn->index == GPR_NONE ? 0 : insn->scale,
+                        .disp = insn->disp};
+}
+
+/* Into SCRATCH1; SCRATCH2 changes if the index is in memory. EFLAGS stay. */
+static void emit_address(Translation *t, JitAddress at, bool wide)
+{
+    uint64_t mask = wide ? UINT64_MAX : UINT32_MAX;
+    if (at.base == GPR_BLOCK_RIP) {
+        emit_constant(&t->e, SCRATCH1, (t->rip + at.disp) & mask);
         return;
     }
     Rm rm = {.kind = RM_MEM,
              .base = HOST_NONE,
              .index = HOST_NONE,
-             .scale = insn->scale,
-             .disp = insn->disp};
-    if (insn->base != GPR_NONE)
-        rm.base = guest_read(t, insn->base, SCRATCH1);
-    if (insn->index != GPR_NONE)
-        rm.index = guest_read(t, insn->index, SCRATCH2);
+             .scale = at.scale,
+             .disp = (int32_t)at.disp};
+    if (at.base != GPR_NONE)
+        rm.base = guest_read(t, at.base, SCRATCH1);
+    if (at.index != GPR_NONE)
+        rm.index = guest_read(t, at.index, SCRATCH2);
     if (rm.base == HOST_NONE && rm.index == HOST_NONE && !wide)
-        emit_constant(&t->e, SCRATCH1, (uint32_t)insn->disp);
+        emit_constant(&t->e, SCRATCH1, (uint32_t)at.disp);
     else
-        emit_op(&t->e, 0x8d | wide, SCRATCH1, rm);
+        emit_op(&t->e, 0x8d | (wide ? OP_W : 0), SCRATCH1, rm);
 }
 
-static bool has_base(const Insn *insn)
+void address_of_operand(Translation *t, const Insn *insn)
 {
-    return insn->segment == SEG_FS || insn->segment == SEG_GS;
+    emit_address(t, operand_address(insn), insn->addr_size == 8);
+}
+
+static bool same_registers(const JitAddress *a, const JitAddress *b)
+{
+    return a->base == b->base && a->index == b->index && a->scale == b->scale;
+}
+
+static bool is_constant(const JitAddress *at)
+{
+    return at->base >= GPR_NONE && at->index == GPR_NONE;
+}
+
+static uint64_t constant_linear(const Translation *t, const JitAddress *at)
+{
+    return (at->base == GPR_BLOCK_RIP ? t->rip : 0) + at->disp;
+}
+
+/* ---- what comes later --------------------------------------------------------------------------
+ */
+
+static int operand_size(const Insn *insn, const JitOp *op)
+{
+    switch (op->kind) {
+    case JIT_COPY:
+        return op->memory ? op->memory : op->byte == 1 ? 1 : insn->op_size;
+    case JIT_SIMD:
+        return insn->imm >> 48 & 0xff;
+    case JIT_X87:
+        return ABS(x87_memory_size(insn));
+    case JIT_PUSH_MEM:
+    case JIT_DIVIDE:
+    case JIT_DIVIDE_SIGNED:
+    case JIT_BMI:
+    case JIT_JMP_E:
+    case JIT_CALL_E:
+        return insn->op_size;
+    default:
+        return 0;
+    }
+}
+
+static bool operand_written(const Insn *insn, const JitOp *op)
+{
+    return op->kind == JIT_X87
+               ? x87_memory_size(insn) < 0
+               : (op->kind == JIT_COPY || op->kind == JIT_SIMD) && op->rm & ROLE_WRITE;
+}
+
+/* The accesses of an instruction that are made through access_operand() and access_stack(). */
+static unsigned find_accesses(const Translation *t, unsigned i, JitAccess *ret)
+{
+    const Insn *insn = &t->block->insns[i];
+    const JitOp *op = &t->ops[i];
+    unsigned count = 0;
+    int size = t->mode64 ? 8 : 4;
+    JitAddress stack = {.base = GPR_RSP, .index = GPR_NONE};
+    if (insn->flags & INSN_MEMORY && operand_size(insn, op) && is_natural(t, insn) &&
+        !has_base(insn))
+        ret[count++] =
+            (JitAccess){operand_address(insn), operand_size(insn, op), operand_written(insn, op)};
+    switch (op->kind) {
+    case JIT_PUSH:
+    case JIT_PUSH_IMM:
+    case JIT_PUSH_MEM:
+    case JIT_CALL_REL:
+    case JIT_CALL_E:
+        stack.disp = -size;
+        ret[count++] = (JitAccess){stack, size, true};
+        break;
+    case JIT_LEAVE:
+        stack.base = GPR_RBP; /* fall through */
+    case JIT_POP:
+    case JIT_RET:
+        ret[count++] = (JitAccess){stack, size, false};
+        break;
+    default:
+        break;
+    }
+    return count;
+}
+
+/* Whether the instruction goes through a handler for sure, after which nothing is known. */
+static bool is_barrier(const JitOp *op)
+{
+    return op->kind == JIT_CALL || op->kind >= JIT_SYSTEM;
+}
+
+/* Widens [*low, *high) by an access that may be served by the same check. */
+static bool widen(const Translation *t, const JitAddress *at, const JitAccess *access, int64_t disp,
+                  int64_t *low, int64_t *high)
+{
+    int64_t first = MIN(*low, disp), last = MAX(*high, disp + access->size);
+    if (is_constant(at)) {
+        JitAddress from = *at, to = *at;
+        from.disp = first;
+        to.disp = last - 1;
+        if ((constant_linear(t, &from) ^ constant_linear(t, &to)) >= GUEST_PAGE_SIZE)
+            return false;
+    } else if (last - first > (at->base == GPR_RSP ? STACK_SPAN_MAX : SPAN_MAX) ||
+               first != (int32_t)first) {
+        return false;
+    }
+    *low = first;
+    *high = last;
+    return true;
+}
+
+/* The range of later accesses that the check of this one can serve. Whether there are any. */
+static bool look_ahead(const Translation *t, const JitAccess *access, int64_t *low, int64_t *high)
+{
+    const JitAddress *at = &access->at;
+    int64_t moved = 0;
+    bool found = false;
+    for (unsigned i = t->index; i < t->block->count; i++) {
+        JitAccess later[INSN_MAX_ACCESSES];
+        const JitOp *op = &t->ops[i];
+        unsigned written = jit_written(&t->block->insns[i], op), reg,
+                 count = i > t->index ? find_accesses(t, i, later) : 0;
+        int64_t by;
+        if (is_barrier(op))
+            break;
+        for (unsigned n = 0; n < count; n++)
+            found |= same_registers(&later[n].at, at) && (access->write || !later[n].write) &&
+                     widen(t, at, &later[n], later[n].at.disp + moved, low, high);
+        if (jit_is_step(t->block->mode, &t->block->insns[i], op, &reg, &by) && reg == at->base) {
+            moved += by;
+            written &= ~(1u << reg);
+        }
+        if ((at->base < GPR_NONE && written >> at->base & 1) ||
+            (at->index < GPR_NONE && written >> at->index & 1))
+            break;
+    }
+    return found;
+}
+
+/* ---- facts -------------------------------------------------------------------------------------
+ */
+
+void facts_forget(Translation *t)
+{
+    for (unsigned i = 0; i < FACTS_MAX; i++)
+        t->facts[i].valid = false;
+}
+
+static bool depends_on(const JitFact *fact, unsigned set)
+{
+    return (fact->at.base < GPR_NONE && set >> fact->at.base & 1) ||
+           (fact->at.index < GPR_NONE && set >> fact->at.index & 1);
+}
+
+void facts_after_insn(Translation *t)
+{
+    unsigned written = jit_written(t->insn, &t->op), reg = GPR_NONE;
+    int64_t by;
+    bool step = jit_is_step(t->block->mode, t->insn, &t->op, &reg, &by);
+    for (unsigned i = 0; i < FACTS_MAX; i++) {
+        JitFact *fact = &t->facts[i];
+        unsigned set = written;
+        if (step && fact->at.base == reg && fact->at.index != reg) {
+            set &= ~(1u << reg);
+            fact->low -= by;
+            fact->high -= by;
+            fact->aligned_at -= by;
+        }
+        if (depends_on(fact, set))
+            fact->valid = false;
+    }
+}
+
+static JitFact *find_fact(Translation *t, const JitAccess *access)
+{
+    for (unsigned i = 0; i < FACTS_MAX; i++) {
+        JitFact *fact = &t->facts[i];
+        if (fact->valid && same_registers(&fact->at, &access->at) &&
+            (fact->write || !access->write) && fact->low <= access->at.disp &&
+            access->at.disp + access->size <= fact->high)
+            return fact;
+    }
+    return NULL;
+}
+
+static JitFact *new_fact(Translation *t)
+{
+    return &t->facts[t->next_fact++ % FACTS_MAX];
 }
 
 /* ---- the check ---------------------------------------------------------------------------------
@@ -49,19 +263,38 @@ static uint32_t new_site(Translation *t, bool write, bool stack)
     unsigned kind = t->user * 2 + write, n = 0;
     if (!stack)
         n = 1 + t->jit->next_site[kind]++ % (TLB_SITES - 1);
-    return offsetof(SoftCpu, sites) + (kind * TLB_SITES + n) * sizeof(TlbSite);
+    uint32_t site = offsetof(SoftCpu, sites) + (kind * TLB_SITES + n) * sizeof(TlbSite);
+    for (unsigned i = 0; i < FACTS_MAX; i++) /* it will hold another page */
+        if (t->facts[i].addend == site + offsetof(TlbSite, addend))
+            t->facts[i].valid = false;
+    return site;
 }
 
-static Stub *miss_stub(Translation *t, uint32_t site, unsigned size, bool write)
+/* A check being written. */
+typedef struct Check {
+    JitAccess access;
+    bool linear; /* there is no segment with a base */
+    bool wide;   /* address of 64 bits */
+    bool shared; /* serves [low, high) */
+    int64_t low, high;
+    uint32_t site;
+    unsigned align;
+} Check;
+
+static Stub *miss_stub(Translation *t, const Check *check)
 {
+    unsigned span = check->high - check->low;
     Stub *stub = new_stub(t, STUB_MISS);
     stub->site = jit_alloc(t->jit, sizeof(JitSite));
-    *stub->site = (JitSite){
-        .limit = GUEST_PAGE_SIZE - size, .site = site, .how = size | (write ? JIT_FILL_WRITE : 0)};
+    *stub->site = (JitSite){.limit = GUEST_PAGE_SIZE - span,
+                            .site = check->site,
+                            .how = span | (check->access.write ? JIT_FILL_WRITE : 0),
+                            .shared = check->shared};
     stub->from = emit_jcc(&t->e, CC_A, NULL);
     return stub;
 }
 
+/* SCRATCH1: the address, or what has the same offset in its page. */
 static void check_alignment(Translation *t, unsigned align)
 {
     if (!align)
@@ -71,69 +304,143 @@ static void check_alignment(Translation *t, unsigned align)
     slow_if(t, CC_NE);
 }
 
-static Rm direct(Translation *t, unsigned base, int32_t disp, uint32_t site, unsigned size,
-                 bool write, unsigned align)
+static bool is_direct(const Translation *t, const JitAddress *at, bool wide)
 {
-    Emit *e = &t->e;
-    emit_op(e, 0x8d | OP_W, SCRATCH1, rm_mem(base, disp));
-    check_alignment(t, align);
-    emit_op(e, 0x33 | OP_W, SCRATCH1, rm_gs(site));
-    emit_op(e, 0x81 | OP_W, 7, rm_reg(SCRATCH1));
-    e32(e, GUEST_PAGE_SIZE - size);
-    Stub *stub = miss_stub(t, site, size, write);
-    stub->direct = true;
-    stub->base = base;
-    stub->disp = disp;
-    emit_load(e, SCRATCH2, rm_gs(site + offsetof(TlbSite, addend)));
-    stub->resume = emit_here(e);
-    return (Rm){.kind = RM_MEM, .base = base, .index = SCRATCH2, .disp = disp};
+    return t->mode64 && wide && at->index == GPR_NONE && at->base < GPR_NONE &&
+           !guest_in_memory(at->base);
 }
 
-/* The address is in SCRATCH1. */
-static Rm uniform(Translation *t, uint32_t site, unsigned size, bool write, unsigned align)
+static Rm direct(Translation *t, const Check *check)
 {
     Emit *e = &t->e;
-    check_alignment(t, align);
-    emit_load(e, SCRATCH2, rm_gs(site));
+    unsigned base = guest_host(check->access.at.base);
+    emit_op(e, 0x8d | OP_W, SCRATCH1, rm_mem(base, check->low));
+    emit_op(e, 0x33 | OP_W, SCRATCH1, rm_gs(check->site));
+    emit_op(e, 0x81 | OP_W, 7, rm_reg(SCRATCH1));
+    e32(e, GUEST_PAGE_SIZE - (check->high - check->low));
+    Stub *stub = miss_stub(t, check);
+    stub->direct = true;
+    stub->base = base;
+    stub->disp = check->low;
+    emit_load(e, SCRATCH2, rm_gs(check->site + offsetof(TlbSite, addend)));
+    stub->resume = emit_here(e);
+    check_alignment(t, check->align);
+    return (Rm){.kind = RM_MEM, .base = base, .index = SCRATCH2, .disp = check->access.at.disp};
+}
+
+static Rm uniform(Translation *t, const Check *check)
+{
+    Emit *e = &t->e;
+    JitAddress at = check->access.at;
+    int64_t disp = at.disp - check->low;
+    at.disp = check->low;
+    emit_address(t, at, check->wide);
+    if (!check->linear)
+        emit_op(e, 0x03 | OP_W, SCRATCH1, rm_gs(GS_CPU(seg_base) + t->insn->segment * 8));
+    emit_load(e, SCRATCH2, rm_gs(check->site));
     emit_op(e, 0x33 | OP_W, SCRATCH2, rm_reg(SCRATCH1));
     emit_op(e, 0x81 | OP_W, 7, rm_reg(SCRATCH2));
-    e32(e, GUEST_PAGE_SIZE - size);
-    Stub *stub = miss_stub(t, site, size, write);
-    emit_op(e, 0x03 | OP_W, SCRATCH1, rm_gs(site + offsetof(TlbSite, addend)));
+    e32(e, GUEST_PAGE_SIZE - (check->high - check->low));
+    Stub *stub = miss_stub(t, check);
+    emit_op(e, 0x03 | OP_W, SCRATCH1, rm_gs(check->site + offsetof(TlbSite, addend)));
     stub->resume = emit_here(e);
+    check_alignment(t, check->align);
+    return rm_mem(SCRATCH1, disp);
+}
+
+/* ---- without one -------------------------------------------------------------------------------
+ */
+
+static bool is_aligned(const JitFact *fact, int64_t disp, unsigned align)
+{
+    return !(align & ~fact->aligned) && !((disp - fact->aligned_at) & align);
+}
+
+static void align_member(Translation *t, JitFact *fact, const JitAccess *access, unsigned align)
+{
+    if (!align || is_aligned(fact, access->at.disp, align))
+        return;
+    flags_to_slot(t, t->live[t->index]);
+    emit_address(t, access->at, t->mode64);
+    check_alignment(t, align);
+    fact->aligned = align;
+    fact->aligned_at = access->at.disp;
+}
+
+/* The operand, whose page a fact names. EFLAGS stay. */
+static Rm member(Translation *t, JitFact *fact, const JitAccess *access, unsigned align,
+                 unsigned *ret_free)
+{
+    Emit *e = &t->e;
+    const JitAddress *at = &access->at;
+    align_member(t, fact, access, align);
+    if (is_direct(t, at, true)) {
+        emit_load(e, SCRATCH2, rm_gs(fact->addend));
+        *ret_free = SCRATCH1;
+        return (Rm){
+            .kind = RM_MEM, .base = guest_host(at->base), .index = SCRATCH2, .disp = at->disp};
+    }
+    emit_address(t, *at, t->mode64);
+    emit_load(e, SCRATCH2, rm_gs(fact->addend));
+    emit_op(e, 0x8d | OP_W, SCRATCH1, (Rm){.kind = RM_MEM, .base = SCRATCH1, .index = SCRATCH2});
+    *ret_free = SCRATCH2;
     return rm_mem(SCRATCH1, 0);
+}
+
+/* ---- accesses ----------------------------------------------------------------------------------
+ */
+
+static void note_fact(Translation *t, const Check *check)
+{
+    *new_fact(t) = (JitFact){.valid = true,
+                             .write = check->access.write,
+                             .at = check->access.at,
+                             .low = check->low,
+                             .high = check->high,
+                             .addend = check->site + offsetof(TlbSite, addend),
+                             .aligned = check->align,
+                             .aligned_at = check->access.at.disp};
+}
+
+static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free)
+{
+    const JitAccess *access = &check->access;
+    bool natural = check->linear && check->wide == t->mode64;
+    JitFact *fact = natural ? find_fact(t, access) : NULL;
+    if (fact)
+        return member(t, fact, access, check->align, ret_free);
+    flags_to_slot(t, t->live[t->index]);
+    check->low = access->at.disp;
+    check->high = access->at.disp + access->size;
+    check->shared = natural && !t->plain && look_ahead(t, access, &check->low, &check->high);
+    check->low -= (check->low - access->at.disp) & check->align;
+    check->site = new_site(t, access->write, stack);
+    bool is_plain_base = check->linear && is_direct(t, &access->at, check->wide);
+    *ret_free = is_plain_base ? SCRATCH1 : SCRATCH2;
+    Rm rm = is_plain_base ? direct(t, check) : uniform(t, check);
+    if (check->shared)
+        note_fact(t, check);
+    return rm;
 }
 
 Rm access_operand(Translation *t, unsigned size, bool write, unsigned align, unsigned *ret_free)
 {
     const Insn *insn = t->insn;
-    bool stack = insn->base == GPR_RSP && insn->index == GPR_NONE;
-    uint32_t site = new_site(t, write, stack && !has_base(insn));
-    flags_to_slot(t, t->live[t->index]);
-    if (t->mode64 && insn->addr_size == 8 && !has_base(insn) && insn->index == GPR_NONE &&
-        insn->base < GPR_NONE && !guest_in_memory(insn->base)) {
-        *ret_free = SCRATCH1;
-        return direct(t, guest_host(insn->base), insn->disp, site, size, write, align);
-    }
-    address_of_operand(t, insn);
-    if (has_base(insn))
-        emit_op(&t->e, 0x03 | OP_W, SCRATCH1, rm_gs(GS_CPU(seg_base) + insn->segment * 8));
-    *ret_free = SCRATCH2;
-    return uniform(t, site, size, write, align);
+    Check check = {.access = {operand_address(insn), size, write},
+                   .linear = !has_base(insn),
+                   .wide = insn->addr_size == 8,
+                   .align = align};
+    bool stack = insn->base == GPR_RSP && insn->index == GPR_NONE && check.linear;
+    return access_at(t, &check, stack, ret_free);
 }
 
-Rm access_stack(Translation *t, unsigned base, int32_t disp, unsigned size, bool write,
+Rm access_stack(Translation *t, unsigned guest, int32_t disp, unsigned size, bool write,
                 unsigned *ret_free)
 {
-    uint32_t site = new_site(t, write, true);
-    flags_to_slot(t, t->live[t->index]);
-    if (t->mode64) {
-        *ret_free = SCRATCH1;
-        return direct(t, base, disp, site, size, write, 0);
-    }
-    emit_op(&t->e, 0x8d, SCRATCH1, rm_mem(base, disp));
-    *ret_free = SCRATCH2;
-    return uniform(t, site, size, write, 0);
+    Check check = {.access = {{.base = guest, .index = GPR_NONE, .disp = disp}, size, write},
+                   .linear = true,
+                   .wide = t->mode64};
+    return access_at(t, &check, true, ret_free);
 }
 
 void slow_if(Translation *t, unsigned condition)
@@ -173,7 +480,10 @@ static void write_miss(Translation *t, const Stub *stub)
         emit_op(e, 0x03 | OP_W, SCRATCH1, rm_reg(SCRATCH2));
     emit_jump(e, stub->resume);
     emit_patch(e, slow, emit_here(e));
-    write_slow(t, stub);
+    if (stub->site->shared)
+        exit_to_plain(t, stub->insn);
+    else
+        write_slow(t, stub);
 }
 
 static void write_exit(Translation *t, const Stub *stub)
@@ -203,6 +513,13 @@ static void write_poll(Translation *t, const Stub *stub)
     emit_jump(&t->e, t->jit->thunks.go);
 }
 
+/* The stack of returns begins anew. */
+static void write_full(Translation *t, const Stub *stub)
+{
+    emit_load(&t->e, HOST_RSP, rm_gs(GS_JIT(returns)));
+    emit_jump(&t->e, stub->resume);
+}
+
 void write_stubs(Translation *t)
 {
     for (unsigned i = 0; i < t->stub_count; i++) {
@@ -216,6 +533,8 @@ void write_stubs(Translation *t)
             write_load(t, stub);
         else if (stub->kind == STUB_POLL)
             write_poll(t, stub);
+        else if (stub->kind == STUB_FULL)
+            write_full(t, stub);
         else
             write_slow(t, stub);
     }

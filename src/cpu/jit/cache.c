@@ -19,6 +19,9 @@
 #define ARENA_SIZE     ((size_t)MIB(64))
 #define ARENA_ROOM     ((size_t)KIB(64))
 #define X87_SITES_SIZE (JIT_X87_SITES * sizeof(JitX87Site))
+#define RETURNS_SIZE   ((size_t)KIB(256)) /* with room for signals below the limit */
+#define RETURNS_USED   ((size_t)KIB(32))
+#define RED_ZONE       128
 
 /* NULL: no address space. */
 static void *reserve(size_t size)
@@ -43,9 +46,13 @@ bool jit_cache_init(JitCpu *jit)
     jit->run = run == MAP_FAILED ? NULL : run;
     jit->arena = reserve(ARENA_SIZE);
     jit->x87_sites = reserve(X87_SITES_SIZE);
+    jit->returns_area = reserve(RETURNS_SIZE);
+    jit->returns = (uintptr_t)jit->returns_area + RETURNS_SIZE - RED_ZONE;
+    jit->returns_limit = jit->returns - RETURNS_USED;
     jit->limit = COLD_START;
     jit->cold_used = COLD_START;
-    if (jit->write && jit->run && jit->arena && jit->x87_sites)
+    if (jit->write && jit->run && jit->arena && jit->x87_sites && jit->returns_area &&
+        mprotect(jit->returns_area, GUEST_PAGE_SIZE, PROT_NONE) == 0)
         return true;
     jit_cache_clear(jit);
     return false;
@@ -61,6 +68,9 @@ void jit_cache_clear(JitCpu *jit)
         munmap(jit->arena, ARENA_SIZE);
     if (jit->x87_sites)
         munmap(jit->x87_sites, X87_SITES_SIZE);
+    if (jit->returns_area)
+        munmap(jit->returns_area, RETURNS_SIZE);
+    jit->returns_area = NULL;
     jit->x87_sites = NULL;
     jit->write = jit->run = jit->arena = NULL;
 }
@@ -107,11 +117,11 @@ uint8_t *jit_cache_space(JitCpu *jit, uint8_t **ret_cold)
     return jit->write + jit->used;
 }
 
-JitBlock *jit_find(const Block *block, uint64_t rip)
+JitBlock *jit_find(const Block *block, uint64_t rip, bool plain)
 {
     for (JitBlock *translation = block->translations; translation;
          translation = translation->next) {
-        if (translation->rip == rip)
+        if (translation->rip == rip && translation->plain == plain)
             return translation;
     }
     return NULL;
@@ -181,6 +191,12 @@ void jit_block_dropped(SoftCpu *cpu, Block *block)
     block->translations = NULL;
     block->heat = 0;
     cpu->translation_stop = true;
+}
+
+void jit_mapping_changed(SoftCpu *cpu, unsigned half)
+{
+    if (!(cpu->map_generation[half] >> 1 & ((1 << JIT_STAMP_BITS) - 1))) /* stamps come again */
+        memset(cpu->jit->jumps, 0, sizeof(cpu->jit->jumps));
 }
 
 void jit_blocks_cleared(SoftCpu *cpu)

@@ -50,6 +50,7 @@ static void enter(SoftCpu *cpu, uint8_t *host)
 {
     JitCpu *jit = cpu->jit;
     jit->stat_enters++;
+    jit_set_stamps(cpu);
     if (cpu->s.fpu.mxcsr != _mm_getcsr())
         _mm_setcsr(cpu->s.fpu.mxcsr);
     jit->thunks.enter(cpu, host);
@@ -61,20 +62,21 @@ static void enter(SoftCpu *cpu, uint8_t *host)
  * cache was flushed. */
 static JitBlock *translation_of(SoftCpu *cpu, Block *block, JitLink **link)
 {
+    bool plain = *link && (*link)->plain;
     if (block == cpu->blocks->scratch)
         return NULL;
-    JitBlock *translation = jit_find(block, cpu->s.rip);
+    JitBlock *translation = jit_find(block, cpu->s.rip, plain);
     if (translation)
         return translation;
-    if (block->heat < cpu->jit->warm) {
+    if (block->heat < cpu->jit->warm && !plain) {
         block->heat++;
         return NULL;
     }
-    translation = jit_translate(cpu, block, cpu->s.rip);
+    translation = jit_translate(cpu, block, cpu->s.rip, plain);
     if (!translation) {
         jit_cache_flush(cpu);
         *link = NULL;
-        translation = jit_translate(cpu, block, cpu->s.rip);
+        translation = jit_translate(cpu, block, cpu->s.rip, plain);
     }
     return translation;
 }
@@ -112,10 +114,10 @@ static void run_translatable(SoftCpu *cpu)
         interp_run_block(cpu, block);
         return;
     }
-    *jump = (JitJump){.rip = cpu->s.rip,
-                      .mode = cpu->mode,
-                      .host = translation->entry_slot,
-                      .generation = cpu->map_generation[cpu->s.rip >> 63]};
+    if (!translation->plain)
+        *jump = (JitJump){.rip = cpu->s.rip,
+                          .host = translation->entry_slot,
+                          .stamp = jit_stamp_word(cpu, cpu->s.rip)};
     if (link && link->target == cpu->s.rip)
         jit_link(cpu, link, translation);
     cpu->translation_stop = false;

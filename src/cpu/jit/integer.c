@@ -304,7 +304,7 @@ static void translate_push(Translation *t)
 {
     const Insn *insn = t->insn;
     unsigned size = insn->op_size, free;
-    Rm rm = access_stack(t, GUEST_RSP, -(int)size, size, true, &free);
+    Rm rm = access_stack(t, GPR_RSP, -(int)size, size, true, &free);
     if (t->op.kind == JIT_PUSH_IMM) {
         emit_op(&t->e, 0xc7 | stack_wide(t), 0, rm);
         e32(&t->e, insn->imm);
@@ -320,7 +320,7 @@ static void translate_push_memory(Translation *t)
     Rm rm = access_operand(t, size, false, 0, &free);
     emit_op(&t->e, 0x8b | stack_wide(t), SCRATCH1, rm);
     emit_store(&t->e, SCRATCH1, rm_gs(GS_JIT(temp)));
-    rm = access_stack(t, GUEST_RSP, -(int)size, size, true, &free);
+    rm = access_stack(t, GPR_RSP, -(int)size, size, true, &free);
     emit_load(&t->e, free, rm_gs(GS_JIT(temp)));
     emit_op(&t->e, 0x89 | stack_wide(t), free, rm);
     move_rsp(t, GUEST_RSP, -(int)size);
@@ -329,7 +329,7 @@ static void translate_push_memory(Translation *t)
 static void translate_pop(Translation *t)
 {
     unsigned size = t->insn->op_size, free, guest = t->insn->rm;
-    Rm rm = access_stack(t, GUEST_RSP, 0, size, false, &free);
+    Rm rm = access_stack(t, GPR_RSP, 0, size, false, &free);
     unsigned host = guest_in_memory(guest) ? free : guest_host(guest);
     emit_op(&t->e, 0x8b | stack_wide(t), host, rm);
     guest_written(t, guest, host);
@@ -340,7 +340,7 @@ static void translate_pop(Translation *t)
 static void translate_leave(Translation *t)
 {
     unsigned size = t->insn->op_size, free;
-    Rm rm = access_stack(t, HOST_RBP, 0, size, false, &free);
+    Rm rm = access_stack(t, GPR_RBP, 0, size, false, &free);
     move_rsp(t, HOST_RBP, size);
     emit_op(&t->e, 0x8b | stack_wide(t), HOST_RBP, rm);
 }

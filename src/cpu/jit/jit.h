@@ -13,7 +13,9 @@
  * translations, links between them, the jump table
  *
  * Invariants in translated code:
- * - gs is the SoftCpu, a JitCpu behind it. rsp is the host's stack, 16-byte aligned.
+ * - gs is the SoftCpu, a JitCpu behind it. rsp is a stack of return addresses: a guest's CALL is
+ * the host's, and where it returns to is compared with the guest's own address there. Whatever may
+ * change mode, mapping or code leaves translated code, which empties the stack. C has its own.
  * - Guest registers: rax rcx rdx rbx rbp rsi rdi r8 r12-r15 are the host's own; guest rsp is host
  * r11; guest r9, r10, r11 stay in SoftCpu.s.gpr. Host r9 and r10 are scratch. In 32-bit code upper
  * halves mean nothing.
@@ -53,6 +55,7 @@ typedef struct JitLink {
     uint8_t *guard;    /* imm32 that must equal map_generation; NULL: target on the same page,
                         not at its very end */
     bool host_flags;   /* flags are in EFLAGS there */
+    bool plain;        /* goes to a plain translation */
     JitBlock *from, *to;
     struct JitLink *next_in;  /* of the links that go to `to` */
     struct JitLink *next_out; /* of those that come from `from` */
@@ -65,6 +68,7 @@ struct JitBlock {
     JitLink *in, *out;
     JitBlock *next; /* of the same Block at another RIP */
     JitBlock *next_of_all;
+    bool plain; /* checks each access by itself */
     bool dead;
 };
 
@@ -80,24 +84,35 @@ typedef struct JitX87Site {
 } JitX87Site;
 #define JIT_X87_SITES (1u << 20)
 
-#define JIT_JUMP_BITS 15
-
-#define JIT_JUMP_SHIFT 12 /* an index is the linear address ^ itself shifted by this */
+/*
+ * What is translated, by the low bits of RIP. An entry holds in the mode and generation of the
+ * mapping that its stamp names. Code looks whether SoftCpu has the same stamp and no exit_request
+ * by one comparison: it reads them as one word, in which the stamp comes first for the lower half
+ * of the address space and last for the upper.
+ */
+#define JIT_JUMP_BITS  16
+#define JIT_STAMP_BITS 15 /* of the generation */
 
 typedef struct JitJump {
     uint64_t rip;  /* canonical */
     uint8_t *host; /* entry with flags in the slot */
-    uint32_t generation;
-    uint32_t mode; /* SoftCpu.mode */
-    uint32_t unused[2];
+    uint64_t stamp;
+    uint64_t unused;
 } JitJump;
-_Static_assert(sizeof(JitJump) == 32, "translated code scales by it");
+
+/* A RET, for when it must be executed by its handler after all. */
+typedef struct JitReturn {
+    const Insn *insn;
+    uint64_t rip;    /* of the block */
+    uint64_t popped; /* added to RSP already */
+} JitReturn;
 
 /* A page check of translated code, for what happens when it fails. */
 typedef struct JitSite {
     uint64_t limit; /* of address ^ tag */
     uint32_t site;  /* the TlbSite, as displacement from gs */
     uint32_t how;   /* JIT_FILL_WRITE and the size */
+    bool shared;    /* others go by the site's page without looking: it must have it */
 } JitSite;
 #define JIT_FILL_WRITE 0x10000
 
@@ -105,10 +120,11 @@ typedef struct JitThunks {
     void (*enter)(SoftCpu *cpu, uint8_t *host);
     uint8_t
         *insn; /* called: r9 Insn, r10 RIP of the block; returns when translated code may go on */
-    uint8_t *pair;  /* the same, r9 is an Insn that a JIT_AFTER() follows */
-    uint8_t *link;  /* jumped to: r9 JitLink */
-    uint8_t *go;    /* jumped to: r9 RIP */
-    uint8_t *leave; /* the same, s.rip is RIP */
+    uint8_t *pair;      /* the same, r9 is an Insn that a JIT_AFTER() follows */
+    uint8_t *link;      /* jumped to: r9 JitLink */
+    uint8_t *go;        /* jumped to: r9 RIP */
+    uint8_t *return_to; /* the same, behind a RET (JitCpu.ret) that was not foreseen */
+    uint8_t *leave;     /* the same, s.rip is RIP */
     /* Called: r9 is the RIP behind the instruction; return when its handler is to be called, else
      * they are gone. */
     uint8_t *syscall, *sysret, *iretq;
@@ -126,7 +142,10 @@ typedef struct JitCpu {
     SoftCpu *self;
     uint64_t temp, target, spare;
     uint64_t c_stack, code_stack; /* rsp at the entry from C, and of translated code while C runs */
-    JitLink *link;                /* translated code was left by */
+    uint64_t returns, returns_limit; /* rsp of translated code when empty, and when full */
+    uint8_t *returns_area;
+    uint32_t ret;  /* JitReturn of the last RET, as offset in the arena */
+    JitLink *link; /* translated code was left by */
     JitThunks thunks;
     uint8_t *write, *run; /* the code area, mapped twice */
     size_t used, thunks_end;
@@ -167,19 +186,33 @@ static inline uint8_t *jit_writable(const JitCpu *jit, uint8_t *run)
 {
     return jit->write + (run - jit->run);
 }
-JitBlock *jit_find(const Block *block, uint64_t rip);
+JitBlock *jit_find(const Block *block, uint64_t rip, bool plain);
 /* Makes the link go to `to`. */
 void jit_link(SoftCpu *cpu, JitLink *link, JitBlock *to);
 static inline JitJump *jit_jump(JitCpu *jit, uint64_t linear)
 {
-    return &jit->jumps[(linear ^ linear >> JIT_JUMP_SHIFT) & ((1 << JIT_JUMP_BITS) - 1)];
+    return &jit->jumps[linear & ((1 << JIT_JUMP_BITS) - 1)];
+}
+static inline uint32_t jit_stamp(const SoftCpu *cpu, unsigned half)
+{
+    return cpu->mode << JIT_STAMP_BITS |
+           (cpu->map_generation[half] >> 1 & ((1 << JIT_STAMP_BITS) - 1));
+}
+/* The word that is compared, without an exit_request. */
+static inline uint64_t jit_stamp_word(const SoftCpu *cpu, uint64_t rip)
+{
+    return rip >> 63 ? (uint64_t)jit_stamp(cpu, 1) << 32 : jit_stamp(cpu, 0);
+}
+/* Mode or generations may have changed since translated code ran last. */
+static inline void jit_set_stamps(SoftCpu *cpu)
+{
+    cpu->lower_stamp = jit_stamp(cpu, 0);
+    cpu->upper_stamp = jit_stamp(cpu, 1);
 }
 /* What translated code at `rip` is entered at, if it may be without looking; or NULL. */
 static inline uint8_t *jit_jump_host(const SoftCpu *cpu, const JitJump *jump, uint64_t rip)
 {
-    bool hit = jump->rip == rip && jump->mode == cpu->mode &&
-               jump->generation == cpu->map_generation[rip >> 63];
-    return hit ? jump->host : NULL;
+    return jump->rip == rip && jump->stamp == jit_stamp_word(cpu, rip) ? jump->host : NULL;
 }
 
 /* ---- thunks.c ---- */
@@ -195,4 +228,4 @@ bool jit_run_insn(SoftCpu *cpu, const Insn *insn);
 /* ---- translate.c ---- */
 
 /* NULL: no room. */
-JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip);
+JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip, bool plain);

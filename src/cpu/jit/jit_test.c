@@ -38,6 +38,7 @@ typedef struct Fixture {
     Machine machines[2]; /* interpreter, translator */
     GRand *random;
     bool mode64;
+    unsigned base; /* register that holds an address, for some accesses to come; or GPR_NONE */
     uint8_t program[4096];
     unsigned size;
 } Fixture;
@@ -145,7 +146,10 @@ static void put_address(Fixture *f)
 
 static void put_modrm(Fixture *f)
 {
-    unsigned modrm = pick(f, 256), rm = modrm & 7, mod = modrm >> 6;
+    unsigned modrm = pick(f, 256);
+    if (modrm < 0xc0 && f->base < 8 && f->base != GPR_RSP && pick(f, 4))
+        modrm = (modrm & ~7u) | f->base;
+    unsigned rm = modrm & 7, mod = modrm >> 6;
     put(f, modrm);
     if (mod == 3)
         return;
@@ -355,7 +359,9 @@ static void put_instruction(Fixture *f)
             f->size = start;
             continue;
         }
-        if (insn.flags & INSN_MEMORY && pick(f, 50)) {
+        bool again = insn.base == f->base && insn.index == GPR_NONE && f->base != GPR_NONE;
+        if (insn.flags & INSN_MEMORY && !again && pick(f, 50)) {
+            f->base = pick(f, 3) ? insn.base : GPR_NONE;
             f->size = start;
             if (insn.index != insn.base)
                 put_constant(f, insn.index, pick(f, 4) ? pick(f, 4) * 16 : pick(f, 64));
@@ -370,15 +376,72 @@ static void put_instruction(Fixture *f)
     }
 }
 
+/* The register with an address moves a little; the stack, too. */
+static void put_step(Fixture *f)
+{
+    unsigned reg = pick(f, 2) || f->base >= 16 ? GPR_RSP : f->base;
+    if (f->mode64)
+        put(f, 0x48 | (reg & 8 ? 1 : 0));
+    put(f, 0x83);
+    put(f, 0xc0 | pick(f, 2) * 0x28 | (reg & 7)); /* add, sub */
+    put(f, reg == GPR_RSP ? pick(f, 8) * 8 : pick(f, 64));
+}
+
+/* [rsp + disp] */
+static void put_stack_access(Fixture *f)
+{
+    static const uint8_t opcodes[] = {0x89, 0x8b, 0x03, 0x01, 0x8d, 0x87};
+    unsigned reg = pick(f, 8);
+    if (f->mode64)
+        put(f, 0x48);
+    put(f, opcodes[pick(f, G_N_ELEMENTS(opcodes))]);
+    put(f, 0x44 | (reg == GPR_RSP ? 0 : reg) << 3);
+    put(f, 0x24);
+    put(f, pick(f, 24) * 8 - 96);
+}
+
+static void put_instruction(Fixture *f);
+
+/* A function of one instruction, jumped over, and a call of it: relative or by a register. */
+static void put_call(Fixture *f)
+{
+    unsigned reg = pick(f, 4), function;
+    bool indirect = pick(f, 3) == 0;
+    put(f, 0xeb);
+    put(f, 0);
+    function = f->size;
+    put_instruction(f);
+    if (pick(f, 4) == 0)
+        put_bytes(f, 0x0008c2, 3); /* ret 8 */
+    else
+        put(f, 0xc3);
+    f->program[function - 1] = f->size - function;
+    if (indirect) {
+        put(f, 0xb8 | reg);
+        put_bytes(f, BASE + function, 4);
+        put(f, 0xff), put(f, 0xd0 | reg);
+    } else {
+        put(f, 0xe8);
+        put_bytes(f, function - (f->size + 4), 4);
+    }
+}
+
 /* The program, a loop around it at times. */
 static void make_program(Fixture *f)
 {
     const char *most = g_getenv("JIT_TEST_INSNS"); /* small programs show a failure best */
     unsigned insns = 2 + pick(f, most ? atoi(most) : 42);
     f->size = 0;
+    f->base = GPR_NONE;
     for (unsigned i = 0; i < insns; i++) {
         if (pick(f, 8) == 0)
             put_address(f);
+        if (pick(f, 8) == 0)
+            put_step(f);
+        if (pick(f, 8) == 0)
+            put_stack_access(f);
+        if (pick(f, 12) == 0)
+            put_call(f);
         put_instruction(f);
     }
     for (unsigned i = 0; i < 32; i++)
@@ -466,7 +529,7 @@ static void prepare(Fixture *f, Machine *m, uint32_t seed, CpuState *state)
     memset(m->ram->host + STACK - 0x1000, 0, 0x2000);
     put64(m, STACK + 0x1000, 3);
     memcpy(m->ram->host + BASE, f->program, f->size);
-    ram_written(m->ram, 0, BASE + sizeof(f->program));
+    ram_written(m->ram, 0, RAM_SIZE); /* programs jump anywhere */
     *state =
         (CpuState){.cr0 = CR0_PE | CR0_WP | CR0_ET | CR0_NE | CR0_MP | (f->mode64 ? CR0_PG : 0),
                    .cr3 = 0x1000,

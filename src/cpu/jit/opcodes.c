@@ -413,6 +413,8 @@ static JitOp simd(const Insn *insn)
     JitOp op = {.kind = JIT_SIMD};
     if (!row)
         return call_handler();
+    op.rm = row->flags & SIMD_STORE ? W : R;
+    op.reg = row->flags & (SIMD_REG_GPR | SIMD_RM_GPR) ? RW : ROLE_NONE; /* general registers */
     if (row->flags & (SIMD_EFLAGS | SIMD_PCMPSTR))
         op.writes = op.kills = ALL;
     return op;
@@ -496,6 +498,114 @@ JitOp jit_classify(uint32_t mode, const Insn *insn)
         op.reads = ALL;
     return op;
 }
+
+/* ---- registers ----------------------------------------------------------------------------- */
+
+#define SET(guest) (1u << (guest))
+#define EVERY      0xffffu
+
+static unsigned written_by_copy(const Insn *insn, const JitOp *op)
+{
+    bool memory = insn->flags & INSN_MEMORY, swap = op->swap && !memory;
+    unsigned rm_role = swap ? op->reg : op->rm, reg_role = swap ? op->rm : op->reg, set = 0;
+    if (!memory && rm_role & W)
+        set |= SET(op->byte ? insn->rm / 8 : insn->rm);
+    if (reg_role & W)
+        set |= SET(op->byte == 1 ? insn->reg / 8 : insn->reg);
+    if (insn->map == MAP_ONE_BYTE && (insn->opcode & 0xfe) == 0xf6)
+        set |= SET(GPR_RAX) | SET(GPR_RDX); /* MUL, IMUL */
+    if (insn->map == MAP_0F && ((insn->opcode & 0xfe) == 0xb0 || insn->opcode == 0xc7))
+        set |= SET(GPR_RAX) | SET(GPR_RDX); /* CMPXCHG of all kinds */
+    return set;
+}
+
+unsigned jit_written(const Insn *insn, const JitOp *op)
+{
+    switch (op->kind) {
+    case JIT_COPY:
+        return written_by_copy(insn, op);
+    case JIT_NOTHING:
+    case JIT_FENCE:
+    case JIT_JCC:
+        return 0;
+    case JIT_PLAIN:
+    case JIT_DIVIDE:
+    case JIT_DIVIDE_SIGNED:
+        return SET(GPR_RAX) | SET(GPR_RDX);
+    case JIT_ACCUMULATOR:
+    case JIT_X87:
+        return SET(GPR_RAX);
+    case JIT_MOVE_IMM:
+        return SET(insn->opcode < 0xb8 ? insn->rm / 8 : insn->rm);
+    case JIT_EXCHANGE:
+        return SET(GPR_RAX) | SET(insn->rm);
+    case JIT_STEP:
+    case JIT_SWAP_BYTES:
+        return SET(insn->rm);
+    case JIT_LEA:
+        return SET(insn->reg);
+    case JIT_PUSH:
+    case JIT_PUSH_IMM:
+    case JIT_PUSH_MEM:
+        return SET(GPR_RSP);
+    case JIT_POP:
+        return SET(GPR_RSP) | SET(insn->rm);
+    case JIT_BMI:
+        return SET(insn->reg & 15) | SET(insn->vvvv & 15);
+    case JIT_SIMD:
+        return op->reg ? SET(insn->reg & 15) | SET(insn->rm & 15) : 0;
+    default:
+        return EVERY;
+    }
+}
+
+/* ADD and SUB of an immediate, INC, DEC. */
+static bool copy_is_step(const Insn *insn, const JitOp *op, int64_t *ret_by)
+{
+    unsigned operation = insn_modrm_reg(insn);
+    if (insn->flags & INSN_MEMORY || insn->map != MAP_ONE_BYTE || op->byte)
+        return false;
+    if (insn->opcode == 0xff) {
+        *ret_by = operation ? -1 : 1;
+        return operation < 2;
+    }
+    *ret_by = operation ? -(int64_t)insn->imm : (int64_t)insn->imm;
+    return (insn->opcode == 0x81 || insn->opcode == 0x83) && (operation == 0 || operation == 5);
+}
+
+bool jit_is_step(uint32_t mode, const Insn *insn, const JitOp *op, unsigned *ret_reg,
+                 int64_t *ret_by)
+{
+    unsigned size = (mode & MODE_CODE_MASK) == MODE_CODE64 ? 8 : 4;
+    *ret_reg = insn->rm;
+    if (insn->op_size != size)
+        return false;
+    switch (op->kind) {
+    case JIT_COPY:
+        return copy_is_step(insn, op, ret_by);
+    case JIT_STEP:
+        *ret_by = insn->opcode & 8 ? -1 : 1;
+        return true;
+    case JIT_LEA:
+        *ret_reg = insn->reg;
+        *ret_by = insn->disp;
+        return insn->base == insn->reg && insn->index == GPR_NONE && insn->addr_size == size;
+    case JIT_PUSH:
+    case JIT_PUSH_IMM:
+    case JIT_PUSH_MEM:
+        *ret_reg = GPR_RSP;
+        *ret_by = -(int64_t)size;
+        return true;
+    case JIT_POP: /* RSP's part of it */
+        *ret_reg = GPR_RSP;
+        *ret_by = size;
+        return insn->rm != GPR_RSP;
+    default:
+        return false;
+    }
+}
+
+/* ---- blocks -------------------------------------------------------------------------------- */
 
 bool jit_goes_on(const Insn *insn)
 {

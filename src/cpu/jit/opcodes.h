@@ -76,6 +76,11 @@ typedef struct JitOp {
 
 /* `mode` is the block's. */
 JitOp jit_classify(uint32_t mode, const Insn *insn);
+/* The general registers that it may write, as a set. */
+unsigned jit_written(const Insn *insn, const JitOp *op);
+/* Whether it adds a constant to a register of full width: *ret_reg and *ret_by. */
+bool jit_is_step(uint32_t mode, const Insn *insn, const JitOp *op, unsigned *ret_reg,
+                 int64_t *ret_by);
 /* Whether an instruction that ends its block mostly goes on at the next one, in the same mode. */
 bool jit_goes_on(const Insn *insn);
 /* Flags read before the block overwrites them, if it runs from its start. */

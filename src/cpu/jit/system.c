@@ -35,6 +35,7 @@ static void set_cpl(SoftCpu *cpu, unsigned cpl)
     bool nosmap = cpu->s.cr4 & CR4_SMAP && cpu->s.rflags & FLAG_AC;
     cpu->cpl = cpl;
     cpu->mode = (cpu->mode & ~CPL_MASK) | cpl << MODE_CPL_SHIFT;
+    jit_set_stamps(cpu);
     cpu->mmu_index = cpl == 3 ? MMU_USER : nosmap ? MMU_KERNEL_NOSMAP : MMU_KERNEL;
     cpu->tlb = cpu->tlbs[cpu->mmu_index];
 }

@@ -74,33 +74,41 @@ static void move_guest(Emit *e, bool store)
     }
 }
 
-#define CODE_STACK 504 /* what translated code and its thunks push; 8 modulo 16 */
-
-/* push rbx … r15; note where C goes on below; load the guest; jmp rsi */
+/* push rbx … r15; sub rsp, 8; change the stack; load the guest; jmp rsi */
 static void write_enter(Emit *e, JitThunks *thunks)
 {
     thunks->enter = (void (*)(SoftCpu *, uint8_t *))emit_here(e);
     e8(e, 0xf3), e8(e, 0x0f), e8(e, 0x1e), e8(e, 0xfa); /* endbr64 */
     for (unsigned i = 0; i < G_N_ELEMENTS(saved); i++)
         emit_push(e, saved[i], false);
-    emit_op(e, 0x8d | OP_W, SCRATCH2, rm_mem(HOST_RSP, -CODE_STACK));
-    emit_store(e, SCRATCH2, rm_gs(GS_JIT(c_stack)));
+    emit_op(e, 0x83 | OP_W, 5, rm_reg(HOST_RSP));
+    e8(e, 8);
+    emit_store(e, HOST_RSP, rm_gs(GS_JIT(c_stack)));
+    emit_load(e, HOST_RSP, rm_gs(GS_JIT(returns)));
     emit_move(e, SCRATCH2, HOST_RSI);
     move_guest(e, false);
     emit_op(e, 0xff, 4, rm_reg(SCRATCH2));
 }
 
-/* The stack of C; pop r15 … rbx; ret */
+/* The stack of C; add rsp, 8; pop r15 … rbx; ret */
 static uint8_t *write_leave(Emit *e)
 {
     uint8_t *leave = emit_here(e);
     emit_load(e, HOST_RSP, rm_gs(GS_JIT(c_stack)));
-    emit_op(e, 0x81 | OP_W, 0, rm_reg(HOST_RSP));
-    e32(e, CODE_STACK);
+    emit_op(e, 0x83 | OP_W, 0, rm_reg(HOST_RSP));
+    e8(e, 8);
     for (unsigned i = G_N_ELEMENTS(saved); i-- > 0;)
         emit_push(e, saved[i], true);
     e8(e, 0xc3);
     return leave;
+}
+
+void emit_jump_entry(Emit *e)
+{
+    _Static_assert(JIT_JUMP_BITS == 16 && sizeof(JitJump) == 32, "MOVZX and SHL");
+    emit_op(e, 0xb7 | OP_0F, SCRATCH2, rm_reg(SCRATCH1)); /* movzx r10d, r9w */
+    emit_op(e, 0xc1, 4, rm_reg(SCRATCH2));
+    e8(e, 5);
 }
 
 void emit_to_c_stack(Emit *e)
@@ -173,7 +181,7 @@ static uint8_t *write_transfer(Emit *e, const uint8_t *(*function)(SoftCpu *, ui
     e8(e, 0x75); /* jne */
     e8(e, 1);
     e8(e, 0xc3);
-    emit_op(e, 0x8d | OP_W, HOST_RSP, rm_mem(HOST_RSP, 8));
+    emit_load(e, HOST_RSP, rm_gs(GS_JIT(returns)));
     emit_op(e, 0xff, 4, rm_reg(SCRATCH2));
     return start;
 }
@@ -211,7 +219,7 @@ static uint8_t *write_miss(Emit *e, const JitThunks *thunks, bool write)
     emit_op(e, 0x80, 7, rm_gs(GS_CPU(mmu_index)));
     e8(e, MMU_KERNEL_NOSMAP);
     emit_load(e, HOST_RDX, rm_mem(HOST_RAX, offsetof(TlbEntry, addend)));
-    uint8_t *skip = emit_jcc(e, CC_E, NULL);
+    uint8_t *unseen = emit_jcc(e, CC_E, NULL);
     Rm site = {.kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE};
     emit_op(e, 0x8b, SCRATCH2, rm_mem(SCRATCH2, offsetof(JitSite, site)));
     site.disp = offsetof(TlbSite, addend);
@@ -221,9 +229,16 @@ static uint8_t *write_miss(Emit *e, const JitThunks *thunks, bool write)
     emit_store(e, HOST_RAX, site);
     emit_op(e, 0xc7, 0, rm_gs(GS_CPU(sites_filled)));
     e32(e, 0x01010101);
-    emit_patch(e, skip, emit_here(e));
+    const uint8_t *done = emit_here(e);
     emit_move(e, SCRATCH2, HOST_RDX);
     emit_op(e, 0x85 | OP_W, HOST_RSP, rm_reg(HOST_RSP)); /* test: NE */
+    emit_push(e, HOST_RDX, true);
+    emit_push(e, HOST_RAX, true);
+    e8(e, 0xc3);
+    emit_patch(e, unseen, emit_here(e));
+    emit_op(e, 0x80, 7, rm_mem(SCRATCH2, offsetof(JitSite, shared)));
+    e8(e, true);
+    emit_jcc(e, CC_NE, done);
     emit_push(e, HOST_RDX, true);
     emit_push(e, HOST_RAX, true);
     e8(e, 0xc3);
@@ -239,6 +254,43 @@ static uint8_t *write_miss(Emit *e, const JitThunks *thunks, bool write)
     return start;
 }
 
+/* r9: the target of a RET. All that stands on the stack of returns is as unlikely now. */
+static uint8_t *write_return_to(Emit *e, const JitThunks *thunks)
+{
+    uint8_t *start = emit_here(e);
+    Rm entry = {.kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE};
+    Rm stamp = {.kind = RM_GS, .base = HOST_RAX, .index = HOST_NONE, .disp = GS_CPU(lower_stamp)};
+    emit_load(e, HOST_RSP, rm_gs(GS_JIT(returns)));
+    emit_store(e, HOST_RAX, rm_gs(GS_JIT(spare)));
+    emit_jump_entry(e);
+    emit_move(e, HOST_RAX, SCRATCH1);
+    emit_op(e, 0xc1 | OP_W, 7, rm_reg(HOST_RAX)); /* sar: 0 or -1 */
+    e8(e, 63);
+    emit_op(e, 0x83, 4, rm_reg(HOST_RAX));
+    e8(e, 4);
+    emit_load(e, HOST_RAX, stamp);
+    entry.disp = GS_JIT(jumps[0].stamp);
+    emit_op(e, 0x33 | OP_W, HOST_RAX, entry);
+    entry.disp = GS_JIT(jumps[0].rip);
+    emit_op(e, 0x2b | OP_W, SCRATCH1, entry);
+    emit_op(e, 0x09 | OP_W, SCRATCH1, rm_reg(HOST_RAX)); /* both 0? */
+    emit_load(e, HOST_RAX, rm_gs(GS_JIT(spare)));
+    uint8_t *slow = emit_jcc(e, CC_NE, NULL);
+    entry.disp = GS_JIT(jumps[0].host);
+    emit_op(e, 0xff, 4, entry);
+    emit_patch(e, slow, emit_here(e));
+    emit_op(e, 0x8b, SCRATCH2, rm_gs(GS_JIT(ret)));
+    emit_op(e, 0x03 | OP_W, SCRATCH2, rm_gs(GS_JIT(arena)));
+    emit_op(e, 0x2b | OP_W, GUEST_RSP, rm_mem(SCRATCH2, offsetof(JitReturn, popped)));
+    emit_load(e, SCRATCH1, rm_mem(SCRATCH2, offsetof(JitReturn, insn)));
+    emit_load(e, SCRATCH2, rm_mem(SCRATCH2, offsetof(JitReturn, rip)));
+    emit_call(e, thunks->insn); /* it ends the block: never comes back */
+    return start;
+}
+
+_Static_assert(offsetof(SoftCpu, exit_request) == offsetof(SoftCpu, lower_stamp) + 4 &&
+                   offsetof(SoftCpu, upper_stamp) == offsetof(SoftCpu, exit_request) + 4,
+               "what is read as one word");
 _Static_assert(sizeof(TlbEntry) == 32, "the shift of an address to its entry");
 _Static_assert(sizeof(((SoftCpu *)0)->sites_filled) == 4, "set by one store");
 
@@ -270,5 +322,7 @@ void jit_thunks_make(JitCpu *jit)
     thunks->fill = write_fill(&e);
     thunks->miss[0] = write_miss(&e, thunks, false);
     thunks->miss[1] = write_miss(&e, thunks, true);
+    thunks->return_to = write_return_to(&e, thunks);
+    *(uint64_t *)jit->returns = (uintptr_t)thunks->return_to;
     jit->thunks_end = jit->used = align_up(e.p - jit->write, 64);
 }

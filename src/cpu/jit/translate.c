@@ -154,12 +154,45 @@ void write_unlinked(Translation *t, JitLink *link)
     emit_jump(&t->e, t->jit->thunks.link);
 }
 
-void exit_to(Translation *t, uint64_t target, unsigned live, bool poll)
+/* The next CALL of the host has room on the stack of returns. EFLAGS are lost. */
+static void make_room(Translation *t)
+{
+    emit_op(&t->e, 0x3b | OP_W, HOST_RSP, rm_gs(GS_JIT(returns_limit)));
+    Stub *stub = new_stub(t, STUB_FULL);
+    stub->from = emit_jcc(&t->e, CC_B, NULL);
+    stub->resume = emit_here(&t->e);
+}
+
+/* What the host's CALL before returns to: SCRATCH1 is where the guest does. */
+static void write_return(Translation *t, uint64_t rip)
+{
+    Emit *e = &t->e;
+    if (!t->mode64 || (int64_t)rip == (int32_t)rip) {
+        emit_op(e, 0x81 | (t->mode64 ? OP_W : 0), 7, rm_reg(SCRATCH1)); /* cmp */
+        e32(e, rip);
+    } else {
+        emit_constant(e, SCRATCH2, rip);
+        emit_op(e, 0x3b | OP_W, SCRATCH1, rm_reg(SCRATCH2));
+    }
+    emit_jcc(e, CC_NE, t->jit->thunks.return_to);
+    t->now = (JitNow){0};
+    exit_to(t, rip, JIT_ALL_FLAGS, false);
+}
+
+/* Whether a CALL can be the host's, to return to `rip`. */
+static bool has_return(const Translation *t, uint64_t rip)
+{
+    return needs_no_guard(t, rip);
+}
+
+static void leave_by(Translation *t, uint64_t target, unsigned live, bool poll, bool call)
 {
     Emit *e = &t->e;
     JitLink *link = new_link(t, target);
-    if (poll || !needs_no_guard(t, target))
+    if (poll || call || !needs_no_guard(t, target))
         flags_to_slot(t, live);
+    if (call)
+        make_room(t);
     if (poll) {
         emit_op(e, 0x83, 7, rm_gs(GS_CPU(exit_request)));
         e8(e, 0);
@@ -174,37 +207,37 @@ void exit_to(Translation *t, uint64_t target, unsigned live, bool poll)
         e32(e, 0);
         new_link_stub(t, link)->from = emit_jcc(e, CC_NE, NULL);
     }
-    new_link_stub(t, link)->from = emit_jump(e, NULL);
+    new_link_stub(t, link)->from = call ? emit_call(e, NULL) : emit_jump(e, NULL);
     link->site = emit_here(e) - 4;
+}
+
+void exit_to(Translation *t, uint64_t target, unsigned live, bool poll)
+{
+    leave_by(t, target, live, poll, false);
+}
+
+void exit_to_plain(Translation *t, unsigned index)
+{
+    JitLink *link = new_link(t, t->rip + t->block->insns[index].rip_offset);
+    link->plain = true;
+    link->site = emit_here(&t->e) + 1;
+    emit_jump(&t->e, emit_here(&t->e) + 5);
+    write_unlinked(t, link);
 }
 
 void jump_lookup(Translation *t)
 {
     Emit *e = &t->e;
     Rm entry = {.kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE};
-    emit_move(e, SCRATCH2, SCRATCH1);
-    emit_op(e, 0xc1 | OP_W, 5, rm_reg(SCRATCH2));
-    e8(e, JIT_JUMP_SHIFT);
-    emit_op(e, 0x33, SCRATCH2, rm_reg(SCRATCH1));
-    emit_op(e, 0x81, 4, rm_reg(SCRATCH2));
-    e32(e, (1 << JIT_JUMP_BITS) - 1);
-    emit_op(e, 0xc1, 4, rm_reg(SCRATCH2));
-    e8(e, 5);
+    emit_jump_entry(e);
     entry.disp = GS_JIT(jumps[0].rip);
     emit_op(e, 0x3b | OP_W, SCRATCH1, entry);
     slow_if(t, CC_NE);
-    entry.disp = GS_JIT(jumps[0].mode);
-    emit_op(e, 0x81, 7, entry);
-    e32(e, t->block->mode);
-    slow_if(t, CC_NE);
-    /* A target in the other half of the address space never matches: its numbers are odd where
-     * these are even. */
-    emit_op(e, 0x8b, SCRATCH1, rm_gs(GS_CPU(map_generation[0]) + (int)(t->rip >> 63) * 4));
-    entry.disp = GS_JIT(jumps[0].generation);
-    emit_op(e, 0x3b, SCRATCH1, entry);
-    slow_if(t, CC_NE);
-    emit_op(e, 0x83, 7, rm_gs(GS_CPU(exit_request)));
-    e8(e, 0);
+    /* A target in the other half of the address space never matches: in its entry the stamp stands
+     * where exit_request is here. */
+    emit_load(e, SCRATCH1, rm_gs(t->rip >> 63 ? GS_CPU(exit_request) : GS_CPU(lower_stamp)));
+    entry.disp = GS_JIT(jumps[0].stamp);
+    emit_op(e, 0x3b | OP_W, SCRATCH1, entry);
     slow_if(t, CC_NE);
 }
 
@@ -227,6 +260,7 @@ void call_handler_inline(Translation *t)
     emit_constant(e, SCRATCH2, t->rip);
     emit_call(e, t->jit->thunks.pair);
     t->now = (JitNow){0};
+    facts_forget(t);
     t->ended = t->insn->flags & INSN_ENDS_BLOCK && !jit_goes_on(t->insn);
 }
 
@@ -272,7 +306,7 @@ static void push_return_address(Translation *t)
     Emit *e = &t->e;
     unsigned size = t->mode64 ? 8 : 4, free;
     uint64_t value = t->rip + t->insn->rip_offset + t->insn->length;
-    Rm rm = access_stack(t, GUEST_RSP, -(int)size, size, true, &free);
+    Rm rm = access_stack(t, GPR_RSP, -(int)size, size, true, &free);
     if (!t->mode64 || (int64_t)value == (int32_t)value) {
         emit_op(e, 0xc7 | (t->mode64 ? OP_W : 0), 0, rm);
         e32(e, value);
@@ -295,20 +329,35 @@ static void read_target(Translation *t)
         emit_op(&t->e, 0x8b | wide, SCRATCH1, rm_reg(guest_read(t, t->insn->rm, SCRATCH1)));
 }
 
-static void translate_indirect(Translation *t)
+static uint64_t next_rip(const Translation *t)
+{
+    return (t->rip + t->insn->rip_offset + t->insn->length) & (t->mode64 ? UINT64_MAX : UINT32_MAX);
+}
+
+/* The host's RET goes behind the CALL that belongs to it, if there is one: write_return(). */
+static void translate_ret(Translation *t)
 {
     Emit *e = &t->e;
     unsigned size = t->mode64 ? 8 : 4, free;
+    uint32_t wide = t->mode64 ? OP_W : 0;
+    int32_t popped = size + (int32_t)t->insn->imm;
+    JitReturn *ret = jit_alloc(t->jit, sizeof(JitReturn));
+    *ret = (JitReturn){.insn = t->insn, .rip = t->rip, .popped = popped};
     flags_to_slot(t, JIT_ALL_FLAGS);
-    if (t->op.kind == JIT_RET) {
-        emit_op(e, 0x8b | (t->mode64 ? OP_W : 0), SCRATCH1,
-                access_stack(t, GUEST_RSP, 0, size, false, &free));
-        jump_lookup(t);
-        emit_op(e, 0x8d | (t->mode64 ? OP_W : 0), GUEST_RSP,
-                rm_mem(GUEST_RSP, size + (int32_t)t->insn->imm));
-        jump_found(t);
-        return;
-    }
+    Rm rm = access_stack(t, GPR_RSP, 0, size, false, &free);
+    emit_op(e, 0x8b | wide, SCRATCH1, rm);
+    emit_op(e, 0x8d | wide, GUEST_RSP, rm_mem(GUEST_RSP, popped));
+    emit_op(e, 0xc7, 0, rm_gs(GS_JIT(ret)));
+    e32(e, (uint8_t *)ret - t->jit->arena);
+    e8(e, 0xc3);
+    t->ended = true;
+}
+
+static void translate_indirect(Translation *t)
+{
+    Emit *e = &t->e;
+    Rm host = rm_gs(GS_JIT(target));
+    flags_to_slot(t, JIT_ALL_FLAGS);
     read_target(t);
     jump_lookup(t);
     if (t->op.kind == JIT_JMP_E) {
@@ -318,9 +367,25 @@ static void translate_indirect(Translation *t)
     emit_load(
         e, SCRATCH1,
         (Rm){.kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE, .disp = GS_JIT(jumps[0].host)});
-    emit_store(e, SCRATCH1, rm_gs(GS_JIT(target)));
+    emit_store(e, SCRATCH1, host);
     push_return_address(t);
-    emit_op(e, 0xff, 4, rm_gs(GS_JIT(target)));
+    if (has_return(t, next_rip(t))) {
+        make_room(t);
+        emit_op(e, 0xff, 2, host);
+        write_return(t, next_rip(t));
+    } else {
+        emit_op(e, 0xff, 4, host);
+    }
+    t->ended = true;
+}
+
+static void translate_call(Translation *t, uint64_t target)
+{
+    bool returns = has_return(t, next_rip(t));
+    push_return_address(t);
+    leave_by(t, target, live_at(t, target), is_backward(t, target), returns);
+    if (returns)
+        write_return(t, next_rip(t));
     t->ended = true;
 }
 
@@ -333,6 +398,10 @@ static bool translate_branch(Translation *t)
         return false;
     if (insn->op_size == 2)
         return false;
+    if (t->op.kind == JIT_RET) {
+        translate_ret(t);
+        return true;
+    }
     if (t->op.kind >= JIT_JMP_E) {
         translate_indirect(t);
         return true;
@@ -343,8 +412,10 @@ static bool translate_branch(Translation *t)
         translate_jcc(t, target);
         return true;
     }
-    if (t->op.kind == JIT_CALL_REL)
-        push_return_address(t);
+    if (t->op.kind == JIT_CALL_REL) {
+        translate_call(t, target);
+        return true;
+    }
     exit_to(t, target, live_at(t, target), is_backward(t, target));
     t->ended = true;
     return true;
@@ -421,6 +492,7 @@ static void translate_all(Translation *t)
         t->insn = &block->insns[i];
         t->op = t->ops[i];
         translate_insn(t);
+        facts_after_insn(t);
     }
     if (!t->ended) {
         t->index = block->count;
@@ -431,7 +503,7 @@ static void translate_all(Translation *t)
     }
 }
 
-JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip)
+JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip, bool plain)
 {
     JitCpu *jit = cpu->jit;
     uint8_t *cold, *write = jit_cache_space(jit, &cold);
@@ -441,12 +513,14 @@ JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip)
                      .cpu = cpu,
                      .jit = jit,
                      .block = block,
-                     .rip = rip};
+                     .rip = rip,
+                     .plain = plain};
     t.mode64 = (block->mode & MODE_CODE_MASK) == MODE_CODE64;
     t.user = (block->mode >> MODE_CPL_SHIFT & 3) == 3;
     t.result = jit_alloc(jit, sizeof(JitBlock));
     t.result->block = block;
     t.result->rip = rip;
+    t.result->plain = plain;
     t.result->next_of_all = jit->all;
     jit->all = t.result;
     translate_all(&t);

@@ -21,7 +21,37 @@ typedef struct JitNow {
     uint8_t fpu;     /* JIT_LIVE_* that are surely loaded */
 } JitNow;
 
-typedef enum StubKind { STUB_MISS, STUB_SLOW, STUB_EXIT, STUB_LOAD, STUB_POLL } StubKind;
+/* A memory operand: base + (index << scale) + displacement, by guest register; base GPR_BLOCK_RIP:
+ * displacement from the block's start. Of the linear address, without a segment's base. */
+typedef struct JitAddress {
+    uint8_t base, index, scale;
+    int64_t disp;
+} JitAddress;
+
+typedef struct JitAccess {
+    JitAddress at;
+    unsigned size;
+    bool write;
+} JitAccess;
+#define INSN_MAX_ACCESSES 2
+
+/*
+ * What a check has proved of the instructions behind it: [low, high) from the address (without its
+ * displacement) lies in one page, which may be read (and written), and whose addend is at `addend`
+ * from gs. It holds while the registers do, up to the next call of a handler in line: whatever
+ * takes rights away while translated code waits in C sets translation_stop.
+ */
+typedef struct JitFact {
+    bool valid, write;
+    JitAddress at;
+    int64_t low, high;
+    uint32_t addend;
+    unsigned aligned; /* these bits of the address + aligned_at are 0 */
+    int64_t aligned_at;
+} JitFact;
+#define FACTS_MAX 6
+
+typedef enum StubKind { STUB_MISS, STUB_SLOW, STUB_EXIT, STUB_LOAD, STUB_POLL, STUB_FULL } StubKind;
 
 typedef struct Stub {
     uint8_t kind;
@@ -33,7 +63,7 @@ typedef struct Stub {
     int32_t disp;
     JitSite *site;   /* MISS */
     uint8_t *from;   /* rel32 to patch */
-    uint8_t *resume; /* MISS: the access, LOAD: behind the check, as executed */
+    uint8_t *resume; /* MISS: the access, LOAD, FULL: behind the check, as executed */
     uint64_t target; /* EXIT, POLL: RIP */
     unsigned live;   /* EXIT: flags that the target may read */
     JitLink *link;   /* EXIT: `from` is its site, nothing else is to be done; or NULL */
@@ -50,6 +80,7 @@ typedef struct Translation {
     JitBlock *result;
     uint64_t rip;
     bool mode64, user;
+    bool plain;     /* no check serves more than one access */
     bool ended;     /* the code does not go on */
     unsigned index; /* of the instruction being translated */
     const Insn *insn;
@@ -61,6 +92,8 @@ typedef struct Translation {
     uint8_t *start[BLOCK_MAX_INSNS + 1]; /* its code, as executed */
     Stub stubs[STUBS_MAX];
     unsigned stub_count;
+    JitFact facts[FACTS_MAX];
+    unsigned next_fact;
 } Translation;
 
 /* ---- registers ---- */
@@ -94,15 +127,18 @@ static inline bool op_needs_host_flags(const JitOp *op, unsigned live_after)
 /* Address of the memory operand into SCRATCH1; SCRATCH2 changes. */
 void address_of_operand(Translation *t, const Insn *insn);
 /*
- * The checked operand. EFLAGS are lost. *ret_free is the scratch register that the operand does not
- * use. `align`: mask of address bits that must be 0.
+ * The checked operand. EFLAGS are lost, or stay where they are. *ret_free is the scratch register
+ * that the operand does not use. `align`: mask of address bits that must be 0.
  */
 Rm access_operand(Translation *t, unsigned size, bool write, unsigned align, unsigned *ret_free);
-/* The same of [guest RSP or RBP + disp] as the stack. */
-Rm access_stack(Translation *t, unsigned base, int32_t disp, unsigned size, bool write,
+/* The same of [guest register + disp] as the stack. */
+Rm access_stack(Translation *t, unsigned guest, int32_t disp, unsigned size, bool write,
                 unsigned *ret_free);
 /* Jcc to the handler of the whole instruction. */
 void slow_if(Translation *t, unsigned condition);
+/* Takes back what the instruction t->insn makes untrue; a handler may change anything. */
+void facts_after_insn(Translation *t);
+void facts_forget(Translation *t);
 void write_stubs(Translation *t);
 
 /* ---- translate.c ---- */
@@ -112,6 +148,8 @@ Stub *new_stub(Translation *t, StubKind kind);
 void call_handler_inline(Translation *t);
 /* What a link does that goes nowhere yet. */
 void write_unlinked(Translation *t, JitLink *link);
+/* Goes on at instruction `index` in a plain translation; flags are in the slot. */
+void exit_to_plain(Translation *t, unsigned index);
 void exit_to(Translation *t, uint64_t target, unsigned live, bool poll);
 /* SCRATCH1: target. Finds its translation or goes the slow way; then SCRATCH2 is the index for
  * jump_found(). */
@@ -128,6 +166,8 @@ void translate_x87(Translation *t);
 
 /* ---- thunks.c ---- */
 
+/* SCRATCH1: RIP → SCRATCH2: where its JitJump is from the first. */
+void emit_jump_entry(Emit *e);
 /* C runs on a stack of its own. */
 void emit_to_c_stack(Emit *e);
 void emit_to_code_stack(Emit *e);

@@ -85,7 +85,7 @@ static void translate_pushf(Translation *t)
     }
     flags_to_slot(t, JIT_ALL_FLAGS);
     emit_flags_value(t);
-    Rm rm = access_stack(t, GUEST_RSP, -(int)size, size, true, &free);
+    Rm rm = access_stack(t, GPR_RSP, -(int)size, size, true, &free);
     emit_load(e, free, rm_gs(GS_JIT(temp)));
     emit_op(e, 0x89 | wide, free, rm);
     emit_op(e, 0x8d | wide, GUEST_RSP, rm_mem(GUEST_RSP, -(int)size));

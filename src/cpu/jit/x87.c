@@ -24,6 +24,7 @@ static void translate_fldcw(Translation *t)
 {
     Emit *e = &t->e;
     unsigned free;
+    flags_to_slot(t, t->live[t->index]);
     Rm rm = access_operand(t, 2, false, 0, &free);
     emit_op(e, 0xb7 | OP_0F, SCRATCH1, rm); /* movzx */
     emit_store(e, SCRATCH1, rm_gs(GS_JIT(temp)));

@@ -55,6 +55,8 @@ static void forget_links(BlockCache *cache)
 static void next_generation(SoftCpu *cpu, unsigned half)
 {
     cpu->map_generation[half] += 2;
+    if (cpu->jit)
+        jit_mapping_changed(cpu, half);
     if (cpu->map_generation[half] > 1)
         return;
     cpu->map_generation[half] = half ? 1 : 2; /* after 2^31 of them: old ones come again */

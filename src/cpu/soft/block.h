@@ -125,6 +125,8 @@ void op_block_end(SoftCpu *cpu, const Insn *insn);
 void jit_block_dropped(SoftCpu *cpu, Block *block);
 /* All blocks are about to be forgotten. */
 void jit_blocks_cleared(SoftCpu *cpu);
+/* map_generation[half] has another value. */
+void jit_mapping_changed(SoftCpu *cpu, unsigned half);
 
 /* ---- block.c --------------------------------------------------------------------------------- */
 

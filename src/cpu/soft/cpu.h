@@ -122,7 +122,10 @@ struct SoftCpu {
      * bit 0 OF | bits 15:8 = SF ZF 0 AF 0 PF 1 CF (the low byte of EFLAGS). flags.h computes with
      * them. */
     uint32_t flags;
+    /* Translated code reads each stamp together with exit_request: jit.h. */
+    uint32_t lower_stamp;
     _Atomic uint32_t exit_request; /* not 0: leave the block loop and look around */
+    uint32_t upper_stamp;
 
     TlbEntry *tlb;                /* the current one: &tlbs[mmu_index] */
     uint64_t seg_base[SEG_COUNT]; /* what addressing adds: 0 for ES, CS, SS, DS in 64-bit mode */
@@ -173,8 +176,8 @@ struct SoftCpu {
     uint32_t pauses;      /* PAUSEs executed */
     bool interrupt_waits; /* the intc may have an interrupt that IF held back */
     bool fetched_local;   /* code was fetched in the upper half from a page that is not global */
-    uint8_t translation_stop; /* translated code may not go on: blocks were dropped or the mapping
-                                 changed */
+    uint8_t translation_stop; /* translated code may not go on: blocks were dropped, or the mapping
+                                 or what may be written changed */
     uint8_t traces;           /* TRACE_*: what is told to vcpu->vm->trace */
     bool debug_watches;       /* a debugger watches accesses (debug.h) */
     bool stepping;            /* blocks of one instruction, events looked for before each */

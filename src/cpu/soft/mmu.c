@@ -594,6 +594,7 @@ void tlb_flush_writes(SoftCpu *cpu)
     for (unsigned index = 0; index < MMU_INDEX_COUNT; index++)
         FOR_SLOTS(slot, cpu->tlb_used[index], cpu->tlbs[index][slot].tag_write = tlb_none(slot));
     clear_sites(cpu, 2);
+    cpu->translation_stop = true;
 }
 
 void mmu_init(SoftCpu *cpu)
