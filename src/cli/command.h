@@ -75,6 +75,9 @@ bool vm_type(CommandLine *line, GError **error);
 bool vm_console(CommandLine *line, GError **error);
 bool watch_events(CommandLine *line, GError **error);
 
+/* debug.c */
+bool run_debug(CommandLine *line, GError **error);
+
 /* media.c; vm/media.h has the shorter names */
 bool run_media_list(CommandLine *line, GError **error);
 bool run_media_add(CommandLine *line, GError **error);

@@ -148,6 +148,16 @@ const Command commands[] = {
     {"media", "move", "MEDIUM FILE", 2, 2, "move an image's file, and tell its machines",
      run_media_move},
     {"events", NULL, "", 0, 0, "what happens to machines, a line each, until Ctrl-C", watch_events},
+    {"debug",
+     NULL,
+     "NAME|unix:PATH",
+     1,
+     1,
+     "let GDB look into a running machine, given by its name or its control socket: target remote "
+     "| "
+     "ospite debug NAME",
+     run_debug,
+     {{"listen", "WHERE", "unix:PATH, or tcp:PORT of this host, instead of standard input"}}},
     {"doctor", NULL, "", 0, 0, "what this host offers, and how fast guests will be", run_doctor},
     {"completion", NULL, "bash|zsh|fish", 1, 1, "a shell's completion of these commands",
      command_completion},
