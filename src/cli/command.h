@@ -85,6 +85,9 @@ bool run_vm_type(CommandLine *line, GError **error);
 bool run_vm_console(CommandLine *line, GError **error);
 bool watch_events(CommandLine *line, GError **error);
 
+/* debug.c */
+bool run_debug(CommandLine *line, GError **error);
+
 /* media.c; vm/media.h has the shorter names */
 bool run_media_list(CommandLine *line, GError **error);
 bool run_media_show(CommandLine *line, GError **error);

@@ -129,6 +129,12 @@ const Command commands[] = {
             N_("move an image's file, and tell its machines"), run_media_move, "moveMedium"),
     COMMAND("events", NULL, "", 0, 0, N_("what happens to machines, a line each, until Ctrl-C"),
             watch_events, "watchEvents"),
+    COMMAND("debug", NULL, N_("NAME|unix:PATH"), 1, 1,
+            N_("let GDB look into a running machine, given by its name or its control socket: "
+               "target remote | ospite debug NAME"),
+            run_debug, NULL,
+            {"listen", "WHERE",
+             N_("unix:PATH, or tcp:PORT of this host, instead of standard input")}),
     COMMAND("doctor", NULL, "", 0, 0, N_("what this host offers, and how fast guests will be"),
             run_doctor, NULL),
     COMMAND("completion", NULL, "bash|zsh|fish", 1, 1, N_("a shell's completion of these commands"),

@@ -14,6 +14,7 @@
 #include "base/bits.h"
 #include "base/fd.h"
 #include "char/unix_socket.h"
+#include "runner/gdb.h"
 #include "runner/keys.h"
 #include "runner/stats.h"
 
@@ -28,6 +29,7 @@ struct Control {
     GSocketService *service;
     char *path;         /* NULL: the listening socket is somebody else's */
     GPtrArray *clients; /* of Client */
+    Gdb *gdb;           /* made when the first client asks for it */
     ControlQuitFn quit;
     void *quit_obj;
 };
@@ -422,6 +424,51 @@ static void client_quit(Client *client, const char *unused)
     client_send(client);
 }
 
+static void on_gdb_kill(void *obj)
+{
+    Control *control = obj;
+
+    if (control->quit)
+        control->quit(control->quit_obj);
+    else
+        pc_resume(control->pc);
+}
+
+static Gdb *get_gdb(Control *control, GError **error)
+{
+    bool was_running = control->pc->running;
+
+    if (control->gdb)
+        return control->gdb;
+    if (control->pc->vm->debug) {
+        bad(error, "a debugger has this machine already, by --gdb");
+        return NULL;
+    }
+    pc_pause(control->pc);
+    control->gdb = gdb_new(control->pc, NULL, on_gdb_kill, control, error);
+    if (was_running)
+        pc_resume(control->pc);
+    return control->gdb;
+}
+
+/* gdb: after "ok" the connection is GDB's */
+static void client_gdb(Client *client, const char *unused)
+{
+    g_autoptr(GSocketConnection) connection = g_object_ref(client->connection);
+    g_autoptr(GError) error = NULL;
+    Gdb *gdb = get_gdb(client->control, &error);
+
+    if (gdb && gdb_adopt(gdb, connection)) {
+        g_filter_input_stream_set_close_base_stream(G_FILTER_INPUT_STREAM(client->input), FALSE);
+        client_send_news(client, "ok\n", 3);
+        client_free(client);
+        return;
+    }
+    g_string_printf(client->answer, "error %s\n",
+                    gdb ? "a debugger is connected already" : error->message);
+    client_send(client);
+}
+
 /* Commands that concern the client or the process rather than the machine. */
 static const struct {
     const char *prefix;
@@ -430,6 +477,7 @@ static const struct {
     {"type ", client_type},
     {"watch", client_watch},
     {"quit", client_quit},
+    {"gdb", client_gdb},
 };
 
 static void client_serve(Client *client, const char *line)
@@ -545,6 +593,7 @@ void control_free(Control *control)
 {
     if (!control)
         return;
+    gdb_free(control->gdb, 0);
     g_socket_service_stop(control->service);
     g_signal_handlers_disconnect_by_data(control->service, control);
     g_object_unref(control->service);

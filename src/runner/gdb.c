@@ -18,8 +18,8 @@
 
 struct Gdb {
     GdbSession session;
-    GSocketService *service;
-    char *path; /* of the Unix socket; NULL: TCP */
+    GSocketService *service; /* NULL: debuggers are brought by gdb_adopt() alone */
+    char *path;              /* of the Unix socket; NULL: TCP */
     GdbKillFn kill;
     void *kill_obj;
 
@@ -127,15 +127,13 @@ static gboolean on_input(GSocket *socket, GIOCondition condition, gpointer obj)
     return G_SOURCE_REMOVE;
 }
 
-static gboolean on_incoming(GSocketService *service, GSocketConnection *connection, GObject *source,
-                            gpointer obj)
+bool gdb_adopt(Gdb *gdb, GSocketConnection *connection)
 {
-    Gdb *gdb = obj;
     GSocket *socket = g_socket_connection_get_socket(connection);
     g_autoptr(GString) unsent = g_string_new(NULL);
 
     if (gdb->connection)
-        return TRUE; /* one at a time: this one is closed */
+        return false;
     gdb->connection = g_object_ref(connection);
     gdb->parser = (GdbParser){0};
     g_string_truncate(gdb->sent, 0);
@@ -145,6 +143,14 @@ static gboolean on_incoming(GSocketService *service, GSocketConnection *connecti
     gdb->input = g_socket_create_source(socket, G_IO_IN | G_IO_HUP, NULL);
     g_source_set_callback(gdb->input, G_SOURCE_FUNC(on_input), gdb, NULL);
     g_source_attach(gdb->input, NULL);
+    return true;
+}
+
+/* One at a time: another is closed. */
+static gboolean on_incoming(GSocketService *service, GSocketConnection *connection, GObject *source,
+                            gpointer obj)
+{
+    gdb_adopt(obj, connection);
     return TRUE;
 }
 
@@ -199,36 +205,45 @@ bool gdb_place_is_valid(const char *where)
     return parse_port(where, &port) || (g_str_has_prefix(where, "unix:") && where[strlen("unix:")]);
 }
 
-static bool listen_tcp(Gdb *gdb, guint16 port, GError **error)
+static bool listen_tcp(GSocketListener *listener, guint16 port, GError **error)
 {
     g_autoptr(GInetAddress) loopback = g_inet_address_new_loopback(G_SOCKET_FAMILY_IPV4);
     g_autoptr(GSocketAddress) address = g_inet_socket_address_new(loopback, port);
 
-    return g_socket_listener_add_address(G_SOCKET_LISTENER(gdb->service), address,
-                                         G_SOCKET_TYPE_STREAM, G_SOCKET_PROTOCOL_TCP, NULL, NULL,
-                                         error);
+    return g_socket_listener_add_address(listener, address, G_SOCKET_TYPE_STREAM,
+                                         G_SOCKET_PROTOCOL_TCP, NULL, NULL, error);
 }
 
-static bool listen_unix(Gdb *gdb, const char *path, GError **error)
+static bool listen_unix(GSocketListener *listener, const char *path, GError **error)
 {
     g_autoptr(GSocket) socket = NULL;
     auto_fd fd = unix_socket_listen(path, 1, error);
 
     if (fd < 0)
         return false;
-    gdb->path = g_strdup(path);
     socket = g_socket_new_from_fd(fd, error);
     if (!socket)
         return false;
     fd_steal(&fd);
-    return g_socket_listener_add_socket(G_SOCKET_LISTENER(gdb->service), socket, NULL, error);
+    return g_socket_listener_add_socket(listener, socket, NULL, error);
+}
+
+bool gdb_place_listen(GSocketListener *listener, const char *where, char **ret_path, GError **error)
+{
+    guint64 port;
+
+    *ret_path = NULL;
+    if (parse_port(where, &port))
+        return listen_tcp(listener, (guint16)port, error);
+    if (!listen_unix(listener, where + strlen("unix:"), error))
+        return false;
+    *ret_path = g_strdup(where + strlen("unix:"));
+    return true;
 }
 
 Gdb *gdb_new(Pc *pc, const char *where, GdbKillFn kill, void *obj, GError **error)
 {
     Gdb *gdb = g_new0(Gdb, 1);
-    guint64 port;
-    bool listening;
 
     gdb->session.pc = pc;
     gdb->session.running = true;
@@ -238,11 +253,12 @@ Gdb *gdb_new(Pc *pc, const char *where, GdbKillFn kill, void *obj, GError **erro
     gdb->kill_obj = obj;
     gdb->sent = g_string_new(NULL);
     gdb->stop_source = stop_source_new(gdb);
-    gdb->service = g_socket_service_new();
-    g_signal_connect(gdb->service, "incoming", G_CALLBACK(on_incoming), gdb);
-    listening = parse_port(where, &port) ? listen_tcp(gdb, (guint16)port, error)
-                                         : listen_unix(gdb, where + strlen("unix:"), error);
-    if (listening && vm_set_debug(pc->vm, &gdb->session.debug, error))
+    if (where) {
+        gdb->service = g_socket_service_new();
+        g_signal_connect(gdb->service, "incoming", G_CALLBACK(on_incoming), gdb);
+    }
+    if ((!where || gdb_place_listen(G_SOCKET_LISTENER(gdb->service), where, &gdb->path, error)) &&
+        vm_set_debug(pc->vm, &gdb->session.debug, error))
         return gdb;
     gdb_free(gdb, 0);
     return NULL;
@@ -267,13 +283,15 @@ void gdb_free(Gdb *gdb, int status)
         return;
     if (gdb->connection)
         say_goodbye(gdb, status);
-    if (gdb->session.pc->vm->debug) {
+    if (gdb->session.pc->vm->debug == &gdb->session.debug) {
         gdb_forget(&gdb->session);
         gdb->session.pc->vm->debug = NULL;
     }
-    g_socket_service_stop(gdb->service);
-    g_signal_handlers_disconnect_by_data(gdb->service, gdb);
-    g_object_unref(gdb->service);
+    if (gdb->service) {
+        g_socket_service_stop(gdb->service);
+        g_signal_handlers_disconnect_by_data(gdb->service, gdb);
+        g_object_unref(gdb->service);
+    }
     g_source_destroy(gdb->stop_source);
     g_source_unref(gdb->stop_source);
     if (gdb->path)

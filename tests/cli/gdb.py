@@ -64,15 +64,16 @@ def check(condition, text):
 class Machine:
     """A machine that waits for a debugger."""
 
-    def __init__(self, engine):
+    def __init__(self, engine, *options):
         self.path = folder / "gdb.socket"
+        self.listens = not any("tcp:" in option for option in options)  # there, else where gdb tries again
         self.process = subprocess.Popen(
             [OSPITE, "run", "--engine", engine, "--cpus", "2", "--memory", "16M", "--display", "none", "--serial", "none",
-             "--kernel", kernel, "--gdb", f"unix:{self.path}", "--gdb-wait"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            text=True)
+             "--kernel", kernel, *(options or ["--gdb", f"unix:{self.path}", "--gdb-wait"])], stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True)
 
     def __enter__(self):
-        while not self.path.exists():
+        while self.listens and not self.path.exists():
             if self.process.poll() is not None:
                 raise Failed(f"no machine: {self.process.stderr.read()}")
         return self
@@ -119,9 +120,10 @@ class Debugger:
         return self.receive()
 
 
-def gdb(machine, *commands):
+def gdb(machine, *commands, target=None):
     """What gdb prints."""
-    words = ["gdb", "-nx", "-batch", "-ex", "set pagination off", "-ex", "set confirm off", "-ex", f"target remote {machine.path}"]
+    words = ["gdb", "-nx", "-batch", "-ex", "set pagination off", "-ex", "set confirm off", "-ex", "set tcp connect-timeout 60",
+             "-ex", f"target remote {target or machine.path}"]
     for command in commands:
         words += ["-ex", command]
     result = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -162,6 +164,58 @@ def watches():
             expect(output, "Hardware watchpoint 1", r"Old value = 0\s+New value = 1", r"Old value = 1\s+New value = 2",
                    "Hardware read watchpoint 2", "Value = 0", rf"\$1 = {LOOP + 27:#x}", "access .*watchpoint 3", "detached")
             check(machine.process.poll() is None, f"{engine}: the guest did not go on")
+
+
+# What shows that gdb has the guest in hand, and what it then prints.
+TOUR = [f"hbreak *{LOOP:#x}", "continue", "p/x $rip", "delete", "detach"]
+TOUR_SHOWS = ["Hardware assisted breakpoint 1", "Breakpoint 1, ", rf"\$1 = {LOOP:#x}", "detached"]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def by_tcp():
+    """gdb comes by TCP as well, to --gdb."""
+    port = free_port()
+    with Machine("jit", "--gdb", f"tcp:{port}", "--gdb-wait") as machine:
+        expect(gdb(machine, *TOUR, target=f"localhost:{port}"), *TOUR_SHOWS)
+
+
+def debugs_running():
+    """`ospite debug` lets gdb look into a machine that runs, by its control socket: through a pipe, TCP, a Unix socket."""
+    with Machine("jit", "--control", f"unix:{folder / 'gdb.socket'}") as machine:
+        control = f"unix:{machine.path}"
+        for _ in range(2):
+            expect(gdb(machine, *TOUR, target=f"| {OSPITE} debug {control}"), *TOUR_SHOWS)
+        for where, target in ((f"tcp:{(port := free_port())}", f"localhost:{port}"), (f"unix:{folder}/listen", f"{folder}/listen")):
+            relay = subprocess.Popen([OSPITE, "debug", control, "--listen", where], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                     text=True)
+            check("GDB may connect: target remote" in relay.stderr.readline(), "no word of where to connect")
+            for _ in range(2):
+                expect(gdb(machine, *TOUR, target=target), *TOUR_SHOWS)
+            relay.kill()
+            relay.communicate()
+        check(machine.process.poll() is None, "the machine ended")
+        with socket.socket(socket.AF_UNIX) as one, socket.socket(socket.AF_UNIX) as two:
+            for client, answer in ((one, b"ok\n"), (two, b"error a debugger is connected already\n")):
+                client.settimeout(PATIENCE)
+                client.connect(str(machine.path))
+                client.sendall(b"gdb\n")
+                check(client.makefile("rb").readline() == answer, f"not answered: {answer}")
+
+
+def debug_refused():
+    """`ospite debug` says in one line what it cannot do."""
+    with Machine("jit", "--control", f"unix:{folder / 'gdb.socket'}", "--gdb", f"unix:{folder}/other") as machine:
+        for words, status, text in (([f"unix:{machine.path}"], 1, "by --gdb"), ([f"unix:{folder}/nobody"], 1, "no machine answers"),
+                                    ([f"unix:{machine.path}", "--listen", "tcp:x"], 2, "use unix:PATH or tcp:PORT")):
+            result = subprocess.run([OSPITE, "debug", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE,
+                                    check=False)
+            check(result.returncode == status and text in result.stderr and len(result.stderr.strip().splitlines()) == 1,
+                  f"{words}: {result.returncode} {result.stderr}")
 
 
 # ---- packets -------------------------------------------------------------------------------------
@@ -220,8 +274,8 @@ def refused():
         check(result.returncode in (1, 2) and len(result.stderr.strip().splitlines()) == 1, f"{words}: {result.stderr}")
 
 
-TESTS = [looks_and_breaks, watches, interrupts_and_detaches, refuses, refused]
-NEED_GDB = (looks_and_breaks, watches)
+TESTS = [looks_and_breaks, watches, by_tcp, debugs_running, debug_refused, interrupts_and_detaches, refuses, refused]
+NEED_GDB = (looks_and_breaks, watches, by_tcp, debugs_running)
 
 with tempfile.TemporaryDirectory(prefix="ospite-gdb-") as name:
     folder = pathlib.Path(name)

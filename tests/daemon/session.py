@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 
-from daemon import BUILD, DESCRIPTION, PATIENCE, Daemon, check, expect, run, validate_event, wait_until
+from daemon import BUILD, DESCRIPTION, OSPITE, PATIENCE, Daemon, check, expect, run, validate_event, wait_until
 
 PROGRAM = BUILD / "tests" / "guests" / "paging64.elf"
 SMALL = ("memory=8M", "engine=interp")
@@ -96,6 +96,21 @@ def screen():
         d.run("vm", "start", "bios")
         wait_until(lambda: "SeaBIOS" in d.run("vm", "screen", "bios"), "the firmware's greeting")
         d.run("vm", "type", "bios", "a\\n")
+
+
+def debugged():
+    """gdb looks into a machine given by its name, and lets it go on."""
+    with Daemon() as d:
+        d.run("vm", "create", "bios", "system.cpus=2", *SMALL)
+        check("only a machine that runs" in d.run("debug", "bios", "--listen", f"unix:{d.path}/gdb", status=4), "a machine that is off")
+        d.run("debug", "nobody", "--listen", f"unix:{d.path}/gdb", status=3)
+        d.run("vm", "start", "bios")
+        words = ["gdb", "-nx", "-batch", "-ex", f"target remote | {OSPITE} debug bios", "-ex", "info threads", "-ex", "detach"]
+        said = subprocess.run(words, env=d.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60 * PATIENCE,
+                              check=True).stdout
+        check("CPU 0" in said and "CPU 1" in said, f"gdb said {said!r}")
+        wait_until(lambda: d.vm("bios")["state"] == "running", "the machine")
+        wait_until(lambda: "SeaBIOS" in d.run("vm", "screen", "bios"), "the firmware's greeting")
 
 
 def names():
@@ -454,5 +469,5 @@ def usage():
             check(said.startswith("ospite") and said.count("\n") == 1, f"{words}: {said!r}")
 
 
-sys.exit(run((life, console, screen, names, rename_and_move, edit, imported, daemon_killed, ended_without_daemon, process_killed, sandboxed, many_at_once,
+sys.exit(run((life, console, screen, debugged, names, rename_and_move, edit, imported, daemon_killed, ended_without_daemon, process_killed, sandboxed, many_at_once,
               leaves, fifty, bad_requests, described, huge_request, half_request, crowd, other_users, bad_files, table, usage), sys.argv[1:]))
