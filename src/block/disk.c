@@ -461,7 +461,7 @@ static void task_flush(DiskTask *task)
 {
     Disk *disk = task->disk;
     HostFile *file = disk->image->file;
-    if (disk->image->map->dirty || disk->image->map->many_files) {
+    if (disk->image->map->dirty || disk->image->map->many_files || file->remote) {
         task_go_slow(task);
     } else if (disk->info.read_only || file->sync_error || file->synced == file->written) {
         task_finish_later(task, file->sync_error);

@@ -39,6 +39,15 @@ static bool leads_beneath(const char *folder, const char *path)
 char *image_resolve_name(const char *path, const char *name, bool trust, GError **error)
 {
     g_autofree char *folder = g_path_get_dirname(path);
+    if (remote_is_address(name)) {
+        if (trust)
+            return g_strdup(name);
+        format_fail(error, path,
+                    "it names '%s', which is on another machine; say --trust-backing if you trust "
+                    "whoever made it",
+                    name);
+        return NULL;
+    }
     if (g_str_has_prefix(name, "file:"))
         name += 5;
     g_autofree char *scheme = g_uri_parse_scheme(name);
@@ -204,6 +213,13 @@ Image *image_open(const char *path, const ImageOptions *options, GError **error)
     if (!image || (options->shared && !begin_sharing(image, error)))
         return NULL;
     return g_steal_pointer(&image);
+}
+
+bool image_is_remote(const Image *image)
+{
+    while (image && !image->file->remote)
+        image = image->parent;
+    return image != NULL;
 }
 
 void image_close(Image *image)

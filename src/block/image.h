@@ -48,6 +48,8 @@ typedef struct ImageOptions {
 
 /* Opens and locks an image and, read-only, its parents. */
 Image *image_open(const char *path, const ImageOptions *options, GError **error);
+/* It, or something it stands on, is on another machine. */
+bool image_is_remote(const Image *image);
 /* Commits, closes and unlocks. NULL is allowed. */
 void image_close(Image *image);
 

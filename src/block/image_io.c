@@ -637,7 +637,8 @@ int image_find(Image *image, uint64_t offset, bool for_write, Extent *ret_extent
         ret_extent->length = MIN(ret_extent->length, limit);
         limit = ret_extent->length;
         if (ret_extent->kind == EXTENT_COMPRESSED ||
-            (ret_extent->kind == EXTENT_DATA && image->map->encrypted))
+            (ret_extent->kind == EXTENT_DATA &&
+             (image->map->encrypted || ret_extent->file->remote)))
             return -EAGAIN;
         if (for_write)
             return ret_extent->kind == EXTENT_DATA && ret_extent->writable ? 0 : -EAGAIN;

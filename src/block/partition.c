@@ -41,6 +41,11 @@ static const TypeName type_names[] = {
     {0, "933ac7e1-2eb4-4f13-b844-0e14e2aef915", "Linux home"},
 };
 
+bool partition_is_container(const Partition *p)
+{
+    return !p->guid[0] && (p->mbr_type == 0x05 || p->mbr_type == 0x0f || p->mbr_type == 0x85);
+}
+
 const char *partition_type_name(const Partition *p)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(type_names); i++) {

@@ -33,6 +33,8 @@ int partition_table_read(Image *image, PartitionTable *ret_table);
 void partition_table_clear(PartitionTable *table);
 /* What people call the type: "Linux", "EFI system"; NULL: unknown. */
 const char *partition_type_name(const Partition *partition);
+/* It holds logical partitions. */
+bool partition_is_container(const Partition *partition);
 
 /*
  * After the disk grew from `old_size`: moves GPT's second header to the new end, extends the

@@ -51,6 +51,10 @@ static const DiskCommand commands[] = {
     {"serve", "f:k:b:P:x:D:re:l:", disk_command_serve,
      "[--socket PATH | --bind ADDRESS --port N] [--name NAME] [--read-only] [--once] FILE...",
      "export images to NBD clients"},
+    {"mount", "f:l:q", disk_command_mount,
+     "[-f FORMAT] [--snapshot NAME] [--writable] [--raw] [--foreground] FILE FOLDER",
+     "show a disk and its partitions as files"},
+    {"unmount", "q", disk_command_unmount, "FOLDER", "take them away again"},
 };
 
 /* ---- options --------------------------------------------------------------------------------- */
@@ -106,6 +110,10 @@ static const struct option long_options[] = {
     {"tls-verify-peer", no_argument, NULL, 'V'},
     {"tls-psk", required_argument, NULL, 'K'},
     {"quiet", no_argument, NULL, 'q'},
+    /* mount */
+    {"writable", no_argument, NULL, 'w'},
+    {"foreground", no_argument, NULL, 'G'},
+    {"raw", no_argument, NULL, 'R'},
     {NULL},
 };
 

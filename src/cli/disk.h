@@ -59,6 +59,8 @@ int disk_command_dd(DiskArgs *args, GError **error);
 int disk_command_partitions(DiskArgs *args, GError **error);
 int disk_command_encrypt(DiskArgs *args, GError **error);
 int disk_command_serve(DiskArgs *args, GError **error);
+int disk_command_mount(DiskArgs *args, GError **error);
+int disk_command_unmount(DiskArgs *args, GError **error);
 
 /* What several commands do. */
 Image *disk_open_image(const DiskArgs *args, const char *path, const char *format, bool read_only,

@@ -361,6 +361,9 @@ static const Option options_table[] = {
     {"cpus smp", "N", set_cpus, NULL, 0, 0, "number of CPUs, 1 to 32 (default 1)"},
     {"cpu", "MODEL", set_setting, "system.cpu", 0, 0,
      "CPU model[,+feature,-feature] (default host)"},
+    {"paravirt", "KIND", set_setting, "system.paravirt", 0, 0,
+     "clocks and interrupts for guests that know they are one: none, kvm, hyperv, both (default "
+     "kvm)"},
     {"engine accel", "NAME", set_setting, "system.engine", 0, 0,
      "auto, kvm, soft, interp, jit, or none: no CPU at all (default auto)"},
     {"disk", "FILE[,…]", set_disk, NULL, 0, -1,

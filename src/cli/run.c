@@ -29,12 +29,6 @@ static void finish(Run *run, int status)
     g_main_loop_quit(run->loop);
 }
 
-static void tell_disk(Run *run, const char *text)
-{
-    g_autofree char *news = g_strdup_printf("disk %s", text);
-    control_tell(run->control, news);
-}
-
 static void on_event(void *obj, PcEvent event, int value, const char *text)
 {
     Run *run = obj;
@@ -55,7 +49,7 @@ static void on_event(void *obj, PcEvent event, int value, const char *text)
         finish(run, 1);
         return;
     case PC_EVENT_DISK:
-        tell_disk(run, text);
+        control_tell_state(run->control);
         g_printerr("\rospite: the machine is paused: %s; %s\n", text,
                    run->options->control ? "mend that, then say 'resume' on the control socket"
                                          : "with --control it could go on after that is mended");

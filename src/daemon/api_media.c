@@ -117,7 +117,7 @@ static JsonNode *medium_json(const Medium *medium)
 
 static void tell(Api *api, const char *uuid)
 {
-    events_tell(api->events, "media-changed", NULL, uuid, NULL, NULL);
+    events_tell(api->events, &(Event){.kind = "media-changed", .uuid = uuid});
 }
 
 /* ---- looking, adding, removing --------------------------------------------------------------- */
@@ -295,7 +295,7 @@ static void tell_users(Api *api, const GArray *machines)
         const char *uuid = g_array_index(machines, MediaMachine, i).uuid;
         const Machine *machine = registry_find(api->registry, uuid, NULL);
         if (machine)
-            events_tell(api->events, "vm-changed", machine->name, uuid, NULL, NULL);
+            machine_tell(machine, "vm-changed");
     }
 }
 

@@ -16,7 +16,6 @@ typedef struct Pending {
     Api *api;
     Request *request;
     char *uuid;
-    const char *line; /* for a command: what was asked */
     guint timeout;
 } Pending;
 
@@ -61,6 +60,18 @@ void api_vm_start(Api *api, Request *request, Machine *machine)
         request_fail(pending_free(pending), error);
 }
 
+void api_autostart(Api *api, Request *request, Machine *unused)
+{
+    g_autoptr(GPtrArray) started = registry_autostart(api->registry);
+    JsonNode *node = json_node_new(JSON_NODE_ARRAY);
+    JsonArray *array = json_array_new();
+
+    for (guint i = 0; i < started->len; i++)
+        json_array_add_element(array, machine_summary_json(started->pdata[i]));
+    json_node_take_array(node, array);
+    request_answer(request, SOUP_STATUS_OK, json_object_of("vms", node));
+}
+
 void api_vm_power_off(Api *api, Request *request, Machine *machine)
 {
     Pending *pending = pending_new(api, request, machine);
@@ -79,14 +90,12 @@ static void on_command_answer(void *obj, const char *answer, const GError *error
     Pending *pending = obj;
     GError *gone = NULL;
     Machine *machine = registry_find(pending->api->registry, pending->uuid, &gone);
-    const char *line = pending->line;
     Request *request = pending_free(pending);
 
     if (error || !machine) {
         request_fail(request, error ? g_error_copy(error) : g_steal_pointer(&gone));
     } else {
-        if (!strcmp(line, "pause") || !strcmp(line, "resume"))
-            machine_set_paused(machine, !strcmp(line, "pause"));
+        machine_catch_up(machine);
         api_answer_machine(request, machine);
     }
     g_clear_error(&gone);
@@ -98,7 +107,6 @@ static void command(Api *api, Request *request, Machine *machine, const char *do
     Pending *pending = pending_new(api, request, machine);
     GError *error = NULL;
 
-    pending->line = doing;
     if (!machine_command(machine, doing, line, on_command_answer, pending, &error))
         request_fail(pending_free(pending), error);
 }

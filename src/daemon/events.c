@@ -29,23 +29,23 @@ void events_free(Events *events)
     g_free(events);
 }
 
-static char *event_text(Events *events, const char *kind, const char *name, const char *uuid,
-                        const char *state, JsonNode *end)
+static char *event_text(const Events *events, const Event *event)
 {
     g_autoptr(JsonObject) object = json_object_new();
     g_autoptr(JsonNode) node = json_node_init_object(json_node_alloc(), object);
     g_autofree char *time = json_time(g_get_real_time() / G_USEC_PER_SEC);
     const struct {
         const char *name, *value;
-    } texts[] = {{"kind", kind}, {"time", time}, {"name", name}, {"uuid", uuid}, {"state", state}};
+    } texts[] = {{"kind", event->kind}, {"time", time},          {"name", event->name},
+                 {"uuid", event->uuid}, {"state", event->state}, {"problem", event->problem}};
 
     for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++) {
         if (texts[i].value)
             json_object_set_string_member(object, texts[i].name, texts[i].value);
     }
     json_object_set_int_member(object, "sequence", events->sequence);
-    if (end)
-        json_object_set_member(object, "end", end);
+    if (event->end)
+        json_object_set_member(object, "end", event->end);
     return json_to_string(node, FALSE);
 }
 
@@ -59,13 +59,12 @@ static bool takes_more(SoupWebsocketConnection *socket)
            g_pollable_output_stream_is_writable(G_POLLABLE_OUTPUT_STREAM(output));
 }
 
-void events_tell(Events *events, const char *kind, const char *name, const char *uuid,
-                 const char *state, JsonNode *end)
+void events_tell(Events *events, const Event *event)
 {
     g_autofree char *text = NULL;
 
     events->sequence++;
-    text = event_text(events, kind, name, uuid, state, end);
+    text = event_text(events, event);
     for (guint i = events->sockets->len; i-- > 0;) {
         SoupWebsocketConnection *socket = events->sockets->pdata[i];
         if (soup_websocket_connection_get_state(socket) != SOUP_WEBSOCKET_STATE_OPEN)
@@ -91,7 +90,7 @@ void events_add(void *obj, SoupWebsocketConnection *socket)
 
     if (!socket)
         return;
-    hello = event_text(events, "hello", NULL, NULL, NULL, NULL);
+    hello = event_text(events, &(Event){.kind = "hello"});
     g_ptr_array_add(events->sockets, socket);
     g_signal_connect(socket, "closed", G_CALLBACK(on_closed), events);
     soup_websocket_connection_send_text(socket, hello);

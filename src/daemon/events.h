@@ -11,8 +11,10 @@ Events *events_new(void);
 void events_free(Events *events);
 /* A RequestUpgraded: `obj` is the Events; takes the socket. */
 void events_add(void *obj, SoupWebsocketConnection *socket);
-/* All but `kind` may be NULL; takes `end`. */
-void events_tell(Events *events, const char *kind, const char *name, const char *uuid,
-                 const char *state, JsonNode *end);
+typedef struct Event {
+    const char *kind, *name, *uuid, *state, *problem; /* all but `kind` may be NULL */
+    JsonNode *end;                                    /* taken; NULL: none */
+} Event;
+void events_tell(Events *events, const Event *event);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Events, events_free)

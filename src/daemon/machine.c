@@ -45,6 +45,11 @@ char *machine_log(const Machine *machine)
     return g_build_filename(machine->folder, "ospite.log", NULL);
 }
 
+bool machine_is_busy(const Machine *machine)
+{
+    return machine->process || machine->autostart;
+}
+
 bool machine_wrong_state(const Machine *machine, const char *doing, const char *hint,
                          GError **error)
 {
@@ -100,6 +105,19 @@ static bool next_waiter(Machine *machine, MachineWaiter *ret_waiter, GError **re
     return false;
 }
 
+static void tell_state(const Machine *machine)
+{
+    bool ended = !machine_is_on(machine) && machine->end;
+    Event event = {.kind = "vm-state",
+                   .name = machine->name,
+                   .uuid = machine->uuid,
+                   .state = state_names[machine->state],
+                   .problem = machine->problem,
+                   .end = ended ? machine_end_json(machine->end) : NULL};
+
+    events_tell(machine->events, &event);
+}
+
 static void set_state(Machine *machine, MachineState state)
 {
     MachineWaiter waiter;
@@ -108,8 +126,7 @@ static void set_state(Machine *machine, MachineState state)
     if (machine->state == state)
         return;
     machine->state = state;
-    events_tell(machine->events, "vm-state", machine->name, machine->uuid, state_names[state],
-                !machine_is_on(machine) && machine->end ? machine_end_json(machine->end) : NULL);
+    tell_state(machine);
     while (next_waiter(machine, &waiter, &error)) {
         waiter.done(waiter.obj, machine, error);
         g_clear_error(&error);
@@ -182,15 +199,34 @@ bool machine_save(Machine *machine, VmConfig *config, GError **error)
         return false;
     file_changed(machine);
     set_config(machine, config);
-    events_tell(machine->events, "vm-changed", machine->name, machine->uuid, NULL, NULL);
+    machine_tell(machine, "vm-changed");
     return true;
+}
+
+void machine_tell(const Machine *machine, const char *kind)
+{
+    events_tell(machine->events,
+                &(Event){.kind = kind, .name = machine->name, .uuid = machine->uuid});
 }
 
 /* ---- the process ----------------------------------------------------------------------------- */
 
-static void on_ready(void *obj, bool paused)
+/* A new reason is news, too. */
+static void on_state(void *obj, bool paused, const char *why)
 {
-    set_state(obj, paused ? MACHINE_PAUSED : MACHINE_RUNNING);
+    Machine *machine = obj;
+    g_autofree char *problem =
+        why ? g_strdup_printf("%s; make room for it or mend it, then 'ospite vm resume'", why)
+            : NULL;
+    bool same = !g_strcmp0(machine->problem, problem);
+
+    if (machine->config) {
+        g_free(machine->problem);
+        machine->problem = g_steal_pointer(&problem);
+    }
+    if (paused && machine->state == MACHINE_PAUSED && !same)
+        tell_state(machine);
+    set_state(machine, paused ? MACHINE_PAUSED : MACHINE_RUNNING);
 }
 
 static void take_end(Machine *machine, ProcessEnd *end)
@@ -201,6 +237,8 @@ static void take_end(Machine *machine, ProcessEnd *end)
     machine->end = end;
     g_clear_pointer(&machine->process, process_free);
     g_clear_pointer(&machine->started, vm_tree_free);
+    if (machine->config)
+        g_clear_pointer(&machine->problem, g_free);
     set_state(machine, !machine->config ? MACHINE_INACCESSIBLE
                        : bad            ? MACHINE_CRASHED
                                         : MACHINE_OFF);
@@ -211,7 +249,7 @@ static void on_ended(void *obj, ProcessEnd *end)
     take_end(obj, end);
 }
 
-static const ProcessEvents process_events = {.ready = on_ready, .ended = on_ended};
+static const ProcessEvents process_events = {.state = on_state, .ended = on_ended};
 
 bool machine_start(Machine *machine, MachineDone done, void *obj, GError **error)
 {
@@ -232,6 +270,33 @@ bool machine_start(Machine *machine, MachineDone done, void *obj, GError **error
     machine->started = vm_tree_copy(machine->config);
     g_array_append_val(machine->waiters, waiter);
     set_state(machine, MACHINE_STARTING);
+    return true;
+}
+
+static void on_autostarted(void *obj, Machine *machine, const GError *error)
+{
+    if (error)
+        g_warning("%s", error->message);
+}
+
+static gboolean on_autostart(gpointer data)
+{
+    Machine *machine = data;
+    g_autoptr(GError) error = NULL;
+
+    machine->autostart = 0;
+    if (!machine->process && !machine_start(machine, on_autostarted, NULL, &error))
+        g_warning("%s", error->message);
+    return G_SOURCE_REMOVE;
+}
+
+bool machine_autostart(Machine *machine)
+{
+    if (!machine->config || machine_is_busy(machine) ||
+        !vm_tree_bool(machine->config, "autostart.enabled"))
+        return false;
+    machine->autostart = g_timeout_add_seconds(
+        (guint)vm_tree_number(machine->config, "autostart.delay"), on_autostart, machine);
     return true;
 }
 
@@ -275,10 +340,10 @@ bool machine_command(Machine *machine, const char *doing, const char *line, Proc
     return true;
 }
 
-void machine_set_paused(Machine *machine, bool paused)
+void machine_catch_up(Machine *machine)
 {
     if (machine->process)
-        set_state(machine, paused ? MACHINE_PAUSED : MACHINE_RUNNING);
+        process_catch_up(machine->process);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -314,6 +379,8 @@ void machine_free(Machine *machine)
         g_array_remove_index(machine->waiters, 0);
         waiter.done(waiter.obj, machine, gone);
     }
+    if (machine->autostart)
+        g_source_remove(machine->autostart);
     g_clear_pointer(&machine->process, process_free);
     g_clear_pointer(&machine->config, vm_tree_free);
     g_clear_pointer(&machine->started, vm_tree_free);

@@ -15,7 +15,7 @@ typedef enum MachineState {
     MACHINE_RUNNING,
     MACHINE_PAUSED,
     MACHINE_CRASHED,      /* off after an end that nobody asked for */
-    MACHINE_INACCESSIBLE, /* its file cannot be read; `problem` says why */
+    MACHINE_INACCESSIBLE, /* its file cannot be read */
     MACHINE_STATES
 } MachineState;
 
@@ -30,7 +30,7 @@ struct Machine {
     char *runtime;       /* the folder of its process */
     VmConfig *config;    /* NULL: inaccessible */
     bool media_known;    /* the registry of media knows what this configuration uses */
-    char *problem;
+    char *problem;       /* why it is inaccessible, or paused though nobody asked for it */
     struct {
         gint64 mtime_ns, size, inode;
     } seen; /* the file when it was read */
@@ -39,6 +39,7 @@ struct Machine {
     VmConfig *started; /* the configuration of the process; NULL: none, or not readable */
     ProcessEnd *end;   /* the last one; NULL: none known */
     GArray *waiters;   /* of MachineWaiter */
+    guint autostart;   /* the source that starts it after its delay; 0: none */
     Events *events;
 };
 
@@ -53,6 +54,8 @@ bool machine_save(Machine *machine, VmConfig *config, GError **error);
 void machine_adopt(Machine *machine);
 
 bool machine_is_on(const Machine *machine);
+/* It is on, or will be by itself. */
+bool machine_is_busy(const Machine *machine);
 char *machine_log(const Machine *machine);
 const char *machine_state_name(MachineState state);
 /* MACHINE_STATES: there is no such state. */
@@ -60,13 +63,17 @@ MachineState machine_state_find(const char *name);
 
 /* Begins to start; `done` follows when the guest runs, or with the reason why not. */
 bool machine_start(Machine *machine, MachineDone done, void *obj, GError **error);
+/* If it is off and to start by itself: starts it, after its delay. False: it need not be. */
+bool machine_autostart(Machine *machine);
 /* Pulls the plug; `done` follows when the process is gone. */
 bool machine_power_off(Machine *machine, MachineDone done, void *obj, GError **error);
 /* Asks the process; `doing` is what for, for messages. */
 bool machine_command(Machine *machine, const char *doing, const char *line, ProcessAnswer done,
                      void *obj, GError **error);
-/* The process was paused or resumed. */
-void machine_set_paused(Machine *machine, bool paused);
+/* What its process has told by now counts: after an answer of it that changes the state. */
+void machine_catch_up(Machine *machine);
+/* An event about it. */
+void machine_tell(const Machine *machine, const char *kind);
 
 /* `done` once the machine is in `state` (MACHINE_OFF includes crashed), perhaps at once. */
 void machine_wait(Machine *machine, MachineState state, MachineDone done, void *obj);

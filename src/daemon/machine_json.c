@@ -63,6 +63,7 @@ static JsonObject *identity(const Machine *machine)
     json_object_set_string_member(object, "uuid", machine->uuid);
     json_object_set_string_member(object, "state", machine_state_name(machine->state));
     json_object_set_string_member(object, "folder", machine->folder);
+    set_text(object, "problem", machine->problem);
     return object;
 }
 
@@ -93,7 +94,6 @@ JsonNode *machine_json(const Machine *machine)
 
     json_object_set_string_member(object, "file", machine->file);
     json_object_set_string_member(object, "log", log);
-    set_text(object, "problem", machine->problem);
     json_object_set_null_member(object, "pid");
     json_object_set_null_member(object, "started_at");
     if (machine->process) {

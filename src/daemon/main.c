@@ -21,9 +21,11 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/remote.h"
 #include "base/user_folders.h"
 #include "char/unix_socket.h"
 #include "daemon/api.h"
+#include "daemon/listen.h"
 
 #define BACKLOG       128
 #define IDLE_SECONDS  60
@@ -35,8 +37,9 @@ typedef struct Daemon {
     char *runtime, *config, *socket_path;
     int runtime_lock, config_lock;
     int idle_seconds;
-    gboolean background, autostart;
-    bool activated; /* systemd owns the socket */
+    gboolean background, autostart, make_certificate;
+    char *address; /* --listen */
+    int activated; /* the socket that systemd has opened and owns; -1: none */
     gint64 idle_since;
     Api api;
     Server *server;
@@ -74,7 +77,8 @@ static bool somebody_answers(const char *path)
     return connection != NULL;
 }
 
-/* False without an error: another daemon serves this user already. */
+/* False without an error: another daemon serves this user already. At a socket of systemd's
+ * somebody always seems to answer: it is ourselves, as soon as our predecessor has gone. */
 static bool lock_runtime(Daemon *daemon, GError **error)
 {
     daemon->runtime_lock = open_lock(daemon->runtime, error);
@@ -83,7 +87,7 @@ static bool lock_runtime(Daemon *daemon, GError **error)
     for (unsigned i = 0; i < LOCK_RETRIES; i++) {
         if (flock(daemon->runtime_lock, LOCK_EX | LOCK_NB) == 0)
             return true;
-        if (somebody_answers(daemon->socket_path))
+        if (daemon->activated < 0 && somebody_answers(daemon->socket_path))
             return false;
         g_usleep(LOCK_RETRY_US); /* it is about to leave, or to listen */
     }
@@ -114,7 +118,8 @@ static bool lock_config(Daemon *daemon, GError **error)
 
 static bool is_idle(const Daemon *daemon)
 {
-    return server_connections(daemon->server) == 0 && registry_running(daemon->api.registry) == 0;
+    return server_connections(daemon->server) == 0 && !server_is_remote(daemon->server) &&
+           registry_running(daemon->api.registry) == 0;
 }
 
 /*
@@ -126,13 +131,13 @@ static void try_to_leave(Daemon *daemon)
     g_autoptr(GError) error = NULL;
     int fd;
 
-    if (!daemon->activated)
+    if (daemon->activated < 0)
         g_unlink(daemon->socket_path);
     if (server_stop_listening(daemon->server)) {
         g_main_loop_quit(daemon->loop);
         return;
     }
-    if (daemon->activated)
+    if (daemon->activated >= 0)
         return;
     fd = unix_socket_listen(daemon->socket_path, BACKLOG, &error);
     if (fd < 0 || !server_listen(daemon->server, fd, &error))
@@ -155,7 +160,7 @@ static gboolean on_signal(gpointer data)
 {
     Daemon *daemon = data;
 
-    if (!daemon->activated)
+    if (daemon->activated < 0)
         g_unlink(daemon->socket_path);
     g_main_loop_quit(daemon->loop);
     return G_SOURCE_CONTINUE;
@@ -163,15 +168,33 @@ static gboolean on_signal(gpointer data)
 
 /* ---- beginning ------------------------------------------------------------------------------- */
 
-/* The socket that systemd has opened; -1: it has not. */
-static int systemd_socket(void)
+static bool is_listening(int fd)
+{
+    int domain = 0, listening = 0;
+    socklen_t size = sizeof(int);
+
+    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX &&
+           getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == 0 && listening &&
+           fcntl(fd, F_SETFD, FD_CLOEXEC) == 0;
+}
+
+/* The one socket of ospited.socket, as sd_listen_fds(3) has it. */
+static bool take_systemd_socket(Daemon *daemon, GError **error)
 {
     const char *pid = g_getenv("LISTEN_PID"), *count = g_getenv("LISTEN_FDS");
-    bool ours = pid && count && atoi(pid) == getpid() && atoi(count) == 1;
+    bool ours = pid && count && atoi(pid) == getpid();
 
+    if (ours && (atoi(count) != 1 || !is_listening(SYSTEMD_FIRST))) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                    "cannot serve what systemd handed over: it is not one listening Unix socket; "
+                    "mend ospited.socket");
+        return false;
+    }
+    daemon->activated = ours ? SYSTEMD_FIRST : -1;
     g_unsetenv("LISTEN_PID");
     g_unsetenv("LISTEN_FDS");
-    return ours ? SYSTEMD_FIRST : -1;
+    g_unsetenv("LISTEN_FDNAMES");
+    return true;
 }
 
 static void raise_file_limit(void)
@@ -185,32 +208,29 @@ static void raise_file_limit(void)
     }
 }
 
-static void on_autostarted(void *obj, Machine *machine, const GError *error)
+/* Only where somebody asked for it. */
+static bool listen_remote(Daemon *daemon, GError **error)
 {
-    if (error)
-        g_warning("%s", error->message);
-}
+    g_auto(Listen) listen = {NULL};
+    g_autoptr(GTlsCertificate) certificate = NULL;
+    g_autofree char *token = NULL;
+    int fd;
 
-static void start_machines(Daemon *daemon)
-{
-    GPtrArray *all = registry_list(daemon->api.registry);
-
-    for (guint i = 0; i < all->len; i++) {
-        Machine *machine = all->pdata[i];
-        g_autoptr(GError) error = NULL;
-        if (machine->config && !machine_is_on(machine) &&
-            vm_tree_bool(machine->config, "autostart.enabled") &&
-            !machine_start(machine, on_autostarted, NULL, &error))
-            g_warning("%s", error->message);
-    }
+    if (!listen_read(&listen, daemon->config, daemon->address, error))
+        return false;
+    if (!listen.address)
+        return true;
+    certificate = listen_certificate(&listen, error);
+    token = certificate ? listen_token(&listen, error) : NULL;
+    fd = token ? listen_open(&listen, error) : -1;
+    return fd >= 0 && server_listen_remote(daemon->server, fd, certificate, token, error);
 }
 
 static bool begin(Daemon *daemon, GError **error)
 {
     g_autoptr(GError) why = NULL;
-    int fd = systemd_socket();
+    int fd = daemon->activated;
 
-    daemon->activated = fd >= 0;
     daemon->api.events = events_new();
     daemon->api.config_folder = daemon->config;
     if (!api_media_open(&daemon->api, &why))
@@ -219,9 +239,33 @@ static bool begin(Daemon *daemon, GError **error)
     if (!daemon->api.registry)
         return false;
     daemon->server = server_new(api_handle, &daemon->api);
+    /* The usual socket comes last: who finds it finds all. */
+    if (!listen_remote(daemon, error))
+        return false;
     if (fd < 0)
         fd = unix_socket_listen(daemon->socket_path, BACKLOG, error);
     return fd >= 0 && server_listen(daemon->server, fd, error);
+}
+
+/* What clients need to know is told on standard output. */
+static bool make_certificate(GError **error)
+{
+    g_autofree char *folder = user_config_folder();
+    g_auto(Listen) listen = {NULL};
+    g_autoptr(GTlsCertificate) certificate = NULL;
+    g_autofree char *fingerprint = NULL;
+
+    if (g_mkdir_with_parents(folder, 0700) < 0)
+        return host_error(error, "make the folder", folder);
+    if (!listen_read(&listen, folder, NULL, error) || !listen_make_files(&listen, error))
+        return false;
+    certificate = listen_certificate(&listen, error);
+    if (!certificate)
+        return false;
+    fingerprint = certificate_fingerprint(certificate);
+    printf("certificate %s\nfingerprint %s\ntoken %s\n", listen.certificate, fingerprint,
+           listen.token);
+    return true;
 }
 
 /* Standard error goes to a file of the runtime folder; the one who started us is told to go on. */
@@ -248,7 +292,8 @@ static bool prepare(Daemon *daemon, GError **error)
         return false;
     daemon->config = user_config_folder();
     daemon->socket_path = g_build_filename(daemon->runtime, "api", NULL);
-    return lock_runtime(daemon, error) && lock_config(daemon, error) && begin(daemon, error) &&
+    return take_systemd_socket(daemon, error) && lock_runtime(daemon, error) &&
+           lock_config(daemon, error) && begin(daemon, error) &&
            (!daemon->background || go_to_background(daemon, error));
 }
 
@@ -263,7 +308,7 @@ static void run(Daemon *daemon)
     if (daemon->idle_seconds > 0)
         g_timeout_add_seconds(1, on_second, daemon);
     if (daemon->autostart)
-        start_machines(daemon);
+        g_ptr_array_unref(registry_autostart(daemon->api.registry));
     g_main_loop_run(daemon->loop);
     g_main_loop_unref(daemon->loop);
 }
@@ -277,6 +322,10 @@ static bool parse(Daemon *daemon, int argc, char **argv)
          "leave when nobody needed it for so long; 0: never (default 60)", "SECONDS"},
         {"autostart", 0, 0, G_OPTION_ARG_NONE, &daemon->autostart,
          "start the machines that are to start by themselves", NULL},
+        {"listen", 0, 0, G_OPTION_ARG_STRING, &daemon->address,
+         "serve the API over TCP as well, with TLS and a token", "ADDRESS:PORT"},
+        {"make-certificate", 0, 0, G_OPTION_ARG_NONE, &daemon->make_certificate,
+         "make the certificate and the token for --listen where there are none, and end", NULL},
         {NULL},
     };
     g_autoptr(GOptionContext) context = g_option_context_new("- the daemon of Ospite");
@@ -291,22 +340,25 @@ static bool parse(Daemon *daemon, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    Daemon daemon = {.idle_seconds = IDLE_SECONDS, .runtime_lock = -1, .config_lock = -1};
+    Daemon daemon = {
+        .idle_seconds = IDLE_SECONDS, .activated = -1, .runtime_lock = -1, .config_lock = -1};
     g_autoptr(GError) error = NULL;
     int status = 0;
+    bool ok;
 
     signal(SIGPIPE, SIG_IGN);
     raise_file_limit();
     if (!parse(&daemon, argc, argv))
         return 2;
-    if (prepare(&daemon, &error)) {
+    ok = daemon.make_certificate ? make_certificate(&error) : prepare(&daemon, &error);
+    if (ok && !daemon.make_certificate) {
         run(&daemon);
     } else if (error) {
         g_printerr("ospited: %s\n", error->message);
         status = 1;
-    } else if (!daemon.background) {
+    } else if (!ok && !daemon.background) {
         g_printerr("ospited: another one serves this user already\n");
-    } else {
+    } else if (!ok) {
         puts("ready");
     }
     server_free(daemon.server);
@@ -316,6 +368,7 @@ int main(int argc, char **argv)
     g_free(daemon.runtime);
     g_free(daemon.config);
     g_free(daemon.socket_path);
+    g_free(daemon.address);
     fd_clear(&daemon.config_lock);
     fd_clear(&daemon.runtime_lock);
     return status;

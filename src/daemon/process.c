@@ -23,14 +23,18 @@
 #define QUIT_PATIENCE_MS 5000
 #define ANSWER_SECONDS   15
 #define ANSWER_MAX_BYTES (256 * 1024)
+#define NEWS_MAX_BYTES   (64 * 1024)
+#define NEWS_RETRY_MS    1000
+#define AFTER_NEWS       (G_PRIORITY_DEFAULT + 1) /* what a process said comes before its end */
 
 struct Process {
     char *folder, *log;
     const ProcessEvents *events;
     void *obj;
     int pid, pidfd;
-    bool ready;
-    bool freed; /* only an answer under way holds it still */
+    GSocketConnection *news; /* of the control socket; NULL: nobody tells us */
+    GString *news_text;      /* what has come of a line */
+    GSource *news_source;
     unsigned retries;
     guint pidfd_source, ready_source, retry_source, kill_source;
     int ready_fd;
@@ -83,7 +87,8 @@ static bool watch_pid(Process *process, int pid)
     process->pidfd = pidfd_open(pid, 0);
     if (process->pidfd < 0)
         return false;
-    process->pidfd_source = g_unix_fd_add(process->pidfd, G_IO_IN, on_pidfd, process);
+    process->pidfd_source =
+        g_unix_fd_add_full(AFTER_NEWS, process->pidfd, G_IO_IN, on_pidfd, process, NULL);
     return true;
 }
 
@@ -210,13 +215,97 @@ GSocketConnection *process_console(const Process *process, GError **error)
     return connect_to(process, "console", error);
 }
 
-/* ---- the beginning --------------------------------------------------------------------------- */
+/* ---- news ------------------------------------------------------------------------------------ */
 
-static void become_ready(Process *process, bool paused)
+/* "running", "paused" or "paused WHY" */
+static void take_state(Process *process, const char *text)
 {
-    process->ready = true;
-    process->events->ready(process->obj, paused);
+    const char *why = g_str_has_prefix(text, "paused ") ? text + strlen("paused ") : NULL;
+
+    process->events->state(process->obj, g_str_has_prefix(text, "paused"), why);
 }
+
+/* The answer to `watch` is the state, too. */
+static void take_news(Process *process, const char *line)
+{
+    static const char *const prefixes[] = {"ok ", "! state "};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(prefixes); i++) {
+        if (g_str_has_prefix(line, prefixes[i]))
+            take_state(process, line + strlen(prefixes[i]));
+    }
+}
+
+static void forget_news(Process *process)
+{
+    if (process->news_source)
+        g_source_destroy(process->news_source);
+    g_clear_pointer(&process->news_source, g_source_unref);
+    g_clear_object(&process->news);
+    g_string_truncate(process->news_text, 0);
+}
+
+static gboolean on_news_again(gpointer data);
+
+void process_catch_up(Process *process)
+{
+    GSocket *socket = process->news ? g_socket_connection_get_socket(process->news) : NULL;
+    char chunk[1024];
+    gssize got = -1;
+
+    while (socket && process->news_text->len < NEWS_MAX_BYTES &&
+           (got = g_socket_receive_with_blocking(socket, chunk, sizeof(chunk), FALSE, NULL, NULL)) >
+               0)
+        g_string_append_len(process->news_text, chunk, got);
+    for (const char *end; (end = strchr(process->news_text->str, '\n'));) {
+        g_autofree char *raw = g_strndup(process->news_text->str, end - process->news_text->str);
+        g_autofree char *line = g_utf8_make_valid(raw, -1);
+        g_string_erase(process->news_text, 0, end - process->news_text->str + 1);
+        take_news(process, line);
+    }
+    if (got == 0 || process->news_text->len >= NEWS_MAX_BYTES) {
+        forget_news(process);
+        process->retry_source = g_timeout_add(NEWS_RETRY_MS, on_news_again, process);
+    }
+}
+
+static gboolean on_news(GSocket *socket, GIOCondition condition, gpointer data)
+{
+    process_catch_up(data);
+    return G_SOURCE_CONTINUE;
+}
+
+/* Asks the process to tell what becomes of it; false: it does not listen (yet, or any more). */
+static bool watch_news(Process *process)
+{
+    static const char question[] = "watch\n";
+    GSocket *socket;
+
+    process->news = connect_to(process, "control", NULL);
+    if (!process->news)
+        return false;
+    socket = g_socket_connection_get_socket(process->news);
+    if (g_socket_send(socket, question, strlen(question), NULL, NULL) < 0) {
+        forget_news(process);
+        return false;
+    }
+    process->news_source = g_socket_create_source(socket, G_IO_IN, NULL);
+    g_source_set_callback(process->news_source, G_SOURCE_FUNC(on_news), process, NULL);
+    g_source_attach(process->news_source, NULL);
+    return true;
+}
+
+/* It hung up because we did not listen, or it ends just now. */
+static gboolean on_news_again(gpointer data)
+{
+    Process *process = data;
+
+    process->retry_source = 0;
+    watch_news(process);
+    return G_SOURCE_REMOVE;
+}
+
+/* ---- the beginning --------------------------------------------------------------------------- */
 
 /* "ready\n" once the guest runs; the end of file when it never will, and then the end follows. */
 static gboolean on_ready_pipe(int fd, GIOCondition condition, gpointer data)
@@ -229,8 +318,10 @@ static gboolean on_ready_pipe(int fd, GIOCondition condition, gpointer data)
         return G_SOURCE_CONTINUE;
     process->ready_source = 0;
     fd_clear(&process->ready_fd);
-    if (got > 0)
-        become_ready(process, false);
+    if (got > 0) {
+        process->events->state(process->obj, false, NULL);
+        watch_news(process); /* it may have ended already */
+    }
     return G_SOURCE_REMOVE;
 }
 
@@ -286,8 +377,9 @@ static bool spawn(Process *process, const ProcessSpec *spec, int config, int log
 
 static Process *process_new(const ProcessSpec *spec, const ProcessEvents *events, void *obj)
 {
-    Process *process = g_rc_box_new0(Process);
+    Process *process = g_new0(Process, 1);
 
+    process->news_text = g_string_new(NULL);
     process->folder = g_strdup(spec->folder);
     process->log = g_strdup(spec->log);
     process->events = events;
@@ -327,29 +419,20 @@ Process *process_start(const ProcessSpec *spec, const char *config, const Proces
 
 /* ---- finding it again ------------------------------------------------------------------------ */
 
-static void on_state(void *obj, const char *answer, const GError *error)
-{
-    Process *process = obj;
-
-    if (answer && !process->ready && !process->freed)
-        become_ready(process, !strcmp(answer, "paused"));
-    g_rc_box_release(process);
-}
-
 /* Who listens there is who it is: the kernel says so. */
 static bool identify(Process *process)
 {
-    g_autoptr(GSocketConnection) connection = connect_to(process, "control", NULL);
     struct ucred peer;
     socklen_t size = sizeof(peer);
 
-    if (!connection || getsockopt(g_socket_get_fd(g_socket_connection_get_socket(connection)),
-                                  SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+    if (!watch_news(process))
         return false;
-    if (!watch_pid(process, peer.pid))
-        return false;
-    process_ask(process, "state", on_state, g_rc_box_acquire(process));
-    return true;
+    if (getsockopt(g_socket_get_fd(g_socket_connection_get_socket(process->news)), SOL_SOCKET,
+                   SO_PEERCRED, &peer, &size) == 0 &&
+        watch_pid(process, peer.pid))
+        return true;
+    forget_news(process);
+    return false;
 }
 
 /* It lives, but has not opened its socket yet, or has closed it already. */
@@ -405,12 +488,13 @@ void process_free(Process *process)
         if (*sources[i])
             g_source_remove(*sources[i]);
     }
+    forget_news(process);
+    g_string_free(process->news_text, TRUE);
     fd_clear(&process->pidfd);
     fd_clear(&process->ready_fd);
     g_free(process->folder);
     g_free(process->log);
-    process->freed = true;
-    g_rc_box_release(process);
+    g_free(process);
 }
 
 int process_pid(const Process *process)

@@ -31,8 +31,9 @@ void process_end_free(ProcessEnd *end);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ProcessEnd, process_end_free)
 
 typedef struct ProcessEvents {
-    /* The guest runs (or is paused: an adopted one). Not called when it ends before. */
-    void (*ready)(void *obj, bool paused);
+    /* The guest runs or is paused; `why` says what of the host stopped it, NULL without. The first
+     * call comes when it is ready to be asked, none when it ends before. */
+    void (*state)(void *obj, bool paused, const char *why);
     /* It is gone: its files, locks and memory are free again. `end` is owned by the callee, who
      * frees the process. */
     void (*ended)(void *obj, ProcessEnd *end);
@@ -67,6 +68,8 @@ char *process_config(const Process *process);
  */
 typedef void (*ProcessAnswer)(void *obj, const char *answer, const GError *error);
 void process_ask(Process *process, const char *line, ProcessAnswer done, void *obj);
+/* Takes the news that have arrived: those of a change come before the answer that tells of it. */
+void process_catch_up(Process *process);
 /* Ends it: politely first, by SIGKILL when it does not listen. `ended` is called. */
 void process_end(Process *process);
 /* A stream to the console; NULL with an error. */

@@ -186,8 +186,19 @@ unsigned registry_running(const Registry *registry)
     unsigned running = 0;
 
     for (guint i = 0; i < registry->machines->len; i++)
-        running += machine_is_on(registry->machines->pdata[i]);
+        running += machine_is_busy(registry->machines->pdata[i]);
     return running;
+}
+
+GPtrArray *registry_autostart(Registry *registry)
+{
+    GPtrArray *all = registry_list(registry), *started = g_ptr_array_new();
+
+    for (guint i = 0; i < all->len; i++) {
+        if (machine_autostart(all->pdata[i]))
+            g_ptr_array_add(started, all->pdata[i]);
+    }
+    return started;
 }
 
 /* ---- new machines ---------------------------------------------------------------------------- */
@@ -219,7 +230,7 @@ static Machine *add(Registry *registry, const VmConfig *config, const char *file
         return NULL;
     }
     machine_adopt(machine);
-    events_tell(registry->events, "vm-created", machine->name, machine->uuid, NULL, NULL);
+    machine_tell(machine, "vm-created");
     return machine;
 }
 
@@ -368,7 +379,7 @@ bool registry_move(Registry *registry, Machine *machine, const char *folder, GEr
         return host_error(error, "make the folder", folder);
     if (!relocate(registry, machine, target, error))
         return false;
-    events_tell(registry->events, "vm-changed", machine->name, machine->uuid, NULL, NULL);
+    machine_tell(machine, "vm-changed");
     return true;
 }
 
@@ -450,7 +461,7 @@ bool registry_delete(Registry *registry, Machine *machine, DeleteMode mode, GPtr
         remove_files(machine, mode, kept);
     else
         list_folder(machine->folder, kept);
-    events_tell(registry->events, "vm-deleted", machine->name, machine->uuid, NULL, NULL);
+    machine_tell(machine, "vm-deleted");
     machine_free(machine);
     return true;
 }

@@ -14,27 +14,36 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/remote.h"
 #include "daemon/request.h"
 
 #define ACCEPT_PAUSE_MS 100
+
+typedef struct Listener {
+    Server *server;
+    int fd; /* -1: none */
+    guint source;
+    GTlsCertificate *certificate; /* of TCP; NULL: a Unix socket */
+    unsigned connections, connections_max;
+} Listener;
 
 struct Server {
     SoupServer *soup;
     ServerHandler handler;
     void *obj;
-    int listener;
-    guint listen_source;
-    unsigned connections;
+    Listener local, remote;
+    char *token; /* what those who come by TCP must know */
 };
 
 typedef struct Connection {
-    Server *server;
+    Listener *listener;
     GSocket *socket;
+    GIOStream *stream; /* on which libsoup speaks; it has us, not we it */
     guint deadline;
     bool refused; /* an answer was sent before the request was here */
 } Connection;
 
-static void watch_listener(Server *server);
+static void watch_listener(Listener *listener);
 
 /* ---- connections ----------------------------------------------------------------------------- */
 
@@ -71,7 +80,7 @@ static void connection_free(gpointer data, GObject *stream)
 {
     Connection *connection = data;
 
-    connection->server->connections--;
+    connection->listener->connections--;
     connection_disarm(connection);
     g_object_unref(connection->socket);
     g_free(connection);
@@ -94,7 +103,9 @@ static void connection_refuse(Connection *connection)
     if (connection->refused)
         return;
     connection->refused = true;
-    g_socket_send_with_blocking(connection->socket, answer, strlen(answer), FALSE, NULL, NULL);
+    g_pollable_output_stream_write_nonblocking(
+        G_POLLABLE_OUTPUT_STREAM(g_io_stream_get_output_stream(connection->stream)), answer,
+        strlen(answer), NULL, NULL);
     g_socket_shutdown(connection->socket, FALSE, TRUE, NULL);
 }
 
@@ -120,80 +131,112 @@ static void turn_away(int fd, const char *status, const char *code, const char *
         return; /* it did not want to know */
 }
 
-static void serve_stream(Server *server, int fd)
+/* The handshake comes with the first byte that is read, under the same deadline. */
+static GIOStream *open_stream(const Listener *listener, GSocket *socket, GError **error)
+{
+    GSocketConnection *plain = g_socket_connection_factory_create_connection(socket);
+    GIOStream *secure;
+
+    if (!listener->certificate)
+        return G_IO_STREAM(plain);
+    secure = g_tls_server_connection_new(G_IO_STREAM(plain), listener->certificate, error);
+    g_object_unref(plain);
+    return secure;
+}
+
+static void serve_stream(Listener *listener, int fd)
 {
     auto_fd owned = fd;
     g_autoptr(GError) error = NULL;
     g_autoptr(GSocket) socket = g_socket_new_from_fd(owned, &error);
-    g_autoptr(GSocketConnection) stream = NULL;
     g_autoptr(GSocketAddress) address = g_unix_socket_address_new("peer");
+    g_autoptr(GIOStream) stream = NULL;
     Connection *connection;
 
-    if (!socket) {
+    if (socket)
+        fd_steal(&owned);
+    stream = socket ? open_stream(listener, socket, &error) : NULL;
+    if (!stream) {
         g_warning("%s", error->message);
         return;
     }
-    fd_steal(&owned);
     connection = g_new0(Connection, 1);
-    connection->server = server;
+    connection->listener = listener;
     connection->socket = g_object_ref(socket);
-    server->connections++;
-    stream = g_socket_connection_factory_create_connection(socket);
+    connection->stream = stream;
+    listener->connections++;
     g_object_weak_ref(G_OBJECT(stream), connection_free, connection);
     g_object_set_data(G_OBJECT(address), "connection", connection);
     connection_arm(connection);
-    if (!soup_server_accept_iostream(server->soup, G_IO_STREAM(stream), address, address, &error))
+    if (!soup_server_accept_iostream(listener->server->soup, stream, address, address, &error))
         g_warning("%s", error->message);
 }
 
 static gboolean listen_again(gpointer data)
 {
-    Server *server = data;
+    Listener *listener = data;
 
-    server->listen_source = 0;
-    watch_listener(server);
+    listener->source = 0;
+    watch_listener(listener);
     return G_SOURCE_REMOVE;
 }
 
 /* Accepts one; false when none waits. */
-static bool accept_one(Server *server)
+static bool accept_one(Listener *listener)
 {
-    auto_fd fd = accept4(server->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    auto_fd fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    bool full = listener->connections >= listener->connections_max;
 
     if (fd < 0)
         return false;
-    if (!is_this_user(fd))
+    if (!listener->certificate && !is_this_user(fd))
         turn_away(fd, "403 Forbidden", "unauthorized", "this daemon serves another user");
-    else if (server->connections >= SERVER_CONNECTIONS_MAX)
+    else if (!listener->certificate && full)
         turn_away(fd, "503 Service Unavailable", "too_many", "the daemon has too many connections");
-    else
-        serve_stream(server, fd_steal(&fd));
+    else if (!full) /* a stranger who is too many hears nothing */
+        serve_stream(listener, fd_steal(&fd));
     return true;
 }
 
 static gboolean on_listener(int fd, GIOCondition condition, gpointer data)
 {
-    Server *server = data;
+    Listener *listener = data;
 
-    if (accept_one(server) || errno == EAGAIN || errno == ECONNABORTED || errno == EINTR)
+    if (accept_one(listener) || errno == EAGAIN || errno == ECONNABORTED || errno == EINTR)
         return G_SOURCE_CONTINUE;
     g_warning("cannot accept a connection: %s", g_strerror(errno));
-    server->listen_source = g_timeout_add(ACCEPT_PAUSE_MS, listen_again, server);
+    listener->source = g_timeout_add(ACCEPT_PAUSE_MS, listen_again, listener);
     return G_SOURCE_REMOVE;
 }
 
-static void watch_listener(Server *server)
+static void watch_listener(Listener *listener)
 {
-    server->listen_source = g_unix_fd_add(server->listener, G_IO_IN, on_listener, server);
+    listener->source = g_unix_fd_add(listener->fd, G_IO_IN, on_listener, listener);
 }
 
 /* ---- what libsoup says of a request ---------------------------------------------------------- */
 
+/* The Unix socket knows its peer; whoever comes by TCP must know the token. */
+static bool is_authorized(const Server *server, const Connection *connection,
+                          SoupServerMessage *message)
+{
+    static const char scheme[] = "Bearer ";
+    SoupMessageHeaders *headers = soup_server_message_get_request_headers(message);
+    const char *given = soup_message_headers_get_one(headers, "Authorization");
+
+    return connection && (!connection->listener->certificate ||
+                          (given && !g_ascii_strncasecmp(given, scheme, strlen(scheme)) &&
+                           secret_is(server->token, given + strlen(scheme))));
+}
+
+/* The body of a stranger is read, as HTTP wants it, and thrown away. */
 static void on_headers(SoupServerMessage *message, gpointer data)
 {
     SoupMessageHeaders *headers = soup_server_message_get_request_headers(message);
     Connection *connection = connection_of(message);
 
+    if (!is_authorized(data, connection, message))
+        soup_message_body_set_accumulate(soup_server_message_get_request_body(message), FALSE);
     if (connection && soup_message_headers_get_encoding(headers) == SOUP_ENCODING_CONTENT_LENGTH &&
         soup_message_headers_get_content_length(headers) > SERVER_BODY_MAX) {
         soup_message_body_set_accumulate(soup_server_message_get_request_body(message), FALSE);
@@ -240,10 +283,18 @@ static void on_request(SoupServer *soup, SoupServerMessage *message, const char 
     Server *server = data;
     Connection *connection = connection_of(message);
 
-    if (connection && connection->refused)
+    if (connection && connection->refused) {
         soup_server_message_set_status(message, SOUP_STATUS_REQUEST_ENTITY_TOO_LARGE, NULL);
-    else
+    } else if (is_authorized(server, connection, message)) {
         server->handler(server->obj, request_new(message, path, query));
+    } else {
+        soup_message_headers_replace(soup_server_message_get_response_headers(message),
+                                     "WWW-Authenticate", "Bearer");
+        request_fail_code(request_new(message, path, query), SOUP_STATUS_UNAUTHORIZED,
+                          "unauthorized",
+                          "cannot serve this request: it does not show the daemon's token; send "
+                          "it as 'Authorization: Bearer TOKEN' (ospite: --token-file)");
+    }
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -254,7 +305,8 @@ Server *server_new(ServerHandler handler, void *obj)
 
     server->handler = handler;
     server->obj = obj;
-    server->listener = -1;
+    server->local = (Listener){server, -1, .connections_max = SERVER_CONNECTIONS_MAX};
+    server->remote = (Listener){server, -1, .connections_max = SERVER_REMOTE_MAX};
     server->soup = soup_server_new("raw-paths", TRUE, "server-header", NULL, NULL);
     soup_server_add_handler(server->soup, NULL, on_request, server, NULL);
     g_signal_connect(server->soup, "request-started", G_CALLBACK(on_started), server);
@@ -263,38 +315,63 @@ Server *server_new(ServerHandler handler, void *obj)
     return server;
 }
 
+static void listener_close(Listener *listener)
+{
+    if (listener->source)
+        g_source_remove(listener->source);
+    listener->source = 0;
+    fd_clear(&listener->fd);
+}
+
 void server_free(Server *server)
 {
     if (!server)
         return;
-    if (server->listen_source)
-        g_source_remove(server->listen_source);
-    fd_clear(&server->listener);
+    listener_close(&server->local);
+    listener_close(&server->remote);
     soup_server_disconnect(server->soup);
     g_object_unref(server->soup);
+    g_clear_object(&server->remote.certificate);
+    g_free(server->token);
     g_free(server);
+}
+
+static bool listener_open(Listener *listener, int fd, GError **error)
+{
+    listener->fd = fd;
+    if (!g_unix_set_fd_nonblocking(fd, TRUE, error))
+        return false;
+    watch_listener(listener);
+    return true;
 }
 
 bool server_listen(Server *server, int listener, GError **error)
 {
-    server->listener = listener;
-    if (!g_unix_set_fd_nonblocking(listener, TRUE, error))
-        return false;
-    watch_listener(server);
-    return true;
+    return listener_open(&server->local, listener, error);
+}
+
+bool server_listen_remote(Server *server, int listener, GTlsCertificate *certificate,
+                          const char *token, GError **error)
+{
+    server->remote.certificate = g_object_ref(certificate);
+    server->token = g_strdup(token);
+    return listener_open(&server->remote, listener, error);
 }
 
 bool server_stop_listening(Server *server)
 {
-    if (accept_one(server))
+    if (accept_one(&server->local))
         return false;
-    g_source_remove(server->listen_source);
-    server->listen_source = 0;
-    fd_clear(&server->listener);
+    listener_close(&server->local);
     return true;
 }
 
 unsigned server_connections(const Server *server)
 {
-    return server->connections;
+    return server->local.connections + server->remote.connections;
+}
+
+bool server_is_remote(const Server *server)
+{
+    return server->remote.fd >= 0;
 }

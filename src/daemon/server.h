@@ -14,6 +14,7 @@
 
 #define SERVER_BODY_MAX        (1024 * 1024)
 #define SERVER_CONNECTIONS_MAX 256
+#define SERVER_REMOTE_MAX      64 /* of these, by TCP */
 #define SERVER_REQUEST_SECONDS 10 /* for a request to arrive, or the next one to begin */
 
 typedef struct Server Server;
@@ -25,8 +26,13 @@ Server *server_new(ServerHandler handler, void *obj);
 void server_free(Server *server);
 /* Serves a listening Unix socket (owned) to this user alone. */
 bool server_listen(Server *server, int listener, GError **error);
-/* Stops listening; false, and goes on, when somebody has come meanwhile. */
+/* Serves a listening TCP socket (owned) to whoever knows the token, over TLS. */
+bool server_listen_remote(Server *server, int listener, GTlsCertificate *certificate,
+                          const char *token, GError **error);
+/* Stops listening at the Unix socket; false, and goes on, when somebody has come meanwhile. */
 bool server_stop_listening(Server *server);
+/* Whether it serves a TCP socket: nobody could start it again from afar. */
+bool server_is_remote(const Server *server);
 unsigned server_connections(const Server *server);
 
 /* ---- a request ------------------------------------------------------------------------------- */

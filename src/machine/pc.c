@@ -74,7 +74,9 @@ static gboolean pc_serve_requests(gpointer obj)
 
     if (disk_error) {
         pc_pause(pc);
-        pc_emit(pc, PC_EVENT_DISK, 0, disk_error);
+        g_free(pc->stopped_by);
+        pc->stopped_by = g_steal_pointer(&disk_error);
+        pc_emit(pc, PC_EVENT_DISK, 0, pc->stopped_by);
     }
     if (cpu_error) {
         pc_pause(pc);
@@ -212,6 +214,7 @@ static bool pc_create_cpus(Pc *pc, const PcConfig *config, GError **error)
                               config->cpu_count, NULL, error);
     if (!pc->model)
         return false;
+    cpu_model_set_paravirt(pc->model, config->paravirt);
     pc->vm =
         vm_new(pc->engine, pc->board.memory, pc->board.ports, pc->model, config->cpu_count, error);
     if (!pc->vm)
@@ -306,6 +309,7 @@ void pc_free(Pc *pc)
     g_clear_pointer(&pc->smbios_anchor, g_byte_array_unref);
     g_free(pc->cpu_error);
     g_free(pc->disk_error);
+    g_free(pc->stopped_by);
     g_rec_mutex_clear(&pc->lock);
     g_main_context_unref(pc->context);
     g_free(pc);
@@ -322,6 +326,7 @@ void pc_resume(Pc *pc)
     if (pc->running)
         return;
     pc->running = true;
+    g_clear_pointer(&pc->stopped_by, g_free);
     g_rec_mutex_lock(&pc->lock);
     for (guint i = 0; i < pc->devices->len; i++)
         device_resume(g_ptr_array_index(pc->devices, i));

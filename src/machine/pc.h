@@ -80,7 +80,8 @@ typedef struct PcConfig {
     uint64_t memory_size; /* bytes, rounded up to whole MiB */
     unsigned cpu_count;
     const char *cpu_model; /* NULL: "host" */
-    const Engine *engine;  /* engine_find()'s choice */
+    Paravirt paravirt;
+    const Engine *engine; /* engine_find()'s choice */
     PcDrive drives[PC_DRIVE_MAX];
     unsigned drive_count;
     const char *boot_order; /* letters a, c, d, n; NULL: "cdn" */
@@ -155,6 +156,7 @@ typedef struct Pc {
     int exit_value;
     char *cpu_error;  /* under the lock */
     char *disk_error; /* under the lock; a request is kept */
+    char *stopped_by; /* what of the host stopped it; NULL: it runs, or was told to pause */
 } Pc;
 
 /* Gives a place to drives that ask for the first free one (index -1). Fails when there are too many

@@ -86,6 +86,8 @@ void ram_written(Ram *ram, uint64_t offset, uint64_t size)
 
     if (!size)
         return;
+    /* The write must be seen by whoever sets a flag behind our look at them. */
+    atomic_thread_fence(memory_order_seq_cst);
     for (uint64_t page = offset >> GUEST_PAGE_SHIFT;
          page <= (offset + size - 1) >> GUEST_PAGE_SHIFT; page++) {
         uint8_t flags = atomic_load_explicit(&ram->page_flags[page], memory_order_relaxed);

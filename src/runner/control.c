@@ -128,6 +128,8 @@ static bool run_stats(Pc *pc, char **words, GString *answer, GError **error)
 static bool run_state(Pc *pc, char **words, GString *answer, GError **error)
 {
     g_string_append(answer, pc->running ? "running" : "paused");
+    if (pc->stopped_by)
+        g_string_append_printf(answer, " %s", pc->stopped_by);
     return true;
 }
 
@@ -350,6 +352,8 @@ static void client_answer(Client *client, const char *line)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(GString) text = g_string_new(NULL);
+    const Pc *pc = client->control->pc;
+    bool was_running = pc->running;
 
     if (!run_line(client->control->pc, line, text, &error))
         g_string_printf(client->answer, "error %s\n", error->message);
@@ -357,6 +361,9 @@ static void client_answer(Client *client, const char *line)
         g_string_printf(client->answer, "%sok\n", text->str);
     else
         g_string_printf(client->answer, "ok %s\n", text->str);
+    /* Before the answer: whoever has that finds the news waiting. */
+    if (pc->running != was_running)
+        control_tell_state(client->control);
     client_send(client);
 }
 
@@ -484,6 +491,16 @@ void control_tell(Control *control, const char *news)
         else if (client->watching)
             client_send_news(client, line, strlen(line));
     }
+}
+
+void control_tell_state(Control *control)
+{
+    g_autoptr(GString) news = g_string_new("state ");
+
+    if (!control)
+        return;
+    run_state(control->pc, NULL, news, NULL);
+    control_tell(control, news->str);
 }
 
 void control_set_quit(Control *control, ControlQuitFn quit, void *obj)

@@ -21,5 +21,7 @@ typedef void (*ControlQuitFn)(void *obj);
 void control_set_quit(Control *control, ControlQuitFn quit, void *obj);
 /* A line of news for the clients that watch: "! NEWS". NULL is allowed. Never blocks. */
 void control_tell(Control *control, const char *news);
+/* The same, for "state STATE" as the command of that name has it. */
+void control_tell_state(Control *control);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Control, control_free)

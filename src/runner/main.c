@@ -60,7 +60,7 @@ static void on_event(void *obj, PcEvent event, int value, const char *text)
         return;
     case PC_EVENT_DISK:
         g_printerr("ospite-vm: %s\n", text);
-        control_tell(runner->control, text);
+        control_tell_state(runner->control);
         return;
     }
 }
@@ -152,7 +152,7 @@ static bool parse(Runner *runner, int argc, char **argv)
          "FD"},
         {"runtime", 0, 0, G_OPTION_ARG_FILENAME, &runner->runtime, "folder for sockets", "FOLDER"},
         {"folder", 0, 0, G_OPTION_ARG_FILENAME, &runner->folder, "the machine's folder", "FOLDER"},
-        {"name", 0, 0, G_OPTION_ARG_STRING, &runner->name, "for the list of processes", "NAME"},
+        {"name", 0, 0, G_OPTION_ARG_FILENAME, &runner->name, "for the list of processes", "NAME"},
         {NULL},
     };
     g_autoptr(GOptionContext) context = g_option_context_new("- the process of one machine");

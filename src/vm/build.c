@@ -337,11 +337,13 @@ static bool build_system(const Builder *b, GError **error)
     const VmConfig *config = b->config;
     g_autofree char *engine = vm_tree_string(config, "system.engine");
     g_autofree char *rtc = vm_tree_string(config, "system.rtc");
+    g_autofree char *paravirt = vm_tree_string(config, "system.paravirt");
     PcConfig *pc = &b->build->pc;
 
     pc->memory_size = align_up(vm_tree_number(config, "system.memory"), MIB(1));
     pc->cpu_count = (unsigned)vm_tree_number(config, "system.cpus");
     pc->cpu_model = keep_value(b, "system.cpu");
+    pc->paravirt = paravirt_from_name(paravirt);
     pc->boot_order = keep(b, boot_letters(config));
     pc->boot_menu = vm_tree_bool(config, "system.boot-menu");
     pc->rtc_local_time = !strcmp(rtc, "local");

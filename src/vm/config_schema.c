@@ -78,6 +78,10 @@ static const VmField system_fields[] = {
     INT_FIELD("cpus", "1", 1, VM_MAX_VCPUS, RESTART, .help = N_("number of CPUs")),
     TEXT_FIELD("cpu", 1024, RESTART, .default_value = "host",
                .help = N_("CPU model[,+feature,-feature]")),
+    ENUM_FIELD("paravirt", "kvm", PARAVIRT_NAMES, RESTART,
+               .help =
+                   N_("clocks and interrupts for guests that know they are one: KVM's for Linux, "
+                      "hyperv for Windows")),
     ENUM_FIELD("engine", "auto", "auto kvm soft interp jit none", RESTART,
                .help = N_("what runs the guest's code; auto takes the fastest there is")),
     ENUM_FIELD("firmware", "bios", "bios uefi", RESTART, .help = N_("what starts the machine")),

@@ -97,6 +97,7 @@ class Daemon:
         self.environment = {**os.environ, "XDG_RUNTIME_DIR": str(self.path / "run"), "XDG_CONFIG_HOME": str(self.path / "config"),
                             "XDG_DATA_HOME": str(self.path / "data"), "LC_ALL": "C.UTF-8", "NO_AT_BRIDGE": "1"}
         self.socket = self.path / "run" / "ospite" / "api"
+        self.headers = ""  # more of them, each with its line's end
         self.pids = set()
         self.seen = set()
 
@@ -161,7 +162,7 @@ class Daemon:
         """(status, body) of a request, both held against the description."""
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         answer = self.raw(f"{method} /v1{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: {kind}\r\n"
-                          f"Content-Length: {len(data)}\r\n\r\n".encode() + data)
+                          f"{self.headers}Content-Length: {len(data)}\r\n\r\n".encode() + data)
         head, _, text = answer.partition(b"\r\n\r\n")
         lines = head.decode().split("\r\n")
         check(lines[0].startswith("HTTP/1.1 "), f"{method} {path}: no answer: {answer[:80]!r}")

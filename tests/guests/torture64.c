@@ -86,11 +86,27 @@ static void self_modifying(unsigned index)
 
 /* ---- code written by another processor ------------------------------------------------------- */
 
-/* mov eax, imm32 with an aligned operand; ret. */
+/* Ways to count an operand up, by one writer. */
+static void add_one(volatile uint32_t *operand, uint32_t way)
+{
+    if (way == 0)
+        *operand = *operand + 1;
+    else if (way == 1)
+        asm volatile("incl %0" : "+m"(*operand));
+    else if (way == 2)
+        asm volatile("lock incl %0" : "+m"(*operand));
+    else {
+        uint32_t value = *operand + 1;
+        uint64_t n = 1;
+        asm volatile("rep stosl" : "+D"(operand), "+c"(n) : "a"(value) : "memory");
+    }
+}
+
+/* mov eax, imm32 with an aligned operand; ret. Other code of the page stays as it is. */
 static void cross_modifying(unsigned index)
 {
     volatile uint32_t *operand = (uint32_t *)(shared_code + 4);
-    const uint8_t *code = shared_code + 3;
+    const uint8_t *code = shared_code + 3, *other = shared_code + 1024;
     uint32_t last = 0;
     if (index) {
         while (!stop) {
@@ -98,14 +114,15 @@ static void cross_modifying(unsigned index)
             uint32_t value = run(code, 0);
             expect(value >= last && value <= *operand);
             last = value;
+            expect(run(other, 0) == 1);
         }
         cpuid(0, 0);
         expect(run(code, 0) == WRITES);
         return;
     }
     for (uint32_t i = 1; i <= WRITES; i++) {
-        *operand = i;
-        if (i % 4 == 0)
+        add_one(operand, i % 4);
+        if (i / 4 % 4 == 0)
             expect(run(code, 0) == i);
     }
     stop = 1;
@@ -169,8 +186,9 @@ static void prepare_pages(void)
         pages[i][5] = 0xc3;
         pages[i][256] = i + 1;
     }
-    shared_code[3] = 0xb8;
-    shared_code[8] = 0xc3;
+    shared_code[3] = shared_code[1024] = 0xb8;
+    shared_code[8] = shared_code[1029] = 0xc3;
+    shared_code[1025] = 1;
     directory_page[0] = (uint64_t)table | P | W;
     pdpt_page[0] = (uint64_t)directory_page | P | W;
     page_pml4[WINDOW] = (uint64_t)pdpt_page | P | W;

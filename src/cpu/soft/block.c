@@ -262,22 +262,40 @@ static void check_canonical(SoftCpu *cpu, uint64_t linear)
         cpu_raise_error(cpu, EXC_GP, 0);
 }
 
-/* One instruction, byte by byte, into the scratch block: code in devices, at the end of the segment
- * or on hot pages. */
+/* Copies at most `size` bytes up to the page's end and returns how many. What lies in one aligned
+ * word is read at once, as a CPU fetches: an operand that another vCPU is writing is old or new. */
+static unsigned fetch_bytes(uint8_t *to, const uint8_t *page, unsigned in_page, unsigned size)
+{
+    size = MIN(size, GUEST_PAGE_SIZE - in_page);
+    for (unsigned n = 0; n < size;) {
+        unsigned skip = (in_page + n) % 8, part = MIN(8 - skip, size - n);
+        const _Atomic uint64_t *from = (const _Atomic uint64_t *)(page + in_page + n - skip);
+        uint64_t word = atomic_load_explicit(from, memory_order_relaxed) >> 8 * skip;
+        memcpy(to + n, &word, part);
+        n += part;
+    }
+    return size;
+}
+
+/* One instruction into the scratch block, touching no page (of RAM) or byte (of a device) that it
+ * has no part of: code in devices, at the end of the segment or on hot pages. */
 static Block *decode_scratch(SoftCpu *cpu, uint64_t linear)
 {
     uint8_t bytes[INSN_MAX_BYTES];
     Block *block = cpu->blocks->scratch;
     unsigned room = segment_room(cpu, INSN_MAX_BYTES);
-    for (unsigned n = 0; n < INSN_MAX_BYTES; n++) {
+    for (unsigned n = 0; n < INSN_MAX_BYTES;) {
         uint64_t at = code_linear(cpu, cpu->s.rip + n), offset;
         Ram *ram;
         if (n == room)
             cpu_raise_error(cpu, EXC_GP, 0);
         check_canonical(cpu, at);
         const uint8_t *page = mmu_fetch_page(cpu, at & GUEST_PAGE_MASK, &ram, &offset);
-        bytes[n] = page ? page[at & (GUEST_PAGE_SIZE - 1)] : mmu_load(cpu, at, 1, cpu->mmu_index);
-        if (decode_run(cpu, block, bytes, n + 1, 1))
+        if (page)
+            n += fetch_bytes(bytes + n, page, at & (GUEST_PAGE_SIZE - 1), room - n);
+        else
+            bytes[n++] = mmu_load(cpu, at, 1, cpu->mmu_index);
+        if (decode_run(cpu, block, bytes, n, 1))
             break;
     }
     block->dead = false;

@@ -148,10 +148,11 @@ struct SoftCpu {
         bool external; /* from outside the program: EXT in error codes */
         uint32_t error;
     } event;
-    bool locked;         /* between lock_begin() and lock_end() */
-    bool delivering;     /* raising now makes #DF or shutdown by the contributory rules */
-    uint32_t pending_db; /* DR6 bits of traps to report before the next instruction */
-    sigjmp_buf jump;     /* to the loop, used with sigsetjmp(…, 0) or __builtin_setjmp */
+    bool locked;          /* between lock_begin() and lock_end() */
+    bool delivering;      /* raising now makes #DF or shutdown by the contributory rules */
+    uint32_t pending_db;  /* DR6 bits of traps to report before the next instruction */
+    uint64_t branch_next; /* DEBUGCTL.BTF: what follows the branch that is single-stepped */
+    sigjmp_buf jump;      /* to the loop, used with sigsetjmp(…, 0) or __builtin_setjmp */
 
     /* SIMD and x87 (stub.h). */
     uint8_t bounce[64]
@@ -280,14 +281,15 @@ void mmu_store_bytes(SoftCpu *cpu, uint64_t linear, const void *data, unsigned s
                      MmuIndex index);
 /* Faults as a read or write of `size` bytes would; touches nothing else (A/D bits may be set). */
 void mmu_probe(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access, MmuIndex index);
-/*
- * Host address for a read-modify-write or bulk access that stays in one page, after checks and
- * D-bit update; NULL when it must go by load and store (MMIO, ROM, page crossing). For a write on a
- * page with code, the blocks there are dropped first (SMC) when `size` bytes at linear overlap
- * code.
- */
+/* Host address for a read-modify-write that stays in one page, after checks and D-bit update; NULL
+ * when it must go by load and store (MMIO, ROM, page crossing, pages with code). */
 void *mmu_host_pointer(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access,
                        MmuIndex index);
+/* The same for bulk access, on pages with code, too: mmu_bulk_written() must follow the writes,
+ * with nothing between them that could change the mapping. */
+void *mmu_bulk_pointer(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access);
+/* Drops the blocks (SMC) and clean marks under what was just written. */
+void mmu_bulk_written(SoftCpu *cpu, uint64_t linear, unsigned size);
 /* The code page under `linear`: RAM block and offset of the page (NULL: code in MMIO, fetch by
  * mmu_load). Faults as a fetch. */
 uint8_t *mmu_fetch_page(SoftCpu *cpu, uint64_t linear, Ram **ret_ram, uint64_t *ret_ram_offset);
@@ -356,6 +358,15 @@ void control_write_cr4(SoftCpu *cpu, uint64_t value);
 bool msr_read(SoftCpu *cpu, uint32_t msr, uint64_t *ret_value);
 bool msr_write(SoftCpu *cpu, uint32_t msr, uint64_t value);
 uint64_t cpu_tsc(SoftCpu *cpu);
+
+/* ---- paravirt.c ------------------------------------------------------------------------------ */
+
+/* Registers for guests that know they are one. False: there is no such register, or #GP(0). */
+bool paravirt_read(SoftCpu *cpu, uint32_t msr, uint64_t *ret_value);
+bool paravirt_write(SoftCpu *cpu, uint32_t msr, uint64_t value);
+/* The guest wrote its TSC; the state was replaced. What it was told of time is made anew. */
+void paravirt_tsc_moved(SoftCpu *cpu);
+void paravirt_loaded(SoftCpu *cpu);
 
 /* ---- flags ----------------------------------------------------------------------------------- */
 

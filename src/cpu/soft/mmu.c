@@ -383,7 +383,7 @@ static void page_resolve(SoftCpu *cpu, TlbPage *page)
                                  .ram_offset = range.region->ram_offset + range.offset};
 }
 
-static bool ram_page_flags(const TlbPage *page)
+static uint8_t ram_page_flags(const TlbPage *page)
 {
     return atomic_load_explicit(&page->ram->page_flags[page->ram_offset >> GUEST_PAGE_SHIFT],
                                 memory_order_relaxed);
@@ -913,30 +913,63 @@ void mmu_probe(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access, M
         translate(cpu, next_page(cpu, linear), access, index);
 }
 
-void *mmu_host_pointer(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access,
-                       MmuIndex index)
+/* For what stays in one page of RAM; NULL otherwise. The page's entry goes to `*ret_page`. */
+static uint8_t *host_pointer(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access,
+                             MmuIndex index, const TlbPage **ret_page)
 {
-    TlbPage *page;
-    uint64_t offset;
+    const TlbPage *page;
 
     linear = linear_check(cpu, linear, size);
-    offset = linear & ~GUEST_PAGE_MASK;
     if (crosses_page(linear, size)) {
         mmu_probe(cpu, linear, size, access, index);
         return NULL;
     }
-    page = translate(cpu, linear, access, index);
+    *ret_page = page = translate(cpu, linear, access, index);
     if (!page->host || (access == MMU_WRITE && page->writes_dispatched))
         return NULL;
+    return page->host + (linear & ~GUEST_PAGE_MASK);
+}
+
+void *mmu_host_pointer(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access,
+                       MmuIndex index)
+{
+    const TlbPage *page;
+    uint8_t *host = host_pointer(cpu, linear, size, access, index, &page);
+
+    if (!host)
+        return NULL;
+    if (access == MMU_WRITE && ram_page_flags(page)) {
+        uint64_t offset = page->ram_offset + (linear & ~GUEST_PAGE_MASK);
+        /* Another vCPU could decode the old bytes between a drop now and the write to come. */
+        if (ram_page_flags(page) & RAM_CODE)
+            return NULL;
+        ram_changed(cpu, page->ram, offset, size);
+        refresh_write_tag(cpu, linear_check(cpu, linear, size), index);
+    }
     if (page->watched)
         watch(cpu, linear, size, access);
-    if (access == MMU_WRITE && ram_page_flags(page)) {
-        uint8_t *host = page->host;
-        ram_changed(cpu, page->ram, page->ram_offset + offset, size);
-        refresh_write_tag(cpu, linear, index);
-        return host + offset;
-    }
-    return page->host + offset;
+    return host;
+}
+
+void *mmu_bulk_pointer(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access)
+{
+    const TlbPage *page;
+    uint8_t *host = host_pointer(cpu, linear, size, access, cpu->mmu_index, &page);
+
+    if (host && page->watched)
+        watch(cpu, linear, size, access);
+    return host;
+}
+
+void mmu_bulk_written(SoftCpu *cpu, uint64_t linear, unsigned size)
+{
+    const TlbPage *page =
+        translate(cpu, linear_check(cpu, linear, size), MMU_WRITE, cpu->mmu_index);
+
+    if (!ram_page_flags(page))
+        return;
+    ram_changed(cpu, page->ram, page->ram_offset + (linear & ~GUEST_PAGE_MASK), size);
+    refresh_write_tag(cpu, linear_check(cpu, linear, size), cpu->mmu_index);
 }
 
 uint8_t *mmu_fetch_page(SoftCpu *cpu, uint64_t linear, Ram **ret_ram, uint64_t *ret_ram_offset)

@@ -144,8 +144,8 @@ static uint64_t movs_bulk(SoftCpu *cpu, const Insn *insn, uint64_t left, unsigne
         bulk_linear(cpu, insn, SEG_ES, to_offset, bytes, MMU_WRITE) == UINT64_MAX)
         return 0;
     cpu->insn = insn;
-    const uint8_t *source = mmu_host_pointer(cpu, from, bytes, MMU_READ, cpu->mmu_index);
-    uint8_t *target = source ? mmu_host_pointer(cpu, to, bytes, MMU_WRITE, cpu->mmu_index) : NULL;
+    const uint8_t *source = mmu_bulk_pointer(cpu, from, bytes, MMU_READ);
+    uint8_t *target = source ? mmu_bulk_pointer(cpu, to, bytes, MMU_WRITE) : NULL;
     if (!target)
         return 0;
     /* A target just ahead of the source repeats a pattern, byte by byte unless elements overlap
@@ -156,6 +156,7 @@ static uint64_t movs_bulk(SoftCpu *cpu, const Insn *insn, uint64_t left, unsigne
         asm volatile("rep movsb" : "+D"(target), "+S"(source), "+c"(bytes) : : "memory");
     else
         memmove(target, source, bytes);
+    mmu_bulk_written(cpu, to, count * size);
     string_advance(cpu, insn, GPR_RSI, count * size);
     string_advance(cpu, insn, GPR_RDI, count * size);
     return count;
@@ -171,7 +172,7 @@ static uint64_t stos_bulk(SoftCpu *cpu, const Insn *insn, uint64_t left, unsigne
     if (count < 2 || bulk_linear(cpu, insn, SEG_ES, offset, bytes, MMU_WRITE) == UINT64_MAX)
         return 0;
     cpu->insn = insn;
-    uint8_t *target = mmu_host_pointer(cpu, to, bytes, MMU_WRITE, cpu->mmu_index);
+    uint8_t *target = mmu_bulk_pointer(cpu, to, bytes, MMU_WRITE);
     if (!target)
         return 0;
     uint64_t value = cpu->s.gpr[GPR_RAX], n = count;
@@ -183,6 +184,7 @@ static uint64_t stos_bulk(SoftCpu *cpu, const Insn *insn, uint64_t left, unsigne
         asm volatile("rep stosl" : "+D"(target), "+c"(n) : "a"(value) : "memory");
     else
         asm volatile("rep stosq" : "+D"(target), "+c"(n) : "a"(value) : "memory");
+    mmu_bulk_written(cpu, to, bytes);
     string_advance(cpu, insn, GPR_RDI, count * size);
     return count;
 }

@@ -93,6 +93,8 @@ static void drop(Vm *vm, Ram *ram, uint64_t offset, uint64_t size)
 
 static void code_written(Vm *vm, Ram *ram, uint64_t offset, uint64_t size)
 {
+    /* A vCPU that decodes marks, then compares; we wrote, then look: one of us sees the other. */
+    atomic_thread_fence(memory_order_seq_cst);
     while (size) {
         uint64_t part = MIN(size, GUEST_PAGE_SIZE - (offset & (GUEST_PAGE_SIZE - 1)));
         if (atomic_load_explicit(&code_page(ram, offset)->lines, memory_order_relaxed) &
