@@ -22,7 +22,7 @@
 
 typedef struct HostOp {
     HostIoOp op;
-    int mode;
+    int mode, fd;
     uint64_t offset, size;
     uint8_t *data; /* WRITE */
 } HostOp;
@@ -39,6 +39,7 @@ typedef struct GuestOp {
 typedef struct Recorder {
     HostIoHook hook;
     GArray *host, *guest;
+    int main_fd;             /* of the image's first file; other calls are about the second */
     int calls_left, failure; /* what the call after so many answers; failure 0: none does */
 } Recorder;
 
@@ -55,7 +56,7 @@ static int fail(const Recorder *recorder, const HostIoRequest *r)
 static int record(HostIoHook *hook, HostIoRequest *r)
 {
     Recorder *recorder = (Recorder *)hook;
-    HostOp op = {.op = r->op, .mode = r->mode, .offset = r->offset, .size = r->size};
+    HostOp op = {.op = r->op, .mode = r->mode, .fd = r->fd, .offset = r->offset, .size = r->size};
     if (recorder->failure && r->op != HOST_IO_OPEN && recorder->calls_left-- == 0)
         return fail(recorder, r);
     if (r->op == HOST_IO_OPEN || r->op == HOST_IO_READ)
@@ -154,33 +155,70 @@ static void apply_torn(File *f, const HostOp *op, GRand *rand)
     int how = g_rand_int_range(rand, 0, 3); /* none, all, some */
     for (uint64_t at = 0; how && at < op->size;) {
         uint64_t part = MIN(512 - (op->offset + at) % 512, op->size - at);
-        HostOp piece = {HOST_IO_WRITE, 0, op->offset + at, part, op->data + at};
+        HostOp piece = {HOST_IO_WRITE, 0, 0, op->offset + at, part, op->data + at};
         if (how == 1 || g_rand_boolean(rand))
             apply(f, &piece);
         at += part;
     }
 }
 
-static void rebuild(const Recorder *r, const char *first, gsize first_size, guint cut, bool reorder,
-                    GRand *rand)
+/* The files of an image, what they are after a cut, and what they were before the run. */
+typedef struct Before {
+    char *data;
+    gsize size;
+} Before;
+
+#define FILES 2
+static const char *const files[FILES] = {"image", "image-flat"};
+static const char *const cut_files[FILES] = {"cut", "image-flat"};
+
+/* Only a flat VMDK has the second. */
+static void remember(Before *before)
+{
+    for (int i = 0; i < FILES; i++) {
+        g_clear_pointer(&before[i].data, g_free);
+        bool read = g_file_get_contents(files[i], &before[i].data, &before[i].size, NULL);
+        g_assert_true(read || i > 0);
+    }
+}
+
+static void rebuild_file(const Recorder *r, const Before *before, int n, guint cut, bool reorder,
+                         GRand *rand)
 {
     File f = {0};
     guint synced = 0;
-    file_reach(&f, first_size);
-    memcpy(f.data, first, first_size);
+    file_reach(&f, before->size);
+    memcpy(f.data, before->data, before->size);
     for (guint i = 0; i < cut; i++) {
-        if (g_array_index(r->host, HostOp, i).op == HOST_IO_SYNC)
+        const HostOp *op = &g_array_index(r->host, HostOp, i);
+        if (op->op == HOST_IO_SYNC && (op->fd != r->main_fd) == n)
             synced = i;
     }
     for (guint i = 0; i < cut; i++) {
         const HostOp *op = &g_array_index(r->host, HostOp, i);
+        if ((op->fd != r->main_fd) != n)
+            continue;
         if (i < synced || !reorder)
             apply(&f, op);
         else
             apply_torn(&f, op, rand);
     }
-    g_assert_true(g_file_set_contents("cut", (char *)f.data, (gssize)f.size, NULL));
+    g_assert_true(g_file_set_contents(cut_files[n], (char *)f.data, (gssize)f.size, NULL));
     g_free(f.data);
+}
+
+static void rebuild(const Recorder *r, const Before *before, guint cut, bool reorder, GRand *rand)
+{
+    for (int i = 0; i < FILES; i++) {
+        if (before[i].data)
+            rebuild_file(r, &before[i], i, cut, reorder, rand);
+    }
+}
+
+static void forget_before(Before *before)
+{
+    for (int i = 0; i < FILES; i++)
+        g_clear_pointer(&before[i].data, g_free);
 }
 
 /* ---- what must hold -------------------------------------------------------------------------- */
@@ -236,7 +274,9 @@ static void expect_whole(Image *image, const char *when)
 static void examine(const Recorder *r, const char *path, const char *format, guint cut,
                     const uint8_t *empty, GRand *rand)
 {
-    g_autoptr(Image) image = kit_open(path, format, false);
+    g_autoptr(GBytes) key = g_bytes_new_static("secret", 6);
+    ImageOptions options = {.format = format, .key = key};
+    g_autoptr(Image) image = kit_open_with(path, &options);
     guint from;
     const uint8_t *flushed = last_flushed(r, cut, empty, &from);
     expect_whole(image, "after the cut");
@@ -259,6 +299,7 @@ static void examine(const Recorder *r, const char *path, const char *format, gui
 typedef struct Case {
     const char *name, *format, *option, *theirs, *parent;
     bool only_forgets; /* its other calls are like another case's */
+    bool encrypted, bitmap, flat;
 } Case;
 
 static const Case cases[] = {
@@ -278,6 +319,10 @@ static const Case cases[] = {
     {"vhdx-over-raw", "vhdx", "block_size=1M", NULL, "raw"},
     {"vmdk", "vmdk", NULL, "vmdk"},
     {"vmdk-over-raw", "vmdk", NULL, NULL, "raw"},
+    {"vmdk-flat", "vmdk", "subformat=monolithicFlat", .flat = true},
+    {"qcow2-luks", "qcow2", "encrypt.format=luks", .encrypted = true},
+    {"luks", "luks", .encrypted = true},
+    {"qcow2-bitmap", "qcow2", "cluster_size=4k", "qcow2", .bitmap = true},
 };
 
 static void clear_host_op(gpointer data)
@@ -306,12 +351,21 @@ static void recorder_clear(Recorder *r)
     g_array_unref(r->guest);
 }
 
+static Image *open_recorded(Recorder *r, const ImageOptions *options, GError **error)
+{
+    Image *image = image_open("image", options, error);
+    if (image)
+        r->main_fd = image->file->fd;
+    return image;
+}
+
 /* The first `count` operations of a run, or as many as succeed; true: they all did. */
 static bool run_recorded(Recorder *r, const Case *c, const uint8_t *empty, int count, GRand *rand)
 {
     g_autofree uint8_t *disk = g_memdup2(empty, SIZE);
-    ImageOptions options = {.format = c->format, .io_hook = &r->hook};
-    g_autoptr(Image) image = image_open("image", &options, NULL);
+    g_autoptr(GBytes) key = g_bytes_new_static("secret", 6);
+    ImageOptions options = {.format = c->format, .key = key, .io_hook = &r->hook};
+    g_autoptr(Image) image = open_recorded(r, &options, NULL);
     int result = image ? 0 : -EIO;
     for (int i = 0; i < count && !result; i++) {
         if (g_rand_int_range(rand, 0, 5) == 0)
@@ -333,10 +387,27 @@ static void make_parent(const Case *c, uint8_t *empty, GRand *rand)
         kit_random_op(parent, empty, SIZE, rand);
 }
 
+static void make_encrypted(const Case *c)
+{
+    g_autoptr(GBytes) key = g_bytes_new_static("secret", 6);
+    const char *list[] = {c->option ? "encrypt.iter-time=10" : "iter-time=10", c->option, NULL};
+    ImageCreate create = {.format = c->format, .size = SIZE, .options = list, .key = key};
+    ImageOptions options = {.format = c->format, .key = key};
+    g_assert_true(image_create("image", &create, NULL));
+    g_autoptr(Image) image = kit_open_with("image", &options);
+    if (image->map->begins_as_noise)
+        g_assert_cmpint(image_write_zeros(image, 0, SIZE), ==, 0);
+}
+
 static void make_image(const Case *c)
 {
     const char *list[] = {c->option, NULL};
-    kit_create("image", c->format, SIZE, c->parent ? "parent" : NULL, c->option ? list : NULL);
+    if (c->encrypted)
+        make_encrypted(c);
+    else
+        kit_create("image", c->format, SIZE, c->parent ? "parent" : NULL, c->option ? list : NULL);
+    if (c->bitmap)
+        kit_do("qemu-img bitmap --add -g 4k image b");
 }
 
 static void test_cuts(gconstpointer data)
@@ -346,26 +417,28 @@ static void test_cuts(gconstpointer data)
     int cuts = wanted ? atoi(wanted) : 60;
     g_autoptr(GRand) rand = g_rand_new_with_seed(29);
     g_autofree uint8_t *empty = g_malloc0(SIZE);
-    g_autofree char *first = NULL;
-    gsize first_size;
+    Before before[FILES] = {0};
+    if (c->bitmap && !kit_has_qemu())
+        return;
     kit_enter_folder();
     make_parent(c, empty, rand);
     for (int round = 0; round < MAX(cuts / 60, 1); round++) {
         Recorder r;
         recorder_init(&r);
         make_image(c);
-        g_clear_pointer(&first, g_free);
-        g_assert_true(g_file_get_contents("image", &first, &first_size, NULL));
+        remember(before);
+        g_assert_true((before[1].data != NULL) == c->flat);
         g_assert_true(run_recorded(&r, c, empty, 60, rand));
         for (int i = 0; i < MIN(cuts, 60); i++) {
             guint cut = (guint)g_rand_int_range(rand, 0, (gint32)r.host->len + 1);
-            rebuild(&r, first, first_size, cut, i % 4 != 0, rand);
+            rebuild(&r, before, cut, i % 4 != 0, rand);
             examine(&r, "cut", c->format, cut, empty, rand);
             if (i % 20 == 0 && c->theirs && kit_has_qemu())
                 kit_do("qemu-img check -q -f %s cut", c->theirs);
         }
         recorder_clear(&r);
     }
+    forget_before(before);
     kit_leave_folder();
 }
 
@@ -376,6 +449,8 @@ static void test_failures(gconstpointer data)
     const Case *c = data;
     g_autoptr(GRand) rand = g_rand_new_with_seed(31);
     g_autofree uint8_t *empty = g_malloc0(SIZE);
+    if (c->bitmap && !kit_has_qemu())
+        return;
     kit_enter_folder();
     make_parent(c, empty, rand);
     for (size_t kind = 0; kind < G_N_ELEMENTS(failures); kind++) {
@@ -433,27 +508,27 @@ static void test_forgetting(gconstpointer data)
     const Case *c = data;
     g_autoptr(GRand) rand = g_rand_new_with_seed(37);
     g_autofree uint8_t *disk = g_malloc0(SIZE);
-    g_autofree char *first = NULL;
-    gsize first_size;
+    Before before[FILES] = {0};
     Recorder r;
     recorder_init(&r);
     kit_enter_folder();
     make_parent(c, disk, rand);
     make_image(c);
     commit_some(c, disk, rand);
-    g_assert_true(g_file_get_contents("image", &first, &first_size, NULL));
+    remember(before);
     ImageOptions options = {.format = c->format, .no_parents = true, .io_hook = &r.hook};
-    g_autoptr(Image) image = kit_open_with("image", &options);
+    g_autoptr(Image) image = open_recorded(&r, &options, NULL);
     g_assert_cmpint(image_forget(image), ==, 0);
     g_clear_pointer(&image, image_close);
     expect_empty(c, disk);
     for (guint i = 0; i <= MIN(r.host->len, 30); i++) {
         guint cut =
             r.host->len <= 30 ? i : (guint)g_rand_int_range(rand, 0, (gint32)r.host->len + 1);
-        rebuild(&r, first, first_size, cut, true, rand);
+        rebuild(&r, before, cut, true, rand);
         examine(&r, "cut", c->format, cut, disk, rand);
     }
     recorder_clear(&r);
+    forget_before(before);
     kit_leave_folder();
 }
 
@@ -479,8 +554,7 @@ static void test_resizing(void)
 {
     g_autoptr(GRand) rand = g_rand_new_with_seed(41);
     g_autofree uint8_t *disk = g_malloc0(RESIZED_UP);
-    g_autofree char *first = NULL;
-    gsize first_size;
+    Before before[FILES] = {0};
     Recorder r;
     recorder_init(&r);
     kit_enter_folder();
@@ -489,20 +563,21 @@ static void test_resizing(void)
     for (int i = 0; i < 40; i++)
         kit_random_op(image, disk, SIZE, rand);
     g_clear_pointer(&image, image_close);
-    g_assert_true(g_file_get_contents("image", &first, &first_size, NULL));
+    remember(before);
     ImageOptions options = {.format = "vmdk", .io_hook = &r.hook};
-    image = kit_open_with("image", &options);
+    image = open_recorded(&r, &options, NULL);
     g_assert_true(image_resize(image, RESIZED_UP, NULL));
     guint grown = r.host->len;
     g_assert_true(image_resize(image, RESIZED_DOWN, NULL));
     g_clear_pointer(&image, image_close);
     for (guint cut = 0; cut <= r.host->len; cut++) {
-        rebuild(&r, first, first_size, cut, true, rand);
+        rebuild(&r, before, cut, true, rand);
         examine_resized(disk, cut > grown, rand);
         if (kit_has_qemu())
             kit_do("qemu-img check -q -f vmdk cut");
     }
     recorder_clear(&r);
+    forget_before(before);
     kit_leave_folder();
 }
 

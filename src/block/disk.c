@@ -87,6 +87,7 @@ Disk *disk_open(const char *path, const DiskOptions *options, GMainContext *cont
                         .shared = options->sharing == DISK_SHARED,
                         .trust_names = options->trust_names,
                         .snapshot = options->snapshot,
+                        .key = options->key,
                         .io_hook = options->io_hook};
     bool differs = options->sharing >= DISK_DIFFERENCE;
     g_autoptr(Image) image = differs

@@ -19,6 +19,7 @@ static const struct {
     {"vmdk-flat", "vmdk", "subformat=monolithicFlat"},
     {"vmdk-stream", "vmdk", "subformat=streamOptimized"},
     {"qcow2-luks", "qcow2", "encrypt.format=luks", true},
+    {"luks", "luks", NULL, true},
 };
 
 enum { SEALED = 0x40, PARTS = 0x80 }; /* see image_fuzz.c */

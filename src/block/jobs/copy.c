@@ -21,6 +21,7 @@
 #define PART_SIZE     (1u << 20)
 #define MEMORY_BUDGET (36u << 20)
 #define SALVAGE_STEP  4096
+#define THREADS_LEAST 8 /* reads that wait for the host's disk want company */
 
 /* Bytes of a part whose place in the source is known. */
 typedef struct Piece {
@@ -472,7 +473,8 @@ static void worker_free(Worker *w)
 static unsigned thread_count(const Copying *c)
 {
     size_t each = c->part_size * (c->packed ? 3 : 1) + 3 * source_unit(c->from);
-    unsigned wanted = c->copy->threads ? c->copy->threads : 2 * g_get_num_processors();
+    unsigned wanted =
+        c->copy->threads ? c->copy->threads : MAX(2 * g_get_num_processors(), THREADS_LEAST);
     return CLAMP(wanted, 1, (unsigned)MAX(MEMORY_BUDGET / each, 1));
 }
 
