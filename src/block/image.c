@@ -193,8 +193,10 @@ Image *image_open(const char *path, const ImageOptions *options, GError **error)
     return open_chain(path, options, 0, error);
 }
 
-bool image_is_remote(const Image *image)
+bool image_blames_server(const Image *image, int result)
 {
+    if (result != -ENOLINK && result != -ESTALE && result != -EPROTO)
+        return false;
     while (image && !image->file->remote)
         image = image->parent;
     return image != NULL;
