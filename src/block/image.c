@@ -215,8 +215,10 @@ Image *image_open(const char *path, const ImageOptions *options, GError **error)
     return g_steal_pointer(&image);
 }
 
-bool image_is_remote(const Image *image)
+bool image_blames_server(const Image *image, int result)
 {
+    if (result != -ENOLINK && result != -ESTALE && result != -EPROTO)
+        return false;
     while (image && !image->file->remote)
         image = image->parent;
     return image != NULL;

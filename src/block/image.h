@@ -48,8 +48,8 @@ typedef struct ImageOptions {
 
 /* Opens and locks an image and, read-only, its parents. */
 Image *image_open(const char *path, const ImageOptions *options, GError **error);
-/* It, or something it stands on, is on another machine. */
-bool image_is_remote(const Image *image);
+/* That a call failed with this result is for a server that it, or something it stands on, is on. */
+bool image_blames_server(const Image *image, int result);
 /* Commits, closes and unlocks. NULL is allowed. */
 void image_close(Image *image);
 

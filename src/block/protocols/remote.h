@@ -5,7 +5,7 @@
  * place where the server wants whole blocks, and where data are.
  *
  * Results are 0 or a negative errno: -ENOLINK when the server is gone, -ESTALE when the file there
- * is not the one that was opened.
+ * is not the one that was opened, -EPROTO when an answer makes no sense.
  *
  * Threads: reads from any; everything else one at a time.
  */
