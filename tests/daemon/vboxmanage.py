@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sessions in VBoxManage's words, as its tutorials and scripts have them, as TAP."""
+import pathlib
+import re
+import subprocess
+import sys
+
+from daemon import BUILD, PATIENCE, TOP, Daemon, Skipped, check, expect, run, wait_until
+
+DISK = TOP / ".cache" / "guest" / "disk.raw"
+UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+
+
+class Session(Daemon):
+    def vbox(self, *words, status=0):
+        result = subprocess.run([BUILD / "vboxmanage", *map(str, words)], env=self.environment, capture_output=True, text=True,
+                                stdin=subprocess.DEVNULL, timeout=60 * PATIENCE, check=False)
+        expect(result.returncode, status, f"status of {words}: {result.stderr.strip()}")
+        return result.stdout if status == 0 else result.stderr
+
+    def info(self, name):
+        """showvminfo --machinereadable, as scripts read it."""
+        text = self.vbox("showvminfo", name, "--machinereadable")
+        check(all(re.fullmatch(r'("[^"]+"|[\w]+)=("[^"]*"|\d+)', line) for line in text.splitlines()), f"not machine-readable: {text}")
+        return {key.strip('"'): value.strip('"') for key, value in (line.split("=", 1) for line in text.splitlines())}
+
+
+def tutorial():
+    """A machine is made, gets a disk, starts headless, is looked at, turned off and deleted."""
+    with Session() as d:
+        said = d.vbox("createvm", "--name", "Debian box", "--ostype", "Debian_64", "--register")
+        check(re.fullmatch(rf"Virtual machine 'Debian box' is created and registered\.\nUUID: {UUID}\nSettings file: '.*\.ospite'\n", said), said)
+        d.vbox("modifyvm", "Debian box", "--memory", "64", "--cpus=1", "--vram", "16", "--boot1", "dvd", "--boot2", "disk", "--boot3", "none",
+               "--boot4", "none", "--ioapic", "on", "--rtcuseutc", "off", "-pae", "on")
+        d.run("vm", "set", "Debian box", "engine=interp")
+        d.vbox("createmedium", "disk", "--filename", d.path / "box.vdi", "--size", "16", "--format", "VDI")
+        d.vbox("storagectl", "Debian box", "--name", "IDE Controller", "--add", "ide", "--controller", "PIIX4")
+        d.vbox("storageattach", "Debian box", "--storagectl", "IDE Controller", "--port", "0", "--device", "0", "--type", "hdd", "--medium",
+               d.path / "box.vdi")
+        d.vbox("storageattach", "Debian box", "--storagectl", "IDE Controller", "--port", "1", "--device", "0", "--type", "dvddrive", "--medium",
+               "emptydrive")
+        info = d.info("Debian box")
+        wanted = {"name": "Debian box", "ostype": "Debian_64", "memory": "64", "cpus": "1", "boot1": "dvd", "boot2": "disk", "boot3": "none",
+                  "rtcuseutc": "off", "VMState": "poweroff", "storagecontrollername0": "IDE-Controller", "storagecontrollertype0": "PIIX4",
+                  "IDE-Controller-0-0": str(d.path / "box.vdi"), "IDE-Controller-1-0": "emptydrive", "nic1": "none"}
+        expect({key: info.get(key) for key in wanted}, wanted, "showvminfo")
+        line = f'"Debian box" {{{info["UUID"]}}}\n'
+        expect(d.vbox("list", "vms"), line, "list vms")
+        expect(d.vbox("list", "runningvms"), "", "list runningvms")
+        check(re.search(rf"UUID: +{UUID}\n.*Location: +{d.path}/box\.vdi\nStorage format: VDI\nCapacity: +16 MBytes\n", d.vbox("list", "hdds"), re.S),
+              "list hdds")
+        expect(d.vbox("startvm", "Debian box", "--type", "headless"),
+               'Waiting for VM "Debian box" to power on...\nVM "Debian box" has been successfully started.\n', "startvm")
+        expect(d.vbox("list", "runningvms"), line, "list runningvms")
+        expect(d.info(info["UUID"])["VMState"], "running", "state")
+        check(re.search(r"^State: +running \(since ", d.vbox("showvminfo", "Debian box"), re.M), "showvminfo for people")
+        for word, state in (("pause", "paused"), ("resume", "running"), ("reset", "running"), ("acpipowerbutton", "running")):
+            d.vbox("controlvm", "Debian box", word)
+            expect(d.info("Debian box")["VMState"], state, f"state after {word}")
+        check("100%" in d.vbox("controlvm", "Debian box", "poweroff"), "no progress")
+        expect(d.info("Debian box")["VMState"], "poweroff", "state")
+        d.vbox("storageattach", "Debian box", "--storagectl", "IDE Controller", "--port", "1", "--device", "0", "--medium", "none")
+        check("IDE-Controller-1-0" not in d.info("Debian box"), "the drive is still there")
+        d.vbox("unregistervm", "Debian box", "--delete")
+        expect(d.vbox("list", "vms"), "", "list vms")
+        d.vbox("closemedium", "disk", d.path / "box.vdi", "--delete")
+        check(not (d.path / "box.vdi").exists(), "the disk is still there")
+
+
+def settings():
+    """modifyvm's options become settings; what has no counterpart is said or refused."""
+    with Session() as d:
+        d.vbox("createvm", "-name", "one", "-register", "-basefolder", d.path / "own")
+        d.vbox("modifyvm", "one", "--firmware", "efi", "--nic1", "nat", "--nictype1", "virtio", "--macaddress1", "080027ABCDEF", "--natpf1",
+               "ssh,tcp,,2222,,22", "--nic2", "bridged", "--bridgeadapter2", "br0", "--audio", "none", "--uart1", "0x3F8", "4", "--uartmode1",
+               "file", d.path / "serial.log", "--cableconnected2", "off", "--description", "two words", "--autostart-enabled", "on")
+        config = d.vm("one")["config"]
+        expect(config["system"]["firmware"], "uefi", "firmware")
+        expect({key: config["network"]["0"][key] for key in ("backend", "model", "mac")},
+               {"backend": "nat", "model": "virtio", "mac": "08:00:27:ab:cd:ef"}, "adapter")
+        forward = config["network"]["0"]["forward"]["ssh"]
+        expect((forward["protocol"], forward["host-port"], forward["guest-port"]), ("tcp", 2222, 22), "forwarding")
+        expect((config["network"]["1"]["backend"], config["network"]["1"]["network"], config["network"]["1"]["cable"]), ("bridge", "br0", False),
+               "second adapter")
+        expect(config["serial"]["0"]["backend"], f"file:{d.path}/serial.log", "serial port")
+        expect(config["autostart"]["enabled"], True, "autostart")
+        d.vbox("modifyvm", "one", "--nic1", "none", "--nic2", "none", "--uart1", "off", "--name", "uno")
+        config = d.vm("uno")["config"]
+        check(not config.get("network") and not config.get("serial"), f"adapters and ports are left: {config}")
+        for words in (("--memory", "lots"), ("--firmware", "coreboot"), ("--boot1", "tape"), ("--uart1", "0x100", "7"), ("--macaddress1", "12"),
+                      ("--natpf1", "ssh,tcp"), ("--no-such", "1"), ("--nic9", "nat")):
+            check(d.vbox("modifyvm", "uno", *words, status=1).startswith("vboxmanage: error: "), f"{words} is taken")
+        d.vbox("setextradata", "uno", "GUI/Fullscreen", "true")
+        expect(d.vbox("getextradata", "uno", "GUI/Fullscreen"), "Value: true\n", "extra data")
+        expect(d.vbox("getextradata", "uno", "enumerate"), "Key: GUI/Fullscreen, Value: true\n", "extra data")
+        d.vbox("setextradata", "uno", "GUI/Fullscreen")
+        expect(d.vbox("getextradata", "uno", "GUI/Fullscreen"), "No value set!\n", "extra data")
+        file = d.info("uno")["CfgFile"]
+        d.vbox("unregistervm", "uno")
+        d.vbox("registervm", file)
+        expect(d.info("uno")["CfgFile"], file, "file")
+        said = d.vbox("createvm", "--name", "two")
+        check("is created.\n" in said and '"two"' not in d.vbox("list", "vms"), said)
+
+
+def media():
+    """Images keep their registry: a mode, an attachment by UUID, closemedium."""
+    with Session() as d:
+        d.vbox("createvm", "--name", "one", "--register")
+        d.vbox("createhd", "--filename", d.path / "a.vdi", "--size", "8")
+        d.vbox("storagectl", "one", "--name", "IDE", "--add", "ide")
+        d.vbox("modifymedium", "disk", d.path / "a.vdi", "--type", "readonly")
+        uuid = re.search(rf"UUID: +({UUID})", d.vbox("list", "hdds"))[1]
+        check("readonly" in d.vbox("list", "hdds"), "the mode is another")
+        d.vbox("storageattach", "one", "--storagectl", "IDE", "--port", "0", "--device", "1", "--type", "hdd", "--medium", uuid)
+        expect(d.info("one")["IDE-0-1"], str(d.path / "a.vdi"), "the disk")
+        d.vbox("closemedium", "disk", uuid, status=1)
+        disc = d.path / "disc.iso"
+        disc.write_bytes(bytes(4096))
+        d.vbox("storageattach", "one", "--storagectl", "IDE", "--port", "1", "--device", "0", "--type", "dvddrive", "--medium", disc)
+        check("disc.iso" in d.vbox("list", "dvds"), "list dvds")
+        for words in (("--storagectl", "SATA", "--medium", uuid), ("--storagectl", "IDE", "--device", "7", "--medium", uuid, "--type", "hdd"),
+                      ("--storagectl", "IDE", "--medium", d.path / "none.vdi", "--type", "hdd")):
+            d.vbox("storageattach", "one", "--port", "0", *words, status=1)
+        d.vbox("storagectl", "one", "--name", "IDE", "--remove")
+        d.vbox("closemedium", uuid)
+        expect(d.vbox("list", "hdds"), "", "list hdds")
+
+
+def absent():
+    """Words for what is not there say so; wrong ones cost one line or the usage."""
+    with Session() as d:
+        d.vbox("createvm", "--name", "one", "--register")
+        for words, part in ((("snapshot", "one", "take", "a"), "snapshots"), (("clonevm", "one"), "copies"),
+                            (("controlvm", "one", "savestate"), "state"), (("startvm", "one", "--type", "gui"), "headless"),
+                            (("controlvm", "one", "dance"), "dance"), (("list", "systemproperties"), "systemproperties"),
+                            (("showvminfo", "none"), "none"), (("createvm",), "--name")):
+            said = d.vbox(*words, status=1)
+            check(part in said and said.count("\n") == 1, f"{words}: {said!r}")
+        check("no command 'nonsense'" in d.vbox("nonsense", status=2), "a wrong word is not named")
+        check("storageattach" in d.vbox("help"), "help")
+        d.vbox("-q", "list", "vms")
+
+
+def demo():
+    """The demo guest under these words: it boots from a VDI disk, and its power button turns it off."""
+    if not DISK.exists():
+        raise Skipped("tools/make-guest has not made the demo guest")
+    with Session() as d:
+        d.vbox("convertfromraw", DISK, d.path / "demo.vdi", "--format", "VDI")
+        d.vbox("createvm", "--name", "demo", "--ostype", "Debian_64", "--register")
+        d.vbox("modifyvm", "demo", "--memory", "512", "--boot1", "disk", "--uart1", "0x3f8", "4")
+        d.vbox("storagectl", "demo", "--name", "IDE", "--add", "ide")
+        d.vbox("storageattach", "demo", "--storagectl", "IDE", "--port", "0", "--device", "0", "--type", "hdd", "--medium", d.path / "demo.vdi")
+        d.vbox("startvm", "demo", "--type", "headless")
+        d.websocket("/vms/demo/console").expect(rb"login:", 120)
+        d.vbox("controlvm", "demo", "acpipowerbutton")
+        wait_until(lambda: d.info("demo")["VMState"] == "poweroff", "the guest's end", 60)
+        folder = pathlib.Path(d.info("demo")["CfgFile"]).parent
+        d.vbox("unregistervm", "demo", "--delete")
+        check(not folder.exists(), "the folder is still there")
+
+
+sys.exit(run((tutorial, settings, media, absent, demo), sys.argv[1:]))
