@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* What the files of the bench program offer its table of rows: each computes something and returns a checksum of it. */
+/* What the files of the bench program offer its table of rows: each computes something and returns
+ * a checksum of it. */
 #pragma once
 
 #include <stdint.h>

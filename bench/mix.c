@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The row "mix": what small embedded programs do. Linked lists are searched, sorted and turned; matrices of small integers are
- * multiplied and masked; a state machine reads numbers from text; a CRC goes over all of it and steers the next round.
+ * The row "mix": what small embedded programs do. Linked lists are searched, sorted and turned;
+ * matrices of small integers are multiplied and masked; a state machine reads numbers from text; a
+ * CRC goes over all of it and steers the next round.
  */
 #include "bench.h"
 
@@ -176,7 +177,8 @@ uint64_t row_mix(void)
     uint16_t crc = 0;
 
     for (int i = 0; i < NODES; i++)
-        nodes[i] = (node){i + 1 < NODES ? &nodes[i + 1] : NULL, (int16_t)(i * 31 % 173), (uint16_t)(i * 2654435761u >> 16)};
+        nodes[i] = (node){i + 1 < NODES ? &nodes[i + 1] : NULL, (int16_t)(i * 31 % 173),
+                          (uint16_t)(i * 2654435761u >> 16)};
     for (int i = 0; i < SIDE * SIDE; i++)
         a[i / SIDE][i % SIDE] = (int16_t)(i % 13), b[i / SIDE][i % SIDE] = (int16_t)(i % 7);
     for (int i = 0; i < TEXT; i++)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The row "script": a small register machine for a dynamic language, and a program for it. Values carry their type, arithmetic tests it,
- * tables hash their keys and grow, calls get frames: the indirect branches and dependent loads that interpreters are made of.
+ * The row "script": a small register machine for a dynamic language, and a program for it. Values
+ * carry their type, arithmetic tests it, tables hash their keys and grow, calls get frames: the
+ * indirect branches and dependent loads that interpreters are made of.
  */
 #include "bench.h"
 
@@ -28,14 +29,14 @@ typedef struct table {
 } table;
 
 typedef enum {
-    OP_INT,    /* a = constant b */
-    OP_REAL,   /* a = constant b / 8 */
-    OP_MOVE,   /* a = b */
-    OP_ADD,    /* a = b + c, and so on */
+    OP_INT,  /* a = constant b */
+    OP_REAL, /* a = constant b / 8 */
+    OP_MOVE, /* a = b */
+    OP_ADD,  /* a = b + c, and so on */
     OP_SUB,
     OP_MUL,
     OP_MOD,
-    OP_LESS,   /* skips the next instruction unless a < b */
+    OP_LESS, /* skips the next instruction unless a < b */
     OP_EQUAL,
     OP_JUMP,   /* by b */
     OP_LOOP,   /* a += 1; goes on at +c while a < b */
@@ -56,45 +57,57 @@ enum { FUNCTION_FIBONACCI = 1, FUNCTION_SIEVE, FUNCTION_COUNT, FUNCTION_SERIES, 
 
 /* fibonacci(n): r0 = n */
 static const insn fibonacci[] = {
-    {OP_INT, 1, 2, 0},  {OP_LESS, 0, 1, 0},
+    {OP_INT, 1, 2, 0},    {OP_LESS, 0, 1, 0},
     {OP_RETURN, 0, 0, 0}, {OP_INT, 2, 1, 0},
-    {OP_SUB, 4, 0, 2},  {OP_CALL, 3, FUNCTION_FIBONACCI, 0},
-    {OP_SUB, 6, 0, 1},  {OP_CALL, 5, FUNCTION_FIBONACCI, 0},
-    {OP_ADD, 3, 3, 5},  {OP_RETURN, 3, 0, 0},
+    {OP_SUB, 4, 0, 2},    {OP_CALL, 3, FUNCTION_FIBONACCI, 0},
+    {OP_SUB, 6, 0, 1},    {OP_CALL, 5, FUNCTION_FIBONACCI, 0},
+    {OP_ADD, 3, 3, 5},    {OP_RETURN, 3, 0, 0},
 };
 
 /* sieve(n): counts primes below n with a table of crossed numbers */
 static const insn sieve[] = {
-    {OP_TABLE, 1, 0, 0}, {OP_INT, 2, 2, 0}, {OP_INT, 3, 0, 0}, {OP_INT, 6, 1, 0},
-    /* 4: */ {OP_GET, 4, 1, 2}, {OP_EQUAL, 4, 6, 0}, {OP_JUMP, 0, 7, 0},
-    {OP_ADD, 3, 3, 6}, {OP_ADD, 5, 2, 2},
-    /* 9: */ {OP_LESS, 5, 0, 0}, {OP_JUMP, 0, 1, 0}, {OP_JUMP, 0, 2, 0},
-    /* 12: */ {OP_SET, 1, 5, 6}, {OP_JUMP, 0, 2, 0},
-    /* 14: */ {OP_LOOP, 2, 0, -11}, {OP_RETURN, 3, 0, 0},
-    /* 16: */ {OP_ADD, 5, 5, 2}, {OP_JUMP, 0, -9, 0},
+    {OP_TABLE, 1, 0, 0},
+    {OP_INT, 2, 2, 0},
+    {OP_INT, 3, 0, 0},
+    {OP_INT, 6, 1, 0},
+    /* 4: */ {OP_GET, 4, 1, 2},
+    {OP_EQUAL, 4, 6, 0},
+    {OP_JUMP, 0, 7, 0},
+    {OP_ADD, 3, 3, 6},
+    {OP_ADD, 5, 2, 2},
+    /* 9: */ {OP_LESS, 5, 0, 0},
+    {OP_JUMP, 0, 1, 0},
+    {OP_JUMP, 0, 2, 0},
+    /* 12: */ {OP_SET, 1, 5, 6},
+    {OP_JUMP, 0, 2, 0},
+    /* 14: */ {OP_LOOP, 2, 0, -11},
+    {OP_RETURN, 3, 0, 0},
+    /* 16: */ {OP_ADD, 5, 5, 2},
+    {OP_JUMP, 0, -9, 0},
 };
 
 /* count(n): a histogram of a random sequence, then its sum weighted by key */
 static const insn count[] = {
-    {OP_TABLE, 1, 0, 0},    {OP_INT, 2, 0, 0},     {OP_INT, 3, 12345, 0}, {OP_INT, 4, 1103, 0}, {OP_INT, 5, 32749, 0},
-    {OP_INT, 6, 1, 0},      {OP_INT, 10, 0, 0},
-    /* 7: */ {OP_MUL, 3, 3, 4}, {OP_ADD, 3, 3, 6}, {OP_MOD, 3, 3, 5}, {OP_GET, 7, 1, 3}, {OP_EQUAL, 7, 10, 1},
-    {OP_INT, 7, 0, 0},      {OP_ADD, 7, 7, 6},     {OP_SET, 1, 3, 7},
-    {OP_LOOP, 2, 0, -9},
-    {OP_INT, 2, 0, 0},      {OP_INT, 8, 0, 0},
-    /* 18: */ {OP_GET, 7, 1, 2}, {OP_EQUAL, 7, 10, 1}, {OP_INT, 7, 0, 0}, {OP_MUL, 9, 7, 2}, {OP_ADD, 8, 8, 9},
-    {OP_LOOP, 2, 5, -6},    {OP_RETURN, 8, 0, 0},
+    {OP_TABLE, 1, 0, 0},         {OP_INT, 2, 0, 0},    {OP_INT, 3, 12345, 0}, {OP_INT, 4, 1103, 0},
+    {OP_INT, 5, 32749, 0},       {OP_INT, 6, 1, 0},    {OP_INT, 10, 0, 0},
+    /* 7: */ {OP_MUL, 3, 3, 4},  {OP_ADD, 3, 3, 6},    {OP_MOD, 3, 3, 5},     {OP_GET, 7, 1, 3},
+    {OP_EQUAL, 7, 10, 1},        {OP_INT, 7, 0, 0},    {OP_ADD, 7, 7, 6},     {OP_SET, 1, 3, 7},
+    {OP_LOOP, 2, 0, -9},         {OP_INT, 2, 0, 0},    {OP_INT, 8, 0, 0},
+    /* 18: */ {OP_GET, 7, 1, 2}, {OP_EQUAL, 7, 10, 1}, {OP_INT, 7, 0, 0},     {OP_MUL, 9, 7, 2},
+    {OP_ADD, 8, 8, 9},           {OP_LOOP, 2, 5, -6},  {OP_RETURN, 8, 0, 0},
 };
 
 /* series(n): a sum of reals */
 static const insn series[] = {
-    {OP_INT, 1, 0, 0}, {OP_REAL, 2, 4, 0}, {OP_REAL, 3, 7, 0}, {OP_REAL, 4, 1, 0},
-    /* 4: */ {OP_MUL, 4, 4, 3}, {OP_ADD, 4, 4, 2}, {OP_LOOP, 1, 0, -3},
-    {OP_INT, 5, 1000, 0}, {OP_MUL, 4, 4, 5}, {OP_RETURN, 4, 0, 0},
+    {OP_INT, 1, 0, 0},          {OP_REAL, 2, 4, 0},   {OP_REAL, 3, 7, 0},  {OP_REAL, 4, 1, 0},
+    /* 4: */ {OP_MUL, 4, 4, 3}, {OP_ADD, 4, 4, 2},    {OP_LOOP, 1, 0, -3}, {OP_INT, 5, 1000, 0},
+    {OP_MUL, 4, 4, 5},          {OP_RETURN, 4, 0, 0},
 };
 
-static const insn *const functions[] = {
-    [FUNCTION_FIBONACCI] = fibonacci, [FUNCTION_SIEVE] = sieve, [FUNCTION_COUNT] = count, [FUNCTION_SERIES] = series};
+static const insn *const functions[] = {[FUNCTION_FIBONACCI] = fibonacci,
+                                        [FUNCTION_SIEVE] = sieve,
+                                        [FUNCTION_COUNT] = count,
+                                        [FUNCTION_SERIES] = series};
 
 static void fail(const char *what)
 {
@@ -152,7 +165,10 @@ static double real(value v)
 static value arithmetic(op op, value x, value y)
 {
     if (x.type == TYPE_INT && y.type == TYPE_INT) {
-        int64_t i = op == OP_ADD ? x.i + y.i : op == OP_SUB ? x.i - y.i : op == OP_MUL ? x.i * y.i : x.i % y.i;
+        int64_t i = op == OP_ADD   ? x.i + y.i
+                    : op == OP_SUB ? x.i - y.i
+                    : op == OP_MUL ? x.i * y.i
+                                   : x.i % y.i;
         return (value){.type = TYPE_INT, .i = i};
     }
     if (op == OP_MOD)
@@ -200,7 +216,8 @@ static value call(const insn *code, value *r, value *end)
             i += !is_less(r[i->a], r[i->b]);
             break;
         case OP_EQUAL: /* c: the other way round, of types */
-            i += i->c ? r[i->a].type != TYPE_NIL : r[i->a].type != r[i->b].type || r[i->a].i != r[i->b].i;
+            i += i->c ? r[i->a].type != TYPE_NIL
+                      : r[i->a].type != r[i->b].type || r[i->a].i != r[i->b].i;
             break;
         case OP_JUMP:
             i += i->b;
@@ -239,6 +256,6 @@ static uint64_t run(unsigned function, int64_t argument)
 
 uint64_t row_script(void)
 {
-    return run(FUNCTION_FIBONACCI, 27) + run(FUNCTION_SIEVE, 300000) * 3 + run(FUNCTION_COUNT, 2000000) * 5 +
-           run(FUNCTION_SERIES, 4000000) * 7;
+    return run(FUNCTION_FIBONACCI, 27) + run(FUNCTION_SIEVE, 300000) * 3 +
+           run(FUNCTION_COUNT, 2000000) * 5 + run(FUNCTION_SERIES, 4000000) * 7;
 }

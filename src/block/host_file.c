@@ -81,15 +81,9 @@ static bool measure_file(HostFile *file, GError **error)
     return true;
 }
 
-static HostFile *open_with_flags(const char *path, int flags, HostIoHook *hook, GError **error)
+HostFile *host_file_open_fd(const char *path, int fd, bool read_only, HostIoHook *hook,
+                            GError **error)
 {
-    bool read_only = (flags & O_ACCMODE) == O_RDONLY;
-    /* O_NONBLOCK: a fifo must not hang us before we see that it is one. */
-    int fd = host_io_open(path, flags | O_NONBLOCK | O_NOCTTY, hook);
-    if (fd < 0) {
-        fail_open(error, path, -fd, open_advice(-fd, read_only));
-        return NULL;
-    }
     g_autoptr(HostFile) file = g_new0(HostFile, 1);
     file->fd = fd;
     file->path = g_strdup(path);
@@ -101,6 +95,17 @@ static HostFile *open_with_flags(const char *path, int flags, HostIoHook *hook, 
     /* io_uring would answer EAGAIN where it has to wait for the host's disk. */
     fcntl(fd, F_SETFL, 0);
     return g_steal_pointer(&file);
+}
+
+static HostFile *open_with_flags(const char *path, int flags, HostIoHook *hook, GError **error)
+{
+    bool read_only = (flags & O_ACCMODE) == O_RDONLY;
+    /* O_NONBLOCK: a fifo must not hang us before we see that it is one. */
+    int fd = host_io_open(path, flags | O_NONBLOCK | O_NOCTTY, hook);
+    if (fd >= 0)
+        return host_file_open_fd(path, fd, read_only, hook, error);
+    fail_open(error, path, -fd, open_advice(-fd, read_only));
+    return NULL;
 }
 
 HostFile *host_file_open(const char *path, bool read_only, HostIoHook *hook, GError **error)

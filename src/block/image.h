@@ -32,6 +32,7 @@ struct Image {
 
 typedef struct ImageOptions {
     const char *format; /* NULL: probe */
+    const int *opened;  /* the image's file, open already (taken, on failure, too); NULL: by path */
     bool read_only;
     bool trust_names;     /* names inside images may lead anywhere */
     const char *snapshot; /* show this snapshot inside the image; read-only. NULL: the disk */

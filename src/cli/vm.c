@@ -74,8 +74,9 @@ static void print_changes(JsonNode *answer)
     for (guint i = 0; i < json_array_get_length(changes); i++) {
         JsonObject *change = json_array_get_object_element(changes, i);
         bool later = !strcmp(call_text(change, "when"), "restart");
-        printf("%s %s\n", call_text(change, "name"),
-               later ? "changes at the next start" : "changed");
+        const char *reason = call_text(change, "reason");
+        printf("%s %s%s%s\n", call_text(change, "name"),
+               later ? "changes at the next start" : "changed", *reason ? ": " : "", reason);
     }
 }
 

@@ -78,7 +78,7 @@ static const VmField system_fields[] = {
     INT_FIELD("cpus", "1", 1, VM_MAX_VCPUS, RESTART, .help = N_("number of CPUs")),
     TEXT_FIELD("cpu", 1024, RESTART, .default_value = "host",
                .help = N_("CPU model[,+feature,-feature]")),
-    ENUM_FIELD("engine", "auto", "auto kvm soft interp jit none", RESTART,
+    ENUM_FIELD("engine", "auto", "auto kvm soft interp jit none", LIVE,
                .help = N_("what runs the guest's code; auto takes the fastest there is")),
     ENUM_FIELD("firmware", "bios", "bios uefi", RESTART, .help = N_("what starts the machine")),
     {.name = "boot",
@@ -112,20 +112,20 @@ static const VmField controller_fields[] = {
 static const VmField attachment_fields[] = {
     ENUM_FIELD("type", NULL, "disk cdrom floppy", RESTART, .required = true,
                .help = N_("kind of drive")),
-    PATH_FIELD("medium", RESTART, .help = N_("image file; none: an empty drive")),
-    TEXT_FIELD("format", 16, RESTART, .pattern = "[a-z0-9-]{1,16}",
+    PATH_FIELD("medium", LIVE, .help = N_("image file; none: an empty drive")),
+    TEXT_FIELD("format", 16, LIVE, .pattern = "[a-z0-9-]{1,16}",
                .help =
                    N_("the image's format, fixed when it was attached and never guessed again")),
     ENUM_FIELD("mode", "normal", "normal immutable writethrough shareable readonly multiattach",
-               RESTART, .help = N_("what becomes of the guest's writes")),
+               LIVE, .help = N_("what becomes of the guest's writes")),
     ENUM_FIELD("on-write-error", "enospc", "enospc report stop ignore", RESTART,
                .help = N_("what an error of the host does: enospc stops where the host is full, "
                           "and reports all else")),
     ENUM_FIELD("on-read-error", "report", "report stop ignore", RESTART,
                .help = N_("what an error of the host does: the guest hears of it, the machine "
                           "stops until it is resumed, or nothing")),
-    INT_FIELD("iops", "0", 0, UINT32_MAX, RESTART, .help = N_("requests per second; 0: any")),
-    SIZE_FIELD("bandwidth", "0", 0, INT64_MAX, RESTART, N_("bytes per second; 0: any")),
+    INT_FIELD("iops", "0", 0, UINT32_MAX, LIVE, .help = N_("requests per second; 0: any")),
+    SIZE_FIELD("bandwidth", "0", 0, INT64_MAX, LIVE, N_("bytes per second; 0: any")),
     END_OF_FIELDS,
 };
 
