@@ -8,6 +8,7 @@
  */
 #include "block/format.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/bits.h"
@@ -180,8 +181,12 @@ bool format_fail(GError **error, const char *path, const char *format, ...)
 
 bool format_fail_io(GError **error, const char *path, const char *doing, int result)
 {
+    const char *why = result == -ENOLINK ? "the connection to its server has broken"
+                      : result == -ESTALE
+                          ? "the server has another file there than when it was opened"
+                          : g_strerror(-result);
     g_set_error(error, G_IO_ERROR, g_io_error_from_errno(-result), "cannot %s '%s': %s", doing,
-                path, g_strerror(-result));
+                path, why);
     return false;
 }
 

@@ -3,31 +3,25 @@
 #include "cli/call.h"
 
 #include <stdio.h>
+#include <string.h>
 
-#include "client/ospite_client.h"
-
-static JsonNode *object_node(JsonObject *object)
-{
-    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
-
-    json_node_take_object(node, object);
-    return node;
-}
-
-JsonNode *call_api(const char *method, const char *path, JsonObject *body, GError **error)
-{
-    JsonNode *sent = body ? object_node(body) : NULL;
-    g_autoptr(OspiteClient) client = ospite_client_new(error);
-
-    if (client)
-        return ospite_client_call(client, method, path, sent, error);
-    g_clear_pointer(&sent, json_node_unref);
-    return NULL;
-}
+#include "base/i18n.h"
 
 const char *call_text(JsonObject *object, const char *name)
 {
     return json_object_get_string_member_with_default(object, name, "");
+}
+
+const char *call_state(const char *state)
+{
+    static const char *const states[] = {N_("off"),    N_("starting"), N_("running"),
+                                         N_("paused"), N_("crashed"),  N_("inaccessible")};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(states); i++) {
+        if (!strcmp(states[i], state))
+            return _(states[i]);
+    }
+    return state;
 }
 
 bool call_finish(const CommandLine *line, JsonNode *answer, const char *format, ...)
@@ -44,5 +38,24 @@ bool call_finish(const CommandLine *line, JsonNode *answer, const char *format, 
     va_start(args, format);
     vprintf(format, args);
     va_end(args);
+    return true;
+}
+
+bool call_finish_state(const CommandLine *line, JsonNode *answer)
+{
+    const char *state = call_state(answer ? ospite_text(answer, "vm.state") : "");
+
+    return call_finish(line, answer, _("'%s' is %s\n"), line->words[0], state);
+}
+
+bool call_number(const CommandLine *line, const char *option, unsigned preset, unsigned *ret_number,
+                 GError **error)
+{
+    const char *text = command_value(line, option);
+    guint64 number = preset;
+
+    if (text && !g_ascii_string_to_unsigned(text, 10, 0, G_MAXUINT, &number, NULL))
+        return command_usage(error, _("--%s takes a number, not '%s'"), option, text);
+    *ret_number = (unsigned)number;
     return true;
 }

@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* What the commands that call the daemon's API share. */
+/* What the commands that call the daemon share. */
 #pragma once
 
 #include "cli/command.h"
 
-/* Takes the body, which may be NULL; NULL with an error. */
-JsonNode *call_api(const char *method, const char *path, JsonObject *body, GError **error);
 /* A member that is a text; "" when it is none. */
 const char *call_text(JsonObject *object, const char *name);
+/* A machine's state, for people. */
+const char *call_state(const char *state);
 /* Prints the answer (taken) with --json, else a sentence for people. `answer` NULL: false. */
 bool call_finish(const CommandLine *line, JsonNode *answer, const char *format, ...)
     G_GNUC_PRINTF(3, 4);
+/* The same for "'NAME' is STATE" of the answer's machine. */
+bool call_finish_state(const CommandLine *line, JsonNode *answer);
+/* A number from 0 to G_MAXUINT in an option; `preset` when it is not given. */
+bool call_number(const CommandLine *line, const char *option, unsigned preset, unsigned *ret_number,
+                 GError **error);

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "client/ospite_client.h"
+#include "base/i18n.h"
 
 #define USAGE_ERROR (g_quark_from_static_string("ospite-usage"))
 
@@ -45,41 +45,47 @@ static char *full_name(const Command *command)
 
 /* Which daemon the command is for: options before it, which the client reads in the environment. */
 static const CommandOption connection_options[] = {
-    {"connect", "URL", "the daemon at https://HOST:PORT instead of one's own"},
-    {"token-file", "FILE", "what it wants to see"},
-    {"fingerprint", "TEXT", "sha256:... of its certificate"},
+    {"connect", "URL", N_("the daemon at https://HOST:PORT instead of one's own")},
+    {"token-file", "FILE", N_("what it wants to see")},
+    {"fingerprint", "TEXT", N_("sha256:... of its certificate")},
 };
 
 static void print_all(const char *noun)
 {
-    printf("Usage: ospite [CONNECTION]... COMMAND [OPTION]...\n\n");
+    printf(_("Usage: ospite [CONNECTION]... COMMAND [OPTION]...\n\n"));
     for (const Command *c = commands; c->noun; c++) {
         g_autofree char *name = full_name(c);
         if (!noun || !strcmp(noun, c->noun))
-            printf("  %-14s %s\n", name, c->help);
+            printf("  %-14s %s\n", name, _(c->help));
     }
     printf("\n");
     for (unsigned i = 0; i < G_N_ELEMENTS(connection_options); i++) {
         const CommandOption *o = &connection_options[i];
-        printf("  --%s %-*s %s\n", o->name, 18 - (int)strlen(o->name), o->value, o->help);
+        printf("  --%s %-*s %s\n", o->name, 18 - (int)strlen(o->name), o->value, _(o->help));
     }
-    printf("\nospite COMMAND --help says more of each. Statuses: 0 done, 1 failed, 2 wrong command "
-           "line,\n"
-           "3 no such thing, 4 wrong state, 5 too late.\n");
+    printf(
+        _("\nospite COMMAND --help says more of each. Statuses: 0 done, 1 failed, 2 wrong command "
+          "line,\n3 no such thing, 4 wrong state, 5 too late.\n"));
+}
+
+const char *command_arguments(const Command *command)
+{
+    return *command->arguments ? _(command->arguments) : "";
 }
 
 static void print_help(const Command *command)
 {
     g_autofree char *name = full_name(command);
 
-    printf("Usage: ospite %s%s%s [OPTION]...\n%s\n\n", name, *command->arguments ? " " : "",
-           command->arguments, command->help);
+    printf(_("Usage: ospite %s%s%s [OPTION]...\n%s\n\n"), name, *command->arguments ? " " : "",
+           command_arguments(command), _(command->help));
     for (unsigned i = 0; i < COMMAND_OPTIONS_MAX && command->options[i].name; i++) {
         const CommandOption *o = &command->options[i];
         g_autofree char *left = g_strconcat("--", o->name, o->value ? " " : "", o->value, NULL);
-        printf("  %-18s %s\n", left, o->help);
+        printf("  %-18s %s\n", left, _(o->help));
     }
-    printf("  %-18s %s\n  %-18s %s\n", "--json", "print the API's answer", "--help", "this text");
+    printf("  %-18s %s\n  %-18s %s\n", "--json", _("print the API's answer"), "--help",
+           _("this text"));
 }
 
 /* ---- words ----------------------------------------------------------------------------------- */
@@ -102,13 +108,13 @@ static bool parse_option(CommandLine *line, char **argv, int argc, int *at, GErr
     const char *value = word[length] ? word + length + 1 : NULL;
 
     if (i < 0)
-        return command_usage(error, "unknown option '%s'; --help lists them", argv[*at]);
+        return command_usage(error, _("unknown option '%s'; --help lists them"), argv[*at]);
     if (!line->command->options[i].value && value)
-        return command_usage(error, "'--%s' takes no value", line->command->options[i].name);
+        return command_usage(error, _("'--%s' takes no value"), line->command->options[i].name);
     if (line->command->options[i].value && !value) {
         if (*at + 1 >= argc)
-            return command_usage(error, "'--%s' needs a value: %s", line->command->options[i].name,
-                                 line->command->options[i].value);
+            return command_usage(error, _("'--%s' needs a value: %s"),
+                                 line->command->options[i].name, line->command->options[i].value);
         value = argv[++*at];
     }
     line->values[i] = value ? value : "";
@@ -129,14 +135,15 @@ static bool parse(CommandLine *line, int argc, char **argv, GError **error)
         else if (!strcmp(argv[i], "--json"))
             line->json = true;
         else if (argv[i][1] != '-')
-            return command_usage(error, "unknown option '%s'; --help lists them", argv[i]);
+            return command_usage(error, _("unknown option '%s'; --help lists them"), argv[i]);
         else if (!parse_option(line, argv, argc, &i, error))
             return false;
     }
     argv[line->count] = NULL;
     if (line->count < line->command->min || line->count > line->command->max)
-        return command_usage(error, "it takes: %s",
-                             *line->command->arguments ? line->command->arguments : "no words");
+        return command_usage(error, _("it takes: %s"),
+                             *line->command->arguments ? command_arguments(line->command)
+                                                       : _("no words"));
     return true;
 }
 
@@ -147,14 +154,23 @@ static int exit_status(const GError *error)
         [OSPITE_ERROR_NOT_FOUND] = EXIT_NOT_FOUND, [OSPITE_ERROR_WRONG_STATE] = EXIT_WRONG_STATE,
         [OSPITE_ERROR_TIMED_OUT] = EXIT_TIMED_OUT,
     };
+    bool ours = error->domain == OSPITE_ERROR && error->code < (int)G_N_ELEMENTS(statuses);
 
     if (error->domain == USAGE_ERROR)
         return EXIT_USAGE;
-    return error->domain == OSPITE_ERROR ? statuses[error->code] : EXIT_FAILED;
+    return ours ? statuses[error->code] : EXIT_FAILED;
+}
+
+static bool connect_line(CommandLine *line, OspiteClient **ret_client, GError **error)
+{
+    if (line->command->operation)
+        line->client = *ret_client = ospite_client_new(error);
+    return !line->command->operation || line->client;
 }
 
 static int run(const Command *command, int argc, char **argv)
 {
+    g_autoptr(OspiteClient) client = NULL;
     CommandLine line = {.command = command};
     g_autoptr(GError) error = NULL;
     g_autofree char *name = full_name(command);
@@ -167,7 +183,8 @@ static int run(const Command *command, int argc, char **argv)
             return EXIT_OK;
         }
     }
-    if (parse(&line, argc, argv, &error) && command->run(&line, &error))
+    if (parse(&line, argc, argv, &error) && connect_line(&line, &client, &error) &&
+        command->run(&line, &error))
         return EXIT_OK;
     g_printerr("ospite %s: %s\n", name, error->message);
     return exit_status(error);
@@ -179,7 +196,7 @@ static int unknown(const char *noun, const char *verb, bool noun_known)
         print_all(noun);
         return verb ? EXIT_OK : EXIT_USAGE;
     }
-    g_printerr("ospite: unknown command '%s%s%s'; ospite help lists them\n", noun,
+    g_printerr(_("ospite: unknown command '%s%s%s'; ospite help lists them\n"), noun,
                noun_known ? " " : "", noun_known ? verb : "");
     return EXIT_USAGE;
 }

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include <json-glib/json-glib.h>
+#include <ospite/ospite.h>
 #include <stdbool.h>
 
 #define COMMAND_OPTIONS_MAX 4
@@ -29,13 +29,16 @@ typedef struct Command {
     /* Returns false with an error, or true; the exit status follows from that. */
     bool (*run)(CommandLine *line, GError **error);
     CommandOption options[COMMAND_OPTIONS_MAX];
+    /* The operation of api/openapi.yaml whose answer --json prints; NULL: it needs no daemon. */
+    const char *operation;
     /* Instead of `run`: parses its own words and returns the exit status. */
     int (*run_words)(int argc, char **argv);
 } Command;
 
 struct CommandLine {
     const Command *command;
-    char **words; /* the arguments, NULL at the end */
+    OspiteClient *client; /* of a command with an operation */
+    char **words;         /* the arguments, NULL at the end */
     unsigned count;
     bool json;
     const char
@@ -49,6 +52,8 @@ int command_main(int argc, char **argv);
 const char *command_value(const CommandLine *line, const char *option);
 /* Sets an error of the user's: exit status 2. */
 bool command_usage(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
+/* What it takes, for people. */
+const char *command_arguments(const Command *command);
 void command_print_json(JsonNode *node);
 
 /* completion.c, manual.c: made of the table. */
@@ -56,29 +61,37 @@ bool command_completion(CommandLine *line, GError **error);
 bool command_manual(CommandLine *line, GError **error);
 
 /* vm.c, vm_console.c */
-bool vm_create(CommandLine *line, GError **error);
-bool vm_list(CommandLine *line, GError **error);
-bool vm_show(CommandLine *line, GError **error);
-bool vm_set(CommandLine *line, GError **error);
-bool vm_action(CommandLine *line, GError **error);
-bool vm_stop(CommandLine *line, GError **error);
-bool vm_delete(CommandLine *line, GError **error);
-bool vm_register(CommandLine *line, GError **error);
-bool vm_import(CommandLine *line, GError **error);
-bool vm_move(CommandLine *line, GError **error);
-bool vm_edit(CommandLine *line, GError **error);
-bool vm_log(CommandLine *line, GError **error);
-bool vm_wait(CommandLine *line, GError **error);
-bool vm_autostart(CommandLine *line, GError **error);
-bool vm_autostart_all(CommandLine *line, GError **error);
-bool vm_screen(CommandLine *line, GError **error);
-bool vm_type(CommandLine *line, GError **error);
-bool vm_console(CommandLine *line, GError **error);
+bool run_vm_create(CommandLine *line, GError **error);
+bool run_vm_list(CommandLine *line, GError **error);
+bool run_vm_show(CommandLine *line, GError **error);
+bool run_vm_set(CommandLine *line, GError **error);
+bool run_vm_start(CommandLine *line, GError **error);
+bool run_vm_poweroff(CommandLine *line, GError **error);
+bool run_vm_reset(CommandLine *line, GError **error);
+bool run_vm_pause(CommandLine *line, GError **error);
+bool run_vm_resume(CommandLine *line, GError **error);
+bool run_vm_stop(CommandLine *line, GError **error);
+bool run_vm_delete(CommandLine *line, GError **error);
+bool run_vm_register(CommandLine *line, GError **error);
+bool run_vm_import(CommandLine *line, GError **error);
+bool run_vm_move(CommandLine *line, GError **error);
+bool run_vm_edit(CommandLine *line, GError **error);
+bool run_vm_log(CommandLine *line, GError **error);
+bool run_vm_wait(CommandLine *line, GError **error);
+bool run_vm_autostart(CommandLine *line, GError **error);
+bool run_vm_session_start(CommandLine *line, GError **error);
+bool run_vm_session_stop(CommandLine *line, GError **error);
+bool run_vm_screen(CommandLine *line, GError **error);
+bool run_vm_type(CommandLine *line, GError **error);
+bool run_vm_console(CommandLine *line, GError **error);
 bool watch_events(CommandLine *line, GError **error);
 
 /* media.c; vm/media.h has the shorter names */
 bool run_media_list(CommandLine *line, GError **error);
+bool run_media_show(CommandLine *line, GError **error);
+bool run_media_set(CommandLine *line, GError **error);
 bool run_media_add(CommandLine *line, GError **error);
 bool run_media_remove(CommandLine *line, GError **error);
-bool run_media_action(CommandLine *line, GError **error);
+bool run_media_release(CommandLine *line, GError **error);
+bool run_media_refresh(CommandLine *line, GError **error);
 bool run_media_move(CommandLine *line, GError **error);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/i18n.h"
 #include "cli/command.h"
 
 /* Whether it is the first of its noun. */
@@ -112,6 +113,6 @@ bool command_completion(CommandLine *line, GError **error)
             return true;
         }
     }
-    return command_usage(error, "there is no completion for '%s'; use bash, zsh or fish",
+    return command_usage(error, _("there is no completion for '%s'; use bash, zsh or fish"),
                          line->words[0]);
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/i18n.h"
 #include "cli/command.h"
 
 static void print_page(const Command *c)
@@ -52,5 +53,5 @@ bool command_manual(CommandLine *line, GError **error)
             return true;
         }
     }
-    return command_usage(error, "there is no such page; 'ospite manual' lists them");
+    return command_usage(error, _("there is no such page; 'ospite manual' lists them"));
 }

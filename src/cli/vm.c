@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The `vm` commands: each is a call or two of the API, printed. */
+/* The `vm` commands: each is a call or two of libospite, printed. */
 #include <errno.h>
 #include <glib/gstdio.h>
 #include <stdio.h>
@@ -7,89 +7,35 @@
 #include <unistd.h>
 
 #include "base/bits.h"
+#include "base/i18n.h"
 #include "cli/call.h"
-#include "client/ospite_client.h"
 
-static JsonNode *call_vm(const char *method, const char *name, const char *rest, JsonObject *body,
-                         GError **error)
+bool run_vm_create(CommandLine *line, GError **error)
 {
-    g_autofree char *path = ospite_client_vm_path(name, rest);
+    JsonNode *answer = ospite_vm_create(line->client, line->words[0], command_value(line, "folder"),
+                                        (const char *const *)line->words + 1, error);
 
-    return call_api(method, path, body, error);
-}
-
-static JsonObject *vm_of(JsonNode *answer)
-{
-    return json_object_get_object_member(json_node_get_object(answer), "vm");
-}
-
-/* ---- settings -------------------------------------------------------------------------------- */
-
-static bool add_settings(JsonObject *body, char **words, GError **error)
-{
-    JsonObject *settings = json_object_new();
-
-    json_object_set_object_member(body, "settings", settings);
-    for (; *words; words++) {
-        char *equals = strchr(*words, '=');
-        if (!equals)
-            return command_usage(error, "'%s' is no SETTING=VALUE", *words);
-        g_autofree char *name = g_strndup(*words, (gsize)(equals - *words));
-        if (equals[1])
-            json_object_set_string_member(settings, name, equals + 1);
-        else
-            json_object_set_null_member(settings, name);
-    }
-    return true;
-}
-
-static void add_folder(const CommandLine *line, JsonObject *body)
-{
-    const char *folder = command_value(line, "folder");
-    g_autofree char *full = folder ? g_canonicalize_filename(folder, NULL) : NULL;
-
-    if (full)
-        json_object_set_string_member(body, "folder", full);
-}
-
-bool vm_create(CommandLine *line, GError **error)
-{
-    JsonObject *body = json_object_new();
-
-    json_object_set_string_member(body, "name", line->words[0]);
-    add_folder(line, body);
-    if (!add_settings(body, line->words + 1, error)) {
-        json_object_unref(body);
-        return false;
-    }
-    JsonNode *answer = call_api("POST", "/vms", body, error);
-    g_autofree char *place = answer ? g_strdup(call_text(vm_of(answer), "folder")) : NULL;
-    return call_finish(line, answer, "Made '%s' in %s\n", line->words[0], place);
+    return call_finish(line, answer, _("Made '%s' in %s\n"), line->words[0],
+                       answer ? ospite_text(answer, "vm.folder") : "");
 }
 
 static void print_changes(JsonNode *answer)
 {
-    JsonArray *changes = json_object_get_array_member(json_node_get_object(answer), "changes");
+    JsonArray *changes = ospite_list(answer, "changes");
 
     for (guint i = 0; i < json_array_get_length(changes); i++) {
         JsonObject *change = json_array_get_object_element(changes, i);
         bool later = !strcmp(call_text(change, "when"), "restart");
         const char *reason = call_text(change, "reason");
         printf("%s %s%s%s\n", call_text(change, "name"),
-               later ? "changes at the next start" : "changed", *reason ? ": " : "", reason);
+               later ? _("changes at the next start") : _("changed"), *reason ? ": " : "", reason);
     }
 }
 
-static bool set(const CommandLine *line, const char *name, char **settings, GError **error)
+static bool set(const CommandLine *line, const char *const *settings, GError **error)
 {
-    JsonObject *body = json_object_new();
-    g_autoptr(JsonNode) answer = NULL;
+    g_autoptr(JsonNode) answer = ospite_vm_set(line->client, line->words[0], settings, error);
 
-    if (!add_settings(body, settings, error)) {
-        json_object_unref(body);
-        return false;
-    }
-    answer = call_vm("PATCH", name, "", body, error);
     if (!answer)
         return false;
     if (line->json)
@@ -99,35 +45,32 @@ static bool set(const CommandLine *line, const char *name, char **settings, GErr
     return true;
 }
 
-bool vm_set(CommandLine *line, GError **error)
+bool run_vm_set(CommandLine *line, GError **error)
 {
-    return set(line, line->words[0], line->words + 1, error);
+    return set(line, (const char *const *)line->words + 1, error);
 }
 
-bool vm_autostart(CommandLine *line, GError **error)
+bool run_vm_autostart(CommandLine *line, GError **error)
 {
-    bool on = line->count == 2 && !strcmp(line->words[1], "on");
-    char *settings[] = {on ? "autostart.enabled=true" : "autostart.enabled=false", NULL};
+    bool on = !strcmp(line->words[1], "on");
+    const char *const settings[] = {on ? "autostart.enabled=true" : "autostart.enabled=false",
+                                    NULL};
 
-    if (line->count == 0)
-        return vm_autostart_all(line, error);
-    if (line->count != 2 || command_value(line, "stop"))
-        return command_usage(error, "it takes: NAME on|off, or no name");
     if (!on && strcmp(line->words[1], "off"))
-        return command_usage(error, "'%s' is neither on nor off", line->words[1]);
-    return set(line, line->words[0], settings, error);
+        return command_usage(error, _("'%s' is neither on nor off"), line->words[1]);
+    return set(line, settings, error);
 }
 
 /* ---- looking --------------------------------------------------------------------------------- */
 
-bool vm_list(CommandLine *line, GError **error)
+bool run_vm_list(CommandLine *line, GError **error)
 {
-    g_autoptr(JsonNode) answer = call_api("GET", "/vms", NULL, error);
+    g_autoptr(JsonNode) answer = ospite_vm_list(line->client, error);
     JsonArray *all;
 
     if (!answer)
         return false;
-    all = json_object_get_array_member(json_node_get_object(answer), "vms");
+    all = ospite_list(answer, "vms");
     for (guint i = json_array_get_length(all); command_value(line, "running") && i-- > 0;) {
         const char *state = call_text(json_array_get_object_element(all, i), "state");
         if (strcmp(state, "running") && strcmp(state, "paused") && strcmp(state, "starting"))
@@ -140,11 +83,11 @@ bool vm_list(CommandLine *line, GError **error)
     for (guint i = 0; i < json_array_get_length(all); i++) {
         JsonObject *vm = json_array_get_object_element(all, i);
         const char *problem = call_text(vm, "problem");
-        printf("%-24s %-12s %6" G_GINT64_FORMAT " MiB %3" G_GINT64_FORMAT " CPUs  %s%s%s\n",
-               call_text(vm, "name"), call_text(vm, "state"),
-               json_object_get_int_member(vm, "memory") / (gint64)MIB(1),
-               json_object_get_int_member(vm, "cpus"), call_text(vm, "uuid"), *problem ? "  " : "",
-               problem);
+        printf(_("%-24s %-12s %6u MiB %3u CPUs  %s%s%s\n"), call_text(vm, "name"),
+               call_state(call_text(vm, "state")),
+               (unsigned)(json_object_get_int_member(vm, "memory") / (gint64)MIB(1)),
+               (unsigned)json_object_get_int_member(vm, "cpus"), call_text(vm, "uuid"),
+               *problem ? "  " : "", problem);
     }
     return true;
 }
@@ -181,14 +124,21 @@ static void print_end(JsonObject *vm)
     JsonObject *end = JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
 
     if (end)
-        printf("ended:   %s: %s (%s)\n", call_text(end, "reason"), call_text(end, "message"),
+        printf(_("ended:   %s: %s (%s)\n"), call_text(end, "reason"), call_text(end, "message"),
                call_text(end, "at"));
 }
 
-bool vm_show(CommandLine *line, GError **error)
+bool run_vm_show(CommandLine *line, GError **error)
 {
-    static const char *const names[] = {"name", "uuid", "state", "file", "log", "problem"};
-    g_autoptr(JsonNode) answer = call_vm("GET", line->words[0], "", NULL, error);
+    static const char state[] = "state";
+    static const struct {
+        const char *member, *format;
+    } rows[] = {
+        {"name", N_("name:    %s\n")}, {"uuid", N_("uuid:    %s\n")},
+        {state, N_("state:   %s\n")},  {"file", N_("file:    %s\n")},
+        {"log", N_("log:     %s\n")},  {"problem", N_("problem: %s\n")},
+    };
+    g_autoptr(JsonNode) answer = ospite_vm_show(line->client, line->words[0], error);
     JsonObject *vm;
 
     if (!answer)
@@ -197,14 +147,15 @@ bool vm_show(CommandLine *line, GError **error)
         command_print_json(answer);
         return true;
     }
-    vm = vm_of(answer);
-    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
-        if (JSON_NODE_HOLDS_VALUE(json_object_get_member(vm, names[i])))
-            printf("%s:%*s%s\n", names[i], 8 - (int)strlen(names[i]), "", call_text(vm, names[i]));
+    vm = json_object_get_object_member(json_node_get_object(answer), "vm");
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        const char *text = call_text(vm, rows[i].member);
+        if (*text)
+            printf(_(rows[i].format), rows[i].member == state ? call_state(text) : text);
     }
     print_end(vm);
     if (json_object_get_boolean_member(vm, "restart_needed"))
-        printf("Some settings change at the next start.\n");
+        printf(_("Some settings change at the next start.\n"));
     print_settings(json_object_get_object_member(vm, "config"), "");
     return true;
 }
@@ -216,85 +167,97 @@ static bool print_lines(const CommandLine *line, JsonNode *answer)
 
     if (!answer || line->json)
         return call_finish(line, answer, "%s", "");
-    lines = json_object_get_array_member(json_node_get_object(answer), "lines");
+    lines = ospite_list(answer, "lines");
     for (guint i = 0; i < json_array_get_length(lines); i++)
         puts(json_array_get_string_element(lines, i));
     json_node_unref(answer);
     return true;
 }
 
-bool vm_log(CommandLine *line, GError **error)
+bool run_vm_log(CommandLine *line, GError **error)
 {
-    const char *count = command_value(line, "lines");
-    g_autofree char *rest = g_strconcat("/log?lines=", count ? count : "100", NULL);
+    unsigned lines;
 
-    return print_lines(line, call_vm("GET", line->words[0], rest, NULL, error));
+    return call_number(line, "lines", 100, &lines, error) &&
+           print_lines(line, ospite_vm_log(line->client, line->words[0], lines, error));
 }
 
-bool vm_screen(CommandLine *line, GError **error)
+bool run_vm_screen(CommandLine *line, GError **error)
 {
-    return print_lines(line, call_vm("GET", line->words[0], "/screen", NULL, error));
+    return print_lines(line, ospite_vm_screen(line->client, line->words[0], error));
 }
 
 /* ---- doing ----------------------------------------------------------------------------------- */
 
-/* The verb is the API's, too. */
-bool vm_action(CommandLine *line, GError **error)
+bool run_vm_start(CommandLine *line, GError **error)
 {
-    g_autofree char *rest = g_strconcat("/", line->command->verb, NULL);
-    JsonNode *answer = call_vm("POST", line->words[0], rest, NULL, error);
-    g_autofree char *state = answer ? g_strdup(call_text(vm_of(answer), "state")) : NULL;
+    return call_finish_state(line, ospite_vm_start(line->client, line->words[0], error));
+}
 
-    return call_finish(line, answer, "'%s' is %s\n", line->words[0], state);
+bool run_vm_poweroff(CommandLine *line, GError **error)
+{
+    return call_finish_state(line, ospite_vm_poweroff(line->client, line->words[0], error));
+}
+
+bool run_vm_reset(CommandLine *line, GError **error)
+{
+    return call_finish_state(line, ospite_vm_reset(line->client, line->words[0], error));
+}
+
+bool run_vm_pause(CommandLine *line, GError **error)
+{
+    return call_finish_state(line, ospite_vm_pause(line->client, line->words[0], error));
+}
+
+bool run_vm_resume(CommandLine *line, GError **error)
+{
+    return call_finish_state(line, ospite_vm_resume(line->client, line->words[0], error));
 }
 
 static JsonNode *wait_for(const CommandLine *line, const char *state, GError **error)
 {
-    const char *timeout = command_value(line, "timeout");
-    g_autofree char *escaped = g_uri_escape_string(timeout ? timeout : "60", NULL, FALSE);
-    g_autofree char *wanted = g_uri_escape_string(state, NULL, FALSE);
-    g_autofree char *rest = g_strdup_printf("/wait?for=%s&timeout=%s", wanted, escaped);
+    unsigned timeout_s;
 
-    return call_vm("GET", line->words[0], rest, NULL, error);
+    return call_number(line, "timeout", 60, &timeout_s, error)
+               ? ospite_vm_wait(line->client, line->words[0], state, timeout_s, error)
+               : NULL;
 }
 
-bool vm_wait(CommandLine *line, GError **error)
+bool run_vm_wait(CommandLine *line, GError **error)
 {
     const char *state = command_value(line, "for");
-    JsonNode *answer = wait_for(line, state ? state : "off", error);
-    g_autofree char *now = answer ? g_strdup(call_text(vm_of(answer), "state")) : NULL;
 
-    return call_finish(line, answer, "'%s' is %s\n", line->words[0], now);
+    return call_finish_state(line, wait_for(line, state ? state : "off", error));
 }
 
-bool vm_stop(CommandLine *line, GError **error)
+bool run_vm_stop(CommandLine *line, GError **error)
 {
-    JsonNode *answer = call_vm("POST", line->words[0], "/stop", NULL, error);
+    JsonNode *answer = ospite_vm_stop(line->client, line->words[0], error);
 
     if (!answer || command_value(line, "no-wait"))
-        return call_finish(line, answer, "Pressed the power button of '%s'\n", line->words[0]);
+        return call_finish(line, answer, _("Pressed the power button of '%s'\n"), line->words[0]);
     json_node_unref(answer);
-    return call_finish(line, wait_for(line, "off", error), "'%s' is off\n", line->words[0]);
+    return call_finish_state(line, wait_for(line, "off", error));
 }
 
 static void print_kept(JsonNode *answer)
 {
-    JsonArray *kept = json_object_get_array_member(json_node_get_object(answer), "kept");
+    JsonArray *kept = ospite_list(answer, "kept");
 
     for (guint i = 0; i < json_array_get_length(kept); i++)
-        printf("Kept %s\n", json_array_get_string_element(kept, i));
+        printf(_("Kept %s\n"), json_array_get_string_element(kept, i));
 }
 
-bool vm_delete(CommandLine *line, GError **error)
+bool run_vm_delete(CommandLine *line, GError **error)
 {
-    const char *mode = command_value(line, "unregister") ? "?mode=unregister"
-                       : command_value(line, "disks")    ? "?mode=all"
-                                                         : "";
+    OspiteDelete what = command_value(line, "unregister") ? OSPITE_DELETE_UNREGISTER
+                        : command_value(line, "disks")    ? OSPITE_DELETE_ALL
+                                                          : OSPITE_DELETE_KEEP_DISKS;
     g_autoptr(JsonNode) answer = NULL;
 
     if (command_value(line, "unregister") && command_value(line, "disks"))
-        return command_usage(error, "--disks and --unregister contradict each other");
-    answer = call_vm("DELETE", line->words[0], mode, NULL, error);
+        return command_usage(error, _("--disks and --unregister contradict each other"));
+    answer = ospite_vm_delete(line->client, line->words[0], what, error);
     if (!answer)
         return false;
     if (line->json)
@@ -304,62 +267,47 @@ bool vm_delete(CommandLine *line, GError **error)
     return true;
 }
 
-bool vm_register(CommandLine *line, GError **error)
+bool run_vm_register(CommandLine *line, GError **error)
 {
-    JsonObject *body = json_object_new();
-    g_autofree char *full = g_canonicalize_filename(line->words[0], NULL);
+    JsonNode *answer = ospite_vm_register(line->client, line->words[0], error);
 
-    json_object_set_string_member(body, "register", full);
-    JsonNode *answer = call_api("POST", "/vms", body, error);
-    g_autofree char *name = answer ? g_strdup(call_text(vm_of(answer), "name")) : NULL;
-    return call_finish(line, answer, "Registered '%s'\n", name);
+    return call_finish(line, answer, _("Registered '%s'\n"),
+                       answer ? ospite_text(answer, "vm.name") : "");
 }
 
 /* What had no counterpart goes to standard error: it is a warning. */
 static void print_report(JsonNode *answer)
 {
-    JsonArray *report = json_object_get_array_member(json_node_get_object(answer), "report");
+    JsonArray *report = ospite_list(answer, "report");
 
     for (guint i = 0; i < json_array_get_length(report); i++)
         g_printerr("%s\n", json_array_get_string_element(report, i));
 }
 
-bool vm_import(CommandLine *line, GError **error)
+bool run_vm_import(CommandLine *line, GError **error)
 {
-    JsonObject *body = json_object_new();
-    g_autofree char *full = g_canonicalize_filename(line->words[0], NULL);
-    g_autofree char *name = NULL;
-    JsonNode *answer;
+    JsonNode *answer = ospite_vm_import(line->client, line->words[0], command_value(line, "name"),
+                                        command_value(line, "folder"), error);
 
-    json_object_set_string_member(body, "import", full);
-    if (command_value(line, "name"))
-        json_object_set_string_member(body, "name", command_value(line, "name"));
-    add_folder(line, body);
-    answer = call_api("POST", "/vms", body, error);
     if (answer && !line->json)
         print_report(answer);
-    name = answer ? g_strdup(call_text(vm_of(answer), "name")) : NULL;
-    return call_finish(line, answer, "Imported '%s'\n", name);
+    return call_finish(line, answer, _("Imported '%s'\n"),
+                       answer ? ospite_text(answer, "vm.name") : "");
 }
 
-bool vm_move(CommandLine *line, GError **error)
+bool run_vm_move(CommandLine *line, GError **error)
 {
-    JsonObject *body = json_object_new();
-    g_autofree char *full = g_canonicalize_filename(line->words[1], NULL);
+    JsonNode *answer = ospite_vm_move(line->client, line->words[0], line->words[1], error);
 
-    json_object_set_string_member(body, "folder", full);
-    JsonNode *answer = call_vm("POST", line->words[0], "/move", body, error);
-    g_autofree char *place = answer ? g_strdup(call_text(vm_of(answer), "folder")) : NULL;
-    return call_finish(line, answer, "'%s' is in %s now\n", line->words[0], place);
+    return call_finish(line, answer, _("'%s' is in %s now\n"), line->words[0],
+                       answer ? ospite_text(answer, "vm.folder") : "");
 }
 
-bool vm_type(CommandLine *line, GError **error)
+bool run_vm_type(CommandLine *line, GError **error)
 {
-    JsonObject *body = json_object_new();
     g_autofree char *text = g_strcompress(line->words[1]);
 
-    json_object_set_string_member(body, "text", text);
-    return call_finish(line, call_vm("POST", line->words[0], "/keys", body, error), "%s", "");
+    return call_finish(line, ospite_vm_type(line->client, line->words[0], text, error), "%s", "");
 }
 
 /* ---- the file in an editor --------------------------------------------------------------------
@@ -379,13 +327,12 @@ static bool run_editor(const char *path, GError **error)
 }
 
 /* What was edited stays in its temporary file when the daemon refuses it. */
-bool vm_edit(CommandLine *line, GError **error)
+bool run_vm_edit(CommandLine *line, GError **error)
 {
-    g_autoptr(OspiteClient) client = ospite_client_new(error);
-    g_autofree char *path = ospite_client_vm_path(line->words[0], "/config");
-    g_autofree char *old =
-        client ? ospite_client_call_text(client, "GET", path, NULL, error) : NULL;
-    g_autofree char *file = NULL, *changed = NULL, *answer = NULL;
+    const char *name = line->words[0];
+    g_autofree char *old = ospite_vm_get_file(line->client, name, error);
+    g_autofree char *file = NULL, *changed = NULL;
+    g_autoptr(JsonNode) answer = NULL;
     int fd = old ? g_file_open_tmp("ospite-XXXXXX.xml", &file, error) : -1;
 
     if (fd < 0)
@@ -394,15 +341,14 @@ bool vm_edit(CommandLine *line, GError **error)
     if (!g_file_set_contents(file, old, -1, error) || !run_editor(file, error) ||
         !g_file_get_contents(file, &changed, NULL, error))
         return false;
-    if (strcmp(old, changed)) {
-        answer = ospite_client_call_text(client, "PUT", path, changed, error);
-        if (!answer) {
-            g_prefix_error(error, "what you wrote is in %s: ", file);
-            return false;
-        }
+    answer = strcmp(old, changed) ? ospite_vm_put_file(line->client, name, changed, error)
+                                  : ospite_vm_show(line->client, name, error);
+    if (!answer) {
+        g_prefix_error(error, _("what you wrote is in %s: "), file);
+        return false;
     }
     g_unlink(file);
-    if (line->json && answer)
-        puts(answer);
+    if (line->json)
+        command_print_json(answer);
     return true;
 }

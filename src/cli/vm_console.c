@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* `vm console` and `events`: what a WebSocket says, in this terminal. */
+/* `vm console` and `events`: what a stream says, in this terminal. */
 #include <errno.h>
 #include <glib-unix.h>
 #include <stdio.h>
@@ -7,22 +7,21 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "cli/command.h"
-#include "client/ospite_client.h"
+#include "base/i18n.h"
+#include "cli/call.h"
 
 #define LEAVE_KEY 0x1d /* Ctrl-] */
 
 typedef struct Session {
-    SoupWebsocketConnection *socket;
+    OspiteStream *stream;
     GMainLoop *loop;
-    bool json, left;
+    bool json, left, ended;
     guint input;
 } Session;
 
-static void on_closed(SoupWebsocketConnection *socket, gpointer data)
+static void on_end(Session *session)
 {
-    Session *session = data;
-
+    session->ended = true;
     g_main_loop_quit(session->loop);
 }
 
@@ -35,43 +34,33 @@ static gboolean on_signal(gpointer data)
     return G_SOURCE_CONTINUE;
 }
 
-static void run_session(Session *session)
+/* Until the stream ends, or a signal does it. */
+static void run_session(Session *session, OspiteStreamFunc on_message)
 {
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
     guint sources[G_N_ELEMENTS(signals)];
 
+    session->loop = g_main_loop_new(NULL, FALSE);
     for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++)
         sources[i] = g_unix_signal_add(signals[i], on_signal, session);
-    g_signal_connect(session->socket, "closed", G_CALLBACK(on_closed), session);
-    if (soup_websocket_connection_get_state(session->socket) == SOUP_WEBSOCKET_STATE_OPEN)
+    ospite_stream_watch(session->stream, on_message, session);
+    if (!session->ended)
         g_main_loop_run(session->loop);
     for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++)
         g_source_remove(sources[i]);
-}
-
-static bool open_session(Session *session, OspiteClient *client, const char *path, GError **error)
-{
-    session->socket = client ? ospite_client_open(client, path, error) : NULL;
-    if (!session->socket)
-        return false;
-    soup_websocket_connection_set_max_incoming_payload_size(session->socket, 1024 * 1024);
-    session->loop = g_main_loop_new(NULL, FALSE);
-    return true;
-}
-
-static void close_session(Session *session)
-{
+    ospite_stream_free(session->stream);
     g_main_loop_unref(session->loop);
-    g_object_unref(session->socket);
 }
 
 /* ---- the console ----------------------------------------------------------------------------- */
 
-static void on_output(SoupWebsocketConnection *socket, int type, GBytes *message, gpointer data)
+static void on_output(OspiteStream *stream, GBytes *message, void *data)
 {
-    gsize size;
-    const char *bytes = g_bytes_get_data(message, &size);
+    gsize size = 0;
+    const char *bytes = message ? g_bytes_get_data(message, &size) : NULL;
 
+    if (!message)
+        on_end(data);
     while (size) {
         ssize_t written = write(STDOUT_FILENO, bytes, size);
         if (written < 0 && errno == EINTR)
@@ -95,9 +84,8 @@ static gboolean on_input(int fd, GIOCondition condition, gpointer data)
         return G_SOURCE_CONTINUE;
     if (leave)
         got = leave - keys;
-    if (got > 0 &&
-        soup_websocket_connection_get_state(session->socket) == SOUP_WEBSOCKET_STATE_OPEN)
-        soup_websocket_connection_send_binary(session->socket, keys, (gsize)got);
+    if (got > 0)
+        ospite_stream_send(session->stream, keys, (gsize)got, NULL);
     if (leave)
         on_signal(session);
     if (got > 0)
@@ -106,66 +94,65 @@ static gboolean on_input(int fd, GIOCondition condition, gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-bool vm_console(CommandLine *line, GError **error)
+bool run_vm_console(CommandLine *line, GError **error)
 {
-    g_autoptr(OspiteClient) client = ospite_client_new(error);
-    g_autofree char *path = ospite_client_vm_path(line->words[0], "/console");
     struct termios before, raw;
     bool terminal = tcgetattr(STDIN_FILENO, &before) == 0;
-    Session session = {0};
+    Session session = {.stream = ospite_vm_console_open(line->client, line->words[0], error)};
 
-    if (!open_session(&session, client, path, error))
+    if (!session.stream)
         return false;
     if (terminal) {
-        fprintf(stderr, "The console of '%s'; Ctrl-] leaves it.\r\n", line->words[0]);
+        fprintf(stderr, _("The console of '%s'; Ctrl-] leaves it.\r\n"), line->words[0]);
         raw = before;
         cfmakeraw(&raw);
         tcsetattr(STDIN_FILENO, TCSADRAIN, &raw);
     }
-    g_signal_connect(session.socket, "message", G_CALLBACK(on_output), &session);
     session.input = g_unix_fd_add(STDIN_FILENO, G_IO_IN | G_IO_HUP, on_input, &session);
-    run_session(&session);
+    run_session(&session, on_output);
     if (session.input)
         g_source_remove(session.input);
     if (terminal) {
         tcsetattr(STDIN_FILENO, TCSADRAIN, &before);
         fprintf(stderr, "\n");
     }
-    close_session(&session);
     return true;
 }
 
 /* ---- events ---------------------------------------------------------------------------------- */
 
-static void on_event(SoupWebsocketConnection *socket, int type, GBytes *message, gpointer data)
+static void print_event(GBytes *message, bool json)
 {
-    Session *session = data;
     g_autofree char *text = g_strndup(g_bytes_get_data(message, NULL), g_bytes_get_size(message));
-    g_autoptr(JsonNode) node = json_from_string(text, NULL);
-    JsonObject *event = node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
+    g_autoptr(JsonNode) event = json ? NULL : json_from_string(text, NULL);
 
-    if (session->json)
+    if (json)
         puts(text);
     else if (event)
-        printf("%s %s %s %s %s\n", json_object_get_string_member_with_default(event, "time", ""),
-               json_object_get_string_member_with_default(event, "kind", ""),
-               json_object_get_string_member_with_default(event, "name", ""),
-               json_object_get_string_member_with_default(event, "state", ""),
-               json_object_get_string_member_with_default(event, "problem", ""));
+        printf("%s %s %s %s %s\n", ospite_text(event, "time"), ospite_text(event, "kind"),
+               ospite_text(event, "name"), call_state(ospite_text(event, "state")),
+               ospite_text(event, "problem"));
     fflush(stdout);
+}
+
+static void on_event(OspiteStream *stream, GBytes *message, void *data)
+{
+    Session *session = data;
+
+    if (message)
+        print_event(message, session->json);
+    else
+        on_end(session);
 }
 
 bool watch_events(CommandLine *line, GError **error)
 {
-    g_autoptr(OspiteClient) client = ospite_client_new(error);
-    Session session = {.json = line->json};
+    Session session = {.json = line->json, .stream = ospite_events_open(line->client, error)};
 
-    if (!open_session(&session, client, "/events", error))
+    if (!session.stream)
         return false;
-    g_signal_connect(session.socket, "message", G_CALLBACK(on_event), &session);
-    run_session(&session);
+    run_session(&session, on_event);
     if (!session.left)
-        g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_FAILED, "the daemon has left");
-    close_session(&session);
+        g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_UNREACHABLE, _("the daemon has left"));
     return session.left;
 }

@@ -15,8 +15,8 @@
 typedef struct Step {
     GPtrArray *names, *values; /* settings that it brings (of char *; a default's value is NULL) */
     char *line;                /* the command */
-    int fd;       /* to send with it; -1: none */
-    char *refuse; /* why it need not be asked; NULL: it can be */
+    int fd;                    /* to send with it; -1: none */
+    char *refuse;              /* why it need not be asked; NULL: it can be */
 } Step;
 
 typedef struct Live {
@@ -64,10 +64,10 @@ static Step *add_step(Live *live, const Machine *machine, GPtrArray *names, char
     step->names = names;
     step->values = g_ptr_array_new_with_free_func(g_free);
     for (guint i = 0; i < names->len; i++)
-        g_ptr_array_add(step->values, vm_tree_has(machine->config, names->pdata[i])
-                                          ? vm_tree_string(machine->config, "%s",
-                                                           (const char *)names->pdata[i])
-                                          : NULL);
+        g_ptr_array_add(step->values,
+                        vm_tree_has(machine->config, names->pdata[i])
+                            ? vm_tree_string(machine->config, "%s", (const char *)names->pdata[i])
+                            : NULL);
     step->line = line;
     step->fd = -1;
     g_queue_push_tail(&live->steps, step);

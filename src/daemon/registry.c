@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/user_folders.h"
+#include "vm/build.h"
 #include "vm/path.h"
 
 #define LIST_MAX_BYTES (16 * 1024 * 1024)
@@ -402,6 +403,11 @@ static void remove_disks(const Machine *machine, GPtrArray *kept)
                 vm_tree_string(machine->config, "storage.%s.%s.medium", *c, *slot);
             g_autofree char *type =
                 vm_tree_string(machine->config, "storage.%s.%s.type", *c, *slot);
+            g_autofree char *place = g_strdup_printf("storage.%s.%s", *c, *slot);
+            g_autofree char *difference =
+                vm_build_difference(machine->config, machine->folder, place, NULL);
+            if (difference)
+                remove_file(difference, kept);
             g_autofree char *path = *medium && !g_path_is_absolute(medium)
                                         ? vm_path_resolve(machine->folder, medium, NULL)
                                         : NULL;

@@ -51,7 +51,7 @@ bool pc_change_medium(Pc *pc, PcBus bus, unsigned index, const PcMedium *medium,
     wanted = *drive;
     wanted.path = medium->path;
     wanted.format = medium->format;
-    wanted.read_only = medium->read_only;
+    wanted.mode = medium->read_only ? PC_DRIVE_READONLY : PC_DRIVE_NORMAL;
     wanted.opened = medium->opened;
     old = pc_disk_of(pc, drive);
     if (!pc_open_disk(pc, &wanted, &disk, error))

@@ -152,7 +152,7 @@ static bool parse(Runner *runner, int argc, char **argv)
          "FD"},
         {"runtime", 0, 0, G_OPTION_ARG_FILENAME, &runner->runtime, "folder for sockets", "FOLDER"},
         {"folder", 0, 0, G_OPTION_ARG_FILENAME, &runner->folder, "the machine's folder", "FOLDER"},
-        {"name", 0, 0, G_OPTION_ARG_STRING, &runner->name, "for the list of processes", "NAME"},
+        {"name", 0, 0, G_OPTION_ARG_FILENAME, &runner->name, "for the list of processes", "NAME"},
         {NULL},
     };
     g_autoptr(GOptionContext) context = g_option_context_new("- the process of one machine");

@@ -104,6 +104,8 @@ def names():
         for name in ("caffè ☕", "a b", "100%", "x?y#z"):
             d.run("vm", "create", name, *SMALL)
             expect(d.vm(name)["name"], name, "name")
+            d.run("vm", "start", name)
+            d.run("vm", "poweroff", name)
             d.run("vm", "delete", name)
         for name in ("a/b", "a\nb", "..", ".hidden", "", "x" * 300, " a"):
             d.run("vm", "create", name, status=2)

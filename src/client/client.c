@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* See ospite_client.h. */
-#include "client/ospite_client.h"
+/* The connection: from a call to the daemon's answer or error; see ospite/client.h. */
+#include "client/client_private.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <gio/gunixsocketaddress.h>
-#include <glib-unix.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "base/fd.h"
+#include "base/i18n.h"
 #include "base/user_folders.h"
 #include "client/remote.h"
 
@@ -21,7 +17,10 @@ struct OspiteClient {
     Remote remote;
 };
 
-G_DEFINE_QUARK(ospite - error - quark, ospite_error)
+GQuark ospite_error_quark(void)
+{
+    return g_quark_from_static_string("ospite-error-quark");
+}
 
 /* ---- the daemon ------------------------------------------------------------------------------ */
 
@@ -44,13 +43,18 @@ static bool start_daemon(GError **error)
 {
     g_autofree char *program = daemon_program();
     const char *const argv[] = {program, "--background", NULL};
+    g_autoptr(GError) failure = NULL;
     g_autoptr(GSubprocess) daemon = g_subprocess_newv(
-        argv, G_SUBPROCESS_FLAGS_STDOUT_PIPE | G_SUBPROCESS_FLAGS_STDERR_PIPE, error);
+        argv, G_SUBPROCESS_FLAGS_STDOUT_PIPE | G_SUBPROCESS_FLAGS_STDERR_PIPE, &failure);
     char said[8] = {0};
     gsize got = 0;
 
-    if (!daemon)
+    if (!daemon) {
+        g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_UNREACHABLE,
+                    _("cannot start the daemon: %s; install ospited, or name it in $OSPITED"),
+                    failure->message);
         return false;
+    }
     g_input_stream_read_all(g_subprocess_get_stdout_pipe(daemon), said, 6, &got, NULL, NULL);
     if (!strcmp(said, "ready\n"))
         return true;
@@ -59,8 +63,8 @@ static bool start_daemon(GError **error)
     g_autofree char *text =
         complaint ? g_strndup(g_bytes_get_data(complaint, NULL), g_bytes_get_size(complaint))
                   : NULL;
-    g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_FAILED, "cannot start the daemon: %s",
-                text && *text ? g_strstrip(text) : "it ended at once");
+    g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_UNREACHABLE, _("cannot start the daemon: %s"),
+                text && *text ? g_strstrip(text) : _("it ended at once"));
     return false;
 }
 
@@ -85,8 +89,8 @@ static SoupSession *local_session(GError **error)
     /* A daemon that leaves at this very moment is why there is more than one attempt. */
     for (unsigned i = 0; !answers(address); i++) {
         if (i == START_ATTEMPTS) {
-            g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_FAILED,
-                        "cannot reach the daemon at '%s'; see ospited.log beside it", path);
+            g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_UNREACHABLE,
+                        _("cannot reach the daemon at '%s'; see ospited.log beside it"), path);
             return NULL;
         }
         if (!start_daemon(error))
@@ -96,14 +100,28 @@ static SoupSession *local_session(GError **error)
                                          "idle-timeout", 0, NULL);
 }
 
+/* Whatever hinders us on the way to the daemon is of our domain. */
+static void set_unreachable(GError **error, GError *failure)
+{
+    if (failure->domain != OSPITE_ERROR) {
+        failure->domain = OSPITE_ERROR;
+        failure->code = OSPITE_ERROR_UNREACHABLE;
+    }
+    g_propagate_error(error, failure);
+}
+
 OspiteClient *ospite_client_new(GError **error)
 {
     g_autoptr(OspiteClient) client = g_new0(OspiteClient, 1);
+    GError *failure = NULL;
 
-    if (!remote_read(&client->remote, error))
-        return NULL;
-    client->session = client->remote.base ? remote_session(&client->remote) : local_session(error);
-    return client->session ? g_steal_pointer(&client) : NULL;
+    if (remote_read(&client->remote, &failure))
+        client->session =
+            client->remote.base ? remote_session(&client->remote) : local_session(&failure);
+    if (client->session)
+        return g_steal_pointer(&client);
+    set_unreachable(error, failure);
+    return NULL;
 }
 
 void ospite_client_free(OspiteClient *client)
@@ -121,10 +139,9 @@ static const struct {
     const char *code;
     OspiteError error;
 } codes[] = {
-    {"invalid", OSPITE_ERROR_INVALID},
-    {"not_found", OSPITE_ERROR_NOT_FOUND},
-    {"wrong_state", OSPITE_ERROR_WRONG_STATE},
-    {"timed_out", OSPITE_ERROR_TIMED_OUT},
+    {"invalid", OSPITE_ERROR_INVALID},         {"not_found", OSPITE_ERROR_NOT_FOUND},
+    {"wrong_state", OSPITE_ERROR_WRONG_STATE}, {"timed_out", OSPITE_ERROR_TIMED_OUT},
+    {"exists", OSPITE_ERROR_EXISTS},           {"unsupported", OSPITE_ERROR_UNSUPPORTED},
 };
 
 static OspiteError error_of_code(const char *code)
@@ -146,7 +163,8 @@ static void set_api_error(const char *text, size_t size, GError **error)
     JsonObject *said = node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
 
     if (!said) {
-        g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_FAILED, "the daemon's answer is no answer");
+        g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_FAILED,
+                    _("the daemon's answer is no answer"));
         return;
     }
     const char *hint = json_object_get_string_member_with_default(said, "hint", "");
@@ -156,18 +174,27 @@ static void set_api_error(const char *text, size_t size, GError **error)
                 *hint ? "; " : "", hint);
 }
 
-static GBytes *send(OspiteClient *client, const char *method, const char *path, const char *type,
+GBytes *client_send(OspiteClient *client, const char *method, const char *path, const char *type,
                     GBytes *body, GError **error)
 {
     g_autoptr(SoupMessage) message = remote_message(&client->remote, method, path);
+    g_autoptr(GError) failure = NULL;
     g_autoptr(GBytes) answer = NULL;
     gsize size;
 
+    if (!message) {
+        g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_INVALID, _("'%s' is no path of the API"),
+                    path);
+        return NULL;
+    }
     if (body)
         soup_message_set_request_body_from_bytes(message, type, body);
-    answer = soup_session_send_and_read(client->session, message, NULL, error);
+    answer = soup_session_send_and_read(client->session, message, NULL, &failure);
     if (!answer) {
-        remote_explain(&client->remote, error);
+        remote_explain(&client->remote, &failure);
+        g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_UNREACHABLE,
+                    client->remote.base ? "%s" : _("the daemon did not answer: %s"),
+                    failure->message);
         return NULL;
     }
     size = g_bytes_get_size(answer);
@@ -177,35 +204,94 @@ static GBytes *send(OspiteClient *client, const char *method, const char *path, 
     return NULL;
 }
 
+JsonNode *client_parse(GBytes *answer, GError **error)
+{
+    g_autoptr(JsonParser) parser = json_parser_new();
+    g_autoptr(GError) failure = NULL;
+
+    if (json_parser_load_from_data(parser, g_bytes_get_data(answer, NULL),
+                                   (gssize)g_bytes_get_size(answer), &failure) &&
+        json_parser_get_root(parser))
+        return json_parser_steal_root(parser);
+    g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_FAILED, _("the daemon's answer is no answer"));
+    return NULL;
+}
+
 JsonNode *ospite_client_call(OspiteClient *client, const char *method, const char *path,
                              JsonNode *body, GError **error)
 {
-    g_autoptr(JsonNode) owned G_GNUC_UNUSED = body;
     char *text = body ? json_to_string(body, FALSE) : NULL;
     g_autoptr(GBytes) sent = text ? g_bytes_new_take(text, strlen(text)) : NULL;
-    g_autoptr(GBytes) answer = send(client, method, path, "application/json", sent, error);
-    g_autoptr(JsonParser) parser = json_parser_new();
+    g_autoptr(GBytes) answer = client_send(client, method, path, "application/json", sent, error);
 
-    if (!answer || !json_parser_load_from_data(parser, g_bytes_get_data(answer, NULL),
-                                               (gssize)g_bytes_get_size(answer), error))
-        return NULL;
-    return json_parser_steal_root(parser);
+    return answer ? client_parse(answer, error) : NULL;
 }
 
-char *ospite_client_call_text(OspiteClient *client, const char *method, const char *path,
-                              const char *body, GError **error)
+JsonNode *client_call_path(OspiteClient *client, const char *method, char *path, JsonObject *body,
+                           GError **error)
 {
-    g_autoptr(GBytes) sent = body ? g_bytes_new(body, strlen(body)) : NULL;
-    g_autoptr(GBytes) answer = send(client, method, path, "application/xml", sent, error);
+    g_autofree char *owned = path;
+    g_autoptr(JsonNode) sent = body ? json_node_new(JSON_NODE_OBJECT) : NULL;
 
-    return answer ? g_strndup(g_bytes_get_data(answer, NULL), g_bytes_get_size(answer)) : NULL;
+    if (body)
+        json_node_take_object(sent, body);
+    return ospite_client_call(client, method, owned, sent, error);
 }
 
-char *ospite_client_vm_path(const char *name, const char *rest)
+char *client_path(const char *collection, const char *name, const char *rest)
 {
     g_autofree char *escaped = g_uri_escape_string(name, NULL, FALSE);
 
-    return g_strconcat("/vms/", escaped, rest, NULL);
+    return g_strconcat(collection, "/", escaped, rest, NULL);
+}
+
+void client_set_file(JsonObject *object, const char *member, const char *path)
+{
+    g_autofree char *full = path ? g_canonicalize_filename(path, NULL) : NULL;
+
+    if (full)
+        json_object_set_string_member(object, member, full);
+}
+
+JsonNode *ospite_daemon_version(OspiteClient *client, GError **error)
+{
+    return ospite_client_call(client, "GET", "/version", NULL, error);
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+static JsonNode *find(JsonNode *node, const char *place)
+{
+    g_auto(GStrv) names = g_strsplit(place, ".", -1);
+
+    for (char **name = names; node && *name; name++)
+        node = JSON_NODE_HOLDS_OBJECT(node)
+                   ? json_object_get_member(json_node_get_object(node), *name)
+                   : NULL;
+    return node;
+}
+
+const char *ospite_text(JsonNode *answer, const char *place)
+{
+    JsonNode *node = find(answer, place);
+
+    return node && JSON_NODE_HOLDS_VALUE(node) && json_node_get_value_type(node) == G_TYPE_STRING
+               ? json_node_get_string(node)
+               : "";
+}
+
+gint64 ospite_number(JsonNode *answer, const char *place)
+{
+    JsonNode *node = find(answer, place);
+
+    return node && JSON_NODE_HOLDS_VALUE(node) ? json_node_get_int(node) : 0;
+}
+
+JsonArray *ospite_list(JsonNode *answer, const char *place)
+{
+    JsonNode *node = find(answer, place);
+
+    return node && JSON_NODE_HOLDS_ARRAY(node) ? json_node_get_array(node) : NULL;
 }
 
 /* ---- WebSockets ------------------------------------------------------------------------------ */
@@ -225,10 +311,10 @@ static void on_opened(GObject *session, GAsyncResult *result, gpointer data)
     g_main_loop_quit(opening->loop);
 }
 
-SoupWebsocketConnection *ospite_client_open(OspiteClient *client, const char *path, GError **error)
+SoupWebsocketConnection *client_open(OspiteClient *client, const char *path, GError **error)
 {
     g_autoptr(SoupMessage) message = remote_message(&client->remote, "GET", path);
-    Opening opening = {.loop = g_main_loop_new(NULL, FALSE)};
+    Opening opening = {.loop = g_main_loop_new(g_main_context_get_thread_default(), FALSE)};
 
     soup_session_websocket_connect_async(client->session, message, NULL, NULL, G_PRIORITY_DEFAULT,
                                          NULL, on_opened, &opening);
@@ -238,8 +324,8 @@ SoupWebsocketConnection *ospite_client_open(OspiteClient *client, const char *pa
         return opening.socket;
     g_clear_error(&opening.error);
     /* Asked again as an ordinary request, the daemon says why not. */
-    g_autoptr(GBytes) answer = send(client, "GET", path, NULL, NULL, error);
+    g_autoptr(GBytes) answer = client_send(client, "GET", path, NULL, NULL, error);
     if (answer)
-        g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_FAILED, "the daemon opens no WebSocket");
+        g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_FAILED, _("the daemon opens no WebSocket"));
     return NULL;
 }
