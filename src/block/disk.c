@@ -43,6 +43,7 @@ struct Disk {
     GQueue batch;    /* DiskTask *, in the thread */
     HostIoRequest batch_call;
     Throttle throttle;
+    GMainContext *context;
     GQueue throttled; /* DiskTask *, for later */
     GSource *timer;   /* ready when the first of them may begin; NULL: no throttle */
 };
@@ -64,7 +65,7 @@ static const uint8_t zeros[ZERO_CHUNK];
 
 static void task_step(DiskTask *task);
 static void batch_start(Disk *disk);
-static void create_timer(Disk *disk, GMainContext *context);
+static void create_timer(Disk *disk);
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
@@ -83,6 +84,7 @@ Disk *disk_open(const char *path, const DiskOptions *options, GMainContext *cont
                 GRecMutex *lock, GError **error)
 {
     ImageOptions how = {.format = options->format,
+                        .opened = options->opened,
                         .read_only = options->read_only,
                         .shared = options->sharing == DISK_SHARED,
                         .trust_names = options->trust_names,
@@ -104,9 +106,10 @@ Disk *disk_open(const char *path, const DiskOptions *options, GMainContext *cont
     disk->on_read_error = options->on_read_error;
     disk->stopped = options->stopped;
     disk->stopped_obj = options->stopped_obj;
+    disk->context = context;
     disk->throttle.limits = options->throttle;
     if (throttle_is_on(&disk->throttle))
-        create_timer(disk, context);
+        create_timer(disk);
     disk->info = (DiskInfo){.size = image->map->size,
                             .sector_size = image->map->sector_size,
                             .read_only = options->read_only,
@@ -560,11 +563,22 @@ static gboolean timer_dispatch(GSource *source, GSourceFunc callback, gpointer o
 
 static GSourceFuncs timer_funcs = {.dispatch = timer_dispatch};
 
-static void create_timer(Disk *disk, GMainContext *context)
+static void create_timer(Disk *disk)
 {
     disk->timer = g_source_new(&timer_funcs, sizeof(GSource));
     g_source_set_callback(disk->timer, on_throttle_timer, disk, NULL);
-    g_source_attach(disk->timer, context);
+    g_source_attach(disk->timer, disk->context);
+}
+
+/* What waits for the old limits is measured by the new ones. */
+void disk_set_throttle(Disk *disk, const ThrottleLimits *limits)
+{
+    g_rec_mutex_lock(disk->lock);
+    disk->throttle = (Throttle){.limits = *limits};
+    if (!disk->timer && throttle_is_on(&disk->throttle))
+        create_timer(disk);
+    start_throttled(disk, false);
+    g_rec_mutex_unlock(disk->lock);
 }
 
 /* Those behind one that waits wait, too. */

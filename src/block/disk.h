@@ -75,6 +75,7 @@ typedef enum DiskSharing {
 
 typedef struct DiskOptions {
     const char *format; /* NULL: probe; a raw disk then refuses writes that forge another format */
+    const int *opened;  /* the file, open already (taken, on failure, too); NULL: opened by path */
     bool read_only;
     DiskSharing sharing;
     const char *difference;   /* made when it is missing; NULL: one without a name, for this time */
@@ -100,6 +101,8 @@ Disk *disk_open(const char *path, const DiskOptions *options, GMainContext *cont
                 GRecMutex *lock, GError **error);
 /* Waits for requests in flight, fails those that are kept, flushes, unlocks. NULL is allowed. */
 void disk_close(Disk *disk);
+/* Other limits from now on. */
+void disk_set_throttle(Disk *disk, const ThrottleLimits *limits);
 void disk_submit(Disk *disk, DiskRequest *request);
 /* Requests submitted between these, which nest, go to the host together, which costs less. */
 void disk_plug(Disk *disk);

@@ -81,16 +81,9 @@ static bool measure_file(HostFile *file, GError **error)
     return true;
 }
 
-static HostFile *open_with_flags(const char *path, int flags, ImageLock lock, HostIoHook *hook,
-                                 GError **error)
+static HostFile *host_file_take(const char *path, int fd, bool read_only, ImageLock lock,
+                                HostIoHook *hook, GError **error)
 {
-    bool read_only = (flags & O_ACCMODE) == O_RDONLY;
-    /* O_NONBLOCK: a fifo must not hang us before we see that it is one. */
-    int fd = host_io_open(path, flags | O_NONBLOCK | O_NOCTTY, hook);
-    if (fd < 0) {
-        fail_open(error, path, -fd, open_advice(-fd, read_only));
-        return NULL;
-    }
     g_autoptr(HostFile) file = g_new0(HostFile, 1);
     file->fd = fd;
     file->path = g_strdup(path);
@@ -102,6 +95,25 @@ static HostFile *open_with_flags(const char *path, int flags, ImageLock lock, Ho
     /* io_uring would answer EAGAIN where it has to wait for the host's disk. */
     fcntl(fd, F_SETFL, 0);
     return g_steal_pointer(&file);
+}
+
+HostFile *host_file_open_fd(const char *path, int fd, bool read_only, HostIoHook *hook,
+                            GError **error)
+{
+    return host_file_take(path, fd, read_only, read_only ? IMAGE_LOCK_READ : IMAGE_LOCK_WRITE, hook,
+                          error);
+}
+
+static HostFile *open_with_flags(const char *path, int flags, ImageLock lock, HostIoHook *hook,
+                                 GError **error)
+{
+    bool read_only = (flags & O_ACCMODE) == O_RDONLY;
+    /* O_NONBLOCK: a fifo must not hang us before we see that it is one. */
+    int fd = host_io_open(path, flags | O_NONBLOCK | O_NOCTTY, hook);
+    if (fd >= 0)
+        return host_file_take(path, fd, read_only, lock, hook, error);
+    fail_open(error, path, -fd, open_advice(-fd, read_only));
+    return NULL;
 }
 
 static HostFile *open_remote(const char *address, bool read_only, HostIoHook *hook, GError **error)

@@ -35,6 +35,9 @@ typedef struct HostFile {
  * `hook` may be NULL.
  */
 HostFile *host_file_open(const char *path, bool read_only, HostIoHook *hook, GError **error);
+/* The same for a file that is open already (taken, on failure, too); `path` is for messages. */
+HostFile *host_file_open_fd(const char *path, int fd, bool read_only, HostIoHook *hook,
+                            GError **error);
 /* For writing, together with others who open it so. */
 HostFile *host_file_open_shared(const char *path, HostIoHook *hook, GError **error);
 /* Creates an empty file, or empties one that nobody has open, and locks it for writing. */

@@ -160,9 +160,13 @@ static Image *open_chain(const char *path, const ImageOptions *options, int dept
     g_autoptr(Image) image = g_new0(Image, 1);
     image->path = g_strdup(path);
     image->read_only = options->read_only;
-    image->file = options->shared
-                      ? host_file_open_shared(path, options->io_hook, error)
-                      : host_file_open(path, options->read_only, options->io_hook, error);
+    if (options->opened && depth == 0)
+        image->file =
+            host_file_open_fd(path, *options->opened, options->read_only, options->io_hook, error);
+    else
+        image->file = options->shared
+                          ? host_file_open_shared(path, options->io_hook, error)
+                          : host_file_open(path, options->read_only, options->io_hook, error);
     if (image->file)
         image->file->no_sync = options->no_sync;
     if (!image->file || (!options->format && !must_not_be_empty(image->file, error)))

@@ -33,6 +33,7 @@ struct Image {
 
 typedef struct ImageOptions {
     const char *format; /* NULL: probe */
+    const int *opened;  /* the image's file, open already (taken, on failure, too); NULL: by path */
     bool read_only;
     bool shared;          /* for writing, while others write: refused where the map could change */
     bool trust_names;     /* names inside images may lead anywhere */

@@ -26,8 +26,9 @@ static void print_changes(JsonNode *answer)
     for (guint i = 0; i < json_array_get_length(changes); i++) {
         JsonObject *change = json_array_get_object_element(changes, i);
         bool later = !strcmp(call_text(change, "when"), "restart");
-        printf("%s %s\n", call_text(change, "name"),
-               later ? _("changes at the next start") : _("changed"));
+        const char *reason = call_text(change, "reason");
+        printf("%s %s%s%s\n", call_text(change, "name"),
+               later ? _("changes at the next start") : _("changed"), *reason ? ": " : "", reason);
     }
 }
 
@@ -51,14 +52,10 @@ bool run_vm_set(CommandLine *line, GError **error)
 
 bool run_vm_autostart(CommandLine *line, GError **error)
 {
-    bool on = line->count == 2 && !strcmp(line->words[1], "on");
+    bool on = !strcmp(line->words[1], "on");
     const char *const settings[] = {on ? "autostart.enabled=true" : "autostart.enabled=false",
                                     NULL};
 
-    if (line->count == 0)
-        return run_vm_autostart_all(line, error);
-    if (line->count != 2 || command_value(line, "stop"))
-        return command_usage(error, _("it takes: NAME on|off, or no name"));
     if (!on && strcmp(line->words[1], "off"))
         return command_usage(error, _("'%s' is neither on nor off"), line->words[1]);
     return set(line, settings, error);

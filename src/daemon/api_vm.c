@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "daemon/api.h"
+#include "daemon/live.h"
 #include "daemon/machine_json.h"
 #include "vm/import.h"
 
@@ -111,17 +112,34 @@ static bool set_all(VmConfig *config, JsonObject *body, GError **error)
     return true;
 }
 
-static JsonNode *changes_json(const Machine *machine, const VmConfig *old)
+/* Whether a setting is not yet what the machine runs with. */
+static bool is_later(const Machine *machine, const char *name)
+{
+    const VmField *field = vm_schema_find(&vm_config_schema, name, NULL, NULL);
+    g_autofree char *from = NULL, *to = NULL;
+
+    if (!machine_is_on(machine) || !field || field->change < VM_CHANGE_LIVE)
+        return false;
+    if (!machine->started)
+        return true;
+    from = vm_tree_get(machine->started, name, NULL);
+    to = vm_tree_get(machine->config, name, NULL);
+    return g_strcmp0(from, to);
+}
+
+static JsonNode *changes_json(const Machine *machine, const VmConfig *old, GHashTable *refused)
 {
     g_autoptr(GPtrArray) names = vm_tree_diff(old, machine->config);
     JsonArray *array = json_array_new();
 
     for (guint i = 0; i < names->len; i++) {
-        const VmField *field = vm_schema_find(&vm_config_schema, names->pdata[i], NULL, NULL);
-        bool later = machine_is_on(machine) && field && field->change >= VM_CHANGE_LIVE;
+        const char *name = names->pdata[i], *why = g_hash_table_lookup(refused, name);
+        bool later = is_later(machine, name);
         JsonObject *change = json_object_new();
-        json_object_set_string_member(change, "name", names->pdata[i]);
+        json_object_set_string_member(change, "name", name);
         json_object_set_string_member(change, "when", later ? "restart" : "now");
+        if (later && why)
+            json_object_set_string_member(change, "reason", why);
         json_array_add_object_element(array, change);
     }
     return node_of_array(array);
@@ -132,13 +150,44 @@ static bool is_accessible(const Machine *machine, GError **error)
     return machine->config || machine_wrong_state(machine, "use", machine->problem, error);
 }
 
+typedef struct Setting {
+    Request *request;
+    VmConfig *old; /* NULL: the answer tells no changes */
+} Setting;
+
+static void on_live(void *obj, Machine *machine, GHashTable *refused)
+{
+    g_autofree Setting *setting = obj;
+    g_autoptr(VmConfig) old = setting->old;
+    JsonNode *answer;
+
+    if (!machine || !machine->config) {
+        request_fail_code(setting->request, SOUP_STATUS_NOT_FOUND, "not_found",
+                          "the machine was changed, but is gone by now");
+        return;
+    }
+    answer = json_object_of("vm", machine_json(machine));
+    if (old)
+        json_object_set_member(json_node_get_object(answer), "changes",
+                               changes_json(machine, old, refused));
+    request_answer(setting->request, SOUP_STATUS_OK, answer);
+}
+
+/* Answers when the machine has taken what it can. */
+static void answer_changed(Api *api, Request *request, Machine *machine, VmConfig *old)
+{
+    Setting *setting = g_new0(Setting, 1);
+
+    *setting = (Setting){request, old};
+    live_apply(api->registry, machine, on_live, setting);
+}
+
 void api_vm_set(Api *api, Request *request, Machine *machine)
 {
     GError *error = NULL;
     JsonObject *body = request_json(request, &error);
     g_autoptr(VmConfig) old = NULL;
     g_autoptr(VmConfig) changed = NULL;
-    JsonNode *answer;
 
     if (body && is_accessible(machine, &error)) {
         old = vm_tree_copy(machine->config);
@@ -150,9 +199,7 @@ void api_vm_set(Api *api, Request *request, Machine *machine)
         return;
     }
     g_steal_pointer(&changed);
-    answer = json_object_of("vm", machine_json(machine));
-    json_object_set_member(json_node_get_object(answer), "changes", changes_json(machine, old));
-    request_answer(request, SOUP_STATUS_OK, answer);
+    answer_changed(api, request, machine, g_steal_pointer(&old));
 }
 
 void api_vm_get_config(Api *api, Request *request, Machine *machine)
@@ -181,7 +228,7 @@ void api_vm_put_config(Api *api, Request *request, Machine *machine)
         return;
     }
     g_steal_pointer(&config);
-    api_answer_machine(request, machine);
+    answer_changed(api, request, machine, NULL);
 }
 
 /* ---- making and deleting --------------------------------------------------------------------- */

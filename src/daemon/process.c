@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <gio/gunixconnection.h>
 #include <gio/gunixsocketaddress.h>
 #include <glib-unix.h>
 #include <glib/gstdio.h>
@@ -60,7 +61,7 @@ static bool host_error(GError **error, const char *doing, const char *path)
 /* Sockets and the configuration it had; nothing else is ever in there. */
 static void remove_folder(const char *folder)
 {
-    static const char *const names[] = {"control", "console", "config"};
+    static const char *const names[] = {"control", "console", "live", "config"};
 
     for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
         g_autofree char *path = g_build_filename(folder, names[i], NULL);
@@ -142,6 +143,15 @@ static GError *no_answer(const char *why)
                        "cannot reach the machine's process: %s; see the machine's log", why);
 }
 
+/* "error TEXT" */
+static GError *refusal(const char *line)
+{
+    const char *text = strchr(line, ' ');
+
+    return g_error_new(G_IO_ERROR, G_IO_ERROR_FAILED, "the machine's process cannot do that: %s",
+                       text ? text + 1 : line);
+}
+
 static void on_answer_line(GObject *stream, GAsyncResult *result, gpointer data)
 {
     Question *question = data;
@@ -160,8 +170,7 @@ static void on_answer_line(GObject *stream, GAsyncResult *result, gpointer data)
     } else if (g_str_has_prefix(line, "ok")) {
         question_finish(question, line[2] ? line + 3 : "", NULL);
     } else {
-        question_finish(question, NULL,
-                        no_answer(strchr(line, ' ') ? strchr(line, ' ') + 1 : line));
+        question_finish(question, NULL, refusal(line));
     }
 }
 
@@ -190,7 +199,17 @@ static GSocketConnection *connect_to(const Process *process, const char *name, G
     return g_socket_client_connect(client, G_SOCKET_CONNECTABLE(address), NULL, error);
 }
 
+static bool send_descriptor(GSocketConnection *connection, int fd, GError **error)
+{
+    return fd < 0 || g_unix_connection_send_fd(G_UNIX_CONNECTION(connection), fd, NULL, error);
+}
+
 void process_ask(Process *process, const char *line, ProcessAnswer done, void *obj)
+{
+    process_ask_with(process, line, -1, done, obj);
+}
+
+void process_ask_with(Process *process, const char *line, int fd, ProcessAnswer done, void *obj)
 {
     Question *question = g_new0(Question, 1);
     GError *error = NULL;
@@ -200,7 +219,7 @@ void process_ask(Process *process, const char *line, ProcessAnswer done, void *o
     question->line = g_strconcat(line, "\n", NULL);
     question->text = g_string_new(NULL);
     question->connection = connect_to(process, "control", &error);
-    if (!question->connection) {
+    if (!question->connection || !send_descriptor(question->connection, fd, &error)) {
         question_finish(question, NULL, error);
         return;
     }
@@ -509,8 +528,23 @@ gint64 process_started_at(const Process *process)
 
 char *process_config(const Process *process)
 {
-    g_autofree char *path = process_path(process, "config");
-    char *text = NULL;
+    static const char *const names[] = {"live", "config"};
 
-    return g_file_get_contents(path, &text, NULL, NULL) ? text : NULL;
+    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_autofree char *path = process_path(process, names[i]);
+        char *text = NULL;
+        if (g_file_get_contents(path, &text, NULL, NULL))
+            return text;
+    }
+    return NULL;
+}
+
+/* Without it the next daemon would only ask for a restart that is not needed. */
+void process_keep_config(const Process *process, const char *config)
+{
+    g_autofree char *path = process_path(process, "live");
+    g_autoptr(GError) error = NULL;
+
+    if (!g_file_set_contents_full(path, config, -1, G_FILE_SET_CONTENTS_CONSISTENT, 0600, &error))
+        g_warning("%s", error->message);
 }

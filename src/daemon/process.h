@@ -6,6 +6,7 @@
  * A process has a folder in the runtime folder, vms/UUID, with
  *
  *     config    the configuration it was started with; locked (flock) by the process while it lives
+ *     live      that configuration with what it has taken since; not there: nothing
  *     control   its control socket (docs/control.md)
  *     console   its first console
  *
@@ -59,8 +60,10 @@ Process *process_adopt(const ProcessSpec *spec, const ProcessEvents *events, voi
 void process_free(Process *process);
 int process_pid(const Process *process);
 gint64 process_started_at(const Process *process);
-/* The configuration it was started with (new), or NULL. */
+/* The configuration it runs with (new), or NULL. */
 char *process_config(const Process *process);
+/* It has taken changes: what process_config() says from now on. */
+void process_keep_config(const Process *process, const char *config);
 
 /*
  * Sends a line to the control socket. `done` gets the value after "ok", or the text lines, or an
@@ -68,6 +71,8 @@ char *process_config(const Process *process);
  */
 typedef void (*ProcessAnswer)(void *obj, const char *answer, const GError *error);
 void process_ask(Process *process, const char *line, ProcessAnswer done, void *obj);
+/* The same, and sends a descriptor before it (not taken; -1: none). */
+void process_ask_with(Process *process, const char *line, int fd, ProcessAnswer done, void *obj);
 /* Takes the news that have arrived: those of a change come before the answer that tells of it. */
 void process_catch_up(Process *process);
 /* Ends it: politely first, by SIGKILL when it does not listen. `ended` is called. */

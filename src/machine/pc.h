@@ -4,6 +4,7 @@
  *
  *     pc.c           life cycle: start, pause, reset, power-off
  *     pc_devices.c   which devices there are and how they are wired
+ *     pc_media.c     other media and limits for its drives
  *     pc_firmware.c  what firmware or a directly booted kernel finds
  *
  * Threads: all functions run on the thread of the machine's main context, without the board lock
@@ -69,6 +70,7 @@ typedef struct PcDrive {
     PcDriveKind kind;
     const char *path;   /* NULL: an empty CD-ROM or floppy drive */
     const char *format; /* NULL: probe */
+    const int *opened;  /* the image's file, open already, which the machine takes; NULL: by path */
     PcDriveMode mode;
     const char *difference; /* IMMUTABLE, MULTIATTACH: where; NULL: gone when the machine ends */
     PcErrorPolicy on_write_error, on_read_error;
@@ -142,7 +144,9 @@ typedef struct Pc {
     Fdc *fdc;
     Uart16550 *com1; /* NULL: none */
     FwCfg *fw_cfg;
-    GPtrArray *disks; /* of Disk */
+    GPtrArray *disks;             /* of Disk */
+    PcDrive drives[PC_DRIVE_MAX]; /* as they were built, but for their texts */
+    unsigned drive_count;
     GPtrArray *chars; /* of CharBackend */
     Display *display;
     InputRouter *input;
@@ -175,6 +179,22 @@ void pc_pause(Pc *pc);
 bool pc_reset(Pc *pc, GError **error);
 /* Another engine goes on with the machine (vm_set_engine()); a running machine goes on running. */
 bool pc_set_engine(Pc *pc, const Engine *engine, GError **error);
+typedef enum PcBus { PC_BUS_IDE, PC_BUS_FLOPPY } PcBus;
+
+typedef struct PcMedium {
+    const char *path; /* NULL: none; the drive is empty then */
+    const char *format;
+    const int *opened; /* as in PcDrive; taken on failure, too */
+    bool read_only;
+} PcMedium;
+/*
+ * Puts another medium into a CD-ROM or floppy drive, running or not. BUSY when the guest has locked
+ * the tray (it is asked to unlock it); the old medium stays then.
+ */
+bool pc_change_medium(Pc *pc, PcBus bus, unsigned index, const PcMedium *medium, GError **error);
+/* Other limits from now on; of an empty drive: for what it gets. */
+bool pc_set_throttle(Pc *pc, PcBus bus, unsigned index, const ThrottleLimits *limits,
+                     GError **error);
 /* Presses the power button: asks the guest to shut down. */
 void pc_power_button(Pc *pc);
 /* Sends a break to the first serial port; nothing without one. */
@@ -194,6 +214,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Pc, pc_free)
 bool pc_create_devices(Pc *pc, const PcConfig *config, GError **error);
 /* guest/testdev.h; once. */
 bool pc_create_testdev(Pc *pc, GError **error);
+/* The disk of a drive, which `pc->disks` owns; NULL without an error: it is empty. */
+bool pc_open_disk(Pc *pc, const PcDrive *drive, Disk **ret_disk, GError **error);
 /* Firmware images, CMOS, fw_cfg, ACPI and SMBIOS. After pc_create_devices(). */
 bool pc_create_firmware(Pc *pc, const PcConfig *config, GError **error);
 /* With the board lock: the kernel in memory, and, if no firmware has run, what that would have

@@ -392,8 +392,7 @@ const char *pc_drive_mode_name(unsigned mode)
     return mode < G_N_ELEMENTS(names) ? names[mode] : NULL;
 }
 
-/* NULL without an error: an empty drive. */
-static bool pc_open_disk(Pc *pc, const PcDrive *drive, Disk **ret_disk, GError **error)
+bool pc_open_disk(Pc *pc, const PcDrive *drive, Disk **ret_disk, GError **error)
 {
     static const DiskErrorPolicy policies[] = {[PC_ERROR_DEFAULT] = DISK_ERROR_REPORT,
                                                [PC_ERROR_REPORT] = DISK_ERROR_REPORT,
@@ -405,6 +404,7 @@ static bool pc_open_disk(Pc *pc, const PcDrive *drive, Disk **ret_disk, GError *
     bool stops_when_full = drive->on_write_error == PC_ERROR_DEFAULT;
     DiskOptions options = {
         .format = drive->format,
+        .opened = drive->opened,
         .read_only = drive->mode == PC_DRIVE_READONLY || drive->kind == PC_DRIVE_CDROM,
         .sharing = sharing[drive->mode],
         .difference = drive->difference,
@@ -422,7 +422,10 @@ static bool pc_open_disk(Pc *pc, const PcDrive *drive, Disk **ret_disk, GError *
     if (!*ret_disk)
         return false;
     g_ptr_array_add(pc->disks, *ret_disk);
-    return drive->kind != PC_DRIVE_CDROM || pc_check_disc(*ret_disk, error);
+    if (drive->kind != PC_DRIVE_CDROM || pc_check_disc(*ret_disk, error))
+        return true;
+    g_ptr_array_remove(pc->disks, g_steal_pointer(ret_disk));
+    return false;
 }
 
 /* Disks take the first free place, CD-ROMs begin at the second channel. */
@@ -579,6 +582,12 @@ static bool pc_create_storage(Pc *pc, const PcConfig *config, GError **error)
     pc_map_ports(pc, 0x00, &dma->io[0]);
     pc_map_ports(pc, 0xc0, &dma->io[1]);
     pc_map_ports(pc, 0x80, &dma->pages);
+    for (unsigned i = 0; i < config->drive_count; i++) {
+        pc->drives[i] = drives[i];
+        pc->drives[i].path = pc->drives[i].format = NULL;
+        pc->drives[i].opened = NULL;
+    }
+    pc->drive_count = config->drive_count;
     return pc_create_ide(pc, drives, config->drive_count, error) &&
            pc_create_floppy(pc, drives, config->drive_count, dma, error);
 }

@@ -7,6 +7,8 @@
  */
 #include "runner/control.h"
 
+#include <fcntl.h>
+#include <gio/gunixfdmessage.h>
 #include <linux/input-event-codes.h>
 #include <string.h>
 #include <unistd.h>
@@ -37,9 +39,11 @@ struct Control {
 typedef struct Client {
     Control *control;
     GSocketConnection *connection;
-    GDataInputStream *input;
-    GString *answer; /* what is being written */
-    GString *news;   /* for a watcher, what happened while an answer was being written */
+    GSource *reading; /* NULL while an answer is under way */
+    GString *input;   /* what has come of a line, or of more */
+    int fd;           /* the last descriptor that came with it; -1: none */
+    GString *answer;  /* what is being written */
+    GString *news;    /* for a watcher, what happened while an answer was being written */
     bool watching, writing;
     char *typing;           /* text being typed; NULL: none */
     unsigned typed, waited; /* characters done; intervals since the last one */
@@ -133,6 +137,68 @@ static bool run_state(Pc *pc, char **words, GString *answer, GError **error)
     if (pc->stopped_by)
         g_string_append_printf(answer, " %s", pc->stopped_by);
     return true;
+}
+
+/* ---- drives ---------------------------------------------------------------------------------- */
+
+/* ide|floppy INDEX */
+static bool parse_drive(char **words, PcBus *ret_bus, unsigned *ret_index, GError **error)
+{
+    uint64_t index;
+
+    if (strcmp(words[0], "ide") && strcmp(words[0], "floppy"))
+        return bad(error, "the controller is ide or floppy");
+    if (!parse_number(words[1], PC_DRIVE_MAX, &index, error))
+        return false;
+    *ret_bus = !strcmp(words[0], "ide") ? PC_BUS_IDE : PC_BUS_FLOPPY;
+    *ret_index = (unsigned)index;
+    return true;
+}
+
+/* eject ide|floppy INDEX */
+static bool run_eject(Pc *pc, char **words, GString *answer, GError **error)
+{
+    PcBus bus;
+    unsigned index;
+
+    return parse_drive(words, &bus, &index, error) &&
+           pc_change_medium(pc, bus, index, &(PcMedium){NULL}, error);
+}
+
+/* throttle ide|floppy INDEX IOPS BYTES: in a second; 0: any */
+static bool run_throttle(Pc *pc, char **words, GString *answer, GError **error)
+{
+    ThrottleLimits limits = {0};
+    PcBus bus;
+    unsigned index;
+
+    return parse_drive(words, &bus, &index, error) &&
+           parse_number(words[2], UINT32_MAX, &limits.iops, error) &&
+           parse_number(words[3], INT64_MAX, &limits.bytes, error) &&
+           pc_set_throttle(pc, bus, index, &limits, error);
+}
+
+/* ide|floppy INDEX FORMAT ro|rw PATH; a descriptor that came before is the file, open */
+static bool change_medium(Pc *pc, const char *rest, int *fd, GError **error)
+{
+    g_auto(GStrv) words = g_strsplit(rest, " ", 5);
+    PcMedium medium = {.opened = *fd >= 0 ? fd : NULL};
+    PcBus bus;
+    unsigned index;
+    bool changed;
+
+    if (g_strv_length(words) < 5 || (strcmp(words[3], "ro") && strcmp(words[3], "rw")))
+        return bad(error, "it takes: ide|floppy INDEX FORMAT ro|rw PATH");
+    medium.format = words[2];
+    medium.path = words[4];
+    medium.read_only = !strcmp(words[3], "ro");
+    if (*fd >= 0 && !medium.read_only && (fcntl(*fd, F_GETFL) & O_ACCMODE) != O_RDWR)
+        return bad(error, "the descriptor cannot be written to");
+    if (!parse_drive(words, &bus, &index, error))
+        return false;
+    changed = pc_change_medium(pc, bus, index, &medium, error);
+    *fd = -1; /* it was taken */
+    return changed;
 }
 
 /* ---- keys ------------------------------------------------------------------------------------ */
@@ -269,6 +335,8 @@ static const Command commands[] = {
     {"text", 0, 0, run_text},
     {"screenshot", 1, 1, run_screenshot},
     {"stats", 0, 0, run_stats},
+    {"eject", 2, 2, run_eject},
+    {"throttle", 4, 4, run_throttle},
     {"key", 1, 2, run_key},
     {"load", 3, 3, run_load},
     {"store", 4, 4, run_store},
@@ -299,13 +367,22 @@ static bool run_line(Pc *pc, const char *line, GString *answer, GError **error)
 
 static void client_read(Client *client);
 
+static void client_stop_reading(Client *client)
+{
+    if (client->reading)
+        g_source_destroy(client->reading);
+    g_clear_pointer(&client->reading, g_source_unref);
+}
+
 static void client_free(Client *client)
 {
     g_ptr_array_remove_fast(client->control->clients, client);
     if (client->typing_source)
         g_source_remove(client->typing_source);
     g_free(client->typing);
-    g_object_unref(client->input);
+    client_stop_reading(client);
+    g_string_free(client->input, TRUE);
+    fd_clear(&client->fd);
     g_object_unref(client->connection);
     g_string_free(client->answer, TRUE);
     g_string_free(client->news, TRUE);
@@ -414,6 +491,17 @@ static void client_watch(Client *client, const char *unused)
     client_answer(client, "state");
 }
 
+static void client_medium(Client *client, const char *rest)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (change_medium(client->control->pc, rest, &client->fd, &error))
+        g_string_assign(client->answer, "ok\n");
+    else
+        g_string_printf(client->answer, "error %s\n", error->message);
+    client_send(client);
+}
+
 static void client_quit(Client *client, const char *unused)
 {
     Control *control = client->control;
@@ -475,6 +563,7 @@ static const struct {
     void (*run)(Client *client, const char *rest);
 } client_commands[] = {
     {"type ", client_type},
+    {"medium ", client_medium},
     {"watch", client_watch},
     {"quit", client_quit},
     {"gdb", client_gdb},
@@ -493,22 +582,81 @@ static void client_serve(Client *client, const char *line)
     client_answer(client, line);
 }
 
-static void on_line(GObject *stream, GAsyncResult *result, gpointer data)
+/* A descriptor comes with a byte of its own, which is no part of the line. */
+static void client_take_descriptors(Client *client, GSocketControlMessage **messages, int count)
 {
-    Client *client = data;
-    gsize length;
-    g_autofree char *line =
-        g_data_input_stream_read_line_finish_utf8(client->input, result, &length, NULL);
-
-    if (line && length <= LINE_MAX_BYTES)
-        client_serve(client, line);
-    else
-        client_free(client);
+    for (int i = 0; i < count; i++) {
+        int *fds = NULL, n = 0;
+        if (G_IS_UNIX_FD_MESSAGE(messages[i]))
+            fds = g_unix_fd_message_steal_fds(G_UNIX_FD_MESSAGE(messages[i]), &n);
+        for (int k = 0; k < n; k++) {
+            fd_clear(&client->fd);
+            client->fd = fds[k];
+        }
+        g_free(fds);
+        g_object_unref(messages[i]);
+    }
+    g_free(messages);
 }
 
+/* False: it has gone. */
+static bool client_receive(Client *client)
+{
+    GSocket *socket = g_socket_connection_get_socket(client->connection);
+    g_autoptr(GError) error = NULL;
+    GSocketControlMessage **messages = NULL;
+    char chunk[LINE_MAX_BYTES];
+    GInputVector vector = {chunk, sizeof(chunk)};
+    int count = 0, flags = 0;
+    gssize got =
+        g_socket_receive_message(socket, NULL, &vector, 1, &messages, &count, &flags, NULL, &error);
+
+    client_take_descriptors(client, messages, count);
+    if (got <= 0)
+        return g_error_matches(error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK);
+    if (count && !*chunk)
+        g_string_append_len(client->input, chunk + 1, got - 1);
+    else
+        g_string_append_len(client->input, chunk, got);
+    return true;
+}
+
+static gboolean on_readable(GSocket *socket, GIOCondition condition, gpointer data)
+{
+    Client *client = data;
+
+    client_stop_reading(client);
+    if (client_receive(client))
+        client_read(client);
+    else
+        client_free(client);
+    return G_SOURCE_REMOVE;
+}
+
+static void client_wait(Client *client)
+{
+    client->reading =
+        g_socket_create_source(g_socket_connection_get_socket(client->connection), G_IO_IN, NULL);
+    g_source_set_callback(client->reading, G_SOURCE_FUNC(on_readable), client, NULL);
+    g_source_attach(client->reading, NULL);
+}
+
+/* Serves the next line, now or when it has come. */
 static void client_read(Client *client)
 {
-    g_data_input_stream_read_line_async(client->input, G_PRIORITY_DEFAULT, NULL, on_line, client);
+    const char *end = memchr(client->input->str, '\n', client->input->len);
+    size_t length = end ? (size_t)(end - client->input->str) : client->input->len;
+    g_autofree char *line = end ? g_strndup(client->input->str, length) : NULL;
+
+    if (length > LINE_MAX_BYTES ||
+        (end && !g_utf8_validate(client->input->str, (gssize)length, NULL))) {
+        client_free(client);
+    } else if (end) {
+        g_string_erase(client->input, 0, (gssize)length + 1);
+        client_serve(client, line);
+    } else {
+        client_wait(client);
+    }
 }
 
 static gboolean on_incoming(GSocketService *service, GSocketConnection *connection, GObject *source,
@@ -518,7 +666,9 @@ static gboolean on_incoming(GSocketService *service, GSocketConnection *connecti
 
     client->control = data;
     client->connection = g_object_ref(connection);
-    client->input = g_data_input_stream_new(g_io_stream_get_input_stream(G_IO_STREAM(connection)));
+    client->input = g_string_new(NULL);
+    client->fd = -1;
+    g_socket_set_blocking(g_socket_connection_get_socket(connection), FALSE);
     client->answer = g_string_new(NULL);
     client->news = g_string_new(NULL);
     g_ptr_array_add(client->control->clients, client);

@@ -82,7 +82,7 @@ static const VmField system_fields[] = {
                .help =
                    N_("clocks and interrupts for guests that know they are one: KVM's for Linux, "
                       "hyperv for Windows")),
-    ENUM_FIELD("engine", "auto", "auto kvm soft interp jit none", RESTART,
+    ENUM_FIELD("engine", "auto", "auto kvm soft interp jit none", LIVE,
                .help = N_("what runs the guest's code; auto takes the fastest there is")),
     ENUM_FIELD("firmware", "bios", "bios uefi", RESTART, .help = N_("what starts the machine")),
     PATH_FIELD("firmware-file", RESTART,
@@ -118,12 +118,12 @@ static const VmField controller_fields[] = {
 static const VmField attachment_fields[] = {
     ENUM_FIELD("type", NULL, "disk cdrom floppy", RESTART, .required = true,
                .help = N_("kind of drive")),
-    PATH_FIELD("medium", RESTART, .help = N_("image file; none: an empty drive")),
-    TEXT_FIELD("format", 16, RESTART, .pattern = "[a-z0-9-]{1,16}",
+    PATH_FIELD("medium", LIVE, .help = N_("image file; none: an empty drive")),
+    TEXT_FIELD("format", 16, LIVE, .pattern = "[a-z0-9-]{1,16}",
                .help =
                    N_("the image's format, fixed when it was attached and never guessed again")),
     ENUM_FIELD("mode", "normal", "normal immutable writethrough shareable readonly multiattach",
-               RESTART, .help = N_("what becomes of the guest's writes")),
+               LIVE, .help = N_("what becomes of the guest's writes")),
     PATH_FIELD("difference", RESTART,
                .help = N_("differencing image of an immutable or multi-attach disk; none: "
                           "difference-CONTROLLER.SLOT.qcow2 in the machine's folder")),
@@ -133,8 +133,8 @@ static const VmField attachment_fields[] = {
     ENUM_FIELD("on-read-error", "report", "report stop ignore", RESTART,
                .help = N_("what an error of the host does: the guest hears of it, the machine "
                           "stops until it is resumed, or nothing")),
-    INT_FIELD("iops", "0", 0, UINT32_MAX, RESTART, .help = N_("requests per second; 0: any")),
-    SIZE_FIELD("bandwidth", "0", 0, INT64_MAX, RESTART, N_("bytes per second; 0: any")),
+    INT_FIELD("iops", "0", 0, UINT32_MAX, LIVE, .help = N_("requests per second; 0: any")),
+    SIZE_FIELD("bandwidth", "0", 0, INT64_MAX, LIVE, N_("bytes per second; 0: any")),
     END_OF_FIELDS,
 };
 

@@ -7,10 +7,10 @@ Each test that needs a full file system runs itself in a user and mount namespac
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 
+from board import Board
 from daemon import PATIENCE, Daemon, Failed, Skipped, check, expect, run, validate_event, wait_until
 
 SMALL_TMPFS = os.environ.get("OSPITE_TEST_TMPFS")
@@ -42,35 +42,6 @@ def fill(path):
                 file.write(bytes(BLOCK))
         except OSError:
             return path
-
-
-class Board:
-    """The machine's devices, driven by its control socket: it has no CPU (engine none)."""
-
-    def __init__(self, daemon, machine):
-        self.client = socket.socket(socket.AF_UNIX)
-        self.client.connect(str(daemon.path / "run/ospite/vms" / machine["uuid"] / "control"))
-        self.answers = self.client.makefile("r")
-
-    def ask(self, line):
-        self.client.sendall(f"{line}\n".encode())
-        answer = self.answers.readline().strip()
-        check(answer.startswith("ok"), f"{line}: {answer}")
-        return answer[3:]
-
-    def out(self, port, value, size=1):
-        self.ask(f"store port {port:#x} {size} {value:#x}")
-
-    def inp(self, port):
-        return int(self.ask(f"load port {port:#x} 1"), 0)
-
-    def write_sector(self, lba, pattern):
-        for port, value in ((0x1F6, 0xE0), (0x1F2, 1), (0x1F3, lba), (0x1F4, 0), (0x1F5, 0), (0x1F7, 0x30)):
-            self.out(port, value)
-        while self.inp(0x1F7) & 0x88 != 0x08:
-            pass
-        for _ in range(256):
-            self.out(0x1F0, pattern, 2)
 
 
 def next_state(events):
