@@ -330,12 +330,13 @@ static void test_terminal(Fixture *f, gconstpointer unused)
 /* What ends a process; the terminal must come back each time. */
 typedef enum Ending { END_EXIT, END_TERM, END_INT, END_HUP, END_ABORT, END_COUNT } Ending;
 
+static const int ending_signals[END_COUNT] = {0, SIGTERM, SIGINT, SIGHUP, SIGABRT};
+
 static void end_process(Ending ending)
 {
-    static const int signals[END_COUNT] = {0, SIGTERM, SIGINT, SIGHUP, SIGABRT};
     if (ending == END_EXIT)
         exit(0);
-    raise(signals[ending]);
+    raise(ending_signals[ending]);
     _exit(99); /* it should have died */
 }
 
@@ -344,6 +345,8 @@ static void child(Fixture *f, int slave, Ending ending)
     struct termios mode;
     struct rlimit no_core = {0, 0};
     setrlimit(RLIMIT_CORE, &no_core);
+    if (ending != END_EXIT)
+        signal(ending_signals[ending], SIG_DFL); /* under nohup, one would be ignored */
     fclose(stdout); /* no test output twice */
     if (!char_stdio_new(slave, slave, f->context, &f->lock, NULL) || tcgetattr(slave, &mode) < 0)
         _exit(98);
