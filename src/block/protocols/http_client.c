@@ -16,6 +16,7 @@
 #define BLOCK     (256u << 10)
 #define KEPT      64 /* 16 MiB */
 #define AHEAD_MAX 16 /* 4 MiB */
+#define NEAR      32
 /* A transfer that breaks is tried again so many times. */
 #define TRIES 3
 
@@ -178,11 +179,13 @@ static Block *oldest_block(HttpFile *f)
 static unsigned plan(HttpFile *f, uint64_t number)
 {
     uint64_t last = (f->size - 1) / BLOCK;
+    /* Threads of one copy come out of order, some parts before or behind each other. */
+    bool goes_on = number + NEAR >= f->next && number <= f->next + NEAR;
     unsigned count = 1;
-    f->ahead = number == f->next ? MIN(f->ahead * 2, AHEAD_MAX) : 1;
+    f->ahead = goes_on ? MIN(f->ahead * 2, AHEAD_MAX) : 1;
     while (count < f->ahead && number + count <= last && !find_block(f, number + count))
         count++;
-    f->next = number + count;
+    f->next = goes_on ? MAX(f->next, number + count) : number + count;
     return count;
 }
 
