@@ -125,8 +125,7 @@ static Image *open_nameless(const Image *base, const ImageOptions *options, GErr
         fail(error, "make the differencing image", path, errno);
         return NULL;
     }
-    Image *difference =
-        create(path, base, error) ? open_alone(path, options, true, error) : NULL;
+    Image *difference = create(path, base, error) ? open_alone(path, options, true, error) : NULL;
     g_unlink(path);
     return difference;
 }
@@ -139,8 +138,8 @@ Image *difference_open(const char *path, const char *base_path, const ImageOptio
     g_autoptr(Image) base = image_open(base_path, &how, error);
     if (!base)
         return NULL;
-    Image *difference = path ? open_named(path, base, options, anew, error)
-                             : open_nameless(base, options, error);
+    Image *difference =
+        path ? open_named(path, base, options, anew, error) : open_nameless(base, options, error);
     if (difference)
         difference->parent = g_steal_pointer(&base);
     return difference;

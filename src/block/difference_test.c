@@ -185,7 +185,8 @@ static void test_shareable(gconstpointer data)
     }
     if (kit_has_qemu()) {
         g_clear_pointer(&reader, image_close);
-        kit_do("qemu-img convert -f %s -O raw shared raw", strcmp(s->format, "vhd") ? s->format : "vpc");
+        kit_do("qemu-img convert -f %s -O raw shared raw",
+               strcmp(s->format, "vhd") ? s->format : "vpc");
         kit_do("truncate -s %lu raw", (unsigned long)SIZE); /* a VHD's size is whole cylinders */
         kit_expect_file("raw", disk, SIZE);
     }
