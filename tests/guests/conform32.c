@@ -164,6 +164,69 @@ static void test_tasks(void)
     (void)seen;
 }
 
+/* ---- faults of delivering faults ---- */
+
+extern void unlock_task(void);
+asm("unlock_task: incl runs\n popl seen\n mov page_entry, %eax\n orl $3, (%eax)\n invlpg "
+    "0x80001000\n"
+    " iret\n jmp unlock_task\n");
+static volatile uint32_t divides, late_errors;
+
+static void on_divide(struct frame *f)
+{
+    divides++;
+    divisor = 10;
+}
+
+static void on_not_present(struct frame *f)
+{
+    late_errors = f->error;
+    idt_entry(35)[0] |= UINT64_C(0x8000) << 32;
+}
+
+static void on_late(struct frame *f)
+{
+    runs += 100;
+}
+
+/* With the stack in a page that may not be written, until the task behind #PF allows it. */
+#define ON_LOCKED_STACK(text, ...)                                 \
+    asm volatile("mov %%esp, %%esi; mov $0x80002000, %%esp; " text \
+                 "; mov %%esi, %%esp" __VA_ARGS__                  \
+                 : "esi", "edx", "memory", "cc")
+
+static void test_serial_faults(void)
+{
+    static uint8_t stack_page[4096] __attribute__((aligned(4096)));
+    uint64_t old = idt_entry(14)[0];
+    uint32_t result;
+
+    WRITE_CR(0, READ_CR(0) | 0x10000);
+    page_entry = &table[1];
+    make_task(unlock_task);
+    task_gate(14);
+    set_vector(0, on_divide);
+    set_vector(11, on_not_present);
+    set_vector(35, on_late);
+    table[1] = (uint32_t)stack_page | 1;
+    WRITE_CR(3, directory);
+    runs = divides = divisor = 0;
+    ON_LOCKED_STACK("xor %%edx, %%edx; mov $1500, %%eax; divl %1", : "=&a"(result) : "m"(divisor));
+    ok(runs == 1 && seen == 3 && divides == 1 && result == 150,
+       "#PF of delivering #DE is served, and #DE comes again");
+    table[1] = (uint32_t)stack_page | 1;
+    invlpg((void *)0x80001000);
+    idt_entry(35)[0] &= ~(UINT64_C(0x8000) << 32);
+    runs = 0;
+    ON_LOCKED_STACK("int $35", : :);
+    ok(runs == 101 && late_errors == (35 * 8 | 2), "the same with #NP of INT n");
+    asm volatile("clts");
+    set_vector(0, 0);
+    set_vector(11, 0);
+    idt_entry(14)[0] = old;
+    WRITE_CR(0, READ_CR(0) & ~(word)0x10000);
+}
+
 /* ---- conforming code by a task ---- */
 
 extern void user_task(void);
@@ -322,6 +385,7 @@ int main(void)
     apic_enable();
     paging_on();
     test_tasks();
+    test_serial_faults();
     test_conforming();
     test_v86();
     test_small_old_tss();

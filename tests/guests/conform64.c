@@ -452,6 +452,8 @@ static void test_apic(void)
     while (apic_read(0x390))
         ;
     ok(apic_read(0x390) == 0, "one-shot again it stops at 0");
+    apic_write(0x320, 0x24 | 1 << 17);
+    ok(apic_read(0x390) == 0 && apic_read(0x380), "and periodic once more stays there");
     apic_write(0x320, 1 << 16);
     asm volatile("sti; nop; nop; cli");
 

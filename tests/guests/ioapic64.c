@@ -22,8 +22,8 @@ static uint32_t my_id(void)
 }
 static bool tmr(unsigned vector)
 {
-    uint32_t word_ = x2apic ? (uint32_t)rdmsr(0x818 + vector / 32)
-                            : apic_read(0x180 + vector / 32 * 16);
+    uint32_t word_ =
+        x2apic ? (uint32_t)rdmsr(0x818 + vector / 32) : apic_read(0x180 + vector / 32 * 16);
     return word_ >> (vector % 32) & 1;
 }
 static void line(bool level)

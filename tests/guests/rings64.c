@@ -210,6 +210,10 @@ static void test_small(void)
     value = 0;
     asm volatile("mov %0, %%dr6; mov %%dr6, %0" : "+r"(value));
     ok(value == DR6_INIT, "DR6 of 0 reads its fixed ones");
+    asm volatile(".byte 0x0f,0x20,0x00" : "=a"(value)); /* mod 0, 1 and 2 mean registers, too */
+    ok(value == READ_CR(0), "MOV from CR0 with a ModRM of memory");
+    asm volatile(".byte 0x0f,0x23,0x40\n .byte 0x0f,0x21,0x82" : "=d"(value) : "a"(0x1234567));
+    ok(value == 0x1234567, "MOV to and from DR0 likewise");
     value = 0x9999999999999999;
     asm volatile("pushw %1; popw %w0" : "+r"(value) : "m"(cells[0]));
     ok((uint16_t)value == cr0, "PUSH and POP of 16 bits");

@@ -33,11 +33,11 @@ void op_mov_from_dr(SoftCpu *cpu, const Insn *insn); /* next; reg: debug registe
 void op_mov_to_dr(SoftCpu *cpu, const Insn *insn);
 void op_rdmsr(SoftCpu *cpu, const Insn *insn);
 void op_wrmsr(SoftCpu *cpu, const Insn *insn);
-void op_rdtsc(SoftCpu *cpu, const Insn *insn);  /* next */
-void op_rdtscp(SoftCpu *cpu, const Insn *insn); /* next */
-void op_hypercall(SoftCpu *cpu, const Insn *insn);
-void op_rdpmc(SoftCpu *cpu, const Insn *insn); /* next */
-void op_cpuid(SoftCpu *cpu, const Insn *insn); /* next */
+void op_rdtsc(SoftCpu *cpu, const Insn *insn);     /* next */
+void op_rdtscp(SoftCpu *cpu, const Insn *insn);    /* next */
+void op_hypercall(SoftCpu *cpu, const Insn *insn); /* next; VMCALL, VMMCALL */
+void op_rdpmc(SoftCpu *cpu, const Insn *insn);     /* next */
+void op_cpuid(SoftCpu *cpu, const Insn *insn);     /* next */
 void op_hlt(SoftCpu *cpu, const Insn *insn);
 void op_invd(SoftCpu *cpu, const Insn *insn);   /* next */
 void op_wbinvd(SoftCpu *cpu, const Insn *insn); /* next */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * What segment.c, task.c, exception.c, control.c, msr.c and ops_system.c share: descriptors, stacks
- * that are not (yet) SS:RSP, accesses on behalf of the system. For these files only.
+ * What segment.c, task.c, exception.c, control.c, msr.c and ops_operand.h share: descriptors,
+ * stacks that are not (yet) SS:RSP, accesses on behalf of the system. For these files only.
  */
 #pragma once
 
