@@ -55,12 +55,12 @@ typedef enum StubKind { STUB_MISS, STUB_SLOW, STUB_EXIT, STUB_LOAD, STUB_POLL, S
 
 typedef struct Stub {
     uint8_t kind;
-    uint8_t insn; /* index */
-    bool direct;  /* MISS: the address is to be computed from (base, disp), the code wants the
-                     addend in r10 */
-    uint8_t base;
-    uint8_t bits; /* LOAD: JIT_LIVE_* */
-    int32_t disp;
+    uint8_t insn;    /* index */
+    bool direct;     /* MISS: the address is to be computed from (base, disp), the code wants the
+                        addend in r10 */
+    bool mixed;      /* MISS: r9 is the address ^ the tag of the entry at r10 */
+    JitAddress at;   /* MISS, direct */
+    uint8_t bits;    /* LOAD: JIT_LIVE_* */
     JitSite *site;   /* MISS */
     uint8_t *from;   /* rel32 to patch */
     uint8_t *resume; /* MISS: the access, LOAD, FULL: behind the check, as executed */
