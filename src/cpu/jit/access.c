@@ -354,8 +354,11 @@ static Rm by_addend(Translation *t, const JitAddress *at)
     if (at->index == GPR_NONE)
         return (Rm){.kind = RM_MEM, .base = base, .index = SCRATCH2, .disp = at->disp};
     emit_op(&t->e, 0x8d | OP_W, SCRATCH2, (Rm){.kind = RM_MEM, .base = SCRATCH2, .index = base});
-    return (Rm){
-        .kind = RM_MEM, .base = SCRATCH2, .index = at->index, .scale = at->scale, .disp = at->disp};
+    return (Rm){.kind = RM_MEM,
+                .base = SCRATCH2,
+                .index = guest_host(at->index),
+                .scale = at->scale,
+                .disp = at->disp};
 }
 
 static Rm direct(Translation *t, const Check *check)

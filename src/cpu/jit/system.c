@@ -180,7 +180,7 @@ const uint8_t *jit_iretq(SoftCpu *cpu, uint64_t next)
 
 /* ---- the TLB -------------------------------------------------------------------------------- */
 
-#define TICKS_PER_MISS 80 /* of the TSC: below it, misses are a good part of the time */
+#define TICKS_PER_MISS 150 /* of the TSC: below it, misses are a good part of the time */
 
 void jit_site_missed(SoftCpu *cpu, uint64_t linear, JitSite *site)
 {

@@ -56,10 +56,11 @@ bool jit_run_insn(SoftCpu *cpu, const Insn *insn)
 /* ---- writing ------------------------------------------------------------------------------------
  */
 
-/* Those of the guest's registers that C may change. */
+/* Those of the guest's registers that C may change, in the host's or (SYSCALL) in SoftCpu. */
 static void move_volatile(Emit *e, bool store)
 {
-    static const uint8_t guests[] = {GPR_RAX, GPR_RCX, GPR_RDX, GPR_RSI, GPR_RDI, GPR_R8, GPR_RSP};
+    static const uint8_t guests[] = {GPR_RAX, GPR_RCX, GPR_RDX, GPR_RSI,
+                                     GPR_RDI, GPR_R8,  GPR_R11, GPR_RSP};
     for (unsigned i = 0; i < G_N_ELEMENTS(guests); i++)
         emit_op(e, (store ? 0x89 : 0x8b) | OP_W, guest_host(guests[i]),
                 rm_gs(GS_CPU(s.gpr) + guests[i] * 8));

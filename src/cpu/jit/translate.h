@@ -100,11 +100,15 @@ typedef struct Translation {
 
 static inline bool guest_in_memory(unsigned guest)
 {
-    return guest >= GPR_R9 && guest <= GPR_R11;
+    return guest >= GPR_R13 && guest <= GPR_R15;
 }
 static inline unsigned guest_host(unsigned guest)
 {
-    return guest == GPR_RSP ? GUEST_RSP : guest;
+    static const uint8_t hosts[] = {
+        HOST_RAX, HOST_RCX, HOST_RDX, HOST_RBX, GUEST_RSP, HOST_RBP, HOST_RSI,
+        HOST_RDI, HOST_R8,  HOST_R13, HOST_R14, HOST_R15,  HOST_R12,
+    };
+    return hosts[guest];
 }
 /* The host register that holds a guest register, which may be loaded into `scratch`. */
 unsigned guest_read(Translation *t, unsigned guest, unsigned scratch);
