@@ -6,6 +6,7 @@
  *             op [base+r10+disp]
  *   uniform   r9 = address; mov r10,tag; xor r10,r9; cmp r10,4096-span; ja miss; add r9,addend;
  *             op [r9+disp-low]
+ *   scattered the same with the entry of the TLB in r10 instead of a site, where those missed often
  *   miss      looks the TLB up, fills the site and comes back; else fills the TLB; else the
  *             instruction is executed by its handler
  *
@@ -279,6 +280,7 @@ typedef struct Check {
     int64_t low, high;
     uint32_t site;
     unsigned align;
+    bool scattered; /* the TLB is looked up, not the site */
 } Check;
 
 static Stub *miss_stub(Translation *t, const Check *check)
@@ -289,7 +291,10 @@ static Stub *miss_stub(Translation *t, const Check *check)
     *stub->site = (JitSite){.limit = GUEST_PAGE_SIZE - span,
                             .site = check->site,
                             .how = span | (check->access.write ? JIT_FILL_WRITE : 0),
-                            .shared = check->shared};
+                            .shared = check->shared,
+                            .insn = t->index,
+                            .misses = JIT_SITE_MISSES,
+                            .from = t->result};
     stub->from = emit_jcc(&t->e, CC_A, NULL);
     return stub;
 }
@@ -310,42 +315,100 @@ static bool is_direct(const Translation *t, const JitAddress *at, bool wide)
            !guest_in_memory(at->base);
 }
 
+/* The registers of an address that needs no computation but the addend. */
+static bool is_indexed(const Translation *t, const JitAddress *at, bool wide)
+{
+    return t->mode64 && wide && at->index < GPR_NONE && !guest_in_memory(at->index) &&
+           at->base < GPR_NONE && !guest_in_memory(at->base);
+}
+
+/* SCRATCH1: the address; SCRATCH2: its entry in the TLB. */
+static void find_entry(Translation *t)
+{
+    Emit *e = &t->e;
+    emit_move(e, SCRATCH2, SCRATCH1);
+    emit_op(e, 0xc1 | OP_W, 5, rm_reg(SCRATCH2));
+    e8(e, GUEST_PAGE_SHIFT - 5);
+    emit_op(e, 0x81, 4, rm_reg(SCRATCH2));
+    e32(e, (TLB_SIZE - 1) * sizeof(TlbEntry));
+    emit_op(e, 0x03 | OP_W, SCRATCH2, rm_gs(GS_CPU(tlb)));
+}
+
+static int32_t entry_tag(const Check *check)
+{
+    return check->access.write ? offsetof(TlbEntry, tag_write) : offsetof(TlbEntry, tag_read);
+}
+
+static Stub *compare_tag(Translation *t, const Check *check, unsigned reg, Rm tag)
+{
+    emit_op(&t->e, 0x33 | OP_W, reg, tag);
+    emit_op(&t->e, 0x81 | OP_W, 7, rm_reg(reg));
+    e32(&t->e, GUEST_PAGE_SIZE - (check->high - check->low));
+    return miss_stub(t, check);
+}
+
+/* The operand by its own registers and the addend, which is in SCRATCH2. */
+static Rm by_addend(Translation *t, const JitAddress *at)
+{
+    unsigned base = guest_host(at->base);
+    if (at->index == GPR_NONE)
+        return (Rm){.kind = RM_MEM, .base = base, .index = SCRATCH2, .disp = at->disp};
+    emit_op(&t->e, 0x8d | OP_W, SCRATCH2, (Rm){.kind = RM_MEM, .base = SCRATCH2, .index = base});
+    return (Rm){.kind = RM_MEM,
+                .base = SCRATCH2,
+                .index = guest_host(at->index),
+                .scale = at->scale,
+                .disp = at->disp};
+}
+
 static Rm direct(Translation *t, const Check *check)
 {
     Emit *e = &t->e;
-    unsigned base = guest_host(check->access.at.base);
-    emit_op(e, 0x8d | OP_W, SCRATCH1, rm_mem(base, check->low));
-    emit_op(e, 0x33 | OP_W, SCRATCH1, rm_gs(check->site));
-    emit_op(e, 0x81 | OP_W, 7, rm_reg(SCRATCH1));
-    e32(e, GUEST_PAGE_SIZE - (check->high - check->low));
-    Stub *stub = miss_stub(t, check);
+    JitAddress at = check->access.at;
+    at.disp = check->low;
+    emit_address(t, at, true);
+    Stub *stub;
+    if (check->scattered) {
+        find_entry(t);
+        stub = compare_tag(t, check, SCRATCH1, rm_mem(SCRATCH2, entry_tag(check)));
+        emit_load(e, SCRATCH2, rm_mem(SCRATCH2, offsetof(TlbEntry, addend)));
+    } else {
+        stub = compare_tag(t, check, SCRATCH1, rm_gs(check->site));
+        emit_load(e, SCRATCH2, rm_gs(check->site + offsetof(TlbSite, addend)));
+    }
     stub->direct = true;
-    stub->base = base;
-    stub->disp = check->low;
-    emit_load(e, SCRATCH2, rm_gs(check->site + offsetof(TlbSite, addend)));
+    stub->at = at;
     stub->resume = emit_here(e);
+    if (check->scattered && check->shared)
+        emit_store(e, SCRATCH2, rm_gs(GS_JIT(addends[t->index])));
     check_alignment(t, check->align);
-    return (Rm){.kind = RM_MEM, .base = base, .index = SCRATCH2, .disp = check->access.at.disp};
+    return by_addend(t, &check->access.at);
 }
 
 static Rm uniform(Translation *t, const Check *check)
 {
     Emit *e = &t->e;
     JitAddress at = check->access.at;
-    int64_t disp = at.disp - check->low;
     at.disp = check->low;
     emit_address(t, at, check->wide);
     if (!check->linear)
         emit_op(e, 0x03 | OP_W, SCRATCH1, rm_gs(GS_CPU(seg_base) + t->insn->segment * 8));
-    emit_load(e, SCRATCH2, rm_gs(check->site));
-    emit_op(e, 0x33 | OP_W, SCRATCH2, rm_reg(SCRATCH1));
-    emit_op(e, 0x81 | OP_W, 7, rm_reg(SCRATCH2));
-    e32(e, GUEST_PAGE_SIZE - (check->high - check->low));
-    Stub *stub = miss_stub(t, check);
-    emit_op(e, 0x03 | OP_W, SCRATCH1, rm_gs(check->site + offsetof(TlbSite, addend)));
+    Stub *stub;
+    if (check->scattered) {
+        Rm tag = rm_mem(SCRATCH2, entry_tag(check));
+        find_entry(t);
+        stub = compare_tag(t, check, SCRATCH1, tag);
+        stub->mixed = true;
+        emit_op(e, 0x33 | OP_W, SCRATCH1, tag);
+        emit_op(e, 0x03 | OP_W, SCRATCH1, rm_mem(SCRATCH2, offsetof(TlbEntry, addend)));
+    } else {
+        emit_move(e, SCRATCH2, SCRATCH1);
+        stub = compare_tag(t, check, SCRATCH2, rm_gs(check->site));
+        emit_op(e, 0x03 | OP_W, SCRATCH1, rm_gs(check->site + offsetof(TlbSite, addend)));
+    }
     stub->resume = emit_here(e);
     check_alignment(t, check->align);
-    return rm_mem(SCRATCH1, disp);
+    return rm_mem(SCRATCH1, check->access.at.disp - check->low);
 }
 
 /* ---- without one -------------------------------------------------------------------------------
@@ -374,11 +437,10 @@ static Rm member(Translation *t, JitFact *fact, const JitAccess *access, unsigne
     Emit *e = &t->e;
     const JitAddress *at = &access->at;
     align_member(t, fact, access, align);
-    if (is_direct(t, at, true)) {
+    if (is_direct(t, at, true) || is_indexed(t, at, true)) {
         emit_load(e, SCRATCH2, rm_gs(fact->addend));
         *ret_free = SCRATCH1;
-        return (Rm){
-            .kind = RM_MEM, .base = guest_host(at->base), .index = SCRATCH2, .disp = at->disp};
+        return by_addend(t, at);
     }
     emit_address(t, *at, t->mode64);
     emit_load(e, SCRATCH2, rm_gs(fact->addend));
@@ -397,7 +459,8 @@ static void note_fact(Translation *t, const Check *check)
                              .at = check->access.at,
                              .low = check->low,
                              .high = check->high,
-                             .addend = check->site + offsetof(TlbSite, addend),
+                             .addend = check->scattered ? (uint32_t)GS_JIT(addends[t->index])
+                                                        : check->site + offsetof(TlbSite, addend),
                              .aligned = check->align,
                              .aligned_at = check->access.at.disp};
 }
@@ -412,12 +475,16 @@ static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free
     flags_to_slot(t, t->live[t->index]);
     check->low = access->at.disp;
     check->high = access->at.disp + access->size;
-    check->shared = natural && !t->plain && look_ahead(t, access, &check->low, &check->high);
+    check->scattered = t->insn->scattered && !stack;
+    bool by_registers = check->linear && (is_direct(t, &access->at, check->wide) ||
+                                          is_indexed(t, &access->at, check->wide));
+    bool keeps_addend = by_registers || !check->scattered;
+    check->shared =
+        natural && keeps_addend && !t->plain && look_ahead(t, access, &check->low, &check->high);
     check->low -= (check->low - access->at.disp) & check->align;
     check->site = new_site(t, access->write, stack);
-    bool is_plain_base = check->linear && is_direct(t, &access->at, check->wide);
-    *ret_free = is_plain_base ? SCRATCH1 : SCRATCH2;
-    Rm rm = is_plain_base ? direct(t, check) : uniform(t, check);
+    *ret_free = by_registers ? SCRATCH1 : SCRATCH2;
+    Rm rm = by_registers ? direct(t, check) : uniform(t, check);
     if (check->shared)
         note_fact(t, check);
     return rm;
@@ -472,7 +539,11 @@ static void write_miss(Translation *t, const Stub *stub)
 {
     Emit *e = &t->e;
     if (stub->direct)
-        emit_op(e, 0x8d | OP_W, SCRATCH1, rm_mem(stub->base, stub->disp));
+        emit_address(t, stub->at, true);
+    if (stub->mixed)
+        emit_op(e, 0x33 | OP_W, SCRATCH1,
+                rm_mem(SCRATCH2, stub->site->how & JIT_FILL_WRITE ? offsetof(TlbEntry, tag_write)
+                                                                  : offsetof(TlbEntry, tag_read)));
     emit_constant(e, SCRATCH2, (uintptr_t)stub->site);
     emit_call(e, t->jit->thunks.miss[!!(stub->site->how & JIT_FILL_WRITE)]);
     uint8_t *slow = emit_jcc(e, CC_E, NULL);

@@ -103,6 +103,7 @@ void jit_cache_flush(SoftCpu *cpu)
     jit->x87_site_count = 0;
     jit->all = NULL;
     jit->link = NULL;
+    jit->retire = NULL;
     memset(jit->jumps, 0, sizeof(jit->jumps));
     jit->stat_flushes++;
 }
@@ -178,6 +179,19 @@ static void translation_kill(JitCpu *jit, JitBlock *translation)
         if (link->to)
             unlink_from_target(link);
     }
+}
+
+void jit_retire(JitCpu *jit)
+{
+    JitBlock *translation = jit->retire;
+    jit->retire = NULL;
+    if (translation->dead)
+        return;
+    JitBlock **at = &translation->block->translations;
+    while (*at != translation)
+        at = &(*at)->next;
+    *at = translation->next;
+    translation_kill(jit, translation);
 }
 
 void jit_block_dropped(SoftCpu *cpu, Block *block)

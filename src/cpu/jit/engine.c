@@ -92,6 +92,8 @@ static void run_translatable(SoftCpu *cpu)
         jit_cache_flush(cpu);
         link = NULL;
     }
+    if (jit->retire)
+        jit_retire(jit);
     if (jit->interpret) {
         jit->interpret = false;
         interp_run_block(cpu, block_find(cpu, false));

@@ -16,8 +16,9 @@
  * - gs is the SoftCpu, a JitCpu behind it. rsp is a stack of return addresses: a guest's CALL is
  * the host's, and where it returns to is compared with the guest's own address there. Whatever may
  * change mode, mapping or code leaves translated code, which empties the stack. C has its own.
- * - Guest registers: rax rcx rdx rbx rbp rsi rdi r8 r12-r15 are the host's own; guest rsp is host
- * r11; guest r9, r10, r11 stay in SoftCpu.s.gpr. Host r9 and r10 are scratch. In 32-bit code upper
+ * - Guest registers: rax rcx rdx rbx rbp rsi rdi r8 r12 are the host's own; guest rsp is host r11;
+ * guest r9, r10, r11 are host r13, r14, r15; guest r13, r14, r15 stay in SoftCpu.s.gpr: compilers
+ * take them last. Host r9 and r10 are scratch. In 32-bit code upper
  * halves mean nothing.
  * - XMM, YMM and x87 registers are in SoftCpu.s.fpu until an instruction needs them, then in the
  * host's own until C runs (JitCpu.live); never while an exception of theirs is unmasked.
@@ -113,8 +114,13 @@ typedef struct JitSite {
     uint32_t site;  /* the TlbSite, as displacement from gs */
     uint32_t how;   /* JIT_FILL_WRITE and the size */
     bool shared;    /* others go by the site's page without looking: it must have it */
+    uint8_t insn;   /* index in the block */
+    int32_t misses; /* before somebody looks how long they took */
+    uint64_t since; /* TSC of the last look */
+    JitBlock *from;
 } JitSite;
-#define JIT_FILL_WRITE 0x10000
+#define JIT_SITE_MISSES 64
+#define JIT_FILL_WRITE  0x10000
 
 typedef struct JitThunks {
     void (*enter)(SoftCpu *cpu, uint8_t *host);
@@ -149,9 +155,11 @@ typedef struct JitCpu {
     JitThunks thunks;
     uint8_t *write, *run; /* the code area, mapped twice */
     size_t used, thunks_end;
-    size_t limit;     /* of used; tests make it small */
-    size_t cold_used; /* of the second part, for what is out of line */
-    uint8_t *arena;   /* of JitBlocks and JitLinks; emptied with the code */
+    size_t limit;                      /* of used; tests make it small */
+    uint64_t addends[BLOCK_MAX_INSNS]; /* of checks without a site; while a block runs */
+    JitBlock *retire;                  /* to be translated anew */
+    size_t cold_used;                  /* of the second part, for what is out of line */
+    uint8_t *arena;                    /* of JitBlocks and JitLinks; emptied with the code */
     size_t arena_used;
     JitBlock *all;
     uint8_t warm;          /* times a block is interpreted before it is translated */
@@ -182,6 +190,8 @@ void jit_cache_flush(SoftCpu *cpu);
  * full. */
 uint8_t *jit_cache_space(JitCpu *jit, uint8_t **ret_cold);
 void *jit_alloc(JitCpu *jit, size_t size);
+/* Forgets JitCpu.retire. Between blocks. */
+void jit_retire(JitCpu *jit);
 static inline uint8_t *jit_writable(const JitCpu *jit, uint8_t *run)
 {
     return jit->write + (run - jit->run);

@@ -180,6 +180,21 @@ const uint8_t *jit_iretq(SoftCpu *cpu, uint64_t next)
 
 /* ---- the TLB -------------------------------------------------------------------------------- */
 
+#define TICKS_PER_MISS 150 /* of the TSC: below it, misses are a good part of the time */
+
+void jit_site_missed(SoftCpu *cpu, uint64_t linear, JitSite *site)
+{
+    uint64_t now = __builtin_ia32_rdtsc();
+    Insn *insn = &site->from->block->insns[site->insn];
+    site->misses = JIT_SITE_MISSES;
+    if (now - site->since < JIT_SITE_MISSES * TICKS_PER_MISS && !cpu->jit->retire &&
+        !insn->scattered && !site->from->dead) {
+        insn->scattered = true;
+        cpu->jit->retire = site->from;
+    }
+    site->since = now;
+}
+
 bool jit_fill_tlb(SoftCpu *cpu, uint64_t linear, unsigned how)
 {
     return mmu_fill_quick(cpu, linear, how & 0xffff, how & JIT_FILL_WRITE ? MMU_WRITE : MMU_READ);

@@ -56,10 +56,11 @@ bool jit_run_insn(SoftCpu *cpu, const Insn *insn)
 /* ---- writing ------------------------------------------------------------------------------------
  */
 
-/* Those of the guest's registers that C may change. */
+/* Those of the guest's registers that C may change, in the host's or (SYSCALL) in SoftCpu. */
 static void move_volatile(Emit *e, bool store)
 {
-    static const uint8_t guests[] = {GPR_RAX, GPR_RCX, GPR_RDX, GPR_RSI, GPR_RDI, GPR_R8, GPR_RSP};
+    static const uint8_t guests[] = {GPR_RAX, GPR_RCX, GPR_RDX, GPR_RSI,
+                                     GPR_RDI, GPR_R8,  GPR_R11, GPR_RSP};
     for (unsigned i = 0; i < G_N_ELEMENTS(guests); i++)
         emit_op(e, (store ? 0x89 : 0x8b) | OP_W, guest_host(guests[i]),
                 rm_gs(GS_CPU(s.gpr) + guests[i] * 8));
@@ -204,6 +205,10 @@ static uint8_t *write_miss(Emit *e, const JitThunks *thunks, bool write)
 {
     unsigned tag = write ? offsetof(TlbEntry, tag_write) : offsetof(TlbEntry, tag_read);
     uint8_t *start = emit_here(e);
+    emit_op(e, 0x83, 5, rm_mem(SCRATCH2, offsetof(JitSite, misses)));
+    e8(e, 1);
+    uint8_t *many = emit_jcc(e, CC_S, NULL);
+    const uint8_t *look = emit_here(e);
     emit_push(e, HOST_RAX, false);
     emit_push(e, HOST_RDX, false);
     emit_move(e, HOST_RAX, SCRATCH1);
@@ -249,8 +254,16 @@ static uint8_t *write_miss(Emit *e, const JitThunks *thunks, bool write)
     emit_op(e, 0x8b, SCRATCH2, rm_mem(SCRATCH2, offsetof(JitSite, how)));
     emit_call(e, thunks->fill);
     emit_push(e, SCRATCH2, true);
-    emit_jcc(e, CC_NE, start);
+    emit_jcc(e, CC_NE, look);
     e8(e, 0xc3);
+    emit_patch(e, many, emit_here(e));
+    emit_push(e, SCRATCH1, false);
+    emit_push(e, SCRATCH2, false);
+    call_system(e, (uintptr_t)jit_site_missed);
+    end_system(e);
+    emit_push(e, SCRATCH2, true);
+    emit_push(e, SCRATCH1, true);
+    emit_jump(e, look);
     return start;
 }
 

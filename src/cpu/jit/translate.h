@@ -55,12 +55,12 @@ typedef enum StubKind { STUB_MISS, STUB_SLOW, STUB_EXIT, STUB_LOAD, STUB_POLL, S
 
 typedef struct Stub {
     uint8_t kind;
-    uint8_t insn; /* index */
-    bool direct;  /* MISS: the address is to be computed from (base, disp), the code wants the
-                     addend in r10 */
-    uint8_t base;
-    uint8_t bits; /* LOAD: JIT_LIVE_* */
-    int32_t disp;
+    uint8_t insn;    /* index */
+    bool direct;     /* MISS: the address is to be computed from (base, disp), the code wants the
+                        addend in r10 */
+    bool mixed;      /* MISS: r9 is the address ^ the tag of the entry at r10 */
+    JitAddress at;   /* MISS, direct */
+    uint8_t bits;    /* LOAD: JIT_LIVE_* */
     JitSite *site;   /* MISS */
     uint8_t *from;   /* rel32 to patch */
     uint8_t *resume; /* MISS: the access, LOAD, FULL: behind the check, as executed */
@@ -100,11 +100,15 @@ typedef struct Translation {
 
 static inline bool guest_in_memory(unsigned guest)
 {
-    return guest >= GPR_R9 && guest <= GPR_R11;
+    return guest >= GPR_R13 && guest <= GPR_R15;
 }
 static inline unsigned guest_host(unsigned guest)
 {
-    return guest == GPR_RSP ? GUEST_RSP : guest;
+    static const uint8_t hosts[] = {
+        HOST_RAX, HOST_RCX, HOST_RDX, HOST_RBX, GUEST_RSP, HOST_RBP, HOST_RSI,
+        HOST_RDI, HOST_R8,  HOST_R13, HOST_R14, HOST_R15,  HOST_R12,
+    };
+    return hosts[guest];
 }
 /* The host register that holds a guest register, which may be loaded into `scratch`. */
 unsigned guest_read(Translation *t, unsigned guest, unsigned scratch);
