@@ -81,8 +81,8 @@ static GSocketConnection *connect_machine(const char *path, GError **error)
         g_socket_client_connect(client, G_SOCKET_CONNECTABLE(address), NULL, &cause);
 
     if (!connection) {
-        g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_FAILED, "no machine answers at '%s': %s", path,
-                    cause->message);
+        g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_FAILED, "no machine answers at '%s': %s",
+                    path, cause->message);
         return NULL;
     }
     int fd = g_socket_get_fd(g_socket_connection_get_socket(connection));
@@ -122,10 +122,11 @@ static void relay(int machine, int in, int out)
 static bool serve_standard_input(const CommandLine *line, const char *path, GError **error)
 {
     if (isatty(STDIN_FILENO))
-        return command_usage(error,
-                             "standard input is a terminal; say in GDB: target remote | ospite debug "
-                             "%s, or use --listen",
-                             line->words[0]);
+        return command_usage(
+            error,
+            "standard input is a terminal; say in GDB: target remote | ospite debug "
+            "%s, or use --listen",
+            line->words[0]);
     g_autoptr(GSocketConnection) machine = connect_machine(path, error);
     if (!machine)
         return false;
@@ -144,7 +145,8 @@ static bool serve_socket(const char *where, const char *path, GError **error)
         fprintf(stderr, "GDB may connect: target remote %s\n",
                 unix_path ? unix_path : where + strlen("tcp"));
     while (good) {
-        g_autoptr(GSocketConnection) debugger = g_socket_listener_accept(listener, NULL, NULL, error);
+        g_autoptr(GSocketConnection) debugger =
+            g_socket_listener_accept(listener, NULL, NULL, error);
         g_autoptr(GSocketConnection) machine = debugger ? connect_machine(path, error) : NULL;
         good = machine;
         if (!good)
