@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Where KVM cannot go on, the interpreter does: it takes the vCPU's state, delivers the event that
- * KVM had under way, runs a few instructions, and gives the state back. Each failure that follows at
- * once makes it run twice as many.
+ * KVM had under way, runs a few instructions, and gives the state back. Each failure that follows
+ * at once makes it run twice as many.
  *
  * The interpreter's CPUs belong to a Vm of their own, which shares the real one's memory and, by
- * its VmSync and VcpuSync, the flags by which threads meet: as seen from outside, the vCPU is in the
- * guest all the while. One vCPU at a time does this.
+ * its VmSync and VcpuSync, the flags by which threads meet: as seen from outside, the vCPU is in
+ * the guest all the while. One vCPU at a time does this.
  */
 #include <stddef.h>
 #include <string.h>
