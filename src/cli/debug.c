@@ -34,8 +34,8 @@ static char *control_path(const char *target, GError **error)
     const char *state = ospite_text(answer, "vm.state");
     if (strcmp(state, "running") && strcmp(state, "paused")) {
         g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_WRONG_STATE,
-                    _("'%s' is %s; only a machine that runs can be debugged: ospite vm start"), target,
-                    call_state(state));
+                    _("'%s' is %s; only a machine that runs can be debugged: ospite vm start"),
+                    target, call_state(state));
         return NULL;
     }
     return g_build_filename(runtime, "vms", ospite_text(answer, "vm.uuid"), "control", NULL);
@@ -80,8 +80,8 @@ static GSocketConnection *connect_machine(const char *path, GError **error)
         g_socket_client_connect(client, G_SOCKET_CONNECTABLE(address), NULL, &cause);
 
     if (!connection) {
-        g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_FAILED, _("no machine answers at '%s': %s"), path,
-                    cause->message);
+        g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_FAILED, _("no machine answers at '%s': %s"),
+                    path, cause->message);
         return NULL;
     }
     int fd = g_socket_get_fd(g_socket_connection_get_socket(connection));
@@ -143,7 +143,8 @@ static bool serve_socket(const char *where, const char *path, GError **error)
         fprintf(stderr, _("GDB may connect: target remote %s\n"),
                 unix_path ? unix_path : where + strlen("tcp"));
     while (good) {
-        g_autoptr(GSocketConnection) debugger = g_socket_listener_accept(listener, NULL, NULL, error);
+        g_autoptr(GSocketConnection) debugger =
+            g_socket_listener_accept(listener, NULL, NULL, error);
         g_autoptr(GSocketConnection) machine = debugger ? connect_machine(path, error) : NULL;
         good = machine;
         if (!good)

@@ -31,6 +31,7 @@
     X(KVM_EXITS, "kvm_exits", "returns of KVM_RUN")                                               \
     X(KVM_EOIS, "kvm_eois", "ends of level-triggered interrupts told by KVM")                     \
     X(KVM_EXTINTS, "kvm_extints", "interrupts of the PIC given to KVM")                           \
+    X(KVM_HAND_OVERS, "kvm_hand_overs", "times the interpreter went on where KVM could not")      \
     X(KVM_KICKS, "kvm_kicks", "times KVM_RUN was interrupted")                                    \
     X(EXITS_KICKED, "exits_kicked", "times the engine was left for a request")                    \
     X(EXITS_HALTED, "exits_halted", "times it was left by HLT")                                   \

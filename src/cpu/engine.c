@@ -4,11 +4,6 @@
 
 #include <string.h>
 
-const EngineRow engine_rows[] = {
-    {&engine_kvm, false, false}, {&engine_jit, true, false}, {&engine_interp, true, false},
-    {&engine_none, true, true},  {NULL, false, false},
-};
-
 bool engine_suits(const Engine *engine, char **ret_why_not)
 {
     g_autoptr(GError) error = NULL;

@@ -187,7 +187,9 @@ static void report_host(GString *text, const Host *host)
 static const struct {
     const char *engine, *expectation;
 } expectations[] = {
-    {"kvm", "Guests run at nearly the speed of this machine; a Linux boots in a few seconds."},
+    {"kvm",
+     "Guests run at nearly the speed of this machine; a Linux boots in a few seconds. What KVM "
+     "cannot run the interpreter does; the counter kvm_hand_overs (--stats) says how often."},
     {"jit",
      "Guests run translated: every operating system works, most programs take 1 to 3 times as "
      "long as on this machine, and a small Linux boots in about 2 seconds. Each virtual CPU "

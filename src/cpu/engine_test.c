@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Choosing an engine, and the report. The software engine is a stand-in, so that it can fail. */
-#include "cpu/engine.h"
+#include "cpu/engine_list.h"
 
 #include <string.h>
 
@@ -23,8 +23,12 @@ static bool jit_probe(GError **error)
     return fake_probe(jit_works, error);
 }
 
-const Engine engine_interp = {.name = "interp", .description = "stand-in", .probe = interp_probe};
-const Engine engine_jit = {.name = "jit", .description = "stand-in", .probe = jit_probe};
+static const Engine interp = {.name = "interp", .description = "stand-in", .probe = interp_probe};
+static const Engine jit = {.name = "jit", .description = "stand-in", .probe = jit_probe};
+const EngineRow engine_rows[] = {
+    {&engine_kvm, false, false}, {&jit, true, false},  {&interp, true, false},
+    {&engine_none, true, true},  {NULL, false, false},
+};
 
 static bool kvm_suits(void)
 {
@@ -47,8 +51,8 @@ static void test_named(void)
 {
     g_autoptr(GError) error = NULL;
     g_autofree char *why = NULL;
-    g_assert_true(engine_find("soft", &why, NULL) == &engine_jit && !why);
-    g_assert_true(engine_find("interp", &why, NULL) == &engine_interp && !why);
+    g_assert_true(engine_find("soft", &why, NULL) == &jit && !why);
+    g_assert_true(engine_find("interp", &why, NULL) == &interp && !why);
     g_assert_null(engine_find("warp", &why, &error));
     g_assert_nonnull(strstr(error->message, "warp"));
     g_assert_nonnull(strstr(error->message, "interp"));
@@ -63,7 +67,7 @@ static void test_none(void)
     g_autoptr(GError) error = NULL;
     g_autofree char *why = NULL;
     jit_works = false;
-    g_assert_true(engine_find("soft", &why, NULL) == &engine_interp);
+    g_assert_true(engine_find("soft", &why, NULL) == &interp);
     g_assert_cmpstr(why, ==, "using engine interp: out of order");
     interp_works = false;
     g_assert_null(engine_find("soft", NULL, &error));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * What a hostile debugger sends: bytes through the packet parser into a session with a small machine
- * of the interpreter. A packet that lets the machine run is followed by a stop.
+ * What a hostile debugger sends: bytes through the packet parser into a session with a small
+ * machine of the interpreter. A packet that lets the machine run is followed by a stop.
  */
 #include <string.h>
 

@@ -310,6 +310,7 @@ static bool kvm_vm_init(Vm *vm, GError **error)
     if (kvm->device_fd < 0 || !create_vm(kvm, error))
         return false;
     kvm_memory_init(kvm);
+    kvm->emulator = kvm_emulator_new(vm);
     errno = atomic_load(&kvm->slot_errno);
     return !errno || fail(error, "map the guest's memory");
 }
@@ -319,6 +320,7 @@ static void kvm_vm_clear(Vm *vm)
     KvmVm *kvm = kvm_vm(vm);
     if (!kvm)
         return;
+    kvm_emulator_free(kvm->emulator);
     kvm_memory_clear(kvm);
     fd_clear(&kvm->vm_fd);
     fd_clear(&kvm->device_fd);
@@ -344,6 +346,7 @@ static bool kvm_vcpu_init(Vcpu *vcpu, GError **error)
     if (!set_cpuid(vcpu, error) || !set_tsc_rate(vcpu, error))
         return false;
     set_arch_capabilities(vcpu);
+    kvm_emulator_add(kvm->emulator, vcpu);
     return true;
 }
 
@@ -359,22 +362,6 @@ static void kvm_vcpu_clear(Vcpu *vcpu)
 }
 
 /* ---- errors ---------------------------------------------------------------------------------- */
-
-static const char *suberror_name(uint32_t suberror)
-{
-    switch (suberror) {
-    case KVM_INTERNAL_ERROR_EMULATION:
-        return "it cannot emulate an instruction";
-    case KVM_INTERNAL_ERROR_SIMUL_EX:
-        return "exceptions at the same time";
-    case KVM_INTERNAL_ERROR_DELIVERY_EV:
-        return "an exit while it delivered an event";
-    case KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON:
-        return "an unknown exit of the hardware";
-    default:
-        return "unknown";
-    }
-}
 
 /* " code: 0f 0b …" from the guest's RIP, as far as it can be read. */
 static void append_code(GString *text, Vcpu *vcpu, const struct kvm_sregs *sregs,
@@ -407,25 +394,6 @@ static VcpuExit run_error(Vcpu *vcpu, GString *text)
     g_free(vcpu->error);
     vcpu->error = g_string_free(text, FALSE);
     return VCPU_EXIT_ERROR;
-}
-
-static VcpuExit internal_error(Vcpu *vcpu)
-{
-    const struct kvm_run *run = kvm_vcpu(vcpu)->run;
-    GString *text = g_string_new(NULL);
-    g_string_printf(text, "KVM gave up: %s (suberror %u)", suberror_name(run->internal.suberror),
-                    run->internal.suberror);
-    for (uint32_t i = 0; i < MIN(run->internal.ndata, G_N_ELEMENTS(run->internal.data)); i++)
-        g_string_append_printf(text, "%s%#llx", i ? " " : "; data: ", run->internal.data[i]);
-    return run_error(vcpu, text);
-}
-
-static VcpuExit entry_error(Vcpu *vcpu)
-{
-    GString *text = g_string_new(NULL);
-    g_string_printf(text, "the hardware refuses the guest's state (reason %#llx)",
-                    kvm_vcpu(vcpu)->run->fail_entry.hardware_entry_failure_reason);
-    return run_error(vcpu, text);
 }
 
 static VcpuExit other_error(Vcpu *vcpu)
@@ -525,8 +493,8 @@ static VcpuExit (*const exits[])(Vcpu *vcpu) = {
     [KVM_EXIT_IRQ_WINDOW_OPEN] = exit_none,
     [KVM_EXIT_INTR] = exit_none,
     [KVM_EXIT_SET_TPR] = exit_none,
-    [KVM_EXIT_INTERNAL_ERROR] = internal_error,
-    [KVM_EXIT_FAIL_ENTRY] = entry_error,
+    [KVM_EXIT_INTERNAL_ERROR] = kvm_hand_over, /* it cannot emulate an instruction, … */
+    [KVM_EXIT_FAIL_ENTRY] = kvm_hand_over,     /* the hardware refuses the guest's state */
 };
 
 static VcpuExit handle_exit(Vcpu *vcpu)
@@ -648,6 +616,8 @@ static void kvm_counters(Vcpu *vcpu, Counters *counters)
     counters_set(counters, COUNTER_KVM_KICKS, cpu->kicks);
     counters_set(counters, COUNTER_KVM_EOIS, cpu->eois);
     counters_set(counters, COUNTER_KVM_EXTINTS, cpu->extints);
+    counters_set(counters, COUNTER_KVM_HAND_OVERS, cpu->hand_overs);
+    counters_set(counters, COUNTER_INTERPRETED, cpu->emulated);
 }
 
 const Engine engine_kvm = {

@@ -5,6 +5,7 @@
  *   kvm.c         probing, VM and vCPU, the run loop and its exits
  *   kvm_state.c   registers to and from CpuState
  *   kvm_memory.c  memory slots and the dirty log
+ *   kvm_emulate.c the interpreter goes on where KVM cannot
  *   kvm_irq.c     messages into the in-kernel local APICs, end of interrupt, the PIC's pin
  *
  * The kernel has the local APICs, we have PIC and IOAPIC ("split irqchip",
@@ -31,6 +32,8 @@ typedef struct KvmSlot {
     uint32_t flags; /* KVM_MEM_* */
 } KvmSlot;
 
+typedef struct KvmEmulator KvmEmulator;
+
 typedef struct KvmVm {
     Vm *vm;
     int device_fd, vm_fd;
@@ -45,6 +48,7 @@ typedef struct KvmVm {
     GMutex routes_lock;
     struct kvm_irq_routing_msi routes[KVM_ROUTE_COUNT]; /* level-triggered messages seen */
     _Atomic bool extint;
+    KvmEmulator *emulator;
 } KvmVm;
 
 typedef struct KvmVcpu {
@@ -54,6 +58,9 @@ typedef struct KvmVcpu {
     pthread_t thread;
     _Atomic bool thread_known;
     uint64_t exits, io, mmio, kicks, eois, extints;
+    uint64_t hand_overs, emulated; /* to the interpreter, instructions there */
+    uint64_t failed_exit;          /* `exits` at the last of them … */
+    unsigned burst;                /* … and its instructions */
 } KvmVcpu;
 
 /* One MSR for KVM_GET_MSRS and KVM_SET_MSRS. */
@@ -81,6 +88,21 @@ static inline KvmVcpu *kvm_vcpu(const Vcpu *vcpu)
 void kvm_get_state(Vcpu *vcpu, CpuState *state);
 void kvm_set_state(Vcpu *vcpu, const CpuState *state);
 void kvm_reset_apic(Vcpu *vcpu);
+/* vCPU thread, after a KVM_RUN that left nothing to finish: what other threads and the kernel may
+ * change meanwhile (time, local APIC) stays. No event is under way afterwards. */
+void kvm_go_on_with_state(Vcpu *vcpu, const CpuState *state);
+
+/* vCPU thread, in run(): `count` instructions, and the event that KVM had under way, in the
+ * interpreter. VCPU_EXIT_KICKED: KVM can go on. */
+VcpuExit kvm_emulate(Vcpu *vcpu, unsigned count);
+/* The same for a KVM_RUN that failed; as many as seem right. */
+VcpuExit kvm_hand_over(Vcpu *vcpu);
+/* Any thread: writes to RAM are to be noticed from now on. */
+void kvm_emulator_cleaned(KvmEmulator *emulator);
+KvmEmulator *kvm_emulator_new(Vm *vm);
+void kvm_emulator_add(KvmEmulator *emulator, Vcpu *vcpu);
+/* NULL is allowed. */
+void kvm_emulator_free(KvmEmulator *emulator);
 
 void kvm_memory_init(KvmVm *kvm);
 void kvm_memory_clear(KvmVm *kvm);

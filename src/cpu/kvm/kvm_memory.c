@@ -77,6 +77,7 @@ static void cleaned(void *obj, Ram *ram, uint64_t offset, uint64_t size)
         }
     }
     g_mutex_unlock(&kvm->slots_lock);
+    kvm_emulator_cleaned(kvm->emulator);
 }
 
 static const RamClientOps ram_client = {.cleaned = cleaned, .sync_dirty = sync_dirty};

@@ -170,17 +170,22 @@ typedef struct MsrRow {
     uint32_t index;
     size_t offset;
     int feature; /* CpuFeature it comes with, -1: always there */
+    bool moving; /* goes on by itself */
 } MsrRow;
 
 #define MSR(index, member, feature)                \
     {                                              \
         index, offsetof(CpuState, member), feature \
     }
+#define MOVING_MSR(index, member, feature)               \
+    {                                                    \
+        index, offsetof(CpuState, member), feature, true \
+    }
 #define MTRR_PAIR(n) \
     MSR(0x200 + 2 * (n), mtrr_base[n], CPU_MTRR), MSR(0x201 + 2 * (n), mtrr_mask[n], CPU_MTRR)
 
 static const MsrRow msrs[] = {
-    MSR(MSR_TSC, tsc, CPU_TSC),
+    MOVING_MSR(MSR_TSC, tsc, CPU_TSC),
     MSR(0x3b, tsc_adjust, CPU_TSC_ADJUST),
     MSR(0x48, spec_ctrl, CPU_SPEC_CTRL),
     MSR(0x174, sysenter_cs, CPU_SEP),
@@ -208,7 +213,7 @@ static const MsrRow msrs[] = {
     MTRR_PAIR(5),
     MTRR_PAIR(6),
     MTRR_PAIR(7),
-    MSR(0x6e0, tsc_deadline, CPU_TSC_DEADLINE),
+    MOVING_MSR(0x6e0, tsc_deadline, CPU_TSC_DEADLINE),
     MSR(0xc0000081, star, CPU_LM),
     MSR(0xc0000082, lstar, CPU_LM),
     MSR(0xc0000083, cstar, CPU_LM),
@@ -235,7 +240,7 @@ static void get_msrs(Vcpu *vcpu, CpuState *state)
     }
 }
 
-static void set_msrs(Vcpu *vcpu, const CpuState *state)
+static void set_msrs(Vcpu *vcpu, const CpuState *state, bool moving)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(msrs); i++) {
         uint64_t value;
@@ -243,7 +248,7 @@ static void set_msrs(Vcpu *vcpu, const CpuState *state)
         if (msrs[i].index == MSR_TSC && state->tsc_host)
             value += vm_host_tsc(vcpu->vm) - state->tsc_host;
         KvmMsr msr = kvm_msr(msrs[i].index, value);
-        if (has_msr(vcpu, &msrs[i]))
+        if (has_msr(vcpu, &msrs[i]) && (moving || !msrs[i].moving))
             ioctl(kvm_vcpu(vcpu)->fd, KVM_SET_MSRS, &msr);
     }
 }
@@ -331,7 +336,7 @@ void kvm_get_state(Vcpu *vcpu, CpuState *state)
 }
 
 /* Segments and control registers first: what others may hold depends on the mode. */
-void kvm_set_state(Vcpu *vcpu, const CpuState *state)
+static void set_state(Vcpu *vcpu, const CpuState *state, bool moving)
 {
     int fd = kvm_vcpu(vcpu)->fd;
     struct kvm_sregs sregs = {0};
@@ -340,10 +345,20 @@ void kvm_set_state(Vcpu *vcpu, const CpuState *state)
     set_regs(fd, state);
     set_xcr0(vcpu, state);
     set_fpu(vcpu, state);
-    set_msrs(vcpu, state);
+    set_msrs(vcpu, state, moving);
     set_debug(fd, state);
     set_events(fd, state);
     set_activity(fd, state->activity);
+}
+
+void kvm_set_state(Vcpu *vcpu, const CpuState *state)
+{
+    set_state(vcpu, state, true);
+}
+
+void kvm_go_on_with_state(Vcpu *vcpu, const CpuState *state)
+{
+    set_state(vcpu, state, false);
 }
 
 /* SDM 3A 10.4.7.1: the local APIC after power-on; but the BSP's LINT0 passes the PIC on, as

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/bits.h"
-#include "cpu/engine.h"
+#include "cpu/kvm/kvm_internal.h"
 
 #define RAM_SIZE   MIB(4)
 #define TIMEOUT_US (3 * G_USEC_PER_SEC)
@@ -500,6 +500,136 @@ static void test_many_cpus(void)
     machine_free(m);
 }
 
+/* ---- the interpreter in KVM's place ---------------------------------------------------------- */
+
+typedef struct Emulation {
+    unsigned count;
+    VcpuExit exit;
+} Emulation;
+
+static void emulate_work(Vcpu *vcpu, void *data)
+{
+    Emulation *emulation = data;
+    vcpu_enter(vcpu);
+    emulation->exit = kvm_emulate(vcpu, emulation->count);
+    vcpu_leave(vcpu);
+}
+
+/* So many instructions of a CPU that stands. */
+static VcpuExit emulate(Machine *m, unsigned count)
+{
+    Emulation emulation = {.count = count};
+    vcpu_run_on(m->vm->vcpus[0], emulate_work, &emulation);
+    return emulation.exit;
+}
+
+static void stand_at(Machine *m, const void *code, size_t size)
+{
+    start_real(m, code, size);
+    vm_pause(m->vm);
+    CpuState state;
+    vcpu_get_state(m->vm->vcpus[0], &state);
+    state.rip = 0x1000;
+    state.activity = CPU_ACTIVE;
+    vcpu_set_state(m->vm->vcpus[0], &state);
+}
+
+/* What KVM's have been known to stop at: x87 control, big real mode, a locked exchange. Registers,
+ * memory, a port, a device and ROM are as after KVM itself; then KVM goes on. */
+static void test_emulate(void)
+{
+    static const uint8_t code[] = {
+        0x9b, 0xdb, 0xe3,                               /* fwait; fninit */
+        0x66, 0xb8, 0x00, 0x00, 0x20, 0x00,             /* mov eax, 0x200000 */
+        0x67, 0x66, 0xc7, 0x00, 0x78, 0x56, 0x34, 0x12, /* mov dword [eax], 0x12345678 */
+        0xf0, 0x67, 0x0f, 0xc7, 0x08,                   /* lock cmpxchg8b [eax] */
+        0xb0, 'E',  0xe6, 0xe9,                         /* out 0xe9, 'E' */
+        0xbb, 0x00, 0xd0, 0x8e, 0xdb,                   /* mov bx, 0xd000; mov ds, bx */
+        0xc6, 0x06, 0x10, 0x00, 0x41,                   /* mov byte [0x10], 'A' */
+        0xb0, 'K',  0xe6, 0xe9, 0xe6, 0xf4, 0xf4,       /* out 0xe9, 'K'; out 0xf4; hlt */
+    };
+    Machine *m = machine_new("x86-64-v2", 1);
+    CpuState state, after;
+    stand_at(m, code, sizeof(code));
+    vcpu_get_state(m->vm->vcpus[0], &state);
+    state.seg[SEG_DS].limit = 0xffffffff;
+    state.seg[SEG_DS].attributes |= SEGMENT_G;
+    state.fpu.fcw = 0x27f;
+    vcpu_set_state(m->vm->vcpus[0], &state);
+    g_string_truncate(m->output, 0);
+    m->writes = 0;
+    g_assert_cmpint(emulate(m, 10), ==, VCPU_EXIT_KICKED);
+    vcpu_get_state(m->vm->vcpus[0], &after);
+    g_assert_cmphex(after.rip, ==, 0x1000 + 36);
+    g_assert_cmphex(after.fpu.fcw, ==, 0x37f);
+    g_assert_cmphex(load_le32(m->ram->host + 0x200000), ==, 0x12345678);
+    g_assert_cmphex(after.gpr[GPR_RAX] & 0xffffff00, ==, 0x12345600);
+    g_assert_false(after.rflags & FLAG_ZF);
+    g_assert_cmphex(after.seg[SEG_DS].base, ==, 0xd0000);
+    g_assert_cmpstr(m->output->str, ==, "E");
+    g_assert_cmpuint(m->writes, ==, 1);
+    g_assert_cmphex(m->mmio_value, ==, 'A');
+    Counters counters;
+    vcpu_get_counters(m->vm->vcpus[0], &counters);
+    g_assert_cmpuint(counters.value[COUNTER_INTERPRETED], ==, 10);
+    atomic_store(&m->done, false);
+    vm_resume(m->vm);
+    if (finished(m)) {
+        vm_pause(m->vm);
+        g_assert_cmpstr(m->output->str, ==, "EK");
+    }
+    machine_free(m);
+}
+
+/* A fault on the way is delivered, and a triple one told. */
+static void test_emulate_fault(void)
+{
+    static const uint8_t code[] = {0x0f, 0x0b};                     /* ud2 */
+    static const uint8_t handler[] = {0xb0, 'U', 0xe6, 0xe9, 0xf4}; /* out 0xe9, 'U'; hlt */
+    static const uint8_t vector[] = {0x00, 0x20, 0, 0};
+    Machine *m = machine_new("x86-64-v2", 1);
+    CpuState state;
+    put(m, 0x2000, handler, sizeof(handler));
+    put(m, 4 * 6, vector, sizeof(vector));
+    stand_at(m, code, sizeof(code));
+    g_string_truncate(m->output, 0);
+    vcpu_get_state(m->vm->vcpus[0], &state);
+    state.gpr[GPR_RSP] = 0x8000;
+    vcpu_set_state(m->vm->vcpus[0], &state);
+    g_assert_cmpint(emulate(m, 100), ==, VCPU_EXIT_KICKED);
+    g_assert_cmpstr(m->output->str, ==, "U");
+    g_assert_cmphex(load_le16(m->ram->host + 0x8000 - 6), ==, 0x1000);
+    vcpu_get_state(m->vm->vcpus[0], &state);
+    g_assert_cmpint(state.activity, ==, CPU_HALTED);
+
+    state.activity = CPU_ACTIVE;
+    state.rip = 0x1000;
+    state.idtr.limit = 0;
+    vcpu_set_state(m->vm->vcpus[0], &state);
+    g_assert_cmpint(emulate(m, 100), ==, VCPU_EXIT_SHUTDOWN);
+    machine_free(m);
+}
+
+/* The display learns of what the interpreter writes. */
+static void test_emulate_dirty(void)
+{
+    static const uint8_t code[] = {0xff, 0x06, 0x00,
+                                   0x50, 0xeb, 0xfa}; /* again: inc [0x5000]; jmp */
+    Machine *m = machine_new("x86-64-v2", 1);
+    g_autoptr(GArray) pages = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+    stand_at(m, code, sizeof(code));
+    g_assert_cmpint(emulate(m, 4), ==, VCPU_EXIT_KICKED);
+    ram_take_dirty(m->ram, RAM_CLEAN_DISPLAY, 0, RAM_SIZE, pages);
+    for (int i = 0; i < 3; i++) {
+        g_assert_cmpint(emulate(m, 4), ==, VCPU_EXIT_KICKED);
+        g_array_set_size(pages, 0);
+        ram_take_dirty(m->ram, RAM_CLEAN_DISPLAY, 0, RAM_SIZE, pages);
+        g_assert_cmpuint(pages->len, ==, 1);
+        g_assert_cmpuint(g_array_index(pages, uint64_t, 0), ==, 5);
+    }
+    machine_free(m);
+}
+
 int main(int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
@@ -522,5 +652,8 @@ int main(int argc, char **argv)
     g_test_add_func("/cpu/kvm/dirty-log", test_dirty_log);
     g_test_add_func("/cpu/kvm/start-ap", test_start_ap);
     g_test_add_func("/cpu/kvm/many-cpus", test_many_cpus);
+    g_test_add_func("/cpu/kvm/emulate", test_emulate);
+    g_test_add_func("/cpu/kvm/emulate-fault", test_emulate_fault);
+    g_test_add_func("/cpu/kvm/emulate-dirty", test_emulate_dirty);
     return g_test_run();
 }

@@ -434,7 +434,7 @@ static Block *block_find_slow(SoftCpu *cpu, uint64_t linear, bool single)
     Ram *ram;
     segment_room(cpu, 1);
     const uint8_t *page = mmu_fetch_page(cpu, linear & GUEST_PAGE_MASK, &ram, &offset);
-    if (!page)
+    if (!page || cpu->vm->is_guest)
         return decode_scratch(cpu, linear);
     offset = (offset & GUEST_PAGE_MASK) | (linear & (GUEST_PAGE_SIZE - 1));
     _Atomic uint32_t *hot = &code_page(ram, offset)->hot;

@@ -115,6 +115,22 @@ int soft_cpu_step(SoftCpu *cpu, unsigned count)
     return -1;
 }
 
+bool soft_cpu_emulate(SoftCpu *cpu, unsigned count)
+{
+    volatile unsigned left = count;
+    interp_set_stack_floor(cpu);
+    sigsetjmp(cpu->jump, 0);
+    if (cpu->event.vector >= 0 && !exception_deliver(cpu))
+        return false;
+    while (left && cpu->s.activity == CPU_ACTIVE) {
+        left--;
+        exception_take_events(cpu);
+        atomic_store(&cpu->exit_request, 1); /* no chaining */
+        interp_run_block(cpu, block_find(cpu, true));
+    }
+    return cpu->s.activity != CPU_SHUTDOWN;
+}
+
 /* ---- state ----------------------------------------------------------------------------------- */
 
 SoftCpu *soft_cpu_new_with(Vcpu *vcpu, SoftVm *vm, size_t extra)

@@ -39,3 +39,7 @@ VcpuExit interp_leave_run(SoftCpu *cpu, VcpuExit exit);
  * code; else -1. A repeated string instruction may count several times.
  */
 int soft_cpu_step(SoftCpu *cpu, unsigned count);
+
+/* Delivers cpu->event, if there is one, and executes up to `count` instructions, faults and traps
+ * delivered, interrupts left alone. False: a triple fault. vCPU thread, in run(). */
+bool soft_cpu_emulate(SoftCpu *cpu, unsigned count);

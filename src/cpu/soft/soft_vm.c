@@ -152,19 +152,30 @@ static void adopt_ram(SoftVm *vm, Ram *ram)
 static void on_map_changed(void *obj, const SpaceRange *ranges, size_t count)
 {
     SoftVm *vm = obj;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && !vm->is_guest; i++) {
         if (ranges[i].region && ranges[i].region->ram)
             adopt_ram(vm, ranges[i].region->ram);
     }
     mmu_space_changed(vm->vm);
 }
 
-SoftVm *soft_vm_new(Vm *vm)
+static SoftVm *new_vm(Vm *vm, bool is_guest)
 {
     SoftVm *soft = g_new0(SoftVm, 1);
     soft->vm = vm;
+    soft->is_guest = is_guest;
     space_add_listener(vm->memory, on_map_changed, soft);
     return soft;
+}
+
+SoftVm *soft_vm_new(Vm *vm)
+{
+    return new_vm(vm, false);
+}
+
+SoftVm *soft_vm_new_guest_of(Vm *vm)
+{
+    return new_vm(vm, true);
 }
 
 void soft_vm_free(SoftVm *vm)

@@ -30,6 +30,7 @@ typedef struct RamCode {
 struct SoftVm {
     Vm *vm;
     RamCode *rams;
+    bool is_guest; /* of another engine, which is RAM's client: no decoded code is kept */
 };
 
 /* The client of `ram` is the SoftVm's RamCode. */
@@ -48,6 +49,8 @@ static inline uint64_t code_lines(uint64_t offset, uint64_t size)
 }
 
 SoftVm *soft_vm_new(Vm *vm);
+/* For a few instructions at a time beside another engine, which may change memory unnoticed. */
+SoftVm *soft_vm_new_guest_of(Vm *vm);
 void soft_vm_free(SoftVm *vm);
 
 /* Nobody else runs guest code between these (engine.h, vm_exclusive_begin). Any thread. */
