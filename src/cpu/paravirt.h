@@ -37,8 +37,8 @@ enum { /* 4000_0001 EAX */
        KVM_FEATURE_CLOCK = 1 << 3,
        KVM_FEATURE_EOI = 1 << 6,
        KVM_FEATURE_CLOCK_STABLE = 1 << 24,
-       KVM_FEATURES_OFFERED = KVM_FEATURE_NO_IO_DELAY | KVM_FEATURE_CLOCK | KVM_FEATURE_EOI |
-                              KVM_FEATURE_CLOCK_STABLE,
+       KVM_FEATURES_OFFERED =
+           KVM_FEATURE_NO_IO_DELAY | KVM_FEATURE_CLOCK | KVM_FEATURE_EOI | KVM_FEATURE_CLOCK_STABLE,
 };
 
 /* ---- registers ------------------------------------------------------------------------------- */

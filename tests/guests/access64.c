@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Every combination of what decides over an access to a page, against the rules of SDM 3A 4.6 to 4.8
- * written down once more: flags of PDPTE, PDE and PTE, CR0.WP, CR4.SMEP, EFER.NXE; reads, writes and
- * fetches of both rings; with and without a translation that is cached already.
+ * Every combination of what decides over an access to a page, against the rules of SDM 3A 4.6
+ * to 4.8 written down once more: flags of PDPTE, PDE and PTE, CR0.WP, CR4.SMEP, EFER.NXE; reads,
+ * writes and fetches of both rings; with and without a translation that is cached already.
  */
 #include "lib.h"
 
@@ -144,9 +144,9 @@ static void complain(const struct access *a, const struct outcome *want, const s
         return;
     note("pde", a->pde);
     note("pte", a->pte);
-    note("pdpte.w wp nxe smep user warm kind",
-         (uint64_t)a->pdpte_w << 24 | a->wp << 20 | a->nxe << 16 | a->smep << 12 | a->user << 8 |
-             a->warm << 4 | a->kind);
+    note("pdpte.w wp nxe smep user warm kind", (uint64_t)a->pdpte_w << 24 | a->wp << 20 |
+                                                   a->nxe << 16 | a->smep << 12 | a->user << 8 |
+                                                   a->warm << 4 | a->kind);
     note("vector wanted", want->vector);
     note("vector", got->vector);
     note("error wanted", want->error);

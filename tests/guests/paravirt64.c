@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* What the machine offers guests that know they are one, KVM's way and Hyper-V's (--paravirt both): clocks that agree
- * on all processors, the end of an interrupt by a bit in memory, hypercalls that say there are none. */
+/* What the machine offers guests that know they are one, KVM's way and Hyper-V's (--paravirt both):
+ * clocks that agree on all processors, the end of an interrupt by a bit in memory, hypercalls that
+ * say there are none. */
 #include "lib.h"
 
 enum {
@@ -87,7 +88,10 @@ static void check_forward(volatile uint64_t *last, uint64_t (*now)(unsigned), un
         if (mine < before)
             asm volatile("lock incl %0" : "+m"(backward));
         while (before < mine)
-            asm volatile("lock cmpxchgq %2, %1" : "+a"(before), "+m"(*last) : "r"(mine) : "cc", "memory");
+            asm volatile("lock cmpxchgq %2, %1"
+                         : "+a"(before), "+m"(*last)
+                         : "r"(mine)
+                         : "cc", "memory");
     }
 }
 
@@ -166,7 +170,8 @@ static void test_clocks(void)
     uint32_t others = (cpuid(11, 1).b & 0xffff) - 1;
 
     wrmsr(KVM_WALL_CLOCK, (word)wall_clock);
-    ok(wall_clock[0] % 2 == 0 && wall_clock[1] > 1700000000 && wall_clock[2] < 1000000000, "KVM's wall clock knows the year");
+    ok(wall_clock[0] % 2 == 0 && wall_clock[1] > 1700000000 && wall_clock[2] < 1000000000,
+       "KVM's wall clock knows the year");
     wrmsr(HV_REFERENCE_TSC, (word)&reference | 1);
     ok(reference.sequence && reference.sequence != ~0u, "the reference TSC page counts");
     ok(rdmsr(HV_REFERENCE_TSC) == ((word)&reference | 1), "its register reads back");
@@ -177,7 +182,8 @@ static void test_clocks(void)
     ok(wait_for(&finished, others), "all processors read the clocks");
     ok(!backward, "no clock goes backward between processors");
     ok(!wrong_index, "each processor knows its number");
-    ok(kvm_times[0].flags == 1 && kvm_times[0].version && kvm_times[0].version % 2 == 0, "KVM's clock is stable");
+    ok(kvm_times[0].flags == 1 && kvm_times[0].version && kvm_times[0].version % 2 == 0,
+       "KVM's clock is stable");
 
     volatile uint64_t *hpet = (volatile uint64_t *)0xfed00000;
     hpet[0x10 / 8] |= 1;
@@ -191,7 +197,8 @@ static void test_clocks(void)
     ok(a <= b && b <= c, "Hyper-V's two clocks are one");
     uint64_t before = rdtsc(), ns = kvm_now(0);
     wrmsr(0x10, before + UINT64_C(1000000000000));
-    ok(kvm_now(0) - ns < 1000000000000 / 8 && kvm_times[0].flags == 0, "a written TSC does not move KVM's clock");
+    ok(kvm_now(0) - ns < 1000000000000 / 8 && kvm_times[0].flags == 0,
+       "a written TSC does not move KVM's clock");
 }
 
 /* ---- the end of interrupts ------------------------------------------------------------------- */
@@ -285,7 +292,11 @@ static void test_hyperv_apic(void)
     wrmsr(HV_TPR, 0xf0);
     ok(rdmsr(HV_TPR) == 0xf0 && apic_read(0x80) == 0xf0, "the TPR register sets and tells");
     wrmsr(HV_TPR, 0);
-    ok(TRY("mov $0x40000070, %%ecx; rdmsr", : : : TRY_AX, "rcx", "rdx", "memory") == 13, "the EOI register cannot be read");
+    ok(TRY("mov $0x40000070, %%ecx; rdmsr",
+           :
+           :
+           : TRY_AX, "rcx", "rdx", "memory") == 13,
+       "the EOI register cannot be read");
 }
 
 static void test_hypercall(void)
@@ -297,7 +308,10 @@ static void test_hypercall(void)
     wrmsr(HV_GUEST_OS, UINT64_C(0x8100) << 48);
     wrmsr(HV_HYPERCALL, (word)hypercall_page | 1);
     ok(rdmsr(HV_HYPERCALL) == ((word)hypercall_page | 1), "the hypercall page is there");
-    asm volatile("call *%2" : "=a"(result), "+d"(kept) : "r"(hypercall_page), "c"(control) : "r8", "memory", "cc");
+    asm volatile("call *%2"
+                 : "=a"(result), "+d"(kept)
+                 : "r"(hypercall_page), "c"(control)
+                 : "r8", "memory", "cc");
     ok(result == 2 && kept == 77, "an unknown hypercall says so");
     wrmsr(HV_GUEST_OS, 0);
     ok(rdmsr(HV_HYPERCALL) == 0, "and goes with the guest's name");
@@ -319,18 +333,21 @@ int main(void)
     idt_init();
     apic_enable();
     find_leaves();
-    ok(kvm && (cpuid(kvm + 1, 0).a & 0x1000048) == 0x1000048, "KVM's leaves tell of clock and end of interrupt");
+    ok(kvm && (cpuid(kvm + 1, 0).a & 0x1000048) == 0x1000048,
+       "KVM's leaves tell of clock and end of interrupt");
     ok(hyperv && cpuid(hyperv + 1, 0).a == 0x31237648 && (cpuid(hyperv + 3, 0).a & 0x272) == 0x272,
        "Hyper-V's leaves tell of clocks, APIC, VP index");
     ok(rdmsr(HV_TSC_HZ) / 1000 == cpuid(kvm + 0x10, 0).a, "both know the TSC's rate");
     test_clocks();
     bit = &eoi_word;
     wrmsr(KVM_EOI, (word)bit | 1);
-    test_eoi("KVM's bit ends interrupts", "KVM's bit is taken from one that another interrupts", "ended ones are not in service");
+    test_eoi("KVM's bit ends interrupts", "KVM's bit is taken from one that another interrupts",
+             "ended ones are not in service");
     wrmsr(KVM_EOI, 0);
     bit = assist_page;
     wrmsr(HV_ASSIST, (word)bit | 1);
-    test_eoi("the assist page ends interrupts", "the assist page tells of the most urgent one alone",
+    test_eoi("the assist page ends interrupts",
+             "the assist page tells of the most urgent one alone",
              "ended ones are not in service, either");
     test_hyperv_apic();
     wrmsr(HV_ASSIST, 0);

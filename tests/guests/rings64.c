@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * What conformance suites ask across rings and of single instructions, in 64-bit mode: steps in ring
- * 3, SYSRET with TF, bases that survive IRET, instructions that CPUID does not name, XCR0, MMX
+ * What conformance suites ask across rings and of single instructions, in 64-bit mode: steps in
+ * ring 3, SYSRET with TF, bases that survive IRET, instructions that CPUID does not name, XCR0, MMX
  * errors, hypercalls, MMX and SSE on device memory. Runs with --testdev.
  */
 #include "lib.h"
@@ -156,15 +156,17 @@ static void test_presence(void)
     ok(TRY(".byte 0x66,0x0f,0xae,0xf8", : : CLOBBER) == 6, "PCOMMIT is #UD");
     ok(TRY(".byte 0x8d,0xc0", : : CLOBBER) == 6, "LEA of a register is #UD");
     ok(TRY(".byte 0x0f,0x38,0xf0,0xc0", : : CLOBBER) == 6, "MOVBE of a register is #UD");
-    ok(TRY("mov %0, %%cr4",
-           :
-           : "r"(READ_CR(4) ^ 1 << 12) CLOBBER) == 13,
-       "CR4.LA57 is #GP");
+    ok(TRY("mov %0, %%cr4", : : "r"(READ_CR(4) ^ 1 << 12) CLOBBER) == 13, "CR4.LA57 is #GP");
     for (unsigned bit = 22; bit < 26; bit++)
         if (!(bit == 22 && cpuid(7, 0).c & 8))
-            ok(TRY("mov %0, %%cr4", : : "r"(READ_CR(4) | (word)1 << bit) CLOBBER) == 13,
+            ok(TRY("mov %0, %%cr4",
+                   :
+                   : "r"(READ_CR(4) | (word)1 << bit) CLOBBER) == 13,
                "a CR4 bit that CPUID does not name is #GP");
-    ok(TRY("mov $1, %%ecx; .byte 0x0f,0x01,0xee", : : : "rax", "rcx", "rdx", "memory") == 6,
+    ok(TRY("mov $1, %%ecx; .byte 0x0f,0x01,0xee",
+           :
+           :
+           : "rax", "rcx", "rdx", "memory") == 6,
        "RDPKRU without PKE is #UD");
     ok(cpuid(0xa, 0).a == 0, "no performance counters in leaf 0xa");
 }
@@ -185,12 +187,15 @@ static void test_small(void)
     gdt[TSS_SELECTOR / 8] &= ~(UINT64_C(2) << 40);
     asm volatile("ltr %0" ::"m"(selector) : "memory");
     ok(gdt[TSS_SELECTOR / 8] >> 41 & 1, "LTR of memory marks the TSS busy");
-    ok(TRY("ltr %0", : : "m"(selector) CLOBBER) == 13 && fault_error == TSS_SELECTOR,
+    ok(TRY("ltr %0",
+           :
+           : "m"(selector)CLOBBER) == 13 &&
+           fault_error == TSS_SELECTOR,
        "and once more is #GP");
     asm volatile("mov %0, %%ss" ::"r"(0));
     asm volatile("mov %%ss, %w0" : "=r"(selector));
     ok(selector == 0, "a null SS in ring 0");
-    ok(TRY("mov %w0, %%ss", : : "r"(3) CLOBBER) == 13, "but not with another RPL");
+    ok(TRY("mov %w0, %%ss", : : "r"(3)CLOBBER) == 13, "but not with another RPL");
     asm volatile("mov %0, %%ss" ::"r"(KERNEL_DATA));
     ok(TRY("ud2", : : CLOBBER) == 6 && fault_flags & 0x10000, "a fault pushes RF");
     value = 0;
@@ -203,9 +208,8 @@ static void test_small(void)
 
 /* ---- XCR0 ---- */
 
-#define XSETBV(n, v) \
-    TRY("xsetbv", : : "c"((uint64_t)(n)), "a"((uint32_t)(v)), "d"(0) : "memory")
-#define XGETBV(n) TRY("xgetbv", : : "c"((uint64_t)(n)) : "rax", "rdx", "memory")
+#define XSETBV(n, v) TRY("xsetbv", : : "c"((uint64_t)(n)), "a"((uint32_t)(v)), "d"(0) : "memory")
+#define XGETBV(n)    TRY("xgetbv", : : "c"((uint64_t)(n)) : "rax", "rdx", "memory")
 
 static void test_xcr0(void)
 {
@@ -263,10 +267,10 @@ static void test_mmx(void)
     asm volatile("fninit; fldcw %0; fldz; fldz; .byte 0xde, 0xf9" ::"m"(control));
     ok(TRY("movq %%mm0, (%%rsp)", : : CLOBBER) == 16, "MMX behind an x87 error is #MF");
     asm volatile("fnclex; emms; fninit");
-    asm volatile("movq %1, %%mm0; movq %%mm0, (%0); movq (%0), %%mm1; movq %%mm1, 8(%0); emms" ::"r"(
-                     m),
-                 "m"(v)
-                 : "memory");
+    asm volatile(
+        "movq %1, %%mm0; movq %%mm0, (%0); movq (%0), %%mm1; movq %%mm1, 8(%0); emms" ::"r"(m),
+        "m"(v)
+        : "memory");
     ok(m[0] == v && m[1] == v, "MOVQ");
     asm volatile("movaps %1, %%xmm0; movaps %%xmm0, (%0); movapd (%0), %%xmm1; movupd %%xmm1, "
                  "0xff8(%0)" ::"r"(m),
@@ -274,7 +278,7 @@ static void test_mmx(void)
                  : "memory");
     ok(m[0] == 0x200000001 && m[0x1ff] == 0x200000001 && m[0x200] == 0x400000003,
        "MOVAPS, and MOVUPD over a page end");
-    ok(TRY("movaps %%xmm0, 8(%0)", : : "r"(m) CLOBBER) == 13, "MOVAPS unaligned is #GP");
+    ok(TRY("movaps %%xmm0, 8(%0)", : : "r"(m)CLOBBER) == 13, "MOVAPS unaligned is #GP");
     m[3] = ~UINT64_C(0);
     asm volatile("smsw (%0)" ::"r"(m + 3) : "memory");
     ok(m[3] == (~UINT64_C(0xffff) | (uint16_t)READ_CR(0)), "SMSW writes 16 bits");
