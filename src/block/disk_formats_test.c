@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The asynchronous front over every format: many requests at once against a disk in memory. */
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
 #include "block/disk.h"
+#include "block/host_io.h"
 #include "block/image_test_kit.h"
 
 #define SIZE  (MIB(5) + 512 * 3)
@@ -154,6 +161,42 @@ static void test_threads(gconstpointer data)
     exercise(data, "1");
 }
 
+/* From here on the host knows no io_uring, as under the filters of containers. */
+static void refuse_uring(void)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, SYS_io_uring_setup, 0, 2),
+        BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, SYS_io_uring_register, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {G_N_ELEMENTS(filter), filter};
+    g_assert_cmpint(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), ==, 0);
+    g_assert_cmpint(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), ==, 0);
+}
+
+static void expect_threads(void)
+{
+    GRecMutex lock;
+    g_rec_mutex_init(&lock);
+    g_autoptr(HostIo) io = host_io_new(NULL, &lock, NULL);
+    g_assert_cmpstr(host_io_backend(io), ==, "threads");
+}
+
+/* In a process of its own, for a filter stays. */
+static void test_refused(gconstpointer data)
+{
+    if (!g_test_subprocess()) {
+        g_test_trap_subprocess(NULL, 0, G_TEST_SUBPROCESS_INHERIT_STDERR);
+        g_test_trap_assert_passed();
+        return;
+    }
+    refuse_uring();
+    expect_threads();
+    exercise(data, "0");
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -162,6 +205,8 @@ int main(int argc, char **argv)
         g_autofree char *threads = g_strdup_printf("/disk/%s/threads", cases[i].name);
         g_test_add_data_func(uring, &cases[i], test_uring);
         g_test_add_data_func(threads, &cases[i], test_threads);
+        g_autofree char *refused = g_strdup_printf("/disk/%s/refused", cases[i].name);
+        g_test_add_data_func(refused, &cases[i], test_refused);
     }
     return g_test_run();
 }

@@ -166,9 +166,33 @@ static void test_theirs(gconstpointer data)
     kit_leave_folder();
 }
 
+static uint32_t vdi_type(const char *path)
+{
+    g_autofree char *data = NULL;
+    g_assert_true(g_file_get_contents(path, &data, NULL, NULL));
+    return load_le32(data + 0x4c);
+}
+
+/* An undo image is a differencing one by another type, which stays. */
+static void test_vdi_undo(void)
+{
+    const Case c = {"vdi-undo", "vdi", NULL, {NULL}, "vdi"};
+    g_autofree uint8_t *disk = g_malloc0(DISK_SIZE);
+    g_autoptr(GRand) rand = g_rand_new_with_seed(13);
+    kit_enter_folder();
+    make_parent(&c, disk, rand);
+    kit_create("undo", "vdi", DISK_SIZE, "parent", NULL);
+    kit_do("printf '\\003' | dd of=undo bs=1 seek=%d conv=notrunc 2>/dev/null", 0x4c);
+    g_assert_cmpuint(vdi_type("undo"), ==, 3);
+    exercise(&c, "undo", disk, rand, 4);
+    g_assert_cmpuint(vdi_type("undo"), ==, 3);
+    kit_leave_folder();
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/image/vdi-undo", test_vdi_undo);
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autofree char *ours = g_strdup_printf("/image/%s/ours", cases[i].name);
         g_autofree char *theirs = g_strdup_printf("/image/%s/theirs", cases[i].name);

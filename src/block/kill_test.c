@@ -202,7 +202,8 @@ static uint32_t version_there(const Case *c, const Notes *notes, uint64_t sector
             c->name, sector, load_le32(data), load_le32(data + 4), flushed, asked);
 }
 
-/* The kernel may still be at work on the killed process's requests, and holds its locks till then. */
+/* The kernel may still be at work on the killed process's requests, and holds its locks till then.
+ */
 static Image *open_when_free(const ImageOptions *options)
 {
     gint64 end = g_get_monotonic_time() + 60 * G_USEC_PER_SEC;
@@ -240,7 +241,8 @@ static void make_images(const Case *c, Notes *notes)
 {
     g_autoptr(GBytes) key = passphrase(c);
     GError *error = NULL;
-    const char *list[] = {c->option, !strcmp(c->format, "luks") ? "iter-time=10" : NULL, NULL, NULL};
+    const char *list[] = {c->option, !strcmp(c->format, "luks") ? "iter-time=10" : NULL, NULL,
+                          NULL};
     if (c->encrypted && c->option)
         list[1] = "encrypt.iter-time=10";
     ImageCreate create = {.format = c->format,
@@ -284,8 +286,8 @@ static void test_kills(gconstpointer data)
     const char *wanted = g_getenv("OSPITE_KILLS");
     int rounds = wanted ? atoi(wanted) : 4;
     g_autoptr(GRand) rand = g_rand_new_with_seed(43);
-    Notes *notes = mmap(NULL, sizeof(*notes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-                        -1, 0);
+    Notes *notes =
+        mmap(NULL, sizeof(*notes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     g_assert_true(notes != MAP_FAILED);
     kit_enter_folder();
     for (int round = 0; round < rounds; round++) {
