@@ -5,6 +5,7 @@
  * and stay. TSCs stand still meanwhile, as the board's clock does while the VM is paused, and all
  * by the same amount. Main thread.
  */
+#include "base/i18n.h"
 #include "cpu/tsc.h"
 #include "cpu/vm_internal.h"
 
@@ -17,18 +18,19 @@ static bool engine_fits(const Vm *vm, const Engine *engine, GError **error)
     if (vm->engine->send_msi || engine->send_msi || engine == &engine_none ||
         vm->engine == &engine_none) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-                    "a running machine cannot change from engine %s to %s; only software engines "
-                    "hand over",
+                    _("a running machine cannot change from engine %s to %s; only software engines "
+                      "hand over"),
                     vm->engine->name, engine->name);
         return false;
     }
     engine->features(features);
     for (unsigned i = 0; i < CPU_FEATURE_COUNT; i++) {
         if (cpu_has(vm->model, i) && !features[i]) {
-            g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-                        "engine %s lacks a CPU feature that the guest uses; start the machine with "
-                        "it",
-                        engine->name);
+            g_set_error(
+                error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
+                _("engine %s lacks a CPU feature that the guest uses; start the machine with "
+                  "it"),
+                engine->name);
             return false;
         }
     }

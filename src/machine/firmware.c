@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/i18n.h"
 #include "machine/input_file.h"
 
 #define FIRMWARE_BIOS_MIN KIB(64)
@@ -20,7 +21,7 @@ char *firmware_find(const char *name, GError **error)
             return g_steal_pointer(&path);
     }
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND,
-                "cannot find the firmware %s in %s; install the package 'seabios'", name,
+                _("cannot find the firmware %s in %s; install the package 'seabios'"), name,
                 firmware_folders[0]);
     return NULL;
 }
@@ -42,8 +43,8 @@ Ram *firmware_load_bios(GError **error)
     const void *data = g_bytes_get_data(image, &size);
     if (size < FIRMWARE_BIOS_MIN || !is_power_of_two(size)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-                    "the firmware %s has %zu bytes, which is no BIOS size; reinstall the package "
-                    "'seabios'",
+                    _("the firmware %s has %zu bytes, which is no BIOS size; reinstall the package "
+                      "'seabios'"),
                     FIRMWARE_BIOS_NAME, size);
         return NULL;
     }
