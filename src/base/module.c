@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Loading parts of the program; see module.h. The program's run path leads to them. */
 #include "base/module.h"
+#include "base/i18n.h"
 
 #include <dlfcn.h>
 
 static void fail(GError **error, const char *name, const char *why)
 {
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-                "this needs the part '%s' of Ospite, which cannot be loaded: %s", name, why);
+                _("this needs the part '%s' of Ospite, which cannot be loaded: %s"), name, why);
 }
 
 const void *module_load(const char *name, GError **error)
@@ -20,7 +21,7 @@ const void *module_load(const char *name, GError **error)
         return NULL;
     }
     if (g_strcmp0(module->version, OSPITE_VERSION)) {
-        fail(error, name, "it is of another version");
+        fail(error, name, _("it is of another version"));
         return NULL;
     }
     return module->api;

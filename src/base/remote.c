@@ -8,20 +8,22 @@
 #include <sys/stat.h>
 
 #include "base/fd.h"
+#include "base/i18n.h"
 
 #define SECRET_MAX_BYTES (64 * 1024)
 
 static bool is_secret(int fd, const char *path, GError **error)
 {
     struct stat st;
-    const char *why = fd < 0 || fstat(fd, &st) < 0                ? g_strerror(errno)
-                      : !S_ISREG(st.st_mode)                      ? "it is no plain file"
-                      : st.st_uid != getuid() || st.st_mode & 077 ? "others can read it; chmod 600"
-                                                                  : NULL;
+    const char *why = fd < 0 || fstat(fd, &st) < 0 ? g_strerror(errno)
+                      : !S_ISREG(st.st_mode)       ? _("it is no plain file")
+                      : st.st_uid != getuid() || st.st_mode & 077
+                          ? _("others can read it; chmod 600")
+                          : NULL;
 
     if (why)
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_PERMISSION_DENIED,
-                    "cannot take the secret from '%s': %s", path, why);
+                    _("cannot take the secret from '%s': %s"), path, why);
     return !why;
 }
 
@@ -39,7 +41,7 @@ char *secret_file_read(const char *path, GError **error)
     if (*text)
         return g_strdup(text);
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-                "cannot take the secret from '%s': it is empty", path);
+                _("cannot take the secret from '%s': it is empty"), path);
     return NULL;
 }
 

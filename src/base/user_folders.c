@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* See user_folders.h. */
 #include "base/user_folders.h"
+#include "base/i18n.h"
 
 #include <errno.h>
 #include <glib/gstdio.h>
@@ -26,18 +27,19 @@ char *user_runtime_folder(GError **error)
     struct stat st;
 
     if (g_mkdir(path, 0700) < 0 && errno != EEXIST) {
-        g_set_error(error, G_IO_ERROR, g_io_error_from_errno(errno),
-                    "cannot make the folder '%s' for sockets: %s; set XDG_RUNTIME_DIR to a folder "
-                    "of yours",
-                    path, g_strerror(errno));
+        g_set_error(
+            error, G_IO_ERROR, g_io_error_from_errno(errno),
+            _("cannot make the folder '%s' for sockets: %s; set XDG_RUNTIME_DIR to a folder "
+              "of yours"),
+            path, g_strerror(errno));
         return NULL;
     }
     if (lstat(path, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != getuid() ||
         st.st_mode & 0077) {
         g_set_error(
             error, G_IO_ERROR, G_IO_ERROR_PERMISSION_DENIED,
-            "cannot use '%s' for sockets: it is no folder of yours alone; remove it, or set "
-            "XDG_RUNTIME_DIR",
+            _("cannot use '%s' for sockets: it is no folder of yours alone; remove it, or set "
+              "XDG_RUNTIME_DIR"),
             path);
         return NULL;
     }

@@ -21,6 +21,7 @@
 
 #include <errno.h>
 
+#include "base/i18n.h"
 #include "block/difference.h"
 #include "block/host_io.h"
 #include "block/image.h"
@@ -74,8 +75,8 @@ static bool refuse_empty(const Image *image, GError **error)
     if (image->map->size)
         return true;
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-                "cannot open disk '%s': the file is empty; give it a size with "
-                "'ospite disk resize %s 10G'",
+                _("cannot open disk '%s': the file is empty; give it a size with "
+                  "'ospite disk resize %s 10G'"),
                 image->path, image->path);
     return false;
 }

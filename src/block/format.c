@@ -9,9 +9,11 @@
 #include "block/format.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/i18n.h"
 
 static const FormatDriver *const drivers[] = {&raw_format,  &qcow_format, &qcow2_format,
                                               &vdi_format,  &vhd_format,  &vhdx_format,
@@ -66,7 +68,7 @@ const FormatDriver *format_find(const char *name, GError **error)
         g_string_append_printf(names, "%s%s", i ? ", " : "", drivers[i]->name);
     }
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-                "unknown disk format '%s'; this version knows: %s", name, names->str);
+                _("unknown disk format '%s'; this version knows: %s"), name, names->str);
     return NULL;
 }
 
@@ -86,9 +88,9 @@ const FormatDriver *format_probe(const ProbeData *data, const char *path, GError
         if (!has_mark(data, &marks[i]))
             continue;
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-                    "'%s' has the mark of a %s image, but is none that this version can open; "
-                    "convert it with its own product's tool, or say format=raw if its bytes are "
-                    "the disk",
+                    _("'%s' has the mark of a %s image, but is none that this version can open; "
+                      "convert it with its own product's tool, or say format=raw if its bytes are "
+                      "the disk"),
                     path, marks[i].name);
         return NULL;
     }
@@ -158,12 +160,10 @@ bool format_check_limits(const char *path, const FormatLimit *limits, size_t cou
         const FormatLimit *l = &limits[i];
         if (l->value < l->min || l->value > l->max)
             return format_fail(error, path,
-                               "its %s is %" G_GUINT64_FORMAT ", not between %" G_GUINT64_FORMAT
-                               " and %" G_GUINT64_FORMAT,
+                               "its %s is %" PRIu64 ", not between %" PRIu64 " and %" PRIu64,
                                l->name, l->value, l->min, l->max);
         if (l->alignment && l->value % l->alignment)
-            return format_fail(error, path,
-                               "its %s is %" G_GUINT64_FORMAT ", no multiple of %" G_GUINT64_FORMAT,
+            return format_fail(error, path, "its %s is %" PRIu64 ", no multiple of %" PRIu64,
                                l->name, l->value, l->alignment);
     }
     return true;
@@ -173,27 +173,29 @@ bool format_fail(GError **error, const char *path, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    g_autofree char *text = g_strdup_vprintf(format, args);
+    g_autofree char *text = g_strdup_vprintf(_(format), args);
     va_end(args);
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "cannot use disk '%s': %s", path, text);
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, _("cannot use disk '%s': %s"), path,
+                text);
     return false;
 }
 
 bool format_fail_io(GError **error, const char *path, const char *doing, int result)
 {
-    const char *why = result == -ENOLINK ? "the connection to its server has broken"
+    const char *why = result == -ENOLINK ? _("the connection to its server has broken")
                       : result == -ESTALE
-                          ? "the server has another file there than when it was opened"
+                          ? _("the server has another file there than when it was opened")
                           : g_strerror(-result);
-    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(-result), "cannot %s '%s': %s", doing,
-                path, why);
+    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(-result), _("cannot %s '%s': %s"),
+                _(doing), path, why);
     return false;
 }
 
 bool format_fail_locked(GError **error, const char *path)
 {
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_PERMISSION_DENIED,
-                "cannot use disk '%s': it is encrypted; say with --key-file what opens it", path);
+                _("cannot use disk '%s': it is encrypted; say with --key-file what opens it"),
+                path);
     return false;
 }
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/i18n.h"
 #include "block/locks.h"
 
 #define ZERO_CHUNK 65536
@@ -32,22 +33,22 @@ static const uint8_t zeros[ZERO_CHUNK];
 
 static bool fail_open(GError **error, const char *path, int code, const char *advice)
 {
-    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code), "cannot open disk '%s': %s%s", path,
-                g_strerror(code), advice);
+    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code), _("cannot open disk '%s': %s%s"),
+                path, g_strerror(code), advice);
     return false;
 }
 
 static const char *open_advice(int code, bool read_only)
 {
     if (code == ENOENT)
-        return read_only ? "; check the name"
-                         : "; check the name, or create it with 'ospite disk create'";
+        return read_only ? _("; check the name")
+                         : _("; check the name, or create it with 'ospite disk create'");
     if ((code == EACCES || code == EROFS || code == EPERM) && !read_only)
-        return "; change its permissions, or open it read-only";
+        return _("; change its permissions, or open it read-only");
     if (code == EACCES || code == EPERM)
-        return "; change its permissions";
+        return _("; change its permissions");
     if (code == EISDIR)
-        return "; name an image file";
+        return _("; name an image file");
     return "";
 }
 
@@ -70,7 +71,7 @@ static bool measure_file(HostFile *file, GError **error)
         return fail_open(error, file->path, errno, "");
     if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_REGULAR_FILE,
-                    "cannot open disk '%s': it is %s; name an image file or a block device",
+                    _("cannot open disk '%s': it is %s; name an image file or a block device"),
                     file->path, file_kind(st.st_mode));
         return false;
     }

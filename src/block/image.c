@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Opening and making images; see image.h. */
 #include "block/image.h"
+#include "base/i18n.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -111,7 +112,7 @@ static bool open_parent(Image *image, const ImageOptions *options, int depth, GE
                            .io_hook = options->io_hook};
     image->parent = path ? open_chain(path, &parent, depth + 1, error) : NULL;
     if (!image->parent) {
-        g_prefix_error(error, "cannot open the parent of '%s': ", image->path);
+        g_prefix_error(error, _("cannot open the parent of '%s': "), image->path);
         return false;
     }
     if (!image->driver->doubt_parent)
@@ -126,8 +127,8 @@ static bool must_not_be_empty(HostFile *file, GError **error)
     if (file->size)
         return true;
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-                "cannot open disk '%s': the file is empty; make a disk with 'ospite disk create "
-                "-f raw %s 10G'",
+                _("cannot open disk '%s': the file is empty; make a disk with 'ospite disk create "
+                  "-f raw %s 10G'"),
                 file->path, file->path);
     return false;
 }
@@ -267,7 +268,8 @@ static bool parse_options(const FormatDriver *driver, const char *const *texts, 
         g_auto(GStrv) pair = g_strsplit(*texts, "=", 2);
         if (!pair[0] || !find_option(driver, pair[0])) {
             g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                        "the format %s has no option '%s'", driver->name, pair[0] ? pair[0] : "");
+                        _("the format %s has no option '%s'"), driver->name,
+                        pair[0] ? pair[0] : "");
             return false;
         }
         g_hash_table_insert(values, g_strdup(pair[0]), g_strdup(pair[1] ? pair[1] : "on"));
@@ -322,7 +324,7 @@ bool image_create(const char *path, const ImageCreate *create, GError **error)
     if (options.size > FORMAT_SIZE_MAX)
         return format_fail(error, path,
                            options.size == UINT64_MAX ? "its size is not given"
-                                                      : "it would be too large");
+                                                      : N_("it would be too large"));
     options.size = (options.size + 511) & ~UINT64_C(511);
     g_autoptr(HostFile) file = format_create_file(path, &options, error);
     return file && driver->create(file, &options, error);

@@ -7,6 +7,7 @@
 #include <openssl/rand.h>
 
 #include "base/bits.h"
+#include "base/i18n.h"
 
 #define STRIPES        4000
 #define HEADER_SIZE    592
@@ -233,7 +234,8 @@ bool luks_unlock(Luks *luks, GBytes *passphrase, GError **error)
             return format_fail_io(error, path_of(luks), "read the keys of", result);
     }
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_PERMISSION_DENIED,
-                "cannot use disk '%s': the passphrase opens none of its key slots", path_of(luks));
+                _("cannot use disk '%s': the passphrase opens none of its key slots"),
+                path_of(luks));
     return false;
 }
 

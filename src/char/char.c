@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <string.h>
 
+#include "base/i18n.h"
 #include "char/stream.h"
 
 typedef CharBackend *(*CharOpenFn)(const char *argument, GMainContext *context, GRecMutex *lock,
@@ -33,8 +34,8 @@ CharBackend *char_open(const char *spec, GMainContext *context, GRecMutex *lock,
         return kinds[i].open(argument, context, lock, error);
     }
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                "'%s' is no character device; use none, stdio, file:PATH, unix:PATH, "
-                "console:PATH or pty",
+                _("'%s' is no character device; use none, stdio, file:PATH, unix:PATH, "
+                  "console:PATH or pty"),
                 spec);
     return NULL;
 }

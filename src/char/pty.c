@@ -11,6 +11,7 @@
 #include <termios.h>
 
 #include "base/fd.h"
+#include "base/i18n.h"
 #include "char/stream.h"
 
 #define LOOK_AGAIN_MS 200
@@ -86,7 +87,7 @@ CharBackend *char_pty_open(const char *argument, GMainContext *context, GRecMute
         ptsname_r(master, path, sizeof(path)) != 0 || !make_raw(path)) {
         int code = errno;
         g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code),
-                    "cannot open a pseudo-terminal: %s; is /dev/pts mounted?", g_strerror(code));
+                    _("cannot open a pseudo-terminal: %s; is /dev/pts mounted?"), g_strerror(code));
         return NULL;
     }
     PtyChar *self = g_new0(PtyChar, 1);

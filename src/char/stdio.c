@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 
 #include "base/fd.h"
+#include "base/i18n.h"
 #include "char/stream.h"
 #include "char/terminal.h"
 
@@ -131,8 +132,9 @@ CharBackend *char_file_open(const char *argument, GMainContext *context, GRecMut
     if (fd < 0) {
         int code = errno;
         g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code),
-                    "cannot open '%s' for a device's output: %s%s", argument, g_strerror(code),
-                    code == ENXIO ? "; start the reader of the pipe first" : "; check the path");
+                    _("cannot open '%s' for a device's output: %s%s"), argument, g_strerror(code),
+                    code == ENXIO ? _("; start the reader of the pipe first")
+                                  : _("; check the path"));
         return NULL;
     }
     Stream *stream = g_new0(Stream, 1);

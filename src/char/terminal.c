@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Raw mode of the terminal (see terminal.h). */
 #include "char/terminal.h"
+#include "base/i18n.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -59,14 +60,15 @@ bool terminal_enter_raw(int fd, GError **error)
 {
     static bool registered;
     if (raw_fd >= 0) {
-        g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_BUSY,
-                            "the terminal is in use by another device of this VM; use stdio once");
+        g_set_error_literal(
+            error, G_IO_ERROR, G_IO_ERROR_BUSY,
+            _("the terminal is in use by another device of this VM; use stdio once"));
         return false;
     }
     if (tcgetattr(fd, &saved) < 0) {
         int code = errno;
         g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code),
-                    "cannot read the terminal's mode: %s", g_strerror(code));
+                    _("cannot read the terminal's mode: %s"), g_strerror(code));
         return false;
     }
     if (!registered)
@@ -80,7 +82,7 @@ bool terminal_enter_raw(int fd, GError **error)
     int code = errno;
     raw_fd = -1;
     g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code),
-                "cannot set the terminal to raw mode: %s", g_strerror(code));
+                _("cannot set the terminal to raw mode: %s"), g_strerror(code));
     return false;
 }
 

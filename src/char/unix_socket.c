@@ -9,6 +9,7 @@
 #include <sys/un.h>
 
 #include "base/fd.h"
+#include "base/i18n.h"
 
 /* A socket file that nobody listens at was left by a process that died. */
 static void remove_stale(const struct sockaddr_un *address)
@@ -28,8 +29,8 @@ int unix_socket_listen(const char *path, int backlog, GError **error)
     if (g_strlcpy(address.sun_path, path, sizeof(address.sun_path)) >= sizeof(address.sun_path)) {
         g_set_error(
             error, G_IO_ERROR, G_IO_ERROR_FILENAME_TOO_LONG,
-            "cannot listen at '%s': a socket's path has at most %zu bytes; use a shorter one", path,
-            sizeof(address.sun_path) - 1);
+            _("cannot listen at '%s': a socket's path has at most %zu bytes; use a shorter one"),
+            path, sizeof(address.sun_path) - 1);
         return -1;
     }
     remove_stale(&address);
@@ -38,10 +39,10 @@ int unix_socket_listen(const char *path, int backlog, GError **error)
     if (fd < 0 || fchmod(fd, 0600) < 0 ||
         bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, backlog) < 0) {
         int code = errno;
-        g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code), "cannot listen at '%s': %s%s",
-                    path, g_strerror(code),
-                    code == EADDRINUSE ? "; another VM uses it, or a file of that name exists"
-                                       : "; check the path");
+        g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code),
+                    _("cannot listen at '%s': %s%s"), path, g_strerror(code),
+                    code == EADDRINUSE ? _("; another VM uses it, or a file of that name exists")
+                                       : _("; check the path"));
         return -1;
     }
     return fd_steal(&fd);

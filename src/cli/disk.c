@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* `ospite disk` and `qemu-img`: one table of commands, their options and their errors. */
 #include "cli/disk.h"
+#include "base/i18n.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -14,47 +15,47 @@ static const DiskCommand commands[] = {
     {"create", "f:o:b:F:uq", disk_command_create,
      "[-f FORMAT] [-o OPTIONS] [-b PARENT [-F FORMAT]] "
      "FILE [SIZE]",
-     "make an image"},
-    {"info", "f:U", disk_command_info, "[-f FORMAT] FILE", "what an image is"},
-    {"check", "f:r:qU", disk_command_check, "[-f FORMAT] [--repair] FILE", "look for damage"},
+     N_("make an image")},
+    {"info", "f:U", disk_command_info, "[-f FORMAT] FILE", N_("what an image is")},
+    {"check", "f:r:qU", disk_command_check, "[-f FORMAT] [--repair] FILE", N_("look for damage")},
     {"convert", "f:O:o:b:B:F:l:cCnpqr:S:t:T:m:WU", disk_command_convert,
      "[-f FORMAT] [-O FORMAT] [-c] "
      "[-o OPTIONS] SOURCE TARGET",
-     "copy into another format"},
+     N_("copy into another format")},
     {"clone", "f:O:pq", disk_command_clone, "[--linked] SOURCE TARGET",
-     "copy, or make an image over this one"},
+     N_("copy, or make an image over this one")},
     {"resize", "f:q", disk_command_resize, "[--shrink] [--grow-partition] FILE [+|-]SIZE",
-     "change the size"},
-    {"compact", "f:q", disk_command_compact, "FILE", "give space of zeros back to the host"},
+     N_("change the size")},
+    {"compact", "f:q", disk_command_compact, "FILE", N_("give space of zeros back to the host")},
     {"compare", "f:F:sqpU", disk_command_compare, "[-f FORMAT] [-F FORMAT] [-s] FILE FILE",
-     "are two disks equal?"},
-    {"map", "f:U", disk_command_map, "[-f FORMAT] FILE", "where the data are"},
+     N_("are two disks equal?")},
+    {"map", "f:U", disk_command_map, "[-f FORMAT] FILE", N_("where the data are")},
     {"snapshot", "f:lc:a:d:qU", disk_command_snapshot, "[-l | -c NAME | -a NAME | -d NAME] FILE",
-     "snapshots inside an image"},
+     N_("snapshots inside an image")},
     {"rebase", "f:b:F:upqt:T:", disk_command_rebase, "[-u] -b PARENT [-F FORMAT] FILE",
-     "put an image over another parent"},
+     N_("put an image over another parent")},
     {"commit", "f:b:dqpt:", disk_command_commit, "[-d] [-b PARENT] FILE",
-     "write changes into the parent and empty the image"},
+     N_("write changes into the parent and empty the image")},
     {"merge", "f:qp", disk_command_merge, "FILE [CHILD]...",
-     "the same, then remove it and put its children over the parent"},
+     N_("the same, then remove it and put its children over the parent")},
     {"measure", "f:O:o:l:U", disk_command_measure, "[-O FORMAT] [-o OPTIONS] FILE | --size SIZE",
-     "how large an image would be"},
+     N_("how large an image would be")},
     {"dd", "f:O:U", disk_command_dd,
      "[-f FORMAT] [-O FORMAT] if=FILE of=FILE [bs=N] [count=N] "
      "[skip=N]",
-     "copy blocks of a disk"},
+     N_("copy blocks of a disk")},
     {"partitions", "f:U", disk_command_partitions, "[-f FORMAT] FILE",
-     "partitions, their file systems and where they begin"},
+     N_("partitions, their file systems and where they begin")},
     {"encrypt", "f:O:o:pq", disk_command_encrypt,
      "[--key-file FILE] --new-key-file FILE [--add-key] SOURCE [TARGET] | --erase-key SLOT FILE",
-     "encrypt an image, or change its keys"},
+     N_("encrypt an image, or change its keys")},
     {"serve", "f:k:b:P:x:D:re:l:", disk_command_serve,
      "[--socket PATH | --bind ADDRESS --port N] [--name NAME] [--read-only] [--once] FILE...",
-     "export images to NBD clients"},
+     N_("export images to NBD clients")},
     {"mount", "f:l:q", disk_command_mount,
      "[-f FORMAT] [--snapshot NAME] [--writable] [--raw] [--foreground] FILE FOLDER",
-     "show a disk and its partitions as files"},
-    {"unmount", "q", disk_command_unmount, "FOLDER", "take them away again"},
+     N_("show a disk and its partitions as files")},
+    {"unmount", "q", disk_command_unmount, "FOLDER", N_("take them away again")},
 };
 
 /* ---- options --------------------------------------------------------------------------------- */
@@ -200,7 +201,7 @@ static int parse(DiskArgs *a, const DiskCommand *command, int argc, char **argv,
     while ((c = getopt_long(argc, argv, letters, long_options, NULL)) >= 0) {
         if (c == '?' || c == ':')
             return disk_usage(error, "%s '%s'; usage: %s %s %s",
-                              c == ':' ? "a value is missing after" : "there is no option",
+                              c == ':' ? _("a value is missing after") : _("there is no option"),
                               argv[optind - 1], a->program, command->name, command->usage);
         if (set_option(a, c, optarg, error))
             return -1;
@@ -221,7 +222,7 @@ static G_DEFINE_QUARK(disk - usage, usage_error)
 {
     va_list args;
     va_start(args, format);
-    g_autofree char *text = g_strdup_vprintf(format, args);
+    g_autofree char *text = g_strdup_vprintf(_(format), args);
     va_end(args);
     g_set_error_literal(error, usage_error_quark(), 0, text);
     return -1;
@@ -231,7 +232,7 @@ int disk_refuse(GError **error, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    g_autofree char *text = g_strdup_vprintf(format, args);
+    g_autofree char *text = g_strdup_vprintf(_(format), args);
     va_end(args);
     g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED, text);
     return -1;
@@ -245,11 +246,11 @@ int disk_fail(GError **error, const char *doing, const char *path, int result)
 
 static void print_help(const char *program)
 {
-    printf("Usage: %s COMMAND [OPTION]...\n\n", program);
+    printf(_("Usage: %s COMMAND [OPTION]...\n\n"), program);
     for (size_t i = 0; i < G_N_ELEMENTS(commands); i++)
-        printf("  %-9s %s\n            %s\n", commands[i].name, commands[i].help,
+        printf("  %-9s %s\n            %s\n", commands[i].name, _(commands[i].help),
                commands[i].usage);
-    printf("\nEvery command takes --json. Formats:");
+    printf(_("\nEvery command takes --json. Formats:"));
     for (const FormatDriver *const *d = format_drivers(); *d; d++)
         printf(" %s", (*d)->name);
     printf("\n");
@@ -285,7 +286,7 @@ static int dispatch(const char *program, bool trust, int argc, char **argv)
         if (!strcmp(commands[i].name, word))
             return run_command(&commands[i], program, trust, argc, argv);
     }
-    g_printerr("%s: there is no command '%s'; '%s help' lists them\n", program, word, program);
+    g_printerr(_("%s: there is no command '%s'; '%s help' lists them\n"), program, word, program);
     return trust ? EXIT_FAILURE : EXIT_USAGE;
 }
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* disk convert and clone: from any format to any. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/i18n.h"
 #include "cli/disk.h"
 
 /* ---- copying --------------------------------------------------------------------------------- */
@@ -16,8 +18,7 @@ static bool show_progress(void *obj, uint64_t done)
 
 static void tell_lost(void *obj, uint64_t offset, uint64_t size, int error)
 {
-    g_printerr("warning: cannot read %" G_GUINT64_FORMAT " bytes at %" G_GUINT64_FORMAT
-               ": %s; they become zeros\n",
+    g_printerr(_("warning: cannot read %" PRIu64 " bytes at %" PRIu64 ": %s; they become zeros\n"),
                size, offset, g_strerror(-error));
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* disk create, resize, compact. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -46,7 +47,7 @@ int disk_command_create(DiskArgs *a, GError **error)
         return disk_info_print(a, a->rest[0], create.format, error) ? 0 : -1;
     printf("Formatting '%s', fmt=%s", a->rest[0], create.format);
     if (size != UINT64_MAX)
-        printf(" size=%" G_GUINT64_FORMAT, size);
+        printf(" size=%" PRIu64, size);
     if (parent)
         printf(" backing_file=%s", parent);
     printf("\n");
@@ -76,10 +77,9 @@ int disk_command_resize(DiskArgs *a, GError **error)
     if (!image || parse_new_size(a->rest[1], image->map->size, &size, error))
         return -1;
     if (size < image->map->size && !a->shrink)
-        return disk_refuse(error,
-                           "%s would lose what is behind %" G_GUINT64_FORMAT
-                           " bytes; say --shrink if that is meant",
-                           a->rest[0], size);
+        return disk_refuse(
+            error, "%s would lose what is behind %" PRIu64 " bytes; say --shrink if that is meant",
+            a->rest[0], size);
     uint64_t old = image->map->size;
     unsigned grown;
     if (!image_resize(image, size, error))

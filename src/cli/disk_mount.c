@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/i18n.h"
 #include "base/module.h"
 #include "cli/disk.h"
 #include "cli/disk_mount.h"
@@ -139,7 +140,7 @@ static bool run_quietly(const char *const *argv, char **why_not)
     g_free(*why_not);
     *why_not = g_strdup(g_strstrip(ran && *complaint ? complaint
                                    : error           ? error->message
-                                                     : "it failed"));
+                                                     : _("it failed")));
     return false;
 }
 

@@ -5,12 +5,14 @@
  */
 #include <errno.h>
 #include <glib-unix.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/i18n.h"
 #include "block/disk.h"
 #include "block/protocols/nbd_server.h"
 #include "block/protocols/nbd_wire.h"
@@ -50,7 +52,7 @@ static bool parse_count(const DiskArgs *args, char letter, const char *what, gui
     const char *text = args->letter[(int)letter];
     if (!text || g_ascii_string_to_unsigned(text, 10, 0, max, ret, NULL))
         return true;
-    disk_usage(error, "%s is a number up to %" G_GUINT64_FORMAT ", not '%s'", what, max, text);
+    disk_usage(error, "%s is a number up to %" PRIu64 ", not '%s'", what, max, text);
     return false;
 }
 
@@ -82,7 +84,7 @@ static bool listen_tcp(Serve *serve, const DiskArgs *args, char **ret_uri, GErro
                                              G_SOCKET_PROTOCOL_DEFAULT, error);
     if (!socket || !g_socket_bind(socket, address, TRUE, error) ||
         !g_socket_listen(socket, error)) {
-        g_prefix_error(error, "cannot listen at %s port %" G_GUINT64_FORMAT ": ", bind, port);
+        g_prefix_error(error, _("cannot listen at %s port %" PRIu64 ": "), bind, port);
         return false;
     }
     *ret_uri = tcp_uri(socket, serve->tls != NULL, error);
@@ -190,7 +192,7 @@ int disk_command_serve(DiskArgs *args, GError **error)
     if (!args->count || (args->count > 1 && args->letter['x']))
         return disk_usage(error, args->count ? "--name is for one image; several have the names "
                                                "of their files"
-                                             : "serve needs an image");
+                                             : N_("serve needs an image"));
     serve.loop = g_main_loop_new(NULL, FALSE);
     serve.disks = g_ptr_array_new_with_free_func((GDestroyNotify)disk_close);
     g_rec_mutex_init(&serve.lock);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The `ospite` program: by the name it was called with, ospite, qemu-img or vboxmanage. */
 #include <glib.h>
+#include <locale.h>
 #include <signal.h>
 #include <string.h>
 
+#include "base/i18n.h"
 #include "cli/command.h"
 #include "cli/disk.h"
 
@@ -11,6 +13,9 @@ int main(int argc, char **argv)
 {
     g_autofree char *name = g_path_get_basename(argc ? argv[0] : "ospite");
 
+    setlocale(LC_CTYPE, "");
+    setlocale(LC_MESSAGES, "");
+    i18n_init();
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ,
            SIG_IGN); /* a write beyond the limit is to fail with EFBIG, as on a full disk */

@@ -8,10 +8,12 @@
 #include "cli/options.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/i18n.h"
 #include "block/format.h"
 #include "runner/gdb.h"
 
@@ -35,7 +37,7 @@ static bool usage_error(GError **error, const char *format, ...)
     g_autofree char *text = NULL;
 
     va_start(args, format);
-    text = g_strdup_vprintf(format, args);
+    text = g_strdup_vprintf(_(format), args);
     va_end(args);
     g_set_error_literal(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, text);
     return false;
@@ -114,9 +116,8 @@ static bool set_memory(RunOptions *o, const Option *option, const char *value, G
         number = UINT64_MAX & ~(MIB(1) - 1);
     if (number < PC_MEMORY_MIN || number > PC_MEMORY_MAX) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "a VM cannot have %" G_GUINT64_FORMAT
-                    " MiB of memory; choose from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT
-                    " MiB (--memory)",
+                    _("a VM cannot have %" PRIu64 " MiB of memory; choose from %" PRIu64
+                      " to %" PRIu64 " MiB (--memory)"),
                     number / MIB(1), PC_MEMORY_MIN / MIB(1), PC_MEMORY_MAX / MIB(1));
         return false;
     }
@@ -357,64 +358,64 @@ static bool set_gdb(RunOptions *o, const Option *option, const char *value, GErr
 #define AT(member) offsetof(RunOptions, member)
 
 static const Option options_table[] = {
-    {"memory m", "SIZE", set_memory, NULL, 0, 0, "guest memory, 1M to 64G (default 512M)"},
-    {"cpus smp", "N", set_cpus, NULL, 0, 0, "number of CPUs, 1 to 32 (default 1)"},
+    {"memory m", "SIZE", set_memory, NULL, 0, 0, N_("guest memory, 1M to 64G (default 512M)")},
+    {"cpus smp", "N", set_cpus, NULL, 0, 0, N_("number of CPUs, 1 to 32 (default 1)")},
     {"cpu", "MODEL", set_setting, "system.cpu", 0, 0,
-     "CPU model[,+feature,-feature] (default host)"},
+     N_("CPU model[,+feature,-feature] (default host)")},
     {"paravirt", "KIND", set_setting, "system.paravirt", 0, 0,
-     "clocks and interrupts for guests that know they are one: none, kvm, hyperv, both (default "
-     "kvm)"},
+     N_("clocks and interrupts for guests that know they are one: none, kvm, hyperv, both (default "
+        "kvm)")},
     {"engine accel", "NAME", set_setting, "system.engine", 0, 0,
-     "auto, kvm, soft, interp, jit, or none: no CPU at all (default auto)"},
+     N_("auto, kvm, soft, interp, jit, or none: no CPU at all (default auto)")},
     {"disk", "FILE[,…]", set_disk, NULL, 0, -1,
-     "hard disk; bus=ide, format=qcow2, readonly, mode=immutable, index=N"},
+     N_("hard disk; bus=ide, format=qcow2, readonly, mode=immutable, index=N")},
     {"hda", "FILE", set_disk, NULL, 0, 0, NULL},
     {"hdb", "FILE", set_disk, NULL, 0, 1, NULL},
     {"hdc", "FILE", set_disk, NULL, 0, 2, NULL},
     {"hdd", "FILE", set_disk, NULL, 0, 3, NULL},
-    {"cdrom", "FILE[,…]", set_cdrom, NULL, 0, 0, "CD-ROM; an empty name is an empty drive"},
-    {"floppy", "FILE[,…]", set_floppy, NULL, 0, -1, "floppy disk"},
+    {"cdrom", "FILE[,…]", set_cdrom, NULL, 0, 0, N_("CD-ROM; an empty name is an empty drive")},
+    {"floppy", "FILE[,…]", set_floppy, NULL, 0, -1, N_("floppy disk")},
     {"fda", "FILE", set_floppy, NULL, 0, 0, NULL},
     {"fdb", "FILE", set_floppy, NULL, 0, 1, NULL},
     {"boot", "ORDER", set_boot, NULL, 0, 0,
-     "order=cdn (a floppy, c disk, d CD-ROM, n network), menu=on"},
+     N_("order=cdn (a floppy, c disk, d CD-ROM, n network), menu=on")},
     {"firmware bios", "FILE", set_file_setting, "system.firmware-file", 0, 0,
-     "BIOS image in place of SeaBIOS"},
+     N_("BIOS image in place of SeaBIOS")},
     {"kernel", "FILE", set_file_setting, "kernel.file", 0, 0,
-     "boot this kernel: Linux, ELF with PVH, Multiboot"},
+     N_("boot this kernel: Linux, ELF with PVH, Multiboot")},
     {"initrd", "FILE", set_setting, "kernel.initrd", 0, 0,
-     "initial RAM disk, or Multiboot modules separated by commas"},
-    {"append", "TEXT", set_setting, "kernel.append", 0, 0, "the kernel's command line"},
+     N_("initial RAM disk, or Multiboot modules separated by commas")},
+    {"append", "TEXT", set_setting, "kernel.append", 0, 0, N_("the kernel's command line")},
     {"serial", "WHERE", set_serial, NULL, 0, 0,
-     "stdio, file:PATH, unix:PATH, console:PATH, pty or none; up to four (default stdio)"},
+     N_("stdio, file:PATH, unix:PATH, console:PATH, pty or none; up to four (default stdio)")},
     {"parallel", "WHERE", set_setting, "parallel.0.backend", 0, 0,
-     "the same for the parallel port"},
+     N_("the same for the parallel port")},
     {"debugcon", "WHERE", set_setting, "debug.console", 0, 0,
-     "the same for the firmware's debug console, port 0x402"},
+     N_("the same for the firmware's debug console, port 0x402")},
     {"display", "none", set_display, NULL, 0, 0,
-     "this version shows the screen by --screenshot alone"},
+     N_("this version shows the screen by --screenshot alone")},
     {"nographic", NULL, set_flag, NULL, AT(help), false, NULL},
     {"screenshot", "FILE", set_text, NULL, AT(screenshot), 0,
-     "write the screen as PNG when the machine ends"},
-    {"rtc", "BASE", set_rtc, NULL, 0, 0, "utc or local (default utc)"},
+     N_("write the screen as PNG when the machine ends")},
+    {"rtc", "BASE", set_rtc, NULL, 0, 0, N_("utc or local (default utc)")},
     {"debug-exit", "PORT", set_debug_exit, NULL, 0, 0,
-     "port that ends the machine (default 0xf4), or none"},
+     N_("port that ends the machine (default 0xf4), or none")},
     {"testdev", NULL, set_setting, "debug.testdev", 0, 0,
-     "ports, interrupt lines and memory that test suites ask for"},
+     N_("ports, interrupt lines and memory that test suites ask for")},
     {"control", "unix:PATH", set_control, NULL, 0, 0,
-     "socket for commands while it runs (docs/control.md)"},
+     N_("socket for commands while it runs (docs/control.md)")},
     {"gdb", "WHERE", set_gdb, NULL, 0, 0,
-     "let GDB look into the guest, at unix:PATH or tcp:PORT of this host (docs/debugging.md)"},
+     N_("let GDB look into the guest, at unix:PATH or tcp:PORT of this host (docs/debugging.md)")},
     {"gdb-wait", NULL, set_flag, NULL, AT(gdb_wait), true,
-     "begin stopped, until GDB says continue"},
+     N_("begin stopped, until GDB says continue")},
     {"trace", "EVENTS", set_text, NULL, AT(trace), 0,
-     "log exec, block, mmu, irq, separated by commas; file=PATH says where (default stderr)"},
+     N_("log exec, block, mmu, irq, separated by commas; file=PATH says where (default stderr)")},
     {"perf-map", "SYMBOLS", set_text, NULL, AT(perf_map), 0,
-     "tell perf what translated code is, by a System.map; - without names (engine jit)"},
+     N_("tell perf what translated code is, by a System.map; - without names (engine jit)")},
     {"stats", "FILE", set_text, NULL, AT(stats), 0,
-     "write the engine's counters as JSON when the machine ends; - is standard output"},
-    {"no-reboot", NULL, set_flag, NULL, AT(no_reboot), true, "end instead of a reset"},
-    {"help h", NULL, set_flag, NULL, AT(help), true, "this text"},
+     N_("write the engine's counters as JSON when the machine ends; - is standard output")},
+    {"no-reboot", NULL, set_flag, NULL, AT(no_reboot), true, N_("end instead of a reset")},
+    {"help h", NULL, set_flag, NULL, AT(help), true, N_("this text")},
 };
 
 static bool name_matches(const char *names, const char *word, size_t length)
@@ -557,6 +558,6 @@ void run_options_print_help(void)
             continue;
         left = g_strdup_printf("--%.*s %s", (int)strcspn(option->names, " "), option->names,
                                option->value ? option->value : "");
-        printf("  %-22s %s\n", left, option->help);
+        printf("  %-22s %s\n", left, _(option->help));
     }
 }

@@ -4,6 +4,7 @@
  * vCPUs runs on the main thread's default context.
  */
 #include "cli/run.h"
+#include "base/i18n.h"
 
 #include <glib-unix.h>
 #include <signal.h>
@@ -45,14 +46,16 @@ static void on_event(void *obj, PcEvent event, int value, const char *text)
             finish(run, 0);
         return;
     case PC_EVENT_ERROR:
-        g_printerr("\rospite: the machine stopped: %s\n", text);
+        g_printerr("\r");
+        g_printerr(_("ospite: the machine stopped: %s\n"), text);
         finish(run, 1);
         return;
     case PC_EVENT_DISK:
         control_tell_state(run->control);
-        g_printerr("\rospite: the machine is paused: %s; %s\n", text,
-                   run->options->control ? "mend that, then say 'resume' on the control socket"
-                                         : "with --control it could go on after that is mended");
+        g_printerr("\r");
+        g_printerr(_("ospite: the machine is paused: %s; %s\n"), text,
+                   run->options->control ? _("mend that, then say 'resume' on the control socket")
+                                         : _("with --control it could go on after that is mended"));
         return;
     }
 }
@@ -70,9 +73,18 @@ static void on_gdb_kill(void *obj)
 
 static void print_escapes(void)
 {
-    g_printerr("\r\nCtrl-A h  this help\r\nCtrl-A x  quit at once, as pulling the plug\r\n"
-               "Ctrl-A p  press the power button\r\nCtrl-A r  reset\r\nCtrl-A b  send a break\r\n"
-               "Ctrl-A Ctrl-A  send Ctrl-A\r\n");
+    static const char *const lines[] = {
+        N_("Ctrl-A h  this help"),
+        N_("Ctrl-A x  quit at once, as pulling the plug"),
+        N_("Ctrl-A p  press the power button"),
+        N_("Ctrl-A r  reset"),
+        N_("Ctrl-A b  send a break"),
+        N_("Ctrl-A Ctrl-A  send Ctrl-A"),
+    };
+
+    g_printerr("\r\n");
+    for (unsigned i = 0; i < G_N_ELEMENTS(lines); i++)
+        g_printerr("%s\r\n", _(lines[i]));
 }
 
 typedef struct Escape {
@@ -202,8 +214,8 @@ int command_run(int argc, char **argv)
         g_printerr("ospite run: %s\n", error->message);
         status = error->domain == G_OPTION_ERROR ? 2 : 1;
     } else if (options.help) {
-        printf("Usage: ospite run [OPTION]...\nBoots a virtual machine in this terminal. Ctrl-A x "
-               "leaves it.\n\n");
+        printf(_("Usage: ospite run [OPTION]...\nBoots a virtual machine in this terminal. Ctrl-A "
+                 "x leaves it.\n\n"));
         run_options_print_help();
         status = 0;
     } else {

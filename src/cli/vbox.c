@@ -12,17 +12,24 @@
 static const VboxCommand vbox_commands[] = {
     {{"list"}, vbox_list, "vms|runningvms|hdds|dvds|floppies", true},
     {{"showvminfo"}, vbox_show_vm, "NAME|UUID [--machinereadable]", true},
-    {{"createvm"}, vbox_create_vm, "--name NAME [--ostype OS] [--register] [--basefolder FOLDER]",
+    {{"createvm"},
+     vbox_create_vm,
+     "--name NAME [--ostype OS] [--register] [--basefolder FOLDER]",
      true},
     {{"registervm"}, vbox_register_vm, "FILE", true},
     {{"unregistervm"}, vbox_unregister_vm, "NAME|UUID [--delete]", true},
     {{"modifyvm"}, vbox_modify_vm, "NAME|UUID [--memory MB] [--cpus N] ...", true},
     {{"startvm"}, vbox_start_vm, "NAME|UUID... [--type headless]", true},
-    {{"controlvm"}, vbox_control_vm,
-     "NAME|UUID pause|resume|reset|poweroff|acpipowerbutton|keyboardputstring TEXT", true},
-    {{"storagectl"}, vbox_storage_controller,
-     "NAME|UUID --name CONTROLLER --add ide|floppy|... | --remove", true},
-    {{"storageattach"}, vbox_storage_attach,
+    {{"controlvm"},
+     vbox_control_vm,
+     "NAME|UUID pause|resume|reset|poweroff|acpipowerbutton|keyboardputstring TEXT",
+     true},
+    {{"storagectl"},
+     vbox_storage_controller,
+     "NAME|UUID --name CONTROLLER --add ide|floppy|... | --remove",
+     true},
+    {{"storageattach"},
+     vbox_storage_attach,
      "NAME|UUID --storagectl CONTROLLER --port N --device N --type hdd|dvddrive|fdd "
      "--medium FILE|UUID|none|emptydrive",
      true},
@@ -32,14 +39,15 @@ static const VboxCommand vbox_commands[] = {
     {{"clonemedium", "clonehd", "clonevdi"}, vbox_clone_medium, "SOURCE TARGET [--format F]"},
     {{"closemedium"}, vbox_close_medium, "[disk|dvd|floppy] FILE|UUID [--delete]", true},
     {{"convertfromraw", "convertdd"}, vbox_convert_raw, "RAW TARGET [--format F]"},
-    {{"modifymedium", "modifyhd", "modifyvdi"}, vbox_modify_medium,
+    {{"modifymedium", "modifyhd", "modifyvdi"},
+     vbox_modify_medium,
      "FILE --resize MB | --compact | --type MODE"},
     {{"showmediuminfo", "showhdinfo", "showvdiinfo"}, vbox_show_medium, "FILE"},
     {{"internalcommands"}, vbox_internal, "sethduuid FILE [UUID] | createrawvmdk …"},
 };
 
 /* Words of VirtualBox that do what this version cannot. */
-static const char *const (missing[])[2] = {
+static const char *const(missing[])[2] = {
     {"snapshot", N_("this version has no snapshots of machines; 'ospite disk snapshot' has them of "
                     "images")},
     {"discardstate", N_("this version saves no machine's state")},
@@ -98,10 +106,9 @@ void vbox_print_progress(void)
 /* How many values an option takes, by its first one. */
 static int values_of(const char *name, const char *first)
 {
-    static const char *const flags[] = {"compact", "existing",        "relative",
-                                        "default", "machinereadable", "details",
-                                        "delete",  "register",        "remove",
-                                        "long",    "forceunmount",    "delete-all"};
+    static const char *const flags[] = {
+        "compact", "existing", "relative", "default", "machinereadable", "details",
+        "delete",  "register", "remove",   "long",    "forceunmount",    "delete-all"};
     static const char *const pairs[] = {"file", "server", "client", "tcpserver", "tcpclient"};
 
     for (size_t i = 0; i < G_N_ELEMENTS(flags); i++) {
@@ -193,7 +200,8 @@ int main_vboxmanage(int argc, char **argv)
         return 0;
     }
     for (size_t i = 0; i < G_N_ELEMENTS(vbox_commands); i++) {
-        for (size_t k = 0; k < G_N_ELEMENTS(vbox_commands[i].names) && vbox_commands[i].names[k]; k++) {
+        for (size_t k = 0; k < G_N_ELEMENTS(vbox_commands[i].names) && vbox_commands[i].names[k];
+             k++) {
             if (!strcmp(vbox_commands[i].names[k], word))
                 return run(&vbox_commands[i], argc - 2, argv + 2);
         }

@@ -13,10 +13,14 @@ static Pair firmwares[] = {{"bios", "bios"}, {"efi", "uefi"}, {"efi64", "uefi"},
 static Pair clocks[] = {{"on", "utc"}, {"off", "local"}, {NULL}};
 static Pair backends[] = {{"null", "none"},       {"nat", "nat"},           {"bridged", "bridge"},
                           {"intnet", "internal"}, {"hostonly", "hostonly"}, {NULL}};
-static Pair models[] = {{"82540EM", "e1000"},   {"82543GC", "e1000"}, {"82545EM", "e1000"},
-                        {"virtio", "virtio"},   {"Am79C970A", "pcnet"}, {"Am79C973", "pcnet"},
+static Pair models[] = {{"82540EM", "e1000"},
+                        {"82543GC", "e1000"},
+                        {"82545EM", "e1000"},
+                        {"virtio", "virtio"},
+                        {"Am79C970A", "pcnet"},
+                        {"Am79C973", "pcnet"},
                         {NULL}};
-static Pair sounds[] = {{"none", "none"}, {"off", "none"}, {"ac97", "ac97"},
+static Pair sounds[] = {{"none", "none"}, {"off", "none"},  {"ac97", "ac97"},
                         {"hda", "hda"},   {"sb16", "sb16"}, {NULL}};
 static Pair directions[] = {{"disabled", "off"},
                             {"hosttoguest", "to-guest"},
@@ -68,13 +72,41 @@ static const struct {
 
 /* Of VirtualBox's own engine and devices: they change nothing that a guest could not do without. */
 static const char *const nothing[] = {
-    "accelerate3d",  "accelerate2dvideo", "graphicscontroller", "hwvirtex",  "largepages",
-    "longmode",      "nested-hw-virt",    "nestedpaging",       "pae",       "paravirtprovider",
-    "triplefaultreset", "vrde",           "vrdeport",           "vrdeaddress", "vtxux",
-    "vtxvpid",       "x2apic",            "biosbootmenu",       "bioslogofadein", "bioslogofadeout",
-    "bioslogodisplaytime", "chipset",     "usb",                "usbehci",   "usbxhci",
-    "usb-ehci",      "usb-ohci",          "usb-xhci",           "audio-driver", "audio-enabled",
-    "hpet-enabled",  "snapshotfolder",    "cpu-profile",        "cpuhotplug", "defaultfrontend",
+    "accelerate3d",
+    "accelerate2dvideo",
+    "graphicscontroller",
+    "hwvirtex",
+    "largepages",
+    "longmode",
+    "nested-hw-virt",
+    "nestedpaging",
+    "pae",
+    "paravirtprovider",
+    "triplefaultreset",
+    "vrde",
+    "vrdeport",
+    "vrdeaddress",
+    "vtxux",
+    "vtxvpid",
+    "x2apic",
+    "biosbootmenu",
+    "bioslogofadein",
+    "bioslogofadeout",
+    "bioslogodisplaytime",
+    "chipset",
+    "usb",
+    "usbehci",
+    "usbxhci",
+    "usb-ehci",
+    "usb-ohci",
+    "usb-xhci",
+    "audio-driver",
+    "audio-enabled",
+    "hpet-enabled",
+    "snapshotfolder",
+    "cpu-profile",
+    "cpuhotplug",
+    "defaultfrontend",
 };
 
 static void add(GStrvBuilder *settings, const char *format, ...) G_GNUC_PRINTF(2, 3);
@@ -109,9 +141,8 @@ static bool matches(const char *row, const char *option, unsigned *ret_index)
 /* --boot1 … --boot4: the whole order, since one says nothing without the others. */
 static bool set_boot(VboxArgs *a, GStrvBuilder *settings, GError **error)
 {
-    static Pair devices[] = {
-        {"disk", "disk"}, {"dvd", "cdrom"}, {"floppy", "floppy"}, {"net", "network"}, {"none", ""},
-        {NULL}};
+    static Pair devices[] = {{"disk", "disk"},   {"dvd", "cdrom"}, {"floppy", "floppy"},
+                             {"net", "network"}, {"none", ""},     {NULL}};
     g_autoptr(GString) order = g_string_new(NULL);
     bool given = false;
 
@@ -153,8 +184,7 @@ static bool set_forward(GStrvBuilder *settings, unsigned index, const char *valu
     g_auto(GStrv) parts = g_strsplit(value, ",", -1);
 
     if (g_strv_length(parts) != 6 || !*parts[0])
-        return vbox_usage(error,
-                          _("'%s' is no NAME,tcp|udp,ADDRESS,PORT,GUEST-ADDRESS,GUEST-PORT"),
+        return vbox_usage(error, _("'%s' is no NAME,tcp|udp,ADDRESS,PORT,GUEST-ADDRESS,GUEST-PORT"),
                           value);
     for (unsigned i = 0; i < G_N_ELEMENTS(fields); i++) {
         if (*parts[i + 1])
@@ -180,14 +210,16 @@ static bool set_uart(GStrvBuilder *settings, unsigned index, const char *value, 
 
 static bool set_uart_mode(GStrvBuilder *settings, unsigned index, const char *value, GError **error)
 {
-    static Pair modes[] = {{"disconnected", "none"}, {"file", "file:"}, {"server", "unix:"}, {NULL}};
+    static Pair modes[] = {
+        {"disconnected", "none"}, {"file", "file:"}, {"server", "unix:"}, {NULL}};
     g_auto(GStrv) words = g_strsplit(value, " ", 2);
     const char *mode = vbox_pair(modes, words[0]);
     g_autofree char *path = words[1] ? g_canonicalize_filename(words[1], NULL) : g_strdup("");
 
     if (!mode || (mode[strlen(mode) - 1] == ':') != (*path != '\0'))
-        return vbox_usage(error, _("a serial port's mode is disconnected, file FILE or server "
-                                   "SOCKET, not '%s'"),
+        return vbox_usage(error,
+                          _("a serial port's mode is disconnected, file FILE or server "
+                            "SOCKET, not '%s'"),
                           value);
     add(settings, "serial.%u.backend=%s%s", index, mode, path);
     return true;
@@ -209,10 +241,9 @@ static bool set_row(GStrvBuilder *settings, unsigned row, unsigned index, const 
                     const char *value, GError **error)
 {
     const char *place = strchr(rows[row].setting, '%');
-    g_autofree char *name =
-        place ? g_strdup_printf("%.*s%u%s", (int)(place - rows[row].setting), rows[row].setting,
-                                index, place + 2)
-              : g_strdup(rows[row].setting);
+    g_autofree char *name = place ? g_strdup_printf("%.*s%u%s", (int)(place - rows[row].setting),
+                                                    rows[row].setting, index, place + 2)
+                                  : g_strdup(rows[row].setting);
     const char *ours = rows[row].pairs ? vbox_pair(rows[row].pairs, value) : value;
 
     if (!strcmp(rows[row].option, "nic%u") && !strcmp(value, "none"))

@@ -29,14 +29,13 @@ static void print_medium(JsonNode *medium)
     g_autofree char *format = g_ascii_strup(ospite_text(medium, "format"), -1);
     const char *parent = ospite_text(medium, "parent");
 
-    printf("UUID:           %s\nParent UUID:    %s\nState:          %s\nType:           %s (%s)\n"
-           "Location:       %s\nStorage format: %s\nCapacity:       %" G_GINT64_FORMAT
-           " MBytes\n\n",
-           ospite_text(medium, "uuid"), *parent ? parent : "base",
-           ospite_number(medium, "accessible") ? "created" : "inaccessible",
-           ospite_text(medium, "mode"), *parent ? "differencing" : "base",
-           ospite_text(medium, "path"), format,
-           ospite_number(medium, "virtual_size") / (gint64)MIB(1));
+    printf(
+        "UUID:           %s\nParent UUID:    %s\nState:          %s\nType:           %s (%s)\n"
+        "Location:       %s\nStorage format: %s\nCapacity:       %" G_GINT64_FORMAT " MBytes\n\n",
+        ospite_text(medium, "uuid"), *parent ? parent : "base",
+        ospite_number(medium, "accessible") ? "created" : "inaccessible",
+        ospite_text(medium, "mode"), *parent ? "differencing" : "base", ospite_text(medium, "path"),
+        format, ospite_number(medium, "virtual_size") / (gint64)MIB(1));
 }
 
 static bool list_media(VboxArgs *a, const char *kind, GError **error)
@@ -164,10 +163,9 @@ static void put_state(const Show *show)
 
 static const char *chip_of(const char *type)
 {
-    static const char *const chips[][2] = {{"ide", "PIIX4"},     {"floppy", "I82078"},
-                                           {"ahci", "IntelAhci"}, {"scsi", "LsiLogic"},
-                                           {"nvme", "NVMe"},      {"usb", "USB"},
-                                           {"virtio-scsi", "VirtioSCSI"}, {NULL}};
+    static const char *const chips[][2] = {
+        {"ide", "PIIX4"}, {"floppy", "I82078"}, {"ahci", "IntelAhci"},         {"scsi", "LsiLogic"},
+        {"nvme", "NVMe"}, {"usb", "USB"},       {"virtio-scsi", "VirtioSCSI"}, {NULL}};
     const char *chip = vbox_pair(chips, type);
 
     return chip ? chip : type;
@@ -239,16 +237,16 @@ static void put_storage(const Show *show)
 
 static void put_network(const Show *show)
 {
-    static const char *const theirs[][2] = {
-        {"none", "null"},       {"nat", "nat"},           {"bridge", "bridged"},
-        {"internal", "intnet"}, {"hostonly", "hostonly"}, {NULL}};
+    static const char *const theirs[][2] = {{"none", "null"},         {"nat", "nat"},
+                                            {"bridge", "bridged"},    {"internal", "intnet"},
+                                            {"hostonly", "hostonly"}, {NULL}};
 
     for (unsigned i = 0; i < 8; i++) {
         g_autofree char *member = g_strdup_printf("network.%u.backend", i);
         g_autofree char *label = g_strdup_printf("NIC %u", i + 1);
         g_autofree char *name = g_strdup_printf("nic%u", i + 1);
         const char *backend = text_of(show, member);
-        const char *word = *backend ? vbox_pair(theirs, backend)
+        const char *word = *backend                 ? vbox_pair(theirs, backend)
                            : show->machine_readable ? "none"
                                                     : "disabled";
         put(show, label, name, word ? word : backend);

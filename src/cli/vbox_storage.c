@@ -25,9 +25,10 @@ static bool change(VboxArgs *a, const char *name, const char *const *settings, G
 bool vbox_storage_controller(VboxArgs *a, GError **error)
 {
     static const char *const types[][2] = {
-        {"ide", "ide"},   {"floppy", "floppy"}, {"sata", "ahci"}, {"scsi", "scsi"},
-        {"sas", "scsi"},  {"pcie", "nvme"},     {"usb", "usb"},   {"virtio", "virtio-scsi"},
-        {"virtio-scsi", "virtio-scsi"},         {NULL},
+        {"ide", "ide"},   {"floppy", "floppy"},      {"sata", "ahci"},
+        {"scsi", "scsi"}, {"sas", "scsi"},           {"pcie", "nvme"},
+        {"usb", "usb"},   {"virtio", "virtio-scsi"}, {"virtio-scsi", "virtio-scsi"},
+        {NULL},
     };
     const char *machine = vbox_word(a, 0), *name = vbox_value(a, "name");
     const char *kind = vbox_value(a, "add"), *type = kind ? vbox_pair(types, kind) : NULL;

@@ -127,10 +127,8 @@ bool vbox_control_vm(VboxArgs *a, GError **error)
         JsonNode *(*run)(OspiteClient *client, const char *name, GError **error);
         bool progress;
     } words[] = {
-        {"pause", ospite_vm_pause},
-        {"resume", ospite_vm_resume},
-        {"reset", ospite_vm_reset},
-        {"poweroff", ospite_vm_poweroff, true},
+        {"pause", ospite_vm_pause},          {"resume", ospite_vm_resume},
+        {"reset", ospite_vm_reset},          {"poweroff", ospite_vm_poweroff, true},
         {"acpipowerbutton", ospite_vm_stop},
     };
     const char *name = vbox_word(a, 0), *word = vbox_word(a, 1);

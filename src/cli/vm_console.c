@@ -103,7 +103,8 @@ bool run_vm_console(CommandLine *line, GError **error)
     if (!session.stream)
         return false;
     if (terminal) {
-        fprintf(stderr, _("The console of '%s'; Ctrl-] leaves it.\r\n"), line->words[0]);
+        fprintf(stderr, _("The console of '%s'; Ctrl-] leaves it."), line->words[0]);
+        fprintf(stderr, "\r\n");
         raw = before;
         cfmakeraw(&raw);
         tcsetattr(STDIN_FILENO, TCSADRAIN, &raw);

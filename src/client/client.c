@@ -115,6 +115,7 @@ OspiteClient *ospite_client_new(GError **error)
     g_autoptr(OspiteClient) client = g_new0(OspiteClient, 1);
     GError *failure = NULL;
 
+    i18n_init();
     if (remote_read(&client->remote, &failure))
         client->session =
             client->remote.base ? remote_session(&client->remote) : local_session(&failure);

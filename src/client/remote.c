@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "base/i18n.h"
 #include "base/remote.h"
 
 /* ---- the pin --------------------------------------------------------------------------------- */
@@ -63,7 +64,7 @@ static bool check_base(const char *base, GError **error)
 
     if (!ok)
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "cannot connect to '%s'; use https://HOST:PORT", base);
+                    _("cannot connect to '%s'; use https://HOST:PORT"), base);
     return ok;
 }
 
@@ -79,8 +80,8 @@ bool remote_read(Remote *remote, GError **error)
         return false;
     if (!path) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "cannot connect to '%s' without the daemon's token; name its file with "
-                    "--token-file",
+                    _("cannot connect to '%s' without the daemon's token; name its file with "
+                      "--token-file"),
                     base);
         return false;
     }
@@ -124,11 +125,11 @@ void remote_explain(const Remote *remote, GError **error)
 {
     if (!remote->base || !error || !*error)
         return;
-    g_prefix_error(error, "cannot reach the daemon at '%s': ", remote->base);
+    g_prefix_error(error, _("cannot reach the daemon at '%s': "), remote->base);
     if ((*error)->domain == G_TLS_ERROR) {
         g_autofree char *text = g_strconcat(
             (*error)->message,
-            "; compare --fingerprint with what 'ospited --make-certificate' says there", NULL);
+            _("; compare --fingerprint with what 'ospited --make-certificate' says there"), NULL);
         g_free((*error)->message);
         (*error)->message = g_steal_pointer(&text);
     }

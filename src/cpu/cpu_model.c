@@ -11,6 +11,7 @@
 
 #include <string.h>
 
+#include "base/i18n.h"
 #include "cpu/tsc.h"
 
 typedef struct ModelRow {
@@ -133,7 +134,7 @@ static const ModelRow *find_model(const char *name, GError **error)
             return &models[i];
     g_autofree char *names = g_strjoinv(", ", (char **)model_names);
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                "unknown CPU model '%s'; there are: %s", name, names);
+                _("unknown CPU model '%s'; there are: %s"), name, names);
     return NULL;
 }
 
@@ -152,7 +153,8 @@ static int find_feature(const char *name, GError **error)
             return i;
     g_autofree char *names = feature_names();
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                "unknown CPU feature '%s'; the names are those of /proc/cpuinfo: %s", name, names);
+                _("unknown CPU feature '%s'; the names are those of /proc/cpuinfo: %s"), name,
+                names);
     return -1;
 }
 
@@ -177,7 +179,7 @@ static bool apply_change(FeatureSets *sets, const char *change, GError **error)
 {
     if (*change != '+' && *change != '-') {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "CPU option '%s' is neither +feature nor -feature", change);
+                    _("CPU option '%s' is neither +feature nor -feature"), change);
         return false;
     }
     int feature = find_feature(change + 1, error);

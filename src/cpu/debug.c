@@ -2,6 +2,7 @@
 /* See debug.h. */
 #include "cpu/debug.h"
 
+#include "base/i18n.h"
 #include "cpu/vm_internal.h"
 
 #define PAGE_MASK_4K (~UINT64_C(0xfff))
@@ -135,7 +136,7 @@ bool vm_set_debug(Vm *vm, Debug *debug, GError **error)
     g_assert(atomic_load(&vm->sync->paused));
     if (!vm->engine->debug_changed) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-                    "engine %s cannot be debugged; use --engine soft", vm->engine->name);
+                    _("engine %s cannot be debugged; use --engine soft"), vm->engine->name);
         return false;
     }
     vm->debug = debug;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Which engines there are, and choosing one. */
+#include "base/i18n.h"
 #include "cpu/engine_list.h"
 
 #include <string.h>
@@ -32,7 +33,7 @@ static const Engine *find_suitable(bool soft_only, char **ret_why, GError **erro
             why = g_steal_pointer(&why_not);
     }
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-                "no CPU engine can run on this host: %s", why);
+                _("no CPU engine can run on this host: %s"), why);
     return NULL;
 }
 
@@ -47,7 +48,7 @@ static const Engine *find_named(const char *name, GError **error)
         g_string_append_printf(names, ", %s", row->engine->name);
     }
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                "unknown engine '%s'; there are: %s", name, names->str);
+                _("unknown engine '%s'; there are: %s"), name, names->str);
     g_string_free(names, TRUE);
     return NULL;
 }

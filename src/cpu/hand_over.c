@@ -4,6 +4,7 @@
  * the new one is made and gets the states. Local APICs and whatever waits in them are the board's
  * and stay, and so does time, which stands still while the VM is paused. Main thread.
  */
+#include "base/i18n.h"
 #include "cpu/vm_internal.h"
 
 static bool engine_fits(const Vm *vm, const Engine *engine, GError **error)
@@ -15,18 +16,19 @@ static bool engine_fits(const Vm *vm, const Engine *engine, GError **error)
     if (vm->engine->send_msi || engine->send_msi || engine == &engine_none ||
         vm->engine == &engine_none) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-                    "a running machine cannot change from engine %s to %s; only software engines "
-                    "hand over",
+                    _("a running machine cannot change from engine %s to %s; only software engines "
+                      "hand over"),
                     vm->engine->name, engine->name);
         return false;
     }
     engine->features(features);
     for (unsigned i = 0; i < CPU_FEATURE_COUNT; i++) {
         if (cpu_has(vm->model, i) && !features[i]) {
-            g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-                        "engine %s lacks a CPU feature that the guest uses; start the machine with "
-                        "it",
-                        engine->name);
+            g_set_error(
+                error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
+                _("engine %s lacks a CPU feature that the guest uses; start the machine with "
+                  "it"),
+                engine->name);
             return false;
         }
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* See perf_map.h. Symbols are sorted by address once and searched by halves. */
 #include "cpu/perf_map.h"
+#include "base/i18n.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -60,9 +61,9 @@ static bool load_symbols(PerfMap *map, const char *path, GError **error)
 
     if (!g_file_get_contents(path, &text, &length, &cause) || length > SYMBOLS_MAX_BYTES) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED,
-                    "cannot read the guest's symbols: %s; --perf-map takes a System.map or - for "
-                    "none",
-                    cause ? cause->message : "the file is larger than 64 MiB");
+                    _("cannot read the guest's symbols: %s; --perf-map takes a System.map or - for "
+                      "none"),
+                    cause ? cause->message : _("the file is larger than 64 MiB"));
         return false;
     }
     g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
@@ -70,8 +71,8 @@ static bool load_symbols(PerfMap *map, const char *path, GError **error)
         if (!**line || add_symbol(map, *line))
             continue;
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-                    "cannot read the guest's symbols: line %d of '%s' is no address, type and "
-                    "name; --perf-map takes what nm prints",
+                    _("cannot read the guest's symbols: line %d of '%s' is no address, type and "
+                      "name; --perf-map takes what nm prints"),
                     (int)(line - lines) + 1, path);
         return false;
     }
@@ -96,7 +97,7 @@ PerfMap *perf_map_new(const char *symbols, GError **error)
     if (map->file)
         return g_steal_pointer(&map);
     g_set_error(error, G_IO_ERROR, g_io_error_from_errno(errno),
-                "cannot write '%s': %s; run without --perf-map", path, g_strerror(errno));
+                _("cannot write '%s': %s; run without --perf-map"), path, g_strerror(errno));
     return NULL;
 }
 

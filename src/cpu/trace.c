@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* See trace.h. Lines are gathered by stdio under a lock. */
 #include "cpu/trace.h"
+#include "base/i18n.h"
 
 #include <errno.h>
 #include <gio/gio.h>
@@ -46,7 +47,8 @@ static bool open_file(Trace *trace, const char *path, GError **error)
     if (trace->file)
         return true;
     g_set_error(error, G_IO_ERROR, g_io_error_from_errno(errno),
-                "cannot write the trace to '%s': %s; choose another file", path, g_strerror(errno));
+                _("cannot write the trace to '%s': %s; choose another file"), path,
+                g_strerror(errno));
     trace->file = stderr;
     return false;
 }
@@ -66,7 +68,7 @@ Trace *trace_new(const char *spec, GError **error)
                 return NULL;
         } else if (!event) {
             g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                        "cannot trace '%s'; use exec, block, mmu, irq and file=PATH", *word);
+                        _("cannot trace '%s'; use exec, block, mmu, irq and file=PATH"), *word);
             return NULL;
         }
     }

@@ -6,6 +6,7 @@
  */
 #include "cpu/vm_internal.h"
 
+#include "base/i18n.h"
 #include "cpu/tsc.h"
 
 static void vm_lock(Vm *vm)
@@ -96,7 +97,7 @@ static bool vcpu_start(Vcpu *vcpu, GError **error)
     if (vcpu->thread)
         return true;
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED,
-                "cannot start the thread of CPU %u: %s; try fewer CPUs (--cpus)", vcpu->index,
+                _("cannot start the thread of CPU %u: %s; try fewer CPUs (--cpus)"), vcpu->index,
                 cause->message);
     return false;
 }
@@ -218,7 +219,7 @@ bool vm_set_trace(Vm *vm, Trace *trace, GError **error)
     g_assert(atomic_load(&vm->sync->paused));
     if (!vm->engine->trace_changed) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-                    "engine %s cannot trace guest code; use --engine soft", vm->engine->name);
+                    _("engine %s cannot trace guest code; use --engine soft"), vm->engine->name);
         return false;
     }
     vm->trace = trace;

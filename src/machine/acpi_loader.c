@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/i18n.h"
 
 #define LOADER_COMMAND_SIZE 128
 #define LOADER_NAME_SIZE    56
@@ -119,7 +120,7 @@ bool acpi_loader_run(const uint8_t *script, size_t size, AcpiLoaderFile *files, 
         }
         if (!ok) {
             g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-                        "the ACPI table loader script is malformed at byte %zu", at);
+                        _("the ACPI table loader script is malformed at byte %zu"), at);
             return false;
         }
     }

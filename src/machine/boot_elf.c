@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/i18n.h"
 #include "machine/boot_loader.h"
 
 #define PVH_NOTE_TYPE   18 /* XEN_ELFNOTE_PHYS32_ENTRY, owner "Xen" */
@@ -71,7 +72,7 @@ static const char *elf_add_segment(const ElfSegment *s, size_t file_size, const 
     if (s->type != PT_LOAD && s->type != PT_NOTE)
         return NULL;
     if (s->offset > file_size || s->file_size > file_size - s->offset)
-        return "a segment lies outside the file";
+        return _("a segment lies outside the file");
     if (s->type == PT_NOTE) {
         elf_find_pvh(data + s->offset, s->file_size, s->align, elf);
         return NULL;
@@ -79,11 +80,11 @@ static const char *elf_add_segment(const ElfSegment *s, size_t file_size, const 
     if (!s->memory_size)
         return NULL;
     if (s->memory_size < s->file_size)
-        return "a segment is larger in the file than in memory";
+        return _("a segment is larger in the file than in memory");
     if (s->address >= GIB(4) || s->memory_size > GIB(4) - s->address)
-        return "a segment loads above 4 GiB";
+        return _("a segment loads above 4 GiB");
     if (elf->segment_count == BOOT_SEGMENT_MAX)
-        return "it has too many segments";
+        return _("it has too many segments");
     elf->segments[elf->segment_count++] =
         (BootSegment){s->offset, s->file_size, s->address, s->memory_size};
     return NULL;
@@ -94,15 +95,15 @@ static const char *elf_check_header(const uint8_t *data, size_t size, bool is_64
     uint16_t machine;
 
     if (size < (is_64 ? sizeof(Elf64_Ehdr) : sizeof(Elf32_Ehdr)))
-        return "the ELF header is cut off";
+        return _("the ELF header is cut off");
     machine = load_le16(data + 18);
     if ((data[EI_CLASS] != ELFCLASS32 && data[EI_CLASS] != ELFCLASS64) ||
         data[EI_DATA] != ELFDATA2LSB)
-        return "it is no little-endian ELF file";
+        return _("it is no little-endian ELF file");
     if (machine != EM_386 && machine != EM_X86_64)
-        return "it is an ELF file for another processor";
+        return _("it is an ELF file for another processor");
     if (load_le16(data + 16) != ET_EXEC && load_le16(data + 16) != ET_DYN)
-        return "it is no executable ELF file";
+        return _("it is no executable ELF file");
     return NULL;
 }
 
@@ -120,7 +121,7 @@ bool boot_elf_parse(const uint8_t *data, size_t size, BootElf *ret_elf, const ch
     uint16_t count = load_le16(data + (is_64 ? 56 : 44));
     if (entry_size < (is_64 ? sizeof(Elf64_Phdr) : sizeof(Elf32_Phdr)) || table > size ||
         (uint64_t)entry_size * count > size - table) {
-        *ret_problem = "its program headers are outside the file";
+        *ret_problem = _("its program headers are outside the file");
         return false;
     }
     for (unsigned i = 0; i < count && !*ret_problem; i++) {
@@ -128,7 +129,7 @@ bool boot_elf_parse(const uint8_t *data, size_t size, BootElf *ret_elf, const ch
         *ret_problem = elf_add_segment(&s, size, data, &elf);
     }
     if (!*ret_problem && !elf.segment_count)
-        *ret_problem = "it has nothing to load";
+        *ret_problem = _("it has nothing to load");
     *ret_elf = elf;
     return !*ret_problem;
 }

@@ -5,6 +5,7 @@
  * Source: Linux Documentation/arch/x86/boot.rst (header, 32-bit and 64-bit protocols) and
  * zero-page.rst.
  */
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/bits.h"
@@ -142,11 +143,10 @@ static bool linux_place_initrd(DirectBoot *boot, const LinuxImage *image, uint8_
             best = MAX(best, at);
     }
     if (!best)
-        return boot_fail(
-            boot, error,
-            "the initrd %s (%" G_GSIZE_FORMAT
-            " bytes) does not fit behind the kernel; give the VM more memory (--memory)",
-            boot->modules[0].name, size);
+        return boot_fail(boot, error,
+                         "the initrd %s (%zu bytes) does not fit behind the kernel; give the VM "
+                         "more memory (--memory)",
+                         boot->modules[0].name, size);
     store_le32(zero_page + HDR_RAMDISK, best);
     store_le32(zero_page + HDR_RAMDISK_SIZE, size);
     return boot_place(boot, "initrd", best, data, size, size, error);
@@ -249,7 +249,7 @@ static bool linux_load(DirectBoot *boot, BootEntry *entry, GError **error)
     linux_fill_e820(boot, zero_page);
     if (!boot_is_ram(boot, LINUX_LOAD_AT, image.run_end - LINUX_LOAD_AT))
         return boot_fail(boot, error,
-                         "it needs at least %" G_GUINT64_FORMAT
+                         "it needs at least %" PRIu64
                          " MiB of memory to start; give the VM more (--memory)",
                          image.run_end / MIB(1) + 1);
     if (!boot_place(boot, "kernel", LINUX_LOAD_AT, data + image.payload_offset, image.payload_size,

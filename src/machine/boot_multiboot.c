@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/i18n.h"
 #include "machine/boot_loader.h"
 
 #define MB_SEARCH       8192
@@ -55,24 +56,24 @@ static const char *mb_parse_addresses(const uint8_t *data, size_t size, size_t h
                                       MbImage *image)
 {
     if (header + 32 > size)
-        return "its Multiboot header is cut off";
+        return _("its Multiboot header is cut off");
     const uint8_t *fields = data + header;
     uint32_t header_addr = load_le32(fields + 12), load_addr = load_le32(fields + 16);
     uint32_t load_end = load_le32(fields + 20), bss_end = load_le32(fields + 24);
 
     if (header_addr < load_addr || header_addr - load_addr > header)
-        return "its Multiboot load address does not fit the header's place in the file";
+        return _("its Multiboot load address does not fit the header's place in the file");
     uint64_t offset = header - (header_addr - load_addr);
     uint64_t length = load_end ? (uint64_t)load_end - load_addr : size - offset;
     if (load_end && load_end < load_addr)
-        return "its Multiboot load end is below the load address";
+        return _("its Multiboot load end is below the load address");
     if (length > size - offset)
-        return "its Multiboot header names more bytes than the file has";
+        return _("its Multiboot header names more bytes than the file has");
     if (bss_end && bss_end < load_addr + length)
-        return "its Multiboot BSS ends inside the data";
+        return _("its Multiboot BSS ends inside the data");
     uint64_t memory = bss_end ? bss_end - load_addr : length;
     if (!memory || load_addr + memory > GIB(4))
-        return "it has nothing to load below 4 GiB";
+        return _("it has nothing to load below 4 GiB");
     image->segments[0] = (BootSegment){offset, length, load_addr, memory};
     image->segment_count = 1;
     image->entry = load_le32(fields + 28);
@@ -85,12 +86,12 @@ static const char *mb_parse_elf(const uint8_t *data, size_t size, MbImage *image
     BootElf elf;
 
     if (!boot_elf_probe(data, size))
-        return "it is neither an ELF file nor does its Multiboot header say where to load it";
+        return _("it is neither an ELF file nor does its Multiboot header say where to load it");
     if (!boot_elf_parse(data, size, &elf, &problem))
         return problem;
     if (elf.is_64)
-        return "it is a 64-bit ELF file, which Multiboot starts in 32-bit mode; convert it with "
-               "objcopy -O elf32-i386";
+        return _("it is a 64-bit ELF file, which Multiboot starts in 32-bit mode; convert it with "
+                 "objcopy -O elf32-i386");
     memcpy(image->segments, elf.segments, sizeof(image->segments));
     image->segment_count = elf.segment_count;
     image->entry = elf.entry;

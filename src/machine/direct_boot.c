@@ -7,10 +7,12 @@
  */
 #include "machine/direct_boot.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/i18n.h"
 #include "machine/boot_loader.h"
 #include "machine/input_file.h"
 
@@ -26,9 +28,9 @@ bool boot_fail(const DirectBoot *boot, GError **error, const char *format, ...)
     va_list arguments;
 
     va_start(arguments, format);
-    g_autofree char *text = g_strdup_vprintf(format, arguments);
+    g_autofree char *text = g_strdup_vprintf(_(format), arguments);
     va_end(arguments);
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "cannot boot kernel %s: %s",
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, _("cannot boot kernel %s: %s"),
                 boot->kernel.name, text);
     return false;
 }
@@ -87,14 +89,13 @@ bool boot_place(DirectBoot *boot, const char *what, uint64_t address, const void
 {
     if (memory_size > UINT64_MAX - address || !boot_is_ram(boot, address, memory_size))
         return boot_fail(boot, error,
-                         "the %s needs guest memory at %#" G_GINT64_MODIFIER
-                         "x to %#" G_GINT64_MODIFIER
-                         "x, which is no RAM; give the VM more memory (--memory)",
+                         "the %s needs guest memory at %#" PRIx64 " to %#" PRIx64
+                         ", which is no RAM; give the VM more memory (--memory)",
                          what, address, address + memory_size);
     if (address < BOOT_AREA_END && address + memory_size > BOOT_AREA_START)
         return boot_fail(boot, error,
-                         "the %s wants memory at %#" G_GINT64_MODIFIER
-                         "x, where the boot parameters lie; load it at 1 MiB or above",
+                         "the %s wants memory at %#" PRIx64
+                         ", where the boot parameters lie; load it at 1 MiB or above",
                          what, address);
     if (!space_write(boot->machine->memory, address, data, size) ||
         !boot_zero(boot, address + size, memory_size - size))
@@ -248,7 +249,7 @@ static GBytes *boot_decompress(GBytes *bytes, const char *name, GError **error)
     while ((got = g_input_stream_read(stream, part, sizeof(part), NULL, error)) > 0) {
         if (plain->len + (gsize)got > BOOT_KERNEL_MAX) {
             g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-                        "kernel %s: it unpacks to more than %u MiB", name,
+                        _("kernel %s: it unpacks to more than %u MiB"), name,
                         (unsigned)(BOOT_KERNEL_MAX >> 20));
             return NULL;
         }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/i18n.h"
 #include "machine/input_file.h"
 
 #define FIRMWARE_BIOS_MIN KIB(64)
@@ -20,7 +21,7 @@ char *firmware_find(const char *name, GError **error)
             return g_steal_pointer(&path);
     }
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND,
-                "cannot find the firmware %s in %s; install the package 'seabios'", name,
+                _("cannot find the firmware %s in %s; install the package 'seabios'"), name,
                 firmware_folders[0]);
     return NULL;
 }
@@ -44,10 +45,10 @@ Ram *firmware_load_bios(const char *path, GError **error)
     if (size < FIRMWARE_BIOS_MIN || !is_power_of_two(size)) {
         g_set_error(
             error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-            "the firmware %s has %zu bytes, which is no BIOS size (a power of two from 64 KiB "
-            "to 16 MiB); %s",
+            _("the firmware %s has %zu bytes, which is no BIOS size (a power of two from 64 KiB "
+              "to 16 MiB); %s"),
             path ? path : FIRMWARE_BIOS_NAME, size,
-            path ? "give another file" : "reinstall the package 'seabios'");
+            path ? _("give another file") : _("reinstall the package 'seabios'"));
         return NULL;
     }
     Ram *ram = ram_new("bios", size, error);

@@ -7,14 +7,15 @@
 #include <sys/stat.h>
 
 #include "base/fd.h"
+#include "base/i18n.h"
 
 static GBytes *input_file_fail(GError **error, const char *path, const char *what, int code)
 {
-    const char *hint = code == ENOENT   ? "; check the path"
-                       : code == EACCES ? "; check the file's permissions"
+    const char *hint = code == ENOENT   ? _("; check the path")
+                       : code == EACCES ? _("; check the file's permissions")
                                         : "";
 
-    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code), "cannot read %s %s: %s%s", what,
+    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code), _("cannot read %s %s: %s%s"), what,
                 path, g_strerror(code), hint);
     return NULL;
 }
@@ -22,14 +23,14 @@ static GBytes *input_file_fail(GError **error, const char *path, const char *wha
 static bool input_file_check(const struct stat *st, const char *path, const char *what,
                              size_t max_size, GError **error)
 {
-    const char *problem = !S_ISREG(st->st_mode)            ? "it is not a regular file"
-                          : st->st_size == 0               ? "the file is empty"
-                          : (size_t)st->st_size > max_size ? "the file is too large"
+    const char *problem = !S_ISREG(st->st_mode)            ? _("it is not a regular file")
+                          : st->st_size == 0               ? _("the file is empty")
+                          : (size_t)st->st_size > max_size ? _("the file is too large")
                                                            : NULL;
 
     if (!problem)
         return true;
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "cannot use %s %s: %s", what, path,
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, _("cannot use %s %s: %s"), what, path,
                 problem);
     return false;
 }

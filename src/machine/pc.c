@@ -7,7 +7,10 @@
  */
 #include "machine/pc.h"
 
+#include <inttypes.h>
+
 #include "base/bits.h"
+#include "base/i18n.h"
 
 #define PC_ADDRESS_BITS 46
 #define PC_LOW_RAM_MAX  UINT64_C(0xe0000000)
@@ -167,16 +170,15 @@ static bool pc_check_config(const PcConfig *config, GError **error)
 {
     if (config->memory_size < PC_MEMORY_MIN || config->memory_size > PC_MEMORY_MAX) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "a VM cannot have %" G_GUINT64_FORMAT
-                    " MiB of memory; choose from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT
-                    " MiB (--memory)",
+                    _("a VM cannot have %" PRIu64 " MiB of memory; choose from %" PRIu64
+                      " to %" PRIu64 " MiB (--memory)"),
                     config->memory_size / MIB(1), PC_MEMORY_MIN / MIB(1), PC_MEMORY_MAX / MIB(1));
         return false;
     }
     G_STATIC_ASSERT(VM_MAX_VCPUS <= LAPIC_MAX);
     if (config->cpu_count < 1 || config->cpu_count > VM_MAX_VCPUS) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "a VM cannot have %u CPUs; choose from 1 to %d (--cpus)", config->cpu_count,
+                    _("a VM cannot have %u CPUs; choose from 1 to %d (--cpus)"), config->cpu_count,
                     VM_MAX_VCPUS);
         return false;
     }

@@ -10,6 +10,10 @@
  * Devices are reset in the order in which they are made here: controllers before their users.
  */
 #include "base/bits.h"
+
+#include <inttypes.h>
+
+#include "base/i18n.h"
 #include "device/chipset/debug_port.h"
 #include "device/chipset/dma8237.h"
 #include "device/chipset/fpu_error.h"
@@ -349,8 +353,8 @@ static bool pc_check_disc(const Disk *disk, GError **error)
     if (info->size >= PC_CD_SECTOR)
         return true;
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-                "cannot use CD-ROM '%s': %" G_GUINT64_FORMAT
-                " bytes are too short for a disc; the smallest is one sector of %d bytes",
+                _("cannot use CD-ROM '%s': %" PRIu64
+                  " bytes are too short for a disc; the smallest is one sector of %d bytes"),
                 info->path, info->size, PC_CD_SECTOR);
     return false;
 }
@@ -448,9 +452,10 @@ static bool pc_place_ide(PcDrive *drive, bool *taken, GError **error)
 {
     drive->index = pc_choose_ide_place(drive, taken);
     if (drive->index < 0) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "no IDE place is free for %s; a PC has four (index 0 to 3), each for one drive",
-                    drive->path ? drive->path : "the empty CD-ROM drive");
+        g_set_error(
+            error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+            _("no IDE place is free for %s; a PC has four (index 0 to 3), each for one drive"),
+            drive->path ? drive->path : _("the empty CD-ROM drive"));
         return false;
     }
     taken[drive->index] = true;
@@ -463,8 +468,8 @@ static bool pc_place_floppy(PcDrive *drive, bool *taken, unsigned *next, GError 
 
     if (place >= FDC_DRIVES || taken[place]) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "no floppy drive is free for %s; a PC has two (index 0 and 1)",
-                    drive->path ? drive->path : "the empty floppy drive");
+                    _("no floppy drive is free for %s; a PC has two (index 0 and 1)"),
+                    drive->path ? drive->path : _("the empty floppy drive"));
         return false;
     }
     drive->index = (int)place;

@@ -9,6 +9,7 @@
  * ACPI)
  */
 #include "base/bits.h"
+#include "base/i18n.h"
 #include "machine/acpi.h"
 #include "machine/boot_door.h"
 #include "machine/pc.h"
@@ -73,8 +74,8 @@ static bool pc_parse_boot_order(const char *text, uint16_t *ret_nibbles, GError 
         const char *found = strchr(letters, order[i]);
         if (!found || i >= 4) {
             g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                        "boot order '%s': use up to four of the letters a (floppy), c (disk), "
-                        "d (CD-ROM), n (network)",
+                        _("boot order '%s': use up to four of the letters a (floppy), c (disk), "
+                          "d (CD-ROM), n (network)"),
                         order);
             return false;
         }
@@ -276,7 +277,7 @@ static bool pc_open_kernel(Pc *pc, const PcConfig *config, GError **error)
         return true;
     if (pc->low_ram < MIB(4)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "a kernel needs at least 4 MiB of memory; give the VM more (--memory)");
+                    _("a kernel needs at least 4 MiB of memory; give the VM more (--memory)"));
         return false;
     }
     pc->direct_boot = direct_boot_open(config->kernel, config->initrd, config->append, error);
@@ -383,7 +384,7 @@ static bool pc_write_tables(Pc *pc, GError **error)
         if (!space_write(pc->board.memory, blobs[i].address, blobs[i].bytes->data,
                          blobs[i].bytes->len)) {
             g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED,
-                        "cannot place the ACPI tables; give the VM more memory (--memory)");
+                        _("cannot place the ACPI tables; give the VM more memory (--memory)"));
             return false;
         }
     }

@@ -5,6 +5,7 @@
  * asks for a luxury (a time zone, a name) goes on without it.
  */
 #include "runner/sandbox.h"
+#include "base/i18n.h"
 
 #include <errno.h>
 #include <seccomp.h>
@@ -129,7 +130,7 @@ static bool failed(GError **error, const char *what, int code)
 {
     g_set_error(
         error, G_IO_ERROR, g_io_error_from_errno(code),
-        "cannot shut the machine's process in: %s: %s; the kernel needs CONFIG_SECCOMP_FILTER",
+        _("cannot shut the machine's process in: %s: %s; the kernel needs CONFIG_SECCOMP_FILTER"),
         what, g_strerror(code));
     return false;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* See stats.h. The names come from the table in cpu/counters.h. */
 #include "runner/stats.h"
+#include "base/i18n.h"
 
 #include <json-glib/json-glib.h>
 #include <stdio.h>
@@ -88,6 +89,7 @@ bool stats_write(Vm *vm, const char *path, GError **error)
     if (g_file_set_contents(path, text, -1, &cause))
         return true;
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED,
-                "cannot write the counters: %s; choose another file for --stats", cause->message);
+                _("cannot write the counters: %s; choose another file for --stats"),
+                cause->message);
     return false;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Values as texts: what each type of field allows, and the one form that is stored. */
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/i18n.h"
@@ -62,9 +63,9 @@ char *vm_size_text(uint64_t bytes)
     for (int i = (int)strlen(size_units) - 1; i >= 0 && bytes; i--) {
         uint64_t unit = UINT64_C(1024) << 10 * i;
         if (bytes % unit == 0)
-            return g_strdup_printf("%" G_GUINT64_FORMAT "%c", bytes / unit, size_units[i]);
+            return g_strdup_printf("%" PRIu64 "%c", bytes / unit, size_units[i]);
     }
-    return g_strdup_printf("%" G_GUINT64_FORMAT, bytes);
+    return g_strdup_printf("%" PRIu64, bytes);
 }
 
 bool vm_field_number(const VmField *field, const char *text, uint64_t *ret_number)
@@ -82,8 +83,7 @@ static char *canonical_number(const VmField *field, const char *text)
         return NULL;
     if (number < field->min || number > field->max)
         return NULL;
-    return field->type == VM_SIZE ? vm_size_text(number)
-                                  : g_strdup_printf("%" G_GUINT64_FORMAT, number);
+    return field->type == VM_SIZE ? vm_size_text(number) : g_strdup_printf("%" PRIu64, number);
 }
 
 /* ---- texts ------------------------------------------------------------------------------------
@@ -180,8 +180,7 @@ char *vm_field_range(const VmField *field)
     case VM_BOOL:
         return g_strdup(_("on or off"));
     case VM_INT:
-        return g_strdup_printf(_("a number from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT),
-                               field->min, field->max);
+        return g_strdup_printf(_("a number from %" PRIu64 " to %" PRIu64), field->min, field->max);
     case VM_SIZE:
         least = vm_size_text(field->min);
         most = vm_size_text(field->max);
@@ -199,9 +198,9 @@ char *vm_field_range(const VmField *field)
     case VM_STRING:
         if (field->pattern)
             return g_strdup_printf(_("a text that matches %s"), field->pattern);
-        return g_strdup_printf(_("one line of at most %" G_GUINT64_FORMAT " bytes"), field->max);
+        return g_strdup_printf(_("one line of at most %" PRIu64 " bytes"), field->max);
     case VM_TEXT:
-        return g_strdup_printf(_("a text of at most %" G_GUINT64_FORMAT " bytes"), field->max);
+        return g_strdup_printf(_("a text of at most %" PRIu64 " bytes"), field->max);
     }
     g_assert_not_reached();
 }

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <libxml/parser.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -99,8 +100,8 @@ char *xml_read_file(const char *path, uint64_t max_size, size_t *ret_size, GErro
     }
     if ((uint64_t)status.st_size > max_size) {
         vm_error(error, G_IO_ERROR_INVALID_DATA,
-                 _("cannot read %s: it has %" G_GINT64_FORMAT
-                   " bytes, more than the %" G_GUINT64_FORMAT " that such a file may have"),
+                 _("cannot read %s: it has %" PRId64 " bytes, more than the %" PRIu64
+                   " that such a file may have"),
                  name, (int64_t)status.st_size, max_size);
         return NULL;
     }
@@ -318,7 +319,7 @@ bool vm_tree_save(const VmTree *tree, const char *path, GError **error)
     if (size > tree->schema->max_size)
         return vm_error(error, G_IO_ERROR_INVALID_ARGUMENT,
                         _("cannot write %s: it would have %zu bytes, more than the "
-                          "%" G_GUINT64_FORMAT " that such a file may have"),
+                          "%" PRIu64 " that such a file may have"),
                         quoted, size, tree->schema->max_size);
     return vm_replace_file(path, text, size, error);
 }

@@ -95,7 +95,7 @@ class Daemon:
         self.path = pathlib.Path(self.folder.name)
         (self.path / "run").mkdir(mode=0o700)
         self.environment = {**os.environ, "XDG_RUNTIME_DIR": str(self.path / "run"), "XDG_CONFIG_HOME": str(self.path / "config"),
-                            "XDG_DATA_HOME": str(self.path / "data"), "LC_ALL": "C.UTF-8", "NO_AT_BRIDGE": "1"}
+                            "XDG_DATA_HOME": str(self.path / "data"), "LC_ALL": "C.UTF-8", "LANGUAGE": "", "NO_AT_BRIDGE": "1"}
         self.socket = self.path / "run" / "ospite" / "api"
         self.headers = ""  # more of them, each with its line's end
         self.pids = set()

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 
 #include "block/formats/qcow2.h"
 #include "block/image.h"
@@ -113,7 +114,7 @@ bool qcow2_resize(ImageMap *map, uint64_t size, GError **error)
     int result = 0;
     if (l1_size > MIB(32) / 8)
         return format_fail(error, map->file->path,
-                           "its cluster size allows at most %" G_GUINT64_FORMAT
+                           "its cluster size allows at most %" PRIu64
                            " bytes; make it with larger clusters",
                            span * (MIB(32) / 8));
     if (qcow2_bitmaps_resize(q, size))

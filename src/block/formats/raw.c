@@ -6,6 +6,9 @@
  * the file grows to the boundary when that sector is written.
  */
 #include "base/bits.h"
+
+#include <inttypes.h>
+
 #include "block/format.h"
 
 #define RAW_SECTOR_SIZE 512
@@ -26,7 +29,7 @@ static ImageMap *raw_open(HostFile *file, const OpenParameters *parameters, GErr
     }
     if (file->size && file->size < RAW_SECTOR_SIZE) {
         format_fail(error, file->path,
-                    "%" G_GUINT64_FORMAT
+                    "%" PRIu64
                     " bytes are too short for a disk; the smallest is one sector of %d bytes",
                     file->size, RAW_SECTOR_SIZE);
         return NULL;

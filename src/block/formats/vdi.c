@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "base/i18n.h"
 #include "block/flat_table.h"
 #include "block/image.h"
 
@@ -590,7 +591,7 @@ static bool vdi_create(HostFile *file, const CreateOptions *o, GError **error)
     uint64_t blocks = (o->size + MIB(1) - 1) / MIB(1);
     if (blocks > MAX_BLOCKS || (fixed && o->parent))
         return format_fail(error, file->path, "a VDI can't be %s",
-                           fixed && o->parent ? "fixed and have a parent" : "that large");
+                           fixed && o->parent ? _("fixed and have a parent") : _("that large"));
     g_autofree uint8_t *head = g_malloc0(512 + blocks * 4);
     fill_header(head, o, (uint32_t)blocks, fixed);
     if (o->parent && !link_parent(head, o->parent, o->parent_format, o->parent_path, error))

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 
+#include "base/i18n.h"
 #include "block/crc32c.h"
 #include "block/formats/vhdx.h"
 
@@ -207,6 +208,7 @@ bool vhdx_replay(Vhdx *v, bool in_memory, GError **error)
     g_free(log.entry);
     if (result == -EINVAL || result == -ENODATA)
         return format_fail(error, path, "its log %s; take a backup",
-                           result == -EINVAL ? "is damaged" : "tells of more than the file holds");
+                           result == -EINVAL ? _("is damaged")
+                                             : _("tells of more than the file holds"));
     return result ? format_fail_io(error, path, "replay the log of", result) : true;
 }

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "base/fd.h"
+#include "base/i18n.h"
 
 #ifdef OSPITE_TLS
 #include <gnutls/gnutls.h>
@@ -18,7 +19,7 @@ struct NbdTls {
 
 static bool fail_tls(GError **error, const char *path, int code)
 {
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED, "cannot use TLS with '%s': %s", path,
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED, _("cannot use TLS with '%s': %s"), path,
                 gnutls_strerror(code));
     return false;
 }
@@ -161,7 +162,7 @@ static void end_session(NbdStream *stream)
 static NbdTls *no_tls(GError **error)
 {
     g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-                        "cannot use TLS: this program was built without GnuTLS");
+                        _("cannot use TLS: this program was built without GnuTLS"));
     return NULL;
 }
 

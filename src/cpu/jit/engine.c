@@ -9,6 +9,7 @@
  * checks) is interpreted as by engine_interp; and so is floating point while its exceptions are
  * unmasked.
  */
+#include "base/i18n.h"
 #include "cpu/jit/jit.h"
 
 #include <asm/prctl.h>
@@ -158,7 +159,7 @@ static bool jit_probe(GError **error)
     JitCpu jit = {0};
     if (!jit_cache_init(&jit)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-                    "this host gives no memory for translated code; use engine interp");
+                    _("this host gives no memory for translated code; use engine interp"));
         return false;
     }
     jit_cache_clear(&jit);
@@ -187,7 +188,7 @@ static bool jit_vcpu_init(Vcpu *vcpu, GError **error)
     if (!jit_cache_init(jit)) {
         soft_cpu_free(cpu);
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED,
-                    "no memory for translated code of vCPU %u", vcpu->index);
+                    _("no memory for translated code of vCPU %u"), vcpu->index);
         return false;
     }
     jit->self = cpu;

@@ -14,6 +14,7 @@
 
 #include "base/bits.h"
 #include "base/fd.h"
+#include "base/i18n.h"
 #include "cpu/cpu_features.h"
 #include "cpu/kvm/kvm_internal.h"
 #include "cpu/tsc.h"
@@ -80,7 +81,7 @@ static bool check_device(int fd, GError **error)
         if (ioctl(fd, KVM_CHECK_EXTENSION, needed[i].capability) > 0)
             continue;
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-                    "the KVM of this kernel lacks %s: it takes Linux 4.12 or newer",
+                    _("the KVM of this kernel lacks %s: it takes Linux 4.12 or newer"),
                     needed[i].name);
         return false;
     }
@@ -241,8 +242,8 @@ static bool set_cpuid(Vcpu *vcpu, GError **error)
     if (ioctl(kvm_vcpu(vcpu)->fd, KVM_SET_CPUID2, buffer) == 0)
         return true;
     g_set_error(error, G_IO_ERROR, g_io_error_from_errno(errno),
-                "KVM refuses the CPU model %s: %s; try another one (--cpu)", vcpu->vm->model->name,
-                g_strerror(errno));
+                _("KVM refuses the CPU model %s: %s; try another one (--cpu)"),
+                vcpu->vm->model->name, g_strerror(errno));
     return false;
 }
 
@@ -276,7 +277,7 @@ static bool fail(GError **error, const char *what)
 {
     int saved = errno;
     g_set_error(error, G_IO_ERROR, g_io_error_from_errno(saved),
-                "KVM cannot %s: %s; --engine soft does without it", what, g_strerror(saved));
+                _("KVM cannot %s: %s; --engine soft does without it"), what, g_strerror(saved));
     return false;
 }
 
