@@ -50,6 +50,7 @@ bench: deps all
 	bench/run $(BUILD)
 	bench/disk $(BUILD)
 	bench/convert $(BUILD)
+	bench/daemon $(BUILD)
 
 # FUZZ_SECONDS for each target; then the host's CPU against ours, from a new random seed each time.
 fuzz: deps all

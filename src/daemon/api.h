@@ -10,7 +10,8 @@ typedef struct Api {
     Registry *registry;
     Events *events;
     const char *config_folder;
-    Media *media; /* NULL: could not be opened yet */
+    Media *media;  /* NULL: could not be opened yet */
+    unsigned busy; /* what goes on though its client may have left */
 } Api;
 
 /* A ServerHandler; `obj` is the Api. */
@@ -54,6 +55,14 @@ void api_medium_remove(Api *api, Request *request, Machine *unused);
 void api_medium_release(Api *api, Request *request, Machine *unused);
 void api_medium_refresh(Api *api, Request *request, Machine *unused);
 void api_medium_move(Api *api, Request *request, Machine *unused);
+
+/* The images of a machine (of char *), and those that others use as well or build on (a set). */
+bool api_media_of(Api *api, const Machine *machine, GPtrArray *own, GHashTable *spare,
+                  GError **error);
+/* Images whose files are gone with their machine are no images any more. */
+void api_media_forget(Api *api, const GPtrArray *paths);
+/* The machine's folder was `from`. */
+void api_media_follow(Api *api, const char *from, const Machine *machine);
 
 /* Answers {"vm": …}. */
 void api_answer_machine(Request *request, const Machine *machine);

@@ -4,7 +4,6 @@
  * machines when it is next asked for: until then nobody looks at it.
  */
 #include <string.h>
-#include <sys/stat.h>
 
 #include "daemon/api.h"
 #include "daemon/machine_json.h"
@@ -315,34 +314,158 @@ void api_medium_release(Api *api, Request *request, Machine *unused)
     act(api, request, NULL, release);
 }
 
-/* A copy of a large image would keep everybody waiting. */
-static bool is_near(const Medium *medium, const char *to, GError **error)
-{
-    g_autofree char *folder = g_path_get_dirname(to);
-    struct stat from, target;
+/* ---- moving ---------------------------------------------------------------------------------- */
 
-    if (stat(medium->path, &from) < 0 || stat(folder, &target) < 0 || from.st_dev == target.st_dev)
-        return true; /* what cannot be looked at is media_move()'s to tell */
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-                "cannot move '%s' to '%s': it is another file system; copy it with 'ospite disk "
-                "convert' and attach the copy",
-                medium->path, to);
+/* A copy to another file system, made by a thread. */
+typedef struct Moving {
+    Api *api;
+    Request *request;
+    char *uuid, *to;
+    MediaCopy *copy;
+} Moving;
+
+static void moving_free(Moving *moving)
+{
+    media_copy_free(moving->copy);
+    g_free(moving->uuid);
+    g_free(moving->to);
+    g_free(moving);
+}
+
+/* Answers, if it could be moved or never will be; true with neither: it has to be copied. */
+static bool move(Api *api, Request *request, const Medium *medium, const char *to, MediaCopy *copy)
+{
+    g_autoptr(GArray) machines = users(api, medium, false);
+    g_autoptr(Medium) now = NULL;
+    GError *error = NULL;
+    bool moved = media_move(api->media, medium->uuid, to, copy,
+                            (const MediaMachine *)machines->data, machines->len, &error);
+
+    if (!moved && !copy && g_error_matches(error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK)) {
+        g_error_free(error);
+        return true;
+    }
+    now = moved ? media_find(api->media, medium->uuid, &error) : NULL;
+    if (!now) {
+        request_fail(request, error);
+        return false;
+    }
+    tell_users(api, machines);
+    tell(api, now->uuid);
+    request_answer(request, SOUP_STATUS_OK, json_object_of("medium", medium_json(now)));
     return false;
 }
 
-static bool move(Api *api, const Medium *medium, const char *to, GError **error)
+static void copy_in_thread(GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
 {
-    g_autoptr(GArray) machines = users(api, medium, false);
+    Moving *moving = data;
+    GError *error = NULL;
 
-    if (!api_needs_absolute("path", to, error) || !is_near(medium, to, error) ||
-        !media_move(api->media, medium->uuid, to, (const MediaMachine *)machines->data,
-                    machines->len, error))
-        return false;
-    tell_users(api, machines);
-    return true;
+    if (media_copy_run(moving->copy, &error))
+        g_task_return_boolean(task, TRUE);
+    else
+        g_task_return_error(task, error);
+}
+
+/* What became of the medium meanwhile counts. */
+static void on_copied(GObject *source, GAsyncResult *result, gpointer data)
+{
+    Moving *moving = data;
+    GError *error = NULL;
+    bool copied = g_task_propagate_boolean(G_TASK(result), &error);
+    g_autoptr(Medium) medium = copied && begin(moving->api, &error)
+                                   ? media_find(moving->api->media, moving->uuid, &error)
+                                   : NULL;
+
+    moving->api->busy--;
+    if (medium)
+        move(moving->api, moving->request, medium, moving->to, moving->copy);
+    else
+        request_fail(moving->request, error);
+    moving_free(moving);
+}
+
+static void begin_copy(Api *api, Request *request, const Medium *medium, const char *to)
+{
+    GError *error = NULL;
+    MediaCopy *copy = media_copy_new(medium->path, to, &error);
+    Moving *moving;
+    g_autoptr(GTask) task = NULL;
+
+    if (!copy) {
+        request_fail(request, error);
+        return;
+    }
+    moving = g_new0(Moving, 1);
+    *moving = (Moving){api, request, g_strdup(medium->uuid), g_strdup(to), copy};
+    api->busy++;
+    task = g_task_new(NULL, NULL, on_copied, moving);
+    g_task_set_task_data(task, moving, NULL);
+    g_task_run_in_thread(task, copy_in_thread);
 }
 
 void api_medium_move(Api *api, Request *request, Machine *unused)
 {
-    act(api, request, "path", move);
+    GError *error = NULL;
+    JsonObject *body = request_json(request, &error);
+    const char *text = body ? api_text(body, "path", &error) : NULL;
+    g_autofree char *to = text ? g_canonicalize_filename(text, "/") : NULL;
+    g_autoptr(Medium) medium = NULL;
+
+    if (!text && !error)
+        g_set_error(&error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                    "cannot change the medium without a path");
+    if (!error && api_needs_absolute("path", text, &error))
+        medium = find(api, request, &error);
+    if (!medium)
+        request_fail(request, error);
+    else if (move(api, request, medium, to, NULL))
+        begin_copy(api, request, medium, to);
+}
+
+/* ---- machines that move or go -----------------------------------------------------------------
+ */
+
+bool api_media_of(Api *api, const Machine *machine, GPtrArray *own, GHashTable *spare,
+                  GError **error)
+{
+    g_autoptr(GPtrArray) all = begin(api, error) ? media_list(api->media, error) : NULL;
+
+    for (guint i = 0; all && i < all->len; i++) {
+        const Medium *medium = all->pdata[i];
+        bool ours = false, others = medium->has_children;
+        for (guint k = 0; k < medium->uses->len; k++) {
+            const MediumUse *use = medium->uses->pdata[k];
+            ours |= !strcmp(use->machine, machine->uuid);
+            others |= strcmp(use->machine, machine->uuid) != 0;
+        }
+        if (ours)
+            g_ptr_array_add(own, g_strdup(medium->path));
+        if (others)
+            g_hash_table_add(spare, g_strdup(medium->path));
+    }
+    return all != NULL;
+}
+
+void api_media_forget(Api *api, const GPtrArray *paths)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!begin(api, &error))
+        g_warning("%s", error->message);
+    for (guint i = 0; !error && i < paths->len; i++) {
+        const char *path = paths->pdata[i];
+        if (!g_file_test(path, G_FILE_TEST_EXISTS))
+            media_remove(api->media, path, false,
+                         NULL); /* in use elsewhere: it stays, and says so */
+    }
+}
+
+void api_media_follow(Api *api, const char *from, const Machine *machine)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (strcmp(from, machine->folder) &&
+        (!api_media_open(api, &error) || !media_follow(api->media, from, machine->folder, &error)))
+        g_warning("%s", error->message);
 }

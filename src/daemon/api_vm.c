@@ -188,6 +188,7 @@ void api_vm_set(Api *api, Request *request, Machine *machine)
     JsonObject *body = request_json(request, &error);
     g_autoptr(VmConfig) old = NULL;
     g_autoptr(VmConfig) changed = NULL;
+    g_autofree char *folder = g_strdup(machine->folder);
 
     if (body && is_accessible(machine, &error)) {
         old = vm_tree_copy(machine->config);
@@ -199,6 +200,7 @@ void api_vm_set(Api *api, Request *request, Machine *machine)
         return;
     }
     g_steal_pointer(&changed);
+    api_media_follow(api, folder, machine);
     answer_changed(api, request, machine, g_steal_pointer(&old));
 }
 
@@ -222,12 +224,14 @@ void api_vm_put_config(Api *api, Request *request, Machine *machine)
     gsize size;
     const char *text = g_bytes_get_data(body, &size);
     g_autoptr(VmConfig) config = vm_config_parse(text ? text : "", size, "the new file", &error);
+    g_autofree char *folder = g_strdup(machine->folder);
 
     if (!config || !registry_save(api->registry, machine, config, &error)) {
         request_fail(request, error);
         return;
     }
     g_steal_pointer(&config);
+    api_media_follow(api, folder, machine);
     answer_changed(api, request, machine, NULL);
 }
 
@@ -324,21 +328,26 @@ static const char *const delete_modes[] = {
 void api_vm_delete(Api *api, Request *request, Machine *machine)
 {
     g_autoptr(GPtrArray) kept = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) own = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GHashTable) spare = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     const char *word = request_query(request, "mode");
     DeleteMode mode = word ? DELETE_UNREGISTER : DELETE_KEEP_DISKS;
     GError *error = NULL;
 
     while (word && mode <= DELETE_ALL && strcmp(delete_modes[mode], word))
         mode++;
-    if (mode > DELETE_ALL)
+    if (mode > DELETE_ALL) {
         request_fail_code(request, SOUP_STATUS_BAD_REQUEST, "invalid",
                           "cannot delete in that mode; use unregister, keep-disks or all");
-    else if (!registry_delete(api->registry, machine, mode, kept, &error))
+    } else if ((mode == DELETE_ALL && !api_media_of(api, machine, own, spare, &error)) ||
+               !registry_delete(api->registry, machine, mode, spare, kept, &error)) {
         request_fail(request, error);
-    else
+    } else {
+        api_media_forget(api, own);
         request_answer(
             request, SOUP_STATUS_OK,
             json_object_of("kept", node_of_array(array_of((char **)kept->pdata, kept->len))));
+    }
 }
 
 void api_vm_move(Api *api, Request *request, Machine *machine)
@@ -346,15 +355,18 @@ void api_vm_move(Api *api, Request *request, Machine *machine)
     GError *error = NULL;
     JsonObject *body = request_json(request, &error);
     const char *folder = body ? api_text(body, "folder", &error) : NULL;
+    g_autofree char *from = g_strdup(machine->folder);
 
-    if (!error && !folder)
+    if (!error && !folder) {
         request_fail_code(request, SOUP_STATUS_BAD_REQUEST, "invalid",
                           "cannot move it without a folder");
-    else if (error || !api_needs_absolute("folder", folder, &error) ||
-             !registry_move(api->registry, machine, folder, &error))
+    } else if (error || !api_needs_absolute("folder", folder, &error) ||
+               !registry_move(api->registry, machine, folder, &error)) {
         request_fail(request, error);
-    else
+    } else {
+        api_media_follow(api, from, machine);
         api_answer_machine(request, machine);
+    }
 }
 
 void api_vm_log(Api *api, Request *request, Machine *machine)

@@ -118,8 +118,8 @@ static bool lock_config(Daemon *daemon, GError **error)
 
 static bool is_idle(const Daemon *daemon)
 {
-    return server_connections(daemon->server) == 0 && !server_is_remote(daemon->server) &&
-           registry_running(daemon->api.registry) == 0;
+    return server_connections(daemon->server) == 0 && !daemon->api.busy &&
+           !server_is_remote(daemon->server) && registry_running(daemon->api.registry) == 0;
 }
 
 /*

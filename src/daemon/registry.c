@@ -392,7 +392,7 @@ static void remove_file(const char *path, GPtrArray *kept)
 }
 
 /* The machine's disks in its own folder; others may be shared with anything. */
-static void remove_disks(const Machine *machine, GPtrArray *kept)
+static void remove_disks(const Machine *machine, GHashTable *spare, GPtrArray *kept)
 {
     g_auto(GStrv) controllers = vm_tree_keys(machine->config, "storage");
 
@@ -411,7 +411,7 @@ static void remove_disks(const Machine *machine, GPtrArray *kept)
             g_autofree char *path = *medium && !g_path_is_absolute(medium)
                                         ? vm_path_resolve(machine->folder, medium, NULL)
                                         : NULL;
-            if (path && !strcmp(type, "disk"))
+            if (path && !strcmp(type, "disk") && !g_hash_table_contains(spare, path))
                 remove_file(path, kept);
             else if (*medium && !strcmp(type, "disk"))
                 g_ptr_array_add(kept, g_strdup(medium));
@@ -428,13 +428,14 @@ static void list_folder(const char *folder, GPtrArray *kept)
         g_ptr_array_add(kept, g_build_filename(folder, name, NULL));
 }
 
-static void remove_files(const Machine *machine, DeleteMode mode, GPtrArray *kept)
+static void remove_files(const Machine *machine, DeleteMode mode, GHashTable *spare,
+                         GPtrArray *kept)
 {
     g_autofree char *log = machine_log(machine);
     g_autofree char *old_log = g_strconcat(log, ".1", NULL);
 
     if (mode == DELETE_ALL && machine->config)
-        remove_disks(machine, kept);
+        remove_disks(machine, spare, kept);
     remove_file(log, kept);
     remove_file(old_log, kept);
     remove_file(machine->file, kept);
@@ -444,8 +445,8 @@ static void remove_files(const Machine *machine, DeleteMode mode, GPtrArray *kep
     }
 }
 
-bool registry_delete(Registry *registry, Machine *machine, DeleteMode mode, GPtrArray *kept,
-                     GError **error)
+bool registry_delete(Registry *registry, Machine *machine, DeleteMode mode, GHashTable *spare,
+                     GPtrArray *kept, GError **error)
 {
     guint index;
 
@@ -458,7 +459,7 @@ bool registry_delete(Registry *registry, Machine *machine, DeleteMode mode, GPtr
         return false;
     }
     if (mode != DELETE_UNREGISTER)
-        remove_files(machine, mode, kept);
+        remove_files(machine, mode, spare, kept);
     else
         list_folder(machine->folder, kept);
     machine_tell(machine, "vm-deleted");

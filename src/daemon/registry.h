@@ -37,6 +37,7 @@ Machine *registry_register(Registry *registry, const char *file, GError **error)
 bool registry_save(Registry *registry, Machine *machine, VmConfig *config, GError **error);
 /* The machine's folder moves into `folder`. */
 bool registry_move(Registry *registry, Machine *machine, const char *folder, GError **error);
-/* Files that are still there are added to `kept` (of char *). The machine is freed on success. */
-bool registry_delete(Registry *registry, Machine *machine, DeleteMode mode, GPtrArray *kept,
-                     GError **error);
+/* DELETE_ALL leaves the disks in `spare` (a set of paths). Files that are still there are added to
+ * `kept` (of char *). The machine is freed on success. */
+bool registry_delete(Registry *registry, Machine *machine, DeleteMode mode, GHashTable *spare,
+                     GPtrArray *kept, GError **error);

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/sendfile.h>
 #include <sys/stat.h>
 
 #include "base/fd.h"
@@ -225,24 +224,12 @@ static bool is_free(const Medium *medium, GError **error)
     return true;
 }
 
-/* A running machine may still hold an image that its changed configuration names no more. The lock
- * lasts as long as the descriptor; -1: it could not be had. */
-static int lock_file(const Medium *medium, GError **error)
-{
-    auto_fd fd = open(medium->path, O_RDWR | O_CLOEXEC);
-    g_autofree char *quoted = text_quote(medium->path);
-
-    if (fd < 0)
-        vm_error(error, g_io_error_from_errno(errno), _("cannot open %s: %s"), quoted,
-                 g_strerror(errno));
-    return fd >= 0 && image_lock(fd, medium->path, IMAGE_LOCK_WRITE, error) ? fd_steal(&fd) : -1;
-}
-
 static bool remove_with_file(Media *media, const Medium *medium, GError **error)
 {
     g_autoptr(Journal) journal = journal_new();
     g_autoptr(GError) why = NULL;
-    auto_fd lock = lock_file(medium, &why);
+    /* A running machine may still hold an image that its changed configuration names no more. */
+    auto_fd lock = media_lock_image(medium->path, &why);
 
     if (lock < 0 && !g_error_matches(why, G_IO_ERROR, G_IO_ERROR_NOT_FOUND)) {
         g_propagate_error(error, g_steal_pointer(&why));
@@ -501,29 +488,6 @@ bool media_release(Media *media, const char *name, const MediaMachine *machines,
     return media_store_with(media, journal, error);
 }
 
-/* To another file system: a durable copy beside the place it goes to (its name is new). */
-static char *copy_beside(int from, const char *to, GError **error)
-{
-    g_autofree char *folder = g_path_get_dirname(to), *random = g_uuid_string_random();
-    g_autofree char *path = g_strdup_printf("%s/.ospite-%.8s.tmp", folder, random);
-    g_autofree char *quoted = text_quote(to);
-    auto_fd fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    ssize_t n = -1;
-
-    if (fd >= 0) {
-        do {
-            n = sendfile(fd, from, NULL, 1 << 30);
-        } while (n > 0 || (n < 0 && errno == EINTR));
-    }
-    if (n == 0 && fsync(fd) == 0)
-        return g_steal_pointer(&path);
-    vm_error(error, g_io_error_from_errno(errno), _("cannot write %s: %s"), quoted,
-             g_strerror(errno));
-    if (fd >= 0)
-        unlink(path);
-    return NULL;
-}
-
 static bool can_move(const Medium *medium, const char *to, GError **error)
 {
     g_autofree char *quoted = text_quote(to), *from = text_quote(medium->path);
@@ -547,25 +511,49 @@ static bool can_move(const Medium *medium, const char *to, GError **error)
     return true;
 }
 
-static bool journal_file_move(Journal *journal, int fd, const char *from, const char *to,
-                              GError **error)
+/* Whether a rename takes it there. */
+static bool is_near(const char *from, const char *to, bool *ret_near, GError **error)
 {
-    g_autofree char *folder = g_path_get_dirname(to), *copy = NULL, *quoted = NULL;
+    g_autofree char *folder = g_path_get_dirname(to), *quoted = text_quote(folder);
     struct stat source, target;
 
-    if (fstat(fd, &source) < 0 || stat(folder, &target) < 0) {
-        quoted = text_quote(folder);
+    if (stat(from, &source) < 0 || stat(folder, &target) < 0)
         return vm_error(error, g_io_error_from_errno(errno), _("cannot move to %s: %s"), quoted,
                         g_strerror(errno));
-    }
-    if (source.st_dev == target.st_dev)
-        return journal_rename(journal, from, to, error);
-    copy = copy_beside(fd, to, error);
-    return copy && journal_rename(journal, copy, to, error) && journal_unlink(journal, from, error);
+    *ret_near = source.st_dev == target.st_dev;
+    return true;
 }
 
-bool media_move(Media *media, const char *name, const char *to, const MediaMachine *machines,
-                size_t count, GError **error)
+static bool is_copy_of(const MediaCopy *copy, const Medium *medium, const char *to)
+{
+    return copy->done && !strcmp(copy->from, medium->path) && !strcmp(copy->to, to);
+}
+
+static bool journal_file_move(Journal *journal, const Medium *medium, const char *to,
+                              const MediaCopy *copy, GError **error)
+{
+    bool near;
+
+    if (!is_near(medium->path, to, &near, error))
+        return false;
+    if (copy && is_copy_of(copy, medium, to))
+        return journal_rename(journal, copy->temporary, to, error) &&
+               journal_unlink(journal, medium->path, error);
+    if (near)
+        return journal_rename(journal, medium->path, to, error);
+    return vm_error(error, G_IO_ERROR_WOULD_BLOCK, _("%s has to be copied to another file system"),
+                    medium->path);
+}
+
+/* Once the journal is stored the copy is the image, whatever fails now. */
+static void copy_take(MediaCopy *copy)
+{
+    if (copy)
+        g_clear_pointer(&copy->temporary, g_free);
+}
+
+bool media_move(Media *media, const char *name, const char *to, MediaCopy *copy,
+                const MediaMachine *machines, size_t count, GError **error)
 {
     auto_media locked = media_begin(media, error) ? media : NULL;
     g_autoptr(GPtrArray) all = locked ? media_read(media) : NULL;
@@ -576,14 +564,42 @@ bool media_move(Media *media, const char *name, const char *to, const MediaMachi
 
     if (!medium || !can_move(medium, target, error))
         return false;
-    fd = lock_file(medium, error);
+    fd = copy ? dup(copy->from_fd) : media_lock_image(medium->path, error);
     if (fd < 0)
         return false;
     for (size_t i = 0; i < count; i++) {
         if (!rewrite_machine(&machines[i], medium->path, target, journal, error))
             return false;
     }
-    return journal_file_move(journal, fd, medium->path, target, error) &&
-           media_put(media, medium->uuid, "path", target, error) &&
-           media_store_with(media, journal, error);
+    if (!journal_file_move(journal, medium, target, copy, error) ||
+        !media_put(media, medium->uuid, "path", target, error))
+        return false;
+    copy_take(copy);
+    return media_store_with(media, journal, error);
+}
+
+/* ---- folders that move ------------------------------------------------------------------------
+ */
+
+bool media_follow(Media *media, const char *from, const char *to, GError **error)
+{
+    auto_media locked = media_begin(media, error) ? media : NULL;
+    g_autoptr(GPtrArray) all = locked ? media_read(media) : NULL;
+    g_autofree char *prefix = g_strconcat(from, "/", NULL);
+
+    if (!all)
+        return false;
+    for (guint i = 0; i < all->len; i++) {
+        const Medium *medium = all->pdata[i];
+        g_autofree char *path = NULL;
+        if (!g_str_has_prefix(medium->path, prefix))
+            continue;
+        path = g_build_filename(to, medium->path + strlen(prefix), NULL);
+        Medium *stale = media_pick(all, path, NULL);
+        if (stale && !remove_entry(media, stale->uuid, error))
+            return false;
+        if (!media_put(media, medium->uuid, "path", path, error))
+            return false;
+    }
+    return media_store(media, error);
 }

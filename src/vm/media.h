@@ -91,9 +91,23 @@ typedef struct MediaMachine {
 bool media_release(Media *media, const char *name, const MediaMachine *machines, size_t count,
                    GError **error);
 /*
- * Moves an image's file (across file systems by copying) and changes all configurations that name
- * it; `machines` are all that exist. EXISTS when something is at `to`; BUSY when it is in use, or
- * when images that are not registered cannot be told their new parent's place.
+ * A copy of an image beside the place on another file system that it is to move to. It keeps the
+ * image locked. Running it takes as long as copying does, twice, and may be done on any thread; it
+ * is durable then, and compared with the image. Freed, what was not moved is removed.
  */
-bool media_move(Media *media, const char *name, const char *to, const MediaMachine *machines,
-                size_t count, GError **error);
+typedef struct MediaCopy MediaCopy;
+MediaCopy *media_copy_new(const char *from, const char *to, GError **error);
+bool media_copy_run(MediaCopy *copy, GError **error);
+void media_copy_free(MediaCopy *copy);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(MediaCopy, media_copy_free)
+
+/*
+ * Moves an image's file and changes all configurations that name it; `machines` are all that exist.
+ * EXISTS when something is at `to`; BUSY when it is in use, or when images that are not registered
+ * cannot be told their new parent's place; WOULD_BLOCK when `to` is on another file system and
+ * `copy` is NULL.
+ */
+bool media_move(Media *media, const char *name, const char *to, MediaCopy *copy,
+                const MediaMachine *machines, size_t count, GError **error);
+/* A folder was renamed: images in and below it are where it is now. */
+bool media_follow(Media *media, const char *from, const char *to, GError **error);

@@ -16,6 +16,14 @@ struct Media {
     int lock_fd; /* -1: not locked */
 };
 
+struct MediaCopy {
+    char *from, *to, *temporary;
+    int from_fd, fd;
+    bool done; /* it can take the image's place */
+};
+/* An image's file, open and locked for writing; -1 with an error. */
+int media_lock_image(const char *path, GError **error);
+
 extern const VmSchema media_schema;
 
 /* Locks, finishes what a killed change left, and reads the file again when it changed. */

@@ -185,12 +185,12 @@ static void test_move(Fixture *f, gconstpointer data)
     MediaMachine machine = {f->uuid, f->config_path};
 
     g_assert_true(media_sync(f->media, f->uuid, NULL, f->config, f->folder, &error));
-    assert_failed(media_move(f->media, f->disk, to, &machine, 1, &error), &error,
+    assert_failed(media_move(f->media, f->disk, to, NULL, &machine, 1, &error), &error,
                   G_IO_ERROR_NOT_FOUND, "disks");
     g_assert_cmpint(g_mkdir(disks, 0700), ==, 0);
-    assert_failed(media_move(f->media, f->disk, f->config_path, &machine, 1, &error), &error,
+    assert_failed(media_move(f->media, f->disk, f->config_path, NULL, &machine, 1, &error), &error,
                   G_IO_ERROR_EXISTS, "there already");
-    g_assert_true(media_move(f->media, f->disk, to, &machine, 1, &error));
+    g_assert_true(media_move(f->media, f->disk, to, NULL, &machine, 1, &error));
     g_assert_no_error(error);
     g_assert_cmpint(g_access(f->disk, F_OK), ==, -1);
     g_assert_cmpint(g_access(to, F_OK), ==, 0);

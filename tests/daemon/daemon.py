@@ -10,6 +10,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.parse
@@ -242,6 +243,37 @@ class WebSocket:
                 data = self.receive()
                 check(data is not None, f"the console ended before {pattern}: {self.text[-300:]!r}")
                 self.text += data
+
+
+SMALL_TMPFS = os.environ.get("OSPITE_TEST_TMPFS")
+BLOCK = 4096
+
+
+def in_small_file_system(test):
+    """Runs the test with SMALL_TMPFS set to a file system of 1 MiB."""
+    def wrapper():
+        if SMALL_TMPFS:
+            test(pathlib.Path(SMALL_TMPFS))
+            return
+        script = f'mount -t tmpfs -o size=1M,nr_inodes=200 none /mnt && OSPITE_TEST_TMPFS=/mnt exec "$0" "$1" {test.__name__}'
+        if subprocess.run(["unshare", "-rm", "sh", "-c", "mount -t tmpfs none /mnt"], capture_output=True, check=False).returncode:
+            raise Skipped("this host gives users no namespaces")
+        result = subprocess.run(["unshare", "-rm", "sh", "-c", script, sys.executable, sys.argv[0]], capture_output=True, text=True,
+                                timeout=120 * PATIENCE, check=False)
+        if result.returncode:
+            raise Failed(result.stdout + result.stderr)
+    wrapper.__name__, wrapper.__doc__ = test.__name__, test.__doc__
+    return wrapper
+
+
+def fill(path):
+    """A file that takes all the room there is."""
+    with open(path, "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(BLOCK))
+        except OSError:
+            return path
 
 
 def run(tests, names):

@@ -5,44 +5,10 @@
 Each test that needs a full file system runs itself in a user and mount namespace of its own, on a small tmpfs.
 """
 import json
-import os
-import pathlib
-import subprocess
 import sys
 
 from board import Board
-from daemon import PATIENCE, Daemon, Failed, Skipped, check, expect, run, validate_event, wait_until
-
-SMALL_TMPFS = os.environ.get("OSPITE_TEST_TMPFS")
-BLOCK = 4096
-
-
-def in_small_file_system(test):
-    """Runs the test with SMALL_TMPFS set to a file system of 1 MiB."""
-    def wrapper():
-        if SMALL_TMPFS:
-            test(pathlib.Path(SMALL_TMPFS))
-            return
-        script = f'mount -t tmpfs -o size=1M,nr_inodes=200 none /mnt && OSPITE_TEST_TMPFS=/mnt exec "$0" "$1" {test.__name__}'
-        if subprocess.run(["unshare", "-rm", "sh", "-c", "mount -t tmpfs none /mnt"], capture_output=True, check=False).returncode:
-            raise Skipped("this host gives users no namespaces")
-        result = subprocess.run(["unshare", "-rm", "sh", "-c", script, sys.executable, __file__], capture_output=True, text=True,
-                                timeout=120 * PATIENCE, check=False)
-        if result.returncode:
-            raise Failed(result.stdout + result.stderr)
-    wrapper.__name__, wrapper.__doc__ = test.__name__, test.__doc__
-    return wrapper
-
-
-def fill(path):
-    """A file that takes all the room there is."""
-    with open(path, "wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(BLOCK))
-        except OSError:
-            return path
-
+from daemon import Daemon, check, expect, fill, in_small_file_system, run, validate_event, wait_until
 
 def next_state(events):
     while True:

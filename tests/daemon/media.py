@@ -7,7 +7,7 @@ import subprocess
 import sys
 import urllib.parse
 
-from daemon import OSPITE, Daemon, Skipped, check, expect, run, validate_event
+from daemon import OSPITE, Daemon, check, expect, in_small_file_system, run, validate_event
 
 SMALL = ("memory=8M", "engine=interp")
 
@@ -138,15 +138,78 @@ def moved():
         expect(d.call("GET", at(target))["medium"]["has_children"], True, "what the next daemon knows")
 
 
-def far():
-    """A move to another file system is refused with what to do, and leaves the image where it is."""
+@in_small_file_system
+def far(small):
+    """A move to another file system copies, compares and removes; what does not fit stays where it is, and nothing else."""
     with Daemon() as d:
-        path, far = image(d, "a.qcow2"), pathlib.Path("/dev/shm")
-        if not far.is_dir() or far.stat().st_dev == path.stat().st_dev:
-            raise Skipped("/dev/shm is no other file system")
-        d.run("media", "add", path)
-        check("disk convert" in d.run("media", "move", path, far / "ospite-test-never-made", status=1), "no word what to do")
-        check(path.exists() and d.call("GET", at(path))["medium"]["accessible"], "the image is gone")
+        path, target = d.path / "a.raw", small / "b.raw"
+        with open(path, "wb") as file:
+            file.seek(300 << 10)
+            file.write(b"data" * 10000)
+            file.truncate(900 << 10)
+        path.chmod(0o640)
+        contents = path.read_bytes()
+        d.run("vm", "create", "one", *SMALL)
+        attach(d, "one", path, kind_of_image="raw")
+        d.run("media", "set", path, "writethrough")
+        medium = d.call("GET", at(path))["medium"]
+        d.run("vm", "start", "one")
+        d.call("POST", at(path, "/move"), {"path": str(target)}, 409)
+        d.run("vm", "poweroff", "one")
+        d.run("media", "move", path, target)
+        now = d.call("GET", at(target))["medium"]
+        expect((now["uuid"], now["mode"], now["uses"]), (medium["uuid"], "writethrough", medium["uses"]), "what stays")
+        check(not path.exists() and target.read_bytes() == contents, "the file was not moved whole")
+        expect(target.stat().st_mode & 0o777, 0o640, "permissions")
+        check(target.stat().st_blocks * 512 < 100 << 10, "holes were filled")
+        d.run("vm", "start", "one")
+        d.run("vm", "poweroff", "one")
+        large = d.path / "large.raw"
+        large.write_bytes(b"x" * (2 << 20))
+        d.run("media", "add", large, "--format", "raw")
+        check("No space" in d.run("media", "move", large, small / "large.raw", status=1), "no word that there is no room")
+        check(large.read_bytes() == b"x" * (2 << 20) and d.call("GET", at(large))["medium"]["accessible"], "the image is gone")
+        expect([p.name for p in small.iterdir()], ["b.raw"], "what is left of the copy")
+        d.call("POST", at(large, "/move"), {"path": str(small / "b.raw")}, 409)
+        d.call("POST", at(large, "/move"), {"path": str(small / "none" / "b.raw")}, 404)
+        d.run("media", "move", target, path)
+        check(path.read_bytes() == contents and not target.exists(), "it did not come back")
+
+
+def folders():
+    """Images follow their machine's folder with their UUIDs and modes, and go with it; those that others use stay."""
+    with Daemon() as d:
+        def media():
+            return {m["uuid"]: (m["path"], m["mode"], m["accessible"]) for m in d.call("GET", "/media")["media"]}
+
+        d.run("vm", "create", "one", *SMALL)
+        folder = pathlib.Path(d.vm("one")["folder"])
+        subprocess.run([OSPITE, "disk", "create", "-f", "qcow2", folder / "a.qcow2", "8M"], check=True, capture_output=True)
+        attach(d, "one", "a.qcow2")
+        d.run("media", "set", folder / "a.qcow2", "writethrough")
+        uuid = d.call("GET", at(folder / "a.qcow2"))["medium"]["uuid"]
+        d.run("vm", "move", "one", d.path / "elsewhere")
+        moved = d.path / "elsewhere" / "one"
+        expect(media(), {uuid: (str(moved / "a.qcow2"), "writethrough", True)}, "media after the move")
+        d.run("vm", "set", "one", "name=two")
+        renamed = d.path / "elsewhere" / "two"
+        expect(media(), {uuid: (str(renamed / "a.qcow2"), "writethrough", True)}, "media after the renaming")
+        d.run("vm", "create", "other", *SMALL)
+        attach(d, "other", renamed / "a.qcow2")
+        check(str(renamed / "a.qcow2") in d.run("vm", "delete", "two", "--disks"), "the disk of another is not said to be kept")
+        check((renamed / "a.qcow2").exists(), "another machine's disk was deleted")
+        expect(media(), {uuid: (str(renamed / "a.qcow2"), "writethrough", True)}, "media after the first was deleted")
+        d.run("vm", "delete", "other", "--disks")
+        expect(media(), {uuid: (str(renamed / "a.qcow2"), "writethrough", True)}, "media after the other was deleted")
+        d.run("vm", "create", "last", *SMALL)
+        folder = pathlib.Path(d.vm("last")["folder"])
+        (renamed / "a.qcow2").rename(folder / "b.qcow2")
+        d.run("media", "remove", uuid)
+        attach(d, "last", "b.qcow2")
+        expect(len(media()), 1, "media")
+        d.run("vm", "delete", "last", "--disks")
+        check(not folder.exists(), "the folder is still there")
+        expect(media(), {}, "media in the end")
 
 
 def bad():
@@ -234,4 +297,4 @@ def commands():
                ["remove", "release", "refresh"], "completion of 'media re'")
 
 
-sys.exit(run((life, used, released, moved, far, bad, modes, commands), sys.argv[1:]))
+sys.exit(run((life, used, released, moved, far, folders, bad, modes, commands), sys.argv[1:]))
