@@ -111,7 +111,7 @@ def wait_until_spinning(control):
 
 def missing_files():
     """A missing disk, CD-ROM, floppy or kernel is named."""
-    for option in ("--disk", "--cdrom", "--floppy", "--kernel", "-hda"):
+    for option in ("--disk", "--cdrom", "--floppy", "--kernel", "--firmware", "-hda"):
         expect_error(command(option, "/nowhere/f"), "/nowhere/f", "No such file")
 
 
@@ -144,6 +144,12 @@ def too_short():
     expect_error(command("--disk", file("short", b"x" * 100)), "short", "100 bytes")
     expect_error(command("--floppy", file("short", b"x" * 511)), "short", "511 bytes")
     expect_error(command("--cdrom", file("short", b"x" * 1024)), "short", "1024 bytes")
+
+
+def not_firmware():
+    """Firmware of a size that no BIOS has is refused."""
+    for size in (0, 1000, 3 << 16):
+        expect_error(command("--firmware", file("f", bytes(size))), "/f", "empty|BIOS size")
 
 
 def not_a_kernel():
@@ -328,8 +334,8 @@ def restored_after_error():
 def main():
     global folder
     names = sys.argv[1:]
-    tests = [t for t in (missing_files, unreadable, no_files, too_short, not_a_kernel, foreign_image, sizes, wrong_words,
-                         automatic_engine, kvm_permission, in_use, twice_in_one, control_keeps_files, terminated,
+    tests = [t for t in (missing_files, unreadable, no_files, too_short, not_firmware, not_a_kernel, foreign_image, sizes,
+                         wrong_words, automatic_engine, kvm_permission, in_use, twice_in_one, control_keeps_files, terminated,
                          escape_key, restored_after_error) if not names or t.__name__ in names]
     failures = 0
     print(f"1..{len(tests)}")

@@ -365,6 +365,7 @@ int main(void)
 {
     is_amd = cpuid(0, 0).c == 0x444d4163;
     idt_init();
+    apic_enable(); /* some code steps over STI: no interrupt of the PICs may come */
     tss_init();
     test_user_steps();
     test_branch_steps();
