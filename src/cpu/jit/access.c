@@ -582,6 +582,11 @@ static void write_load(Translation *t, const Stub *stub)
 /* Somebody wants the loop to look around. */
 static void write_poll(Translation *t, const Stub *stub)
 {
+    t->now = stub->now;
+    if (t->now.host_flags) { /* poll_beside_flags() */
+        emit_move(&t->e, HOST_RCX, SCRATCH2);
+        flags_to_slot(t, JIT_ALL_FLAGS);
+    }
     emit_constant(&t->e, SCRATCH1, stub->target);
     emit_jump(&t->e, t->jit->thunks.go);
 }
