@@ -259,6 +259,7 @@ static JitFact *new_fact(Translation *t)
 /* ---- the check ---------------------------------------------------------------------------------
  */
 
+/* Where checks look: the site of the page as displacement from gs. */
 static uint32_t new_site(Translation *t, bool write, bool stack)
 {
     unsigned kind = t->user * 2 + write, n = 0;
@@ -293,7 +294,7 @@ static Stub *miss_stub(Translation *t, const Check *check)
                             .how = span | (check->access.write ? JIT_FILL_WRITE : 0),
                             .shared = check->shared,
                             .insn = t->index,
-                            .misses = JIT_SITE_MISSES,
+                            .misses = check->scattered ? INT32_MAX : JIT_SITE_MISSES,
                             .from = t->result};
     stub->from = emit_jcc(&t->e, CC_A, NULL);
     return stub;
@@ -475,14 +476,15 @@ static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free
     flags_to_slot(t, t->live[t->index]);
     check->low = access->at.disp;
     check->high = access->at.disp + access->size;
-    check->scattered = t->insn->scattered && !stack;
+    check->scattered = (t->insn->scattered || !t->user) && !stack; /* tlb_site_count() */
     bool by_registers = check->linear && (is_direct(t, &access->at, check->wide) ||
                                           is_indexed(t, &access->at, check->wide));
     bool keeps_addend = by_registers || !check->scattered;
     check->shared =
         natural && keeps_addend && !t->plain && look_ahead(t, access, &check->low, &check->high);
     check->low -= (check->low - access->at.disp) & check->align;
-    check->site = new_site(t, access->write, stack);
+    check->site =
+        check->scattered ? (uint32_t)GS_JIT(unused_site) : new_site(t, access->write, stack);
     *ret_free = by_registers ? SCRATCH1 : SCRATCH2;
     Rm rm = by_registers ? direct(t, check) : uniform(t, check);
     if (check->shared)
@@ -580,6 +582,11 @@ static void write_load(Translation *t, const Stub *stub)
 /* Somebody wants the loop to look around. */
 static void write_poll(Translation *t, const Stub *stub)
 {
+    t->now = stub->now;
+    if (t->now.host_flags) { /* poll_beside_flags() */
+        emit_move(&t->e, HOST_RCX, SCRATCH2);
+        flags_to_slot(t, JIT_ALL_FLAGS);
+    }
     emit_constant(&t->e, SCRATCH1, stub->target);
     emit_jump(&t->e, t->jit->thunks.go);
 }

@@ -157,6 +157,7 @@ typedef struct JitCpu {
     size_t used, thunks_end;
     size_t limit;                      /* of used; tests make it small */
     uint64_t addends[BLOCK_MAX_INSNS]; /* of checks without a site; while a block runs */
+    TlbSite unused_site;               /* what is filled for those */
     JitBlock *retire;                  /* to be translated anew */
     size_t cold_used;                  /* of the second part, for what is out of line */
     uint8_t *arena;                    /* of JitBlocks and JitLinks; emptied with the code */

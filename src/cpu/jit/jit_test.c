@@ -18,7 +18,9 @@
 
 #define BASE      0x10fc0 /* programs cross into the next page */
 #define HANDLERS  0x8000
+#define TSS       0x7000
 #define STACK     0x40000
+#define STACK0    0x38000 /* of the handlers, for programs at CPL 3 */
 #define DATA      0x200000
 #define DATA_SIZE 0x4000
 #define RAM_SIZE  (4 << 20)
@@ -37,7 +39,7 @@ typedef struct Fixture {
     CpuModel model;
     Machine machines[2]; /* interpreter, translator */
     GRand *random;
-    bool mode64;
+    bool mode64, user;
     unsigned base; /* register that holds an address, for some accesses to come; or GPR_NONE */
     uint8_t program[4096];
     unsigned size;
@@ -95,7 +97,8 @@ static void set_up(Fixture *f, gconstpointer data)
     engine_interp.features(f->model.features);
     f->model.physical_address_bits = 40;
     f->model.linear_address_bits = 48;
-    f->mode64 = GPOINTER_TO_INT(data) == 64;
+    f->mode64 = GPOINTER_TO_INT(data) / 10 == 64;
+    f->user = GPOINTER_TO_INT(data) % 10 == 3;
     const char *seed = g_getenv("JIT_TEST_SEED");
     f->random = g_rand_new_with_seed(seed ? atoi(seed) : 20 + f->mode64);
     machine_new(&f->machines[0], &engine_interp, &f->model);
@@ -472,21 +475,27 @@ static Segment segment(uint16_t selector, uint32_t attributes)
 
 static void put_tables(Fixture *f, Machine *m)
 {
+    unsigned user = f->user ? 4 : 0;
     if (f->mode64) {
-        put64(m, 0x1000, 0x2003);
-        put64(m, 0x2000, 0x3003);
+        put64(m, 0x1000, 0x2003 | user);
+        put64(m, 0x2000, 0x3003 | user);
         for (unsigned i = 0; i < 8; i++)
-            put64(m, 0x3000 + i * 8, (uint64_t)i << 21 | 0x83);
+            put64(m, 0x3000 + i * 8, (uint64_t)i << 21 | 0x83 | user);
         /* The data in 4 KiB pages, the third of them read-only, nothing behind. */
-        put64(m, 0x3008, 0x4003);
+        put64(m, 0x3008, 0x4003 | user);
         memset(m->ram->host + 0x4000, 0, 4096);
         for (unsigned i = 0; i < DATA_SIZE >> 12; i++)
-            put64(m, 0x4000 + i * 8, (DATA + i * 4096) | (i == 2 ? 1 : 3));
+            put64(m, 0x4000 + i * 8, (DATA + i * 4096) | (i == 2 ? 1 : 3) | user);
         put64(m, 0x5008, UINT64_C(0x00af9b000000ffff));
+        put64(m, 0x5018, UINT64_C(0x00affb000000ffff));
+        put64(m, TSS + 4, STACK0);
     } else {
         put64(m, 0x5008, UINT64_C(0x00cf9b000000ffff));
+        put64(m, 0x5018, UINT64_C(0x00cffb000000ffff));
+        put64(m, TSS + 4, STACK0 | UINT64_C(0x10) << 32);
     }
     put64(m, 0x5010, UINT64_C(0x00cf93000000ffff));
+    put64(m, 0x5020, UINT64_C(0x00cff3000000ffff));
     for (unsigned vector = 0; vector < 32; vector++) {
         uint64_t gate = (HANDLERS + vector * 16) | UINT64_C(8) << 16 | UINT64_C(0x8e00) << 32;
         put64(m, 0x6000 + vector * (f->mode64 ? 16 : 8), gate);
@@ -536,15 +545,17 @@ static void prepare(Fixture *f, Machine *m, uint32_t seed, CpuState *state)
                    .cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE,
                    .xcr0 = 7,
                    .efer = f->mode64 ? EFER_LME | EFER_LMA : 0,
-                   .gdtr = {0x5000, 23},
+                   .gdtr = {0x5000, 39},
                    .idtr = {0x6000, 32 * 16 - 1},
                    .rip = BASE,
                    .rflags = 2 | (g_rand_int(random) & FLAGS_ARITHMETIC),
                    .dr6 = 0xffff0ff0,
                    .dr7 = 0x400};
     for (unsigned i = 0; i < SEG_COUNT; i++)
-        state->seg[i] = segment(0x10, 0xc093);
-    state->seg[SEG_CS] = segment(8, f->mode64 ? 0xa09b : 0xc09b);
+        state->seg[i] = f->user ? segment(0x23, 0xc0f3) : segment(0x10, 0xc093);
+    state->seg[SEG_CS] =
+        segment(f->user ? 0x1b : 8, (f->mode64 ? 0xa09b : 0xc09b) | (f->user ? 0x60 : 0));
+    state->tr = (Segment){.selector = 0x28, .attributes = 0x8b, .limit = 103, .base = TSS};
     for (unsigned i = 0; i < 16; i++)
         state->gpr[i] = g_rand_boolean(random) ? g_rand_int(random)
                                                : DATA + g_rand_int_range(random, 128, DATA_SIZE);
@@ -732,8 +743,11 @@ static void test_flushes(Fixture *f, gconstpointer data)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add("/jit/random-64", Fixture, GINT_TO_POINTER(64), set_up, test_random, tear_down);
-    g_test_add("/jit/random-32", Fixture, GINT_TO_POINTER(32), set_up, test_random, tear_down);
-    g_test_add("/jit/flushes", Fixture, GINT_TO_POINTER(64), set_up, test_flushes, tear_down);
+    /* Bits of the code and CPL. */
+    g_test_add("/jit/random-64", Fixture, GINT_TO_POINTER(640), set_up, test_random, tear_down);
+    g_test_add("/jit/random-32", Fixture, GINT_TO_POINTER(320), set_up, test_random, tear_down);
+    g_test_add("/jit/user-64", Fixture, GINT_TO_POINTER(643), set_up, test_random, tear_down);
+    g_test_add("/jit/user-32", Fixture, GINT_TO_POINTER(323), set_up, test_random, tear_down);
+    g_test_add("/jit/flushes", Fixture, GINT_TO_POINTER(643), set_up, test_flushes, tear_down);
     return g_test_run();
 }

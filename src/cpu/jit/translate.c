@@ -185,21 +185,42 @@ static bool has_return(const Translation *t, uint64_t rip)
     return needs_no_guard(t, rip);
 }
 
+/* Leaves for the loop if it wants to look around. */
+static void poll_requests(Translation *t, uint64_t target)
+{
+    emit_op(&t->e, 0x83, 7, rm_gs(GS_CPU(exit_request)));
+    e8(&t->e, 0);
+    Stub *stub = new_stub(t, STUB_POLL);
+    stub->target = target;
+    stub->from = emit_jcc(&t->e, CC_NE, NULL);
+}
+
+/* The same with EFLAGS as they are: loops that DEC and JNZ carry CF around. */
+static void poll_beside_flags(Translation *t, uint64_t target)
+{
+    Emit *e = &t->e;
+    emit_move(e, SCRATCH2, HOST_RCX);
+    emit_op(e, 0x8b, HOST_RCX, rm_gs(GS_CPU(exit_request)));
+    e8(e, 0xe3), e8(e, 5); /* jrcxz, over the jump */
+    Stub *stub = new_stub(t, STUB_POLL);
+    stub->target = target;
+    stub->from = emit_jump(e, NULL);
+    emit_move(e, HOST_RCX, SCRATCH2);
+}
+
 static void leave_by(Translation *t, uint64_t target, unsigned live, bool poll, bool call)
 {
     Emit *e = &t->e;
     JitLink *link = new_link(t, target);
-    if (poll || call || !needs_no_guard(t, target))
+    bool keep = poll && !call && live && t->now.host_flags && needs_no_guard(t, target);
+    if (!keep && (poll || call || !needs_no_guard(t, target)))
         flags_to_slot(t, live);
     if (call)
         make_room(t);
-    if (poll) {
-        emit_op(e, 0x83, 7, rm_gs(GS_CPU(exit_request)));
-        e8(e, 0);
-        Stub *stub = new_stub(t, STUB_POLL);
-        stub->target = target;
-        stub->from = emit_jcc(e, CC_NE, NULL);
-    }
+    if (keep)
+        poll_beside_flags(t, target);
+    else if (poll)
+        poll_requests(t, target);
     link->host_flags = t->now.host_flags;
     if (!needs_no_guard(t, target)) {
         emit_op(e, 0x81, 7, rm_gs(GS_CPU(map_generation[0]) + (int)(target >> 63) * 4));

@@ -97,12 +97,18 @@ typedef struct TlbPage {
  * as tag and addend of an entry, and cleared with it. By site, not by address: a hit depends on no
  * load from the address.
  */
-#define TLB_SITES 256
+#define TLB_SITES 1024
 typedef struct TlbSite {
     uint64_t tag;
     uintptr_t addend;
 } TlbSite;
 enum { SITES_KERNEL_READ, SITES_KERNEL_WRITE, SITES_USER_READ, SITES_USER_WRITE, SITES_COUNT };
+/* Kernels are long ways through much code, where a site has another page by the time it comes
+ * again: they have one for the stack alone. */
+static inline unsigned tlb_site_count(unsigned kind)
+{
+    return kind >= SITES_USER_READ ? TLB_SITES : 1;
+}
 
 /* A stretch of RAM in the guest's physical memory, where a vCPU found something last. */
 typedef struct RamStretch {

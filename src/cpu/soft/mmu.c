@@ -484,7 +484,7 @@ static void clear_sites(SoftCpu *cpu, unsigned step)
         if (!cpu->sites_filled[kind])
             continue;
         cpu->sites_filled[kind] = false;
-        for (unsigned i = 0; i < TLB_SITES; i++)
+        for (unsigned i = 0; i < tlb_site_count(kind); i++)
             cpu->sites[kind][i].tag = cpu->site_none;
     }
 }
@@ -505,7 +505,7 @@ static void check_sites(SoftCpu *cpu)
         bool write = kind == SITES_KERNEL_WRITE || kind == SITES_USER_WRITE;
         if (!cpu->sites_filled[kind])
             continue;
-        for (unsigned i = 0; i < TLB_SITES; i++) {
+        for (unsigned i = 0; i < tlb_site_count(kind); i++) {
             uint64_t *tag = &cpu->sites[kind][i].tag;
             const TlbEntry *entry = &tlb[*tag >> GUEST_PAGE_SHIFT & (TLB_SIZE - 1)];
             if (*tag != (write ? entry->tag_write : entry->tag_read))
@@ -517,7 +517,7 @@ static void check_sites(SoftCpu *cpu)
 static void clear_sites_of(SoftCpu *cpu, uint64_t page)
 {
     for (unsigned kind = 0; kind < SITES_COUNT; kind++)
-        for (unsigned i = 0; cpu->sites_filled[kind] && i < TLB_SITES; i++)
+        for (unsigned i = 0; cpu->sites_filled[kind] && i < tlb_site_count(kind); i++)
             if (cpu->sites[kind][i].tag == page)
                 cpu->sites[kind][i].tag = cpu->site_none;
 }
