@@ -487,6 +487,10 @@ static void commit_some(const Case *c, uint8_t *disk, GRand *rand)
 
 static void expect_empty(const Case *c, const uint8_t *disk)
 {
+    struct stat st;
+    g_assert_cmpint(stat("image", &st), ==, 0);
+    if (st.st_blocks * 512 > SIZE / 4)
+        g_error("%s: emptied, it has %u KiB of the host", c->name, (unsigned)st.st_blocks / 2);
     g_autoptr(Image) image = kit_open("image", c->format, true);
     g_autofree uint8_t *now = kit_read_all(image, SIZE);
     kit_expect(now, disk, SIZE, "emptied");

@@ -550,6 +550,11 @@ static void test_foreign_formats(Fixture *f, gconstpointer p)
         {0, 8, "vhdxfile", ""},
         {65536 - 512, 8, "conectix", ""},
         {0, 4, "QED\0", "a QED image"},
+        {0, 8, "\xbe\xba\xfe\xca\0\0\0\0", "a VMware SEsparse image"},
+        {0, 93,
+         "# Disk DescriptorFile\nversion=1\nCID=1\ncreateType=\"seSparse\"\nRW 64 SESPARSE "
+         "\"a-sesparse.vmdk\"\n",
+         "the kind 'SESPARSE'"},
         {65536 - 512, 4, "koly", "Apple DMG"},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(images); i++) {

@@ -40,6 +40,7 @@ static const Mark marks[] = {
     {"VMDK", false, 0, 4, "KDMV"},
     {"VMDK", false, 0, 4, "COWD"},
     {"VMDK", false, 0, 21, "# Disk DescriptorFile"},
+    {"VMware SEsparse", false, 0, 8, "\xbe\xba\xfe\xca\0\0\0\0"},
     {"VHDX", false, 0, 8, "vhdxfile"},
     {"VHD", false, 0, 8, "conectix"},
     {"VHD", true, 0, 8, "conectix"},

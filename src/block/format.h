@@ -195,6 +195,7 @@ typedef struct FormatDriver {
      * included: the parent's bytes show through. Tells how far it came. NULL: it can't.
      */
     int (*forget)(ImageMap *map, uint64_t offset, uint64_t length, uint64_t *ret_done);
+    bool leaves_space; /* `forget` gives nothing back to the host: the engine does */
     /* Makes everything durable: data, then map (SAFETY §5). NULL: the file is synced. */
     int (*commit)(ImageMap *map);
     /* Unpacks a unit of unit_size bytes from stored_size bytes. Any thread. */

@@ -14,6 +14,7 @@
 #define STEP_IOVS   64
 #define ZERO_CHUNK  65536
 #define CIPHER_ROOM 65536
+#define FORGET_PART (UINT64_C(1) << 30)
 
 static const uint8_t zeros[ZERO_CHUNK];
 
@@ -577,6 +578,75 @@ int image_flush(Image *image)
     return host_file_sync(image->file);
 }
 
+/* Where data of a part of the disk are that only the map of this image names. */
+static int find_places(Image *image, uint64_t offset, uint64_t length, GArray *places)
+{
+    Extent extent;
+    for (uint64_t end = offset + length; offset < end; offset += extent.length) {
+        int result = image->driver->lookup(image->map, offset, false, &extent);
+        if (result)
+            return result;
+        extent.length = MIN(extent.length, end - offset);
+        if (extent.kind == EXTENT_DATA)
+            g_array_append_val(places, extent);
+    }
+    return 0;
+}
+
+static int compare_places(gconstpointer a, gconstpointer b)
+{
+    const Extent *one = a, *two = b;
+    if (one->file != two->file)
+        return one->file < two->file ? -1 : 1;
+    return (one->host_offset > two->host_offset) - (one->host_offset < two->host_offset);
+}
+
+/* Neighbours together: units may be smaller than the host's blocks. */
+static int give_back(GArray *places)
+{
+    int result = 0;
+    g_array_sort(places, compare_places);
+    for (guint i = 0; i < places->len && !result;) {
+        Extent e = g_array_index(places, Extent, i);
+        for (i++; i < places->len; i++) {
+            const Extent *next = &g_array_index(places, Extent, i);
+            if (next->file != e.file || next->host_offset != e.host_offset + e.length)
+                break;
+            e.length += next->length;
+        }
+        result = host_file_discard(e.file, e.host_offset, e.length);
+    }
+    return result;
+}
+
+static int forget_part(Image *image, uint64_t offset, uint64_t length)
+{
+    uint64_t done = 0;
+    int result = 0;
+    for (uint64_t end = offset + length; offset < end && !result; offset += done)
+        result = image->driver->forget(image->map, offset, end - offset, &done);
+    return result;
+}
+
+/* The host has its space back once nothing in the file leads there. */
+static int forget_and_give_back(Image *image)
+{
+    g_autoptr(GArray) places = g_array_new(FALSE, FALSE, sizeof(Extent));
+    int result = 0;
+    for (uint64_t at = 0, part; at < image->map->size && !result; at += part) {
+        part = MIN(image->map->size - at, FORGET_PART);
+        g_array_set_size(places, 0);
+        result = find_places(image, at, part, places);
+        if (!result && places->len)
+            result = forget_part(image, at, part);
+        if (!result && places->len)
+            result = image_flush(image);
+        if (!result)
+            result = give_back(places);
+    }
+    return result;
+}
+
 int image_forget(Image *image)
 {
     int result = image->read_only ? -EROFS : image->driver->forget ? 0 : -ENOTSUP;
@@ -585,8 +655,10 @@ int image_forget(Image *image)
         result = image->driver->begin_write(image->map);
     image->map->keeps_contents = false;
     image->unit_file = NULL;
-    for (uint64_t at = 0, done = 0; at < image->map->size && !result; at += done)
-        result = image->driver->forget(image->map, at, image->map->size - at, &done);
+    if (!result && image->driver->leaves_space)
+        result = forget_and_give_back(image);
+    if (!result)
+        result = forget_part(image, 0, image->map->size);
     return result ? result : image_flush(image);
 }
 

@@ -367,6 +367,7 @@ const FormatDriver qcow_format = {
     .allocate_compressed = qcow_allocate_compressed,
     .link = qcow_link,
     .forget = qcow_forget,
+    .leaves_space = true,
     .commit = qcow_commit,
     .decompress = qcow_decompress,
     .compress = qcow_compress,

@@ -376,6 +376,7 @@ const FormatDriver vmdk_format = {
     .link = vmdk_link,
     .zero = vmdk_zero,
     .forget = vmdk_forget,
+    .leaves_space = true,
     .commit = vmdk_commit,
     .decompress = vmdk_decompress,
     .compress = vmdk_compress,
