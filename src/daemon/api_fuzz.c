@@ -51,8 +51,7 @@ static House *build_house(void)
     house->api.config_folder = g_steal_pointer(&config);
     g_assert_cmpint(g_mkdir(house->api.config_folder, 0700), ==, 0);
     house->api.events = events_new();
-    house->api.registry =
-        registry_new(house->api.config_folder, top, house->api.events, &error);
+    house->api.registry = registry_new(house->api.config_folder, top, house->api.events, &error);
     g_assert_no_error(error);
     house->server = server_new(handle, &house->api);
     int fd = unix_socket_listen(house->path, 8, &error);
@@ -73,8 +72,7 @@ static void furnish(House *house)
     while (all->len)
         g_assert_true(registry_delete(house->api.registry, all->pdata[0], DELETE_KEEP_DISKS, spare,
                                       kept, NULL));
-    g_assert_nonnull(
-        registry_create(house->api.registry, vm_config_new("one", NULL), NULL, NULL));
+    g_assert_nonnull(registry_create(house->api.registry, vm_config_new("one", NULL), NULL, NULL));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

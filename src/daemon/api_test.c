@@ -24,7 +24,8 @@ static const char *const requests[] = {
     "1e\r\n{\"settings\": {\"memory\": \"2G\"}}\r\n0\r\n\r\n",
     "PATCH /v1/vms/one HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999999\r\n\r\n{",
     "PATCH /v1/media/%2Fnone HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n{\"mode\": \"new\"}",
-    "PUT /v1/vms/one/config HTTP/1.1\r\nHost: x\r\nContent-Length: 24\r\n\r\n<ospite version=\"1\"/>   ",
+    "PUT /v1/vms/one/config HTTP/1.1\r\nHost: x\r\nContent-Length: 24\r\n\r\n<ospite "
+    "version=\"1\"/>   ",
     "POST /v1/vms HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}",
     "DELETE /v1/vms/one?mode=all HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\n\r\n",
     "",
