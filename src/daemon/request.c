@@ -8,6 +8,8 @@
 
 struct Request {
     SoupServerMessage *message;
+    GSocket *socket;
+    GSource *hang_up; /* watches for the peer's end, where somebody wants to know; NULL */
     char **path;
     GHashTable *query;
     JsonNode *json;
@@ -25,14 +27,20 @@ typedef struct Upgrade {
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
+static void tell_gone(Request *request)
+{
+    void (*tell)(void *) = g_steal_pointer(&request->on_gone);
+
+    if (tell)
+        tell(request->gone_obj);
+}
+
 static void on_finished(SoupServerMessage *message, gpointer data)
 {
     Request *request = data;
-    void (*tell)(void *) = g_steal_pointer(&request->on_gone);
 
     request->gone = true;
-    if (tell)
-        tell(request->gone_obj);
+    tell_gone(request);
 }
 
 /* "/v1/vms/a%20b" → v1, vms, "a b"; a part that cannot be unescaped stays as it is. */
@@ -52,10 +60,12 @@ static char **split_path(const char *path)
     return parts;
 }
 
-Request *request_new(SoupServerMessage *message, const char *path, GHashTable *query)
+Request *request_new(SoupServerMessage *message, GSocket *socket, const char *path,
+                     GHashTable *query)
 {
     Request *request = g_new0(Request, 1);
 
+    request->socket = g_object_ref(socket);
     request->message = g_object_ref(message);
     request->path = split_path(path);
     request->query = query ? g_hash_table_ref(query) : NULL;
@@ -66,6 +76,10 @@ Request *request_new(SoupServerMessage *message, const char *path, GHashTable *q
 
 static void request_free(Request *request)
 {
+    if (request->hang_up)
+        g_source_destroy(request->hang_up);
+    g_clear_pointer(&request->hang_up, g_source_unref);
+    g_object_unref(request->socket);
     g_signal_handler_disconnect(request->message, request->finished);
     g_object_unref(request->message);
     g_strfreev(request->path);
@@ -74,10 +88,20 @@ static void request_free(Request *request)
     g_free(request);
 }
 
+static gboolean on_hang_up(GSocket *socket, GIOCondition condition, gpointer data)
+{
+    tell_gone(data);
+    return G_SOURCE_REMOVE;
+}
+
+/* libsoup does not look at the socket of a message that is paused. */
 void request_on_gone(Request *request, void (*fn)(void *obj), void *obj)
 {
     request->on_gone = fn;
     request->gone_obj = obj;
+    request->hang_up = g_socket_create_source(request->socket, G_IO_HUP | G_IO_ERR, NULL);
+    g_source_set_callback(request->hang_up, G_SOURCE_FUNC(on_hang_up), request, NULL);
+    g_source_attach(request->hang_up, NULL);
 }
 
 /* ---- what was asked -------------------------------------------------------------------------- */

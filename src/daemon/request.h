@@ -4,8 +4,9 @@
 
 #include "daemon/server.h"
 
-/* `path` as it was sent, `query` NULL for none. */
-Request *request_new(SoupServerMessage *message, const char *path, GHashTable *query);
+/* `path` as it was sent, `query` NULL for none; `socket` is the peer's. */
+Request *request_new(SoupServerMessage *message, GSocket *socket, const char *path,
+                     GHashTable *query);
 
 /*
  * JSON from a peer: UTF-8, nested at most 32 deep, of an object. Apart from the connection, for

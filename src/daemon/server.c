@@ -7,7 +7,6 @@
 #include "daemon/server.h"
 
 #include <errno.h>
-#include <gio/gunixsocketaddress.h>
 #include <glib-unix.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -149,7 +148,8 @@ static void serve_stream(Listener *listener, int fd)
     auto_fd owned = fd;
     g_autoptr(GError) error = NULL;
     g_autoptr(GSocket) socket = g_socket_new_from_fd(owned, &error);
-    g_autoptr(GSocketAddress) address = g_unix_socket_address_new("peer");
+    /* libsoup makes a request's URI of it where a peer names no host, and knows no other kind. */
+    g_autoptr(GSocketAddress) address = g_inet_socket_address_new_from_string("127.0.0.1", 80);
     g_autoptr(GIOStream) stream = NULL;
     Connection *connection;
 
@@ -283,15 +283,15 @@ static void on_request(SoupServer *soup, SoupServerMessage *message, const char 
     Server *server = data;
     Connection *connection = connection_of(message);
 
-    if (connection && connection->refused) {
+    if (!connection || connection->refused) {
         soup_server_message_set_status(message, SOUP_STATUS_REQUEST_ENTITY_TOO_LARGE, NULL);
     } else if (is_authorized(server, connection, message)) {
-        server->handler(server->obj, request_new(message, path, query));
+        server->handler(server->obj, request_new(message, connection->socket, path, query));
     } else {
         soup_message_headers_replace(soup_server_message_get_response_headers(message),
                                      "WWW-Authenticate", "Bearer");
-        request_fail_code(request_new(message, path, query), SOUP_STATUS_UNAUTHORIZED,
-                          "unauthorized",
+        request_fail_code(request_new(message, connection->socket, path, query),
+                          SOUP_STATUS_UNAUTHORIZED, "unauthorized",
                           "cannot serve this request: it does not show the daemon's token; send "
                           "it as 'Authorization: Bearer TOKEN' (ospite: --token-file)");
     }

@@ -134,22 +134,23 @@ def autostart():
         d.run("vm", "autostart", "now", "on")
         d.run("vm", "set", "later", "autostart.enabled=on", "autostart.delay=3", "autostart.stop=poweroff")
         d.run("vm", "set", "now", "autostart.stop=poweroff")
-        said = d.run("vm", "session-start")
+        said = d.run("vm", "autostart")
+        starts = d.starts
         check("now" in said and "later" in said and "never" not in said, f"said: {said}")
         d.run("vm", "wait", "now", "--for", "running")
         d.run("vm", "wait", "later", "--for", "running")
-        expect(d.starts, 1, "the daemon left while a machine was to start")
+        expect(d.starts, starts, "the daemon left while a machine was to start; daemons")
         expect(d.vm("never")["state"], "off", "state")
         expect(d.call("POST", "/autostart"), {"vms": []}, "what starts twice")
         d.run("vm", "start", "never")
-        d.run("vm", "session-stop")
+        d.run("vm", "autostart", "--stop")
         expect([vm["state"] for vm in d.call("GET", "/vms")["vms"]], ["off", "running", "off"], "states of later, never and now")
         d.run("vm", "set", "now", "autostart.stop=acpi")  # firmware alone does not hear the button
-        d.run("vm", "session-start")
+        d.run("vm", "autostart")
         d.run("vm", "wait", "now", "--for", "running")
-        check("now" in d.run("vm", "session-stop", "--timeout", "0", status=5), "the machine that did not stop is not named")
-        for words in (("autostart", "now"), ("session-start", "now"), ("session-stop", "--timeout", "x")):
-            d.run("vm", *words, status=2)
+        check("now" in d.run("vm", "autostart", "--stop", "--timeout", "0", status=5), "the machine that did not stop is not named")
+        for words in (("now",), ("now", "maybe"), ("now", "on", "--stop"), ("--stop", "--timeout", "x")):
+            d.run("vm", "autostart", *words, status=2)
 
 
 sys.exit(run((life, crowd, bad, units, autostart), sys.argv[1:]))

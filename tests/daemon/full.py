@@ -65,4 +65,31 @@ def paused(small):
             expect(file.read(512), b"\x5a" * 512, "what was written")
 
 
-sys.exit(run((paused,), sys.argv[1:]))
+@in_small_file_system
+def saves(small):
+    """Without room nothing is made, changed or lost, and each error says so; with room again all goes on."""
+    with Daemon() as d:
+        d.environment["XDG_DATA_HOME"] = d.environment["XDG_CONFIG_HOME"] = str(small)
+        d.run("vm", "create", "one", "memory=8M", "description=" + "long " * 2000)
+        image = d.path / "a.raw"
+        image.write_bytes(bytes(1 << 20))
+        d.run("media", "add", image, "--format", "raw")
+        files = {path: path.read_bytes() for path in small.rglob("*") if path.is_file() and path.suffix in (".ospite", ".json", ".xml")}
+        expect(len(files), 3, "files")
+        ballast = fill(small / "ballast")
+        for words in (("vm", "set", "one", "memory=16M"), ("vm", "create", "two", "description=" + "x" * 5000), ("vm", "set", "one", "name=other"),
+                      ("media", "set", image, "readonly"), ("media", "remove", image)):
+            check("No space" in d.run(*words, status=1), f"{words}: no word that there is no room")
+        expect({path: path.read_bytes() for path in files}, files, "files")
+        expect([(vm["name"], vm["memory"]) for vm in d.call("GET", "/vms")["vms"]], [("one", 8 << 20)], "machines")
+        expect([m["mode"] for m in d.call("GET", "/media")["media"]], ["normal"], "media")
+        check(not list(small.rglob("*.tmp")) and not (small / "ospite/machines/two").exists(), "something is left")
+        d.kill()
+        expect([vm["name"] for vm in json.loads(d.run("vm", "list", "--json"))["vms"]], ["one"], "machines of the next daemon")
+        ballast.unlink()
+        d.run("vm", "set", "one", "memory=16M")
+        d.run("vm", "create", "two")
+        d.run("media", "set", image, "readonly")
+
+
+sys.exit(run((paused, saves), sys.argv[1:]))

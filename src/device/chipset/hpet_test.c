@@ -68,6 +68,26 @@ static void test_counter(Fixture *f, gconstpointer data)
     g_assert_cmphex(get(f, COUNTER), ==, UINT64_C(0x100000010));
 }
 
+/* Linux leaves its periodic timer running without interrupts when it has found a better one. */
+static void test_silent(Fixture *f, gconstpointer data)
+{
+    put(f, TIMER(0, 0), 20 << 9 | 8 | 0x40);
+    put(f, TIMER(0, 8), 500);
+    put(f, TIMER(0, 8), 400000);
+    put(f, CONFIG, 1);
+    g_assert_cmpint(clock_next_deadline_ns(f->b->board.clock), ==, INT64_MAX);
+    advance(f, NS_PER_S);
+    g_assert_cmpuint(get(f, TIMER(0, 8)), ==, 500 + 250 * UINT64_C(400000)); /* as if it had run */
+    put(f, TIMER(0, 0), 20 << 9 | 4 | 8);
+    g_assert_cmpuint(f->b->irq_edges[20], ==, 0);
+    advance(f, 4999);
+    g_assert_cmpuint(f->b->irq_edges[20], ==, 0);
+    advance(f, 1);
+    g_assert_cmpuint(f->b->irq_edges[20], ==, 1);
+    advance(f, 10 * 4 * NS_PER_MS);
+    g_assert_cmpuint(f->b->irq_edges[20], ==, 11);
+}
+
 static void test_one_shot(Fixture *f, gconstpointer data)
 {
     put(f, TIMER(2, 0), 21 << 9 | 4);
@@ -198,6 +218,7 @@ int main(int argc, char **argv)
 #define ADD(name, function) \
     g_test_add("/chipset/hpet/" name, Fixture, NULL, set_up, function, tear_down)
     ADD("counter", test_counter);
+    ADD("silent", test_silent);
     ADD("one-shot", test_one_shot);
     ADD("periodic", test_periodic);
     ADD("32-bit", test_32bit_wraps);
