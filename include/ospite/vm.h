@@ -22,14 +22,13 @@ G_BEGIN_DECLS
 JsonNode *ospite_vm_list(OspiteClient *client, GError **error);
 
 /**
- * Starts the machines that start with the user's session, each after its delay. Does not wait for
- * them.
+ * Starts the machines with `autostart.enabled`, each after its `autostart.delay`; does not wait.
  *
  * @param client  a client
  * @param error   set when it fails
- * @return `vms`, a list of "VmSummary" of those that start now (new); or NULL
+ * @return `vms`, a list of "VmSummary" of those that will start (new); or NULL
  */
-JsonNode *ospite_vm_session_start(OspiteClient *client, GError **error);
+JsonNode *ospite_vm_autostart(OspiteClient *client, GError **error);
 
 /**
  * Makes a machine. It is off.

@@ -145,8 +145,8 @@ class Client:
         machines: List[Json] = self.call("GET", "/vms")["vms"]
         return machines
 
-    def session_start(self) -> List[Json]:
-        """Starts the machines that start with the user's session, each after its delay; those that do."""
+    def autostart(self) -> List[Json]:
+        """Starts the machines with `autostart.enabled`, each after its delay; returns those, without waiting."""
         machines: List[Json] = self.call("POST", "/autostart")["vms"]
         return machines
 

@@ -17,7 +17,7 @@ JsonNode *ospite_vm_list(OspiteClient *client, GError **error)
     return ospite_client_call(client, "GET", "/vms", NULL, error);
 }
 
-JsonNode *ospite_vm_session_start(OspiteClient *client, GError **error)
+JsonNode *ospite_vm_autostart(OspiteClient *client, GError **error)
 {
     return ospite_client_call(client, "POST", "/autostart", NULL, error);
 }
