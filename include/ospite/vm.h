@@ -22,6 +22,15 @@ G_BEGIN_DECLS
 JsonNode *ospite_vm_list(OspiteClient *client, GError **error);
 
 /**
+ * Starts the machines with `autostart.enabled`, each after its `autostart.delay`; does not wait.
+ *
+ * @param client  a client
+ * @param error   set when it fails
+ * @return `vms`, a list of "VmSummary" of those that will start (new); or NULL
+ */
+JsonNode *ospite_vm_autostart(OspiteClient *client, GError **error);
+
+/**
  * Makes a machine. It is off.
  *
  * @param client    a client

@@ -145,6 +145,11 @@ class Client:
         machines: List[Json] = self.call("GET", "/vms")["vms"]
         return machines
 
+    def autostart(self) -> List[Json]:
+        """Starts the machines with `autostart.enabled`, each after its delay; returns those, without waiting."""
+        machines: List[Json] = self.call("POST", "/autostart")["vms"]
+        return machines
+
     def machine(self, name: str) -> Machine:
         """The machine of that name or UUID; whether there is one shows when something is done with it."""
         return Machine(self, name)

@@ -22,6 +22,7 @@
 #include <errno.h>
 
 #include "base/i18n.h"
+#include "block/difference.h"
 #include "block/host_io.h"
 #include "block/image.h"
 
@@ -84,10 +85,15 @@ Disk *disk_open(const char *path, const DiskOptions *options, GMainContext *cont
 {
     ImageOptions how = {.format = options->format,
                         .read_only = options->read_only,
+                        .shared = options->sharing == DISK_SHARED,
                         .trust_names = options->trust_names,
                         .snapshot = options->snapshot,
                         .io_hook = options->io_hook};
-    g_autoptr(Image) image = image_open(path, &how, error);
+    bool differs = options->sharing >= DISK_DIFFERENCE;
+    g_autoptr(Image) image = differs
+                                 ? difference_open(options->difference, path, &how,
+                                                   options->sharing == DISK_DIFFERENCE_ANEW, error)
+                                 : image_open(path, &how, error);
     if (!image || !refuse_empty(image, error))
         return NULL;
     Disk *disk = g_new0(Disk, 1);
@@ -393,7 +399,7 @@ static bool is_for_the_map(const Disk *disk, const DiskRequest *request)
 {
     const ImageMap *map = disk->image->map;
     bool erases = request->op == DISK_DISCARD || request->op == DISK_WRITE_ZEROES;
-    return (erases && disk->image->driver->zero) || (map->dirty && needs_flush(request));
+    return (erases && image_map_can_zero(disk->image)) || (map->dirty && needs_flush(request));
 }
 
 /*
@@ -455,7 +461,7 @@ static void task_flush(DiskTask *task)
 {
     Disk *disk = task->disk;
     HostFile *file = disk->image->file;
-    if (disk->image->map->dirty || disk->image->map->many_files) {
+    if (disk->image->map->dirty || disk->image->map->many_files || file->remote) {
         task_go_slow(task);
     } else if (disk->info.read_only || file->sync_error || file->synced == file->written) {
         task_finish_later(task, file->sync_error);

@@ -65,9 +65,19 @@ typedef enum DiskErrorPolicy {
     DISK_ERROR_IGNORE, /* as if it had gone well */
 } DiskErrorPolicy;
 
+/* Who else has the image. */
+typedef enum DiskSharing {
+    DISK_OWN,             /* nobody who writes, and for a writer nobody at all */
+    DISK_SHARED,          /* others who write, too; only for images of fixed size */
+    DISK_DIFFERENCE,      /* others who read: writes go to `difference` */
+    DISK_DIFFERENCE_ANEW, /* the same; what it has from before is forgotten first */
+} DiskSharing;
+
 typedef struct DiskOptions {
     const char *format; /* NULL: probe; a raw disk then refuses writes that forge another format */
     bool read_only;
+    DiskSharing sharing;
+    const char *difference;   /* made when it is missing; NULL: one without a name, for this time */
     const char *snapshot;     /* inside the image, read-only; NULL: what it is now */
     bool trust_names;         /* parents may be anywhere, not only beneath the image's folder */
     DiskErrorPolicy on_full;  /* ENOSPC, EDQUOT, EFBIG of what is no read */

@@ -8,6 +8,7 @@
  */
 #include "block/format.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -181,8 +182,12 @@ bool format_fail(GError **error, const char *path, const char *format, ...)
 
 bool format_fail_io(GError **error, const char *path, const char *doing, int result)
 {
+    const char *why = result == -ENOLINK ? _("the connection to its server has broken")
+                      : result == -ESTALE
+                          ? _("the server has another file there than when it was opened")
+                          : g_strerror(-result);
     g_set_error(error, G_IO_ERROR, g_io_error_from_errno(-result), _("cannot %s '%s': %s"),
-                _(doing), path, g_strerror(-result));
+                _(doing), path, why);
     return false;
 }
 

@@ -82,7 +82,8 @@ static bool measure_file(HostFile *file, GError **error)
     return true;
 }
 
-static HostFile *open_with_flags(const char *path, int flags, HostIoHook *hook, GError **error)
+static HostFile *open_with_flags(const char *path, int flags, ImageLock lock, HostIoHook *hook,
+                                 GError **error)
 {
     bool read_only = (flags & O_ACCMODE) == O_RDONLY;
     /* O_NONBLOCK: a fifo must not hang us before we see that it is one. */
@@ -97,21 +98,58 @@ static HostFile *open_with_flags(const char *path, int flags, HostIoHook *hook, 
     file->hook = hook;
     file->read_only = read_only;
     file->written = 1; /* by whoever had the file before, perhaps */
-    if (!measure_file(file, error) || !image_lock(fd, path, !read_only, error))
+    if (!measure_file(file, error) || !image_lock(fd, path, lock, error))
         return NULL;
     /* io_uring would answer EAGAIN where it has to wait for the host's disk. */
     fcntl(fd, F_SETFL, 0);
     return g_steal_pointer(&file);
 }
 
+static HostFile *open_remote(const char *address, bool read_only, HostIoHook *hook, GError **error)
+{
+    uint64_t size;
+    RemoteFile *remote = remote_open(address, read_only, &size, error);
+    if (!remote)
+        return NULL;
+    HostFile *file = g_new0(HostFile, 1);
+    file->fd = -1;
+    file->remote = remote;
+    file->path = g_strdup(address);
+    file->hook = hook;
+    file->read_only = read_only;
+    file->size = size;
+    file->written = 1;
+    return file;
+}
+
 HostFile *host_file_open(const char *path, bool read_only, HostIoHook *hook, GError **error)
 {
-    return open_with_flags(path, read_only ? O_RDONLY : O_RDWR, hook, error);
+    if (remote_is_address(path))
+        return open_remote(path, read_only, hook, error);
+    return open_with_flags(path, read_only ? O_RDONLY : O_RDWR,
+                           read_only ? IMAGE_LOCK_READ : IMAGE_LOCK_WRITE, hook, error);
+}
+
+HostFile *host_file_open_shared(const char *path, HostIoHook *hook, GError **error)
+{
+    if (!remote_is_address(path))
+        return open_with_flags(path, O_RDWR, IMAGE_LOCK_SHARE, hook, error);
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
+                _("cannot share '%s': shareable disks are files of this host"), path);
+    return NULL;
 }
 
 HostFile *host_file_create(const char *path, HostIoHook *hook, GError **error)
 {
-    g_autoptr(HostFile) file = open_with_flags(path, O_RDWR | O_CREAT, hook, error);
+    if (remote_is_address(path)) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
+                    _("cannot create '%s': nothing can be made there; fill what is there with "
+                      "'convert -n'"),
+                    path);
+        return NULL;
+    }
+    g_autoptr(HostFile) file =
+        open_with_flags(path, O_RDWR | O_CREAT, IMAGE_LOCK_WRITE, hook, error);
     if (!file)
         return NULL;
     struct stat st;
@@ -130,13 +168,14 @@ void host_file_close(HostFile *file)
     if (!file)
         return;
     fd_clear(&file->fd);
+    remote_close(file->remote);
     g_free(file->path);
     g_free(file);
 }
 
 /* ---- calls ----------------------------------------------------------------------------------- */
 
-static int64_t call_host(const HostIoRequest *r)
+static int64_t make_call(const HostIoRequest *r)
 {
     switch (r->op) {
     case HOST_IO_READ:
@@ -154,6 +193,45 @@ static int64_t call_host(const HostIoRequest *r)
     }
 }
 
+static int64_t call_host(const HostIoRequest *r)
+{
+    int64_t result = make_call(r);
+    return result < 0 ? -errno : result;
+}
+
+/* Vector by vector; what lies behind the end of the file is neither read nor written. */
+static int64_t transfer_remote(const HostFile *file, const HostIoRequest *r)
+{
+    uint64_t at = r->offset, end = file->size;
+    for (int i = 0; i < r->iov_count && at < end; i++) {
+        size_t part = MIN(r->iov[i].iov_len, end - at);
+        int result = r->op == HOST_IO_READ
+                         ? remote_read(file->remote, at, r->iov[i].iov_base, part)
+                         : remote_write(file->remote, at, r->iov[i].iov_base, part);
+        if (result)
+            return result;
+        at += part;
+    }
+    return r->op == HOST_IO_WRITE && at == r->offset ? -ENOSPC : (int64_t)(at - r->offset);
+}
+
+static int64_t call_remote(const HostFile *file, const HostIoRequest *r)
+{
+    switch (r->op) {
+    case HOST_IO_READ:
+    case HOST_IO_WRITE:
+        return transfer_remote(file, r);
+    case HOST_IO_SYNC:
+        return remote_flush(file->remote);
+    case HOST_IO_FALLOCATE:
+        return remote_zero(file->remote, r->offset, r->size, !(r->mode & FALLOC_FL_PUNCH_HOLE));
+    case HOST_IO_TRUNCATE:
+        return r->size == file->size ? 0 : -ENOSPC;
+    default:
+        return 0;
+    }
+}
+
 /* One call, past the hook; what was moved, or a negative errno. */
 static int64_t call(HostFile *file, HostIoRequest *r)
 {
@@ -164,9 +242,8 @@ static int64_t call(HostFile *file, HostIoRequest *r)
         return result;
     }
     do {
-        result = call_host(r);
-    } while (result < 0 && errno == EINTR);
-    result = result < 0 ? -errno : result;
+        result = file->remote ? call_remote(file, r) : call_host(r);
+    } while (result == -EINTR);
     host_io_tell_hook(file->hook, r, result);
     return result;
 }
@@ -316,7 +393,7 @@ int host_file_clone(HostFile *from, uint64_t from_offset, HostFile *to, uint64_t
 int host_file_copy(HostFile *from, uint64_t from_offset, HostFile *to, uint64_t to_offset,
                    uint64_t size)
 {
-    if (from->hook || to->hook)
+    if (from->hook || to->hook || from->remote || to->remote)
         return -EOPNOTSUPP;
     while (size) {
         off_t in = (off_t)from_offset, out = (off_t)to_offset;
@@ -401,6 +478,8 @@ int host_file_discard(HostFile *file, uint64_t offset, uint64_t size)
 
 uint64_t host_file_next_data(HostFile *file, uint64_t offset)
 {
+    if (file->remote)
+        return remote_next(file->remote, offset, false);
     off_t at = lseek(file->fd, (off_t)offset, SEEK_DATA);
     if (at >= 0)
         return at;
@@ -409,6 +488,8 @@ uint64_t host_file_next_data(HostFile *file, uint64_t offset)
 
 uint64_t host_file_next_hole(HostFile *file, uint64_t offset)
 {
+    if (file->remote)
+        return remote_next(file->remote, offset, true);
     off_t at = lseek(file->fd, (off_t)offset, SEEK_HOLE);
     return at >= 0 ? (uint64_t)at : MAX(file->size, offset);
 }

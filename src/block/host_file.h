@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * One file of an image: opened, locked, and read, written and synced by calls that wait.
+ * One file of an image: opened, locked, and read, written and synced by calls that wait. It is one
+ * of the host's, or, where its path is an address (remote.h), one on another machine.
  *
  * Formats keep their metadata through it; the engine moves data through it where it may wait, and
  * through host_io.h where it may not. Every call passes the same hook as the asynchronous layer.
@@ -13,9 +14,11 @@
 #pragma once
 
 #include "block/host_io.h"
+#include "block/protocols/remote.h"
 
 typedef struct HostFile {
-    int fd;
+    int fd; /* -1: on another machine */
+    RemoteFile *remote;
     char *path;
     HostIoHook *hook;
     bool read_only;
@@ -32,6 +35,8 @@ typedef struct HostFile {
  * `hook` may be NULL.
  */
 HostFile *host_file_open(const char *path, bool read_only, HostIoHook *hook, GError **error);
+/* For writing, together with others who open it so. */
+HostFile *host_file_open_shared(const char *path, HostIoHook *hook, GError **error);
 /* Creates an empty file, or empties one that nobody has open, and locks it for writing. */
 HostFile *host_file_create(const char *path, HostIoHook *hook, GError **error);
 /* NULL is allowed. Doesn't sync. */

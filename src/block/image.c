@@ -40,6 +40,15 @@ static bool leads_beneath(const char *folder, const char *path)
 char *image_resolve_name(const char *path, const char *name, bool trust, GError **error)
 {
     g_autofree char *folder = g_path_get_dirname(path);
+    if (remote_is_address(name)) {
+        if (trust)
+            return g_strdup(name);
+        format_fail(error, path,
+                    "it names '%s', which is on another machine; say --trust-backing if you trust "
+                    "whoever made it",
+                    name);
+        return NULL;
+    }
     if (g_str_has_prefix(name, "file:"))
         name += 5;
     g_autofree char *scheme = g_uri_parse_scheme(name);
@@ -152,7 +161,9 @@ static Image *open_chain(const char *path, const ImageOptions *options, int dept
     g_autoptr(Image) image = g_new0(Image, 1);
     image->path = g_strdup(path);
     image->read_only = options->read_only;
-    image->file = host_file_open(path, options->read_only, options->io_hook, error);
+    image->file = options->shared
+                      ? host_file_open_shared(path, options->io_hook, error)
+                      : host_file_open(path, options->read_only, options->io_hook, error);
     if (image->file)
         image->file->no_sync = options->no_sync;
     if (!image->file || (!options->format && !must_not_be_empty(image->file, error)))
@@ -180,9 +191,36 @@ static Image *open_chain(const char *path, const ImageOptions *options, int dept
     return g_steal_pointer(&image);
 }
 
+/* What two write at once must have a place for every byte already: nobody may change the map. */
+static bool begin_sharing(Image *image, GError **error)
+{
+    Extent extent = {.length = 0};
+    bool fixed = !image->parent && !image->map->encrypted && !image->map->tracks_changes;
+    for (uint64_t at = 0; at < image->map->size && fixed; at += extent.length) {
+        fixed = image->driver->lookup(image->map, at, false, &extent) == 0 &&
+                extent.kind == EXTENT_DATA && extent.writable && extent.file == image->file;
+    }
+    if (!fixed)
+        return format_fail(error, image->path,
+                           "it can't be shareable: it has no fixed size; convert it to raw, to a "
+                           "VDI with -o static or to a VHD with -o subformat=fixed");
+    image->shared = image->write_begun = true; /* nothing is noted in its header */
+    return true;
+}
+
 Image *image_open(const char *path, const ImageOptions *options, GError **error)
 {
-    return open_chain(path, options, 0, error);
+    g_autoptr(Image) image = open_chain(path, options, 0, error);
+    if (!image || (options->shared && !begin_sharing(image, error)))
+        return NULL;
+    return g_steal_pointer(&image);
+}
+
+bool image_is_remote(const Image *image)
+{
+    while (image && !image->file->remote)
+        image = image->parent;
+    return image != NULL;
 }
 
 void image_close(Image *image)

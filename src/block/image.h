@@ -24,6 +24,7 @@ struct Image {
     bool read_only;
     bool guard_marks;    /* raw by probing: writes must not make it another format's image */
     bool write_begun;    /* begin_write was called */
+    bool shared;         /* others write to the same file: the map must stay as it is */
     uint8_t *sectors;    /* room for encrypted data on their way; NULL until needed */
     uint8_t *unit;       /* an unpacked unit … */
     HostFile *unit_file; /* … and which one: NULL none */
@@ -33,6 +34,7 @@ struct Image {
 typedef struct ImageOptions {
     const char *format; /* NULL: probe */
     bool read_only;
+    bool shared;          /* for writing, while others write: refused where the map could change */
     bool trust_names;     /* names inside images may lead anywhere */
     const char *snapshot; /* show this snapshot inside the image; read-only. NULL: the disk */
     bool only_look;       /* read the header alone, open no other file (`info`) */
@@ -46,6 +48,8 @@ typedef struct ImageOptions {
 
 /* Opens and locks an image and, read-only, its parents. */
 Image *image_open(const char *path, const ImageOptions *options, GError **error);
+/* It, or something it stands on, is on another machine. */
+bool image_is_remote(const Image *image);
 /* Commits, closes and unlocks. NULL is allowed. */
 void image_close(Image *image);
 
@@ -131,6 +135,9 @@ int image_write_extent(Image *image, uint64_t offset, uint64_t size, const Exten
  * -EAGAIN when it takes a call that may wait. Parents are followed for reading only.
  */
 int image_find(Image *image, uint64_t offset, bool for_write, Extent *ret_extent);
+
+/* The map wants to hear of zeroed and discarded ranges. */
+bool image_map_can_zero(const Image *image);
 
 /* A guest must not turn its probed raw disk into another format's image (SAFETY §2). */
 bool image_forges_mark(const Image *image, uint64_t offset, uint64_t size, const IovCursor *from);

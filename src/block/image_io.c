@@ -484,6 +484,11 @@ static uint64_t rest_of_unit(const Image *image, uint64_t offset, uint64_t size)
     return unit ? MIN(size, unit - offset % unit) : size;
 }
 
+bool image_map_can_zero(const Image *image)
+{
+    return image->driver->zero && !image->shared;
+}
+
 /* Zeroes what one lookup answers for; whole units by the map, else by the host, else by writing. */
 static int zero_part(Image *image, uint64_t offset, uint64_t *size)
 {
@@ -498,7 +503,7 @@ static int zero_part(Image *image, uint64_t offset, uint64_t *size)
         return 0;
     }
     result = -ENOTSUP;
-    if (image->driver->zero) {
+    if (image_map_can_zero(image)) {
         uint64_t done = *size;
         result = image->driver->zero(image->map, offset, *size, false, &done);
         if (!result)
@@ -539,13 +544,13 @@ static int discard_part(Image *image, uint64_t offset, uint64_t *size)
         return 0;
     }
     result = -ENOTSUP;
-    if (image->driver->zero)
+    if (image_map_can_zero(image))
         result = image->driver->zero(image->map, offset, *size, true, &done);
     if (result != -ENOTSUP) {
         *size = done;
         return result;
     }
-    *size = image->driver->zero ? rest_of_unit(image, offset, part) : part;
+    *size = image_map_can_zero(image) ? rest_of_unit(image, offset, part) : part;
     bool ours = extent.kind == EXTENT_DATA && extent.writable;
     return ours ? host_file_discard(extent.file, extent.host_offset, *size) : 0;
 }
@@ -632,7 +637,8 @@ int image_find(Image *image, uint64_t offset, bool for_write, Extent *ret_extent
         ret_extent->length = MIN(ret_extent->length, limit);
         limit = ret_extent->length;
         if (ret_extent->kind == EXTENT_COMPRESSED ||
-            (ret_extent->kind == EXTENT_DATA && image->map->encrypted))
+            (ret_extent->kind == EXTENT_DATA &&
+             (image->map->encrypted || ret_extent->file->remote)))
             return -EAGAIN;
         if (for_write)
             return ret_extent->kind == EXTENT_DATA && ret_extent->writable ? 0 : -EAGAIN;

@@ -5,11 +5,30 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 
-bool image_lock(int fd, const char *path, bool exclusive, GError **error)
+/* Where those who share have a byte each, and how many of them there may be. */
+#define SHARE_START (INT64_C(1) << 62)
+#define SHARE_COUNT 256
+
+static int lock_bytes(int fd, short type, off_t start, off_t length)
 {
-    struct flock lock = {.l_type = exclusive ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
-    if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+    struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
+    return fcntl(fd, F_OFD_SETLK, &lock);
+}
+
+static int lock_own_byte(int fd)
+{
+    int result = -1;
+    for (off_t i = 0; i < SHARE_COUNT && result < 0; i++)
+        result = lock_bytes(fd, F_WRLCK, SHARE_START + i, 1);
+    return result;
+}
+
+bool image_lock(int fd, const char *path, ImageLock how, GError **error)
+{
+    short type = how == IMAGE_LOCK_READ ? F_RDLCK : F_WRLCK;
+    if ((how == IMAGE_LOCK_SHARE ? lock_own_byte(fd) : lock_bytes(fd, type, 0, 0)) == 0)
         return true;
     int code = errno;
     if (code == EAGAIN || code == EACCES)

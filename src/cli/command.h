@@ -79,6 +79,7 @@ bool run_vm_edit(CommandLine *line, GError **error);
 bool run_vm_log(CommandLine *line, GError **error);
 bool run_vm_wait(CommandLine *line, GError **error);
 bool run_vm_autostart(CommandLine *line, GError **error);
+bool run_vm_autostart_all(CommandLine *line, GError **error);
 bool run_vm_screen(CommandLine *line, GError **error);
 bool run_vm_type(CommandLine *line, GError **error);
 bool run_vm_console(CommandLine *line, GError **error);

@@ -40,6 +40,8 @@ static bool fill(Image *from, Image *to, const DiskCopy *copy, GError **error)
     if (!result)
         result = image_flush(to);
     disk_progress_end(&progress);
+    if (result && image_is_remote(from) && (result == -ENOLINK || result == -ESTALE))
+        return format_fail_io(error, from->path, "read", result);
     return result ? format_fail_io(error, to->path, "write", result) : true;
 }
 

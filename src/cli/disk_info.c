@@ -6,10 +6,13 @@
 
 #include "cli/disk.h"
 
-static uint64_t space_used(const char *path)
+/* False where nobody can tell: on another machine. */
+static bool space_used(const char *path, uint64_t *ret)
 {
     struct stat st;
-    return stat(path, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+    bool known = stat(path, &st) == 0;
+    *ret = known ? (uint64_t)st.st_blocks * 512 : 0;
+    return known;
 }
 
 static GVariant *details_of(const Image *image)
@@ -80,6 +83,7 @@ static void add_details(JsonBuilder *b, const Image *image)
 
 static void build_info(JsonBuilder *b, const Image *image)
 {
+    uint64_t used;
     g_autofree char *full = full_parent_name(image);
     json_builder_begin_object(b);
     add_int(b, "virtual-size", (int64_t)image->map->size);
@@ -87,7 +91,8 @@ static void build_info(JsonBuilder *b, const Image *image)
     if (image->map->unit_size)
         add_int(b, "cluster-size", image->map->unit_size);
     add_text(b, "format", image->driver->name);
-    add_int(b, "actual-size", (int64_t)space_used(image->path));
+    if (space_used(image->path, &used))
+        add_int(b, "actual-size", (int64_t)used);
     add_details(b, image);
     if (full)
         add_text(b, "full-backing-filename", full);
@@ -129,7 +134,9 @@ static void print_details(const Image *image)
 static void print_info(const Image *image)
 {
     g_autofree char *size = disk_size_text(image->map->size);
-    g_autofree char *used = disk_size_text(space_used(image->path));
+    uint64_t space;
+    g_autofree char *used =
+        space_used(image->path, &space) ? disk_size_text(space) : g_strdup("unavailable");
     g_autofree char *full = full_parent_name(image);
     printf("image: %s\nfile format: %s\nvirtual size: %s (%" G_GUINT64_FORMAT
            " bytes)\ndisk size: %s\n",

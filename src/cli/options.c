@@ -151,6 +151,20 @@ static bool set_error_policy(PcErrorPolicy *policy, const char *option, const ch
                        !strcmp(name, "werror") ? " or enospc" : "");
 }
 
+static bool set_drive_mode(PcDrive *drive, const char *option, const char *value, GError **error)
+{
+    for (unsigned i = 0; pc_drive_mode_name(i); i++) {
+        if (!strcmp(pc_drive_mode_name(i), value)) {
+            drive->mode = i;
+            return true;
+        }
+    }
+    return usage_error(error,
+                       "%s: mode '%s' must be normal, immutable, writethrough, shareable, readonly "
+                       "or multiattach",
+                       option, value);
+}
+
 static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option, char *property,
                                GError **error)
 {
@@ -160,7 +174,11 @@ static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option
     if (value)
         *value++ = '\0';
     if (!strcmp(property, "readonly") || !strcmp(property, "ro")) {
-        drive->read_only = !value || !strcmp(value, "on");
+        drive->mode = !value || !strcmp(value, "on") ? PC_DRIVE_READONLY : PC_DRIVE_NORMAL;
+    } else if (!strcmp(property, "mode") && value) {
+        return set_drive_mode(drive, option, value, error);
+    } else if (!strcmp(property, "difference") && value) {
+        drive->difference = keep(o, g_strdup(value));
     } else if (!strcmp(property, "format") && value) {
         drive->format = keep(o, g_strdup(value));
     } else if (!strcmp(property, "werror") && value) {
@@ -184,10 +202,11 @@ static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option
             return usage_error(error, "%s: index '%s' must be from 0 to 3", option, value);
         drive->index = (int)number;
     } else {
-        return usage_error(error,
-                           "%s: unknown property '%s'; use bus=ide, format=NAME, readonly, "
-                           "werror=…, rerror=…, iops=N, bandwidth=SIZE or index=N",
-                           option, property);
+        return usage_error(
+            error,
+            "%s: unknown property '%s'; use bus=ide, format=NAME, readonly, "
+            "mode=…, difference=FILE, werror=…, rerror=…, iops=N, bandwidth=SIZE or index=N",
+            option, property);
     }
     return true;
 }
@@ -343,10 +362,13 @@ static const Option options_table[] = {
     {"cpus smp", "N", set_cpus, NULL, 0, 0, N_("number of CPUs, 1 to 32 (default 1)")},
     {"cpu", "MODEL", set_setting, "system.cpu", 0, 0,
      N_("CPU model[,+feature,-feature] (default host)")},
+    {"paravirt", "KIND", set_setting, "system.paravirt", 0, 0,
+     N_("clocks and interrupts for guests that know they are one: none, kvm, hyperv, both (default "
+        "kvm)")},
     {"engine accel", "NAME", set_setting, "system.engine", 0, 0,
      N_("auto, kvm, soft, interp, jit, or none: no CPU at all (default auto)")},
     {"disk", "FILE[,…]", set_disk, NULL, 0, -1,
-     N_("hard disk; bus=ide, format=qcow2, readonly, index=N")},
+     N_("hard disk; bus=ide, format=qcow2, readonly, mode=immutable, index=N")},
     {"hda", "FILE", set_disk, NULL, 0, 0, NULL},
     {"hdb", "FILE", set_disk, NULL, 0, 1, NULL},
     {"hdc", "FILE", set_disk, NULL, 0, 2, NULL},
@@ -464,11 +486,13 @@ static bool put_drive(RunOptions *o, const PcDrive *drive, GError **error)
     g_autofree char *medium = g_strconcat(place, ".medium", NULL);
     g_autofree char *format = g_strconcat(place, ".format", NULL);
     g_autofree char *mode = g_strconcat(place, ".mode", NULL);
+    g_autofree char *difference = g_strconcat(place, ".difference", NULL);
 
     return set(o, type, types[drive->kind], error) &&
            (!drive->path || set_file(o, medium, drive->path, error)) &&
            (!drive->format || set(o, format, drive->format, error)) &&
-           (!drive->read_only || set(o, mode, "readonly", error)) &&
+           (!drive->mode || set(o, mode, pc_drive_mode_name(drive->mode), error)) &&
+           (!drive->difference || set_file(o, difference, drive->difference, error)) &&
            put_drive_policy(o, place, ".on-write-error", drive->on_write_error, error) &&
            put_drive_policy(o, place, ".on-read-error", drive->on_read_error, error) &&
            put_drive_number(o, place, ".iops", drive->throttle.iops, error) &&

@@ -51,10 +51,14 @@ bool run_vm_set(CommandLine *line, GError **error)
 
 bool run_vm_autostart(CommandLine *line, GError **error)
 {
-    bool on = !strcmp(line->words[1], "on");
+    bool on = line->count == 2 && !strcmp(line->words[1], "on");
     const char *const settings[] = {on ? "autostart.enabled=true" : "autostart.enabled=false",
                                     NULL};
 
+    if (line->count == 0)
+        return run_vm_autostart_all(line, error);
+    if (line->count != 2 || command_value(line, "stop"))
+        return command_usage(error, _("it takes: NAME on|off, or no name"));
     if (!on && strcmp(line->words[1], "off"))
         return command_usage(error, _("'%s' is neither on nor off"), line->words[1]);
     return set(line, settings, error);

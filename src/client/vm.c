@@ -17,6 +17,11 @@ JsonNode *ospite_vm_list(OspiteClient *client, GError **error)
     return ospite_client_call(client, "GET", "/vms", NULL, error);
 }
 
+JsonNode *ospite_vm_autostart(OspiteClient *client, GError **error)
+{
+    return ospite_client_call(client, "POST", "/autostart", NULL, error);
+}
+
 JsonNode *ospite_vm_show(OspiteClient *client, const char *name, GError **error)
 {
     return call_vm(client, "GET", name, "", NULL, error);

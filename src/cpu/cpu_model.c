@@ -284,6 +284,20 @@ CpuModel *cpu_model_new(const char *name, const bool *allowed, unsigned vcpu_cou
     return model;
 }
 
+void cpu_model_set_paravirt(CpuModel *model, Paravirt paravirt)
+{
+    g_auto(GStrv) parts = g_strsplit(model->name, ",", -1);
+
+    model->paravirt = paravirt;
+    if (paravirt & PARAVIRT_KVM && !g_strv_contains((const char *const *)parts, "+nonstop_tsc"))
+        model->features[CPU_INVARIANT_TSC] = false;
+}
+
+bool cpu_model_offers(const CpuModel *model, Paravirt paravirt)
+{
+    return cpu_has(model, CPU_HYPERVISOR) && cpu_has(model, CPU_MSR) && model->paravirt & paravirt;
+}
+
 void cpu_model_free(CpuModel *model)
 {
     if (!model)

@@ -9,11 +9,9 @@
 
 #include "cpu/state.h"
 
-#define APIC_BASE_ENABLE     (1u << 11)
-#define CACHE_LINE_BYTES     64
-#define HYPERVISOR_SIGNATURE "OspiteOspite"
-#define HYPERVISOR_LEAF      0x40000000u
-#define HYPERVISOR_TSC_LEAF  0x40000010u
+#define APIC_BASE_ENABLE (1u << 11)
+#define CACHE_LINE_BYTES 64
+#define HYPERV_MAX_CPUS  240
 
 typedef struct Query {
     const CpuModel *model;
@@ -256,19 +254,89 @@ static CpuidValue leaf_16(const Query *q)
 
 /* ---- hypervisor leaves ----------------------------------------------------------------------- */
 
+static CpuidValue signature_leaf(const char *signature, uint32_t last)
+{
+    CpuidValue v = {.eax = last};
+    memcpy(&v.ebx, signature, 4);
+    memcpy(&v.ecx, signature + 4, 4);
+    memcpy(&v.edx, signature + 8, 4);
+    return v;
+}
+
+static CpuidValue tsc_leaf(const CpuModel *model)
+{
+    return (CpuidValue){.eax = model->tsc_hz / 1000,
+                        .ebx = CPU_CRYSTAL_HZ / 1000}; /* local APIC timer */
+}
+
+/* KVM's leaves, from `base` on; or, with its features left out, our own. */
+static CpuidValue kvm_leaf(const Query *q, uint32_t base)
+{
+    bool kvm = cpu_model_offers(q->model, PARAVIRT_KVM);
+    switch (q->leaf - base) {
+    case 0:
+        return signature_leaf(kvm ? "KVMKVMKVM\0\0" : "OspiteOspite",
+                              base + HYPERVISOR_TSC_LEAF - HYPERVISOR_LEAF);
+    case 1:
+        return (CpuidValue){.eax = kvm ? KVM_FEATURES_OFFERED : 0};
+    case HYPERVISOR_TSC_LEAF - HYPERVISOR_LEAF:
+        return tsc_leaf(q->model);
+    default:
+        return (CpuidValue){0};
+    }
+}
+
+/* TLFS 2.4: signature, interface, version, features, recommendations, limits. */
+static CpuidValue hyperv_leaf(const Query *q)
+{
+    enum { /* 4000_0003 EAX, EDX; 4000_0004 EAX */
+           TIME_COUNTER = 1 << 1,
+           APIC_REGISTERS = 1 << 4,
+           HYPERCALL_REGISTERS = 1 << 5,
+           VP_INDEX = 1 << 6,
+           REFERENCE_TSC = 1 << 9,
+           FREQUENCY_REGISTERS = 1 << 11,
+           FREQUENCIES_AVAILABLE = 1 << 8,
+           USE_APIC_REGISTERS = 1 << 3,
+           RELAXED_TIMING = 1 << 5,
+    };
+    switch (q->leaf) {
+    case HYPERVISOR_LEAF:
+        return signature_leaf("Microsoft Hv", HYPERV_LAST_LEAF);
+    case HYPERVISOR_LEAF + 1:
+        return signature_leaf("\0\0\0\0\0\0\0\0\0\0\0", 0x31237648); /* "Hv#1" */
+    case HYPERVISOR_LEAF + 2:
+        return (CpuidValue){14393, 10 << 16, 0, 0}; /* Windows Server 2016's */
+    case HYPERVISOR_LEAF + 3:
+        return (CpuidValue){.eax = TIME_COUNTER | APIC_REGISTERS | HYPERCALL_REGISTERS | VP_INDEX |
+                                   REFERENCE_TSC | FREQUENCY_REGISTERS,
+                            .edx = FREQUENCIES_AVAILABLE};
+    case HYPERVISOR_LEAF + 4: /* EBX: spin for ever, never tell us of it */
+        return (CpuidValue){.eax = USE_APIC_REGISTERS | RELAXED_TIMING, .ebx = UINT32_MAX};
+    case HYPERV_LAST_LEAF:
+        return (CpuidValue){.eax = HYPERV_MAX_CPUS, .ebx = HYPERV_MAX_CPUS};
+    default:
+        return (CpuidValue){0};
+    }
+}
+
 static CpuidValue hypervisor_leaf(const Query *q)
 {
-    CpuidValue v = {0};
-    if (q->leaf == HYPERVISOR_LEAF) {
-        v.eax = HYPERVISOR_TSC_LEAF;
-        memcpy(&v.ebx, HYPERVISOR_SIGNATURE, 4);
-        memcpy(&v.ecx, &HYPERVISOR_SIGNATURE[4], 4);
-        memcpy(&v.edx, &HYPERVISOR_SIGNATURE[8], 4);
-    } else if (q->leaf == HYPERVISOR_TSC_LEAF) {
-        v.eax = q->model->tsc_hz / 1000;
-        v.ebx = CPU_CRYSTAL_HZ / 1000; /* local APIC timer */
-    }
-    return v;
+    bool hyperv = cpu_model_offers(q->model, PARAVIRT_HYPERV);
+    if (q->leaf >= HYPERVISOR_SECOND_LEAF)
+        return kvm_leaf(q, HYPERVISOR_SECOND_LEAF);
+    return hyperv ? hyperv_leaf(q) : kvm_leaf(q, HYPERVISOR_LEAF);
+}
+
+bool cpu_model_has_hypervisor_leaf(const CpuModel *model, uint32_t leaf)
+{
+    const uint32_t count = HYPERVISOR_TSC_LEAF - HYPERVISOR_LEAF;
+    if (!cpu_has(model, CPU_HYPERVISOR))
+        return false;
+    if (!cpu_model_offers(model, PARAVIRT_HYPERV))
+        return leaf - HYPERVISOR_LEAF <= count;
+    return leaf - HYPERVISOR_LEAF <= HYPERV_LAST_LEAF - HYPERVISOR_LEAF ||
+           (model->paravirt & PARAVIRT_KVM && leaf - HYPERVISOR_SECOND_LEAF <= count);
 }
 
 /* ---- extended leaves ------------------------------------------------------------------------- */
@@ -358,8 +426,6 @@ static const struct {
     {0xd, leaf_d, true},
     {0x15, leaf_15},
     {0x16, leaf_16},
-    {HYPERVISOR_LEAF, hypervisor_leaf},
-    {HYPERVISOR_TSC_LEAF, hypervisor_leaf},
     {0x80000000, leaf_80000000},
     {0x80000001, leaf_80000001},
     {0x80000002, brand_leaf},
@@ -378,8 +444,6 @@ static bool leaf_exists(const CpuModel *model, uint32_t leaf)
 {
     if (leaf >> 31)
         return leaf <= max_extended_leaf(model);
-    if (leaf >= HYPERVISOR_LEAF && leaf <= HYPERVISOR_TSC_LEAF)
-        return cpu_has(model, CPU_HYPERVISOR);
     return leaf <= max_basic_leaf(model);
 }
 
@@ -387,6 +451,8 @@ CpuidValue cpu_model_cpuid(const CpuModel *model, unsigned index, uint64_t cr4, 
                            uint64_t apic_base, uint32_t leaf, uint32_t subleaf)
 {
     Query q = {model, index, cr4, xcr0, apic_base, leaf, subleaf};
+    if (cpu_model_has_hypervisor_leaf(model, leaf))
+        return hypervisor_leaf(&q);
     if (!leaf_exists(model, leaf)) {
         if (cpu_model_is_amd(model))
             return (CpuidValue){0};

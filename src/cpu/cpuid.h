@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "cpu/paravirt.h"
+
 /* Features that code asks for by name; values index CpuModel.features. One row each in cpuid.c says
  * in which leaf, register and bit it is (SDM 2A CPUID; APM 3 for 8000_0001). */
 typedef enum CpuFeature {
@@ -124,6 +126,7 @@ typedef struct CpuModel {
     unsigned physical_address_bits, linear_address_bits;
     unsigned vcpu_count;
     uint64_t tsc_hz;
+    Paravirt paravirt; /* PARAVIRT_NONE at first; counts where there is CPU_HYPERVISOR */
 } CpuModel;
 
 /*
@@ -136,6 +139,13 @@ typedef struct CpuModel {
 CpuModel *cpu_model_new(const char *name, const bool *allowed, unsigned vcpu_count,
                         char **ret_missing, GError **error);
 void cpu_model_free(CpuModel *model);
+/* Before the VM is made. Beside KVM's clock the TSC is no longer called invariant, unless the user
+ * asked for that by name: Linux takes the clock then, which survives a change of the host. */
+void cpu_model_set_paravirt(CpuModel *model, Paravirt paravirt);
+/* What the model has of it in truth: nothing without CPU_HYPERVISOR. */
+bool cpu_model_offers(const CpuModel *model, Paravirt paravirt);
+/* Whether `leaf` is one of 4000_0000 and up that the guest sees. */
+bool cpu_model_has_hypervisor_leaf(const CpuModel *model, uint32_t leaf);
 static inline bool cpu_has(const CpuModel *model, CpuFeature feature)
 {
     return model->features[feature];

@@ -221,6 +221,59 @@ static void test_tsc_leaves(void)
                   !memcmp(&v.edx, "pite", 4));
 }
 
+static void assert_signature(CpuidValue v, uint32_t last, const char *signature)
+{
+    uint32_t words[] = {v.ebx, v.ecx, v.edx};
+    g_assert_cmphex(v.eax, ==, last);
+    g_assert_cmpmem(words, sizeof(words), signature, sizeof(words));
+}
+
+/* Linux, Documentation/virt/kvm/x86/cpuid.rst; TLFS 2.4. */
+static void test_paravirt(void)
+{
+    g_autoptr(CpuModel) model = new_model("x86-64-v2", 2);
+    g_assert_true(cpu_has(model, CPU_INVARIANT_TSC));
+    cpu_model_set_paravirt(model, PARAVIRT_KVM);
+    g_assert_false(cpu_has(model, CPU_INVARIANT_TSC));
+    assert_signature(ask(model, 0x40000000, 0), 0x40000010, "KVMKVMKVM\0\0");
+    g_assert_cmphex(ask(model, 0x40000001, 0).eax, ==, 1 << 1 | 1 << 3 | 1 << 6 | 1 << 24);
+    g_assert_cmpuint(ask(model, 0x40000010, 0).eax, ==, model->tsc_hz / 1000);
+
+    cpu_model_set_paravirt(model, PARAVIRT_HYPERV);
+    assert_signature(ask(model, 0x40000000, 0), 0x40000005, "Microsoft Hv");
+    g_assert_cmphex(ask(model, 0x40000001, 0).eax, ==, 0x31237648);
+    g_assert_cmphex(ask(model, 0x40000003, 0).eax, ==,
+                    1 << 1 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 11);
+    g_assert_false(cpu_model_has_hypervisor_leaf(model, 0x40000100));
+
+    cpu_model_set_paravirt(model, PARAVIRT_BOTH);
+    assert_signature(ask(model, 0x40000000, 0), 0x40000005, "Microsoft Hv");
+    assert_signature(ask(model, 0x40000100, 0), 0x40000110, "KVMKVMKVM\0\0");
+    g_assert_cmpuint(ask(model, 0x40000110, 0).eax, ==, model->tsc_hz / 1000);
+
+    g_autoptr(CpuModel) asked = new_model("x86-64-v2,+nonstop_tsc", 1);
+    cpu_model_set_paravirt(asked, PARAVIRT_KVM);
+    g_assert_true(cpu_has(asked, CPU_INVARIANT_TSC));
+    g_autoptr(CpuModel) hidden = new_model("x86-64-v2,-hypervisor", 1);
+    cpu_model_set_paravirt(hidden, PARAVIRT_BOTH);
+    g_assert_false(cpu_model_has_hypervisor_leaf(hidden, 0x40000000));
+    g_assert_false(cpu_model_offers(hidden, PARAVIRT_KVM));
+}
+
+/* Against the same in more bits. */
+static void test_clock_scales(void)
+{
+    const uint64_t rates[] = {100000000,  999999999,  1000000000,
+                              1996249000, 2600000000, 20000000000};
+    for (size_t i = 0; i < G_N_ELEMENTS(rates); i++) {
+        uint64_t ticks = rates[i] * 1000000; /* eleven days */
+        double ns = (double)clock_scale_ns(clock_scale(rates[i]), ticks);
+        g_assert_cmpfloat_with_epsilon(ns, 1e15, 1e15 * 1e-9);
+        uint64_t units = (unsigned __int128)ticks * clock_reference_scale(rates[i]) >> 64;
+        g_assert_cmpfloat_with_epsilon((double)units, 1e13, 2);
+    }
+}
+
 /* Windows stops at IA32_ARCH_CAPABILITIES on an AMD CPU, and AMD's leaves are Intel's to define. */
 static void test_vendors(void)
 {
@@ -274,6 +327,8 @@ int main(int argc, char **argv)
     g_test_add_func("/cpu/cpuid/bad-names", test_bad_names);
     g_test_add_func("/cpu/cpuid/dynamic", test_dynamic);
     g_test_add_func("/cpu/cpuid/tsc-leaves", test_tsc_leaves);
+    g_test_add_func("/cpu/cpuid/paravirt", test_paravirt);
+    g_test_add_func("/cpu/cpuid/clock-scales", test_clock_scales);
     g_test_add_func("/cpu/cpuid/vendors", test_vendors);
     g_test_add_func("/cpu/cpuid/all-leaves", test_all_leaves);
     g_test_add_func("/cpu/tsc", test_tsc);

@@ -76,6 +76,9 @@ struct Engine {
     void (*reset_apic)(Vcpu *vcpu);
     /* Any thread: the guest's time stamp counter now. NULL: the host's. */
     uint64_t (*tsc)(Vcpu *vcpu);
+    /* VM paused, about to go on: the guest's clocks stood still for so many counts of the host's
+     * TSC. NULL: nothing to do. */
+    void (*time_stood_still)(Vm *vm, uint64_t counts);
     /* vCPU at a safe point: vm->trace is another. NULL: the engine cannot trace. */
     void (*trace_changed)(Vcpu *vcpu);
     /* vCPU thread, VM paused: what debug.h tells the engine is another. NULL: the engine cannot be
@@ -101,6 +104,12 @@ const Engine *engine_find(const char *name, char **ret_why, GError **error);
  * how to improve. */
 char *engine_report(void);
 
+/* What all CPUs of a guest share of Hyper-V's registers; the software engines' (soft/paravirt.c).
+ */
+typedef struct HypervGuest {
+    _Atomic uint64_t os, hypercall, reference_tsc;
+} HypervGuest;
+
 struct Vm {
     const Engine *engine;
     void *engine_data;
@@ -108,6 +117,7 @@ struct Vm {
     AddressSpace *ports;
     const CpuModel *model; /* the CPUID of the guest */
     uint64_t tsc_hz;
+    HypervGuest hyperv;
     unsigned vcpu_count;
     Vcpu *vcpus[VM_MAX_VCPUS];
     Trace *trace;      /* NULL: none */
@@ -175,6 +185,10 @@ void vm_resume(Vm *vm);
 void vm_pause(Vm *vm);
 /* Paused VMs only. */
 void vm_reset(Vm *vm);
+/* The host's time stamp counter as guests see it: it stands still while the VM is paused. */
+uint64_t vm_host_tsc(const Vm *vm);
+/* Its value when the guest's time began, at the last reset, had the VM run ever since. */
+uint64_t vm_time_origin(const Vm *vm);
 void vcpu_get_state(Vcpu *vcpu, CpuState *state);
 void vcpu_set_state(Vcpu *vcpu, const CpuState *state);
 

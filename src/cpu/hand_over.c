@@ -2,11 +2,9 @@
 /*
  * Another engine for a paused VM: every vCPU's architectural state is taken, the old engine goes,
  * the new one is made and gets the states. Local APICs and whatever waits in them are the board's
- * and stay. TSCs stand still meanwhile, as the board's clock does while the VM is paused, and all
- * by the same amount. Main thread.
+ * and stay, and so does time, which stands still while the VM is paused. Main thread.
  */
 #include "base/i18n.h"
-#include "cpu/tsc.h"
 #include "cpu/vm_internal.h"
 
 static bool engine_fits(const Vm *vm, const Engine *engine, GError **error)
@@ -66,7 +64,6 @@ bool vm_set_engine(Vm *vm, const Engine *engine, GError **error)
         return false;
     g_autofree CpuState *memory = g_malloc0(vm->vcpu_count * sizeof(CpuState) + 64);
     CpuState *states = (CpuState *)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
-    uint64_t begin = tsc_host_now();
     for (unsigned i = 0; i < vm->vcpu_count; i++)
         vcpu_get_state(vm->vcpus[i], &states[i]);
     engine_unmake(vm);
@@ -76,9 +73,7 @@ bool vm_set_engine(Vm *vm, const Engine *engine, GError **error)
         if (!engine_make(vm, old, NULL))
             g_error("out of memory");
     }
-    uint64_t spent = tsc_host_now() - begin;
     for (unsigned i = 0; i < vm->vcpu_count; i++) {
-        states[i].tsc_host += spent;
         vcpu_set_state(vm->vcpus[i], &states[i]);
         vm->vcpus[i]->hand_overs += made;
     }

@@ -29,6 +29,9 @@ typedef struct Intc {
     /* INIT (`init`) or RESET. */
     void (*reset)(void *obj, bool init);
     uint64_t (*apic_base)(void *obj);
+    /* Where in RAM, 4-byte aligned, the guest has a bit 0 that means: it may clear this instead of
+     * writing EOI. UINT64_MAX: nowhere. NULL: the controller knows no such thing. vCPU thread. */
+    void (*set_eoi_bit)(void *obj, uint64_t address);
     /* The guest's TSC was set: a pending TSC deadline is computed anew. vCPU thread. */
     void (*tsc_changed)(void *obj);
 } Intc;

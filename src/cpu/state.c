@@ -31,6 +31,7 @@ static void reset_core(CpuState *s)
     s->dr6 = 0xffff0ff0;
     s->dr7 = 0x400;
     s->efer = 0;
+    s->kvm_system_time = s->kvm_eoi = s->hyperv_assist_page = 0;
     s->interrupt_shadow = s->nmi_blocked = false;
     s->nmi_pending = 0;
     s->pending_db = 0;

@@ -161,9 +161,10 @@ typedef struct CpuState {
     uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
     uint64_t pat, tsc_aux, misc_enable, spec_ctrl, xss;
     uint64_t tsc;      /* the counter's value when the state was taken … */
-    uint64_t tsc_host; /* … and the host's (tsc_host_now()): it went on since. 0: it stood still */
+    uint64_t tsc_host; /* … and the host's (vm_host_tsc()): it went on since. 0: it stood still */
     uint64_t tsc_adjust, tsc_deadline;
     uint64_t apic_base;
+    uint64_t kvm_system_time, kvm_eoi, hyperv_assist_page; /* as written; 0: off (paravirt.h) */
     uint64_t mtrr_def_type, mtrr_fixed[MTRR_FIXED_COUNT];
     uint64_t mtrr_base[MTRR_VARIABLE_COUNT], mtrr_mask[MTRR_VARIABLE_COUNT];
     uint64_t debugctl, mcg_status;

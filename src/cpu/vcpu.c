@@ -173,7 +173,7 @@ void vcpu_reset_state(Vcpu *vcpu, bool init)
     cpu_state_reset(&state, cpu_model_signature(vcpu->vm->model), vcpu->index == 0, init);
     state.nmi_pending = false;
     if (!init)
-        state.tsc_host = vcpu->vm->sync->reset_tsc;
+        state.tsc_host = vm_time_origin(vcpu->vm);
     if (engine->reset_apic) {
         engine->reset_apic(vcpu);
     } else if (vcpu->intc) {
@@ -348,7 +348,7 @@ static void op_startup(void *obj, uint8_t vector)
 static uint64_t op_tsc(void *obj)
 {
     Vcpu *vcpu = obj;
-    return vcpu->vm->engine->tsc ? vcpu->vm->engine->tsc(vcpu) : tsc_host_now();
+    return vcpu->vm->engine->tsc ? vcpu->vm->engine->tsc(vcpu) : vm_host_tsc(vcpu->vm);
 }
 
 static uint64_t op_tsc_hz(void *obj)

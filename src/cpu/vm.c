@@ -31,6 +31,39 @@ void vm_notify(Vm *vm)
     vm_unlock(vm);
 }
 
+/* ---- time ------------------------------------------------------------------------------------ */
+
+uint64_t vm_host_tsc(const Vm *vm)
+{
+    const struct VmSync *sync = vm->sync;
+    return sync && sync->stopped ? sync->stopped_at : tsc_host_now();
+}
+
+uint64_t vm_time_origin(const Vm *vm)
+{
+    return vm->sync ? vm->sync->time_origin : 0;
+}
+
+/* All vCPUs stand. */
+static void stop_time(Vm *vm)
+{
+    if (vm->sync->stopped)
+        return;
+    vm->sync->stopped_at = tsc_host_now();
+    vm->sync->stopped = true;
+}
+
+static void start_time(Vm *vm)
+{
+    if (!vm->sync->stopped)
+        return;
+    uint64_t counts = tsc_host_now() - vm->sync->stopped_at;
+    vm->sync->stopped = false;
+    vm->sync->time_origin += counts;
+    if (vm->engine->time_stood_still)
+        vm->engine->time_stood_still(vm, counts);
+}
+
 /* ---- making and freeing ---------------------------------------------------------------------- */
 
 static bool vcpu_add(Vm *vm, GError **error)
@@ -83,6 +116,7 @@ Vm *vm_new(const Engine *engine, AddressSpace *memory, AddressSpace *ports, cons
     pthread_mutex_init(&vm->sync->lock, NULL);
     pthread_cond_init(&vm->sync->changed, NULL);
     atomic_store(&vm->sync->paused, true);
+    stop_time(vm);
     if (!engine->vm_init(vm, error))
         return NULL;
     for (unsigned i = 0; i < vcpu_count; i++)
@@ -149,12 +183,16 @@ void vm_pause(Vm *vm)
     for (unsigned i = 0; i < vm->vcpu_count; i++)
         if (vm->vcpus[i]->thread)
             vcpu_run_on(vm->vcpus[i], no_work, NULL);
+    stop_time(vm);
 }
 
 void vm_resume(Vm *vm)
 {
-    if (atomic_exchange(&vm->sync->paused, false))
-        request_all(vm, VCPU_REQUEST_PAUSE);
+    if (!atomic_load(&vm->sync->paused))
+        return;
+    start_time(vm);
+    atomic_store(&vm->sync->paused, false);
+    request_all(vm, VCPU_REQUEST_PAUSE);
 }
 
 static void reset_work(Vcpu *vcpu, void *data)
@@ -165,7 +203,8 @@ static void reset_work(Vcpu *vcpu, void *data)
 void vm_reset(Vm *vm)
 {
     g_assert(atomic_load(&vm->sync->paused));
-    vm->sync->reset_tsc = tsc_host_now();
+    vm->sync->time_origin = vm->sync->stopped_at = tsc_host_now();
+    vm->hyperv = (HypervGuest){0};
     for (unsigned i = 0; i < vm->vcpu_count; i++)
         vcpu_run_on(vm->vcpus[i], reset_work, NULL);
 }

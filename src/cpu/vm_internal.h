@@ -33,7 +33,10 @@ struct VmSync {
     GThread *exclusive_owner; /* with the lock */
     unsigned exclusive_depth; /* the owner's */
     _Atomic bool paused;
-    uint64_t reset_tsc; /* the host's counter at the last reset: the vCPUs' counters agree */
+    /* By the host's counter; they change while the VM is paused. */
+    uint64_t time_origin; /* of the guest's time: the last reset, and later by each pause */
+    uint64_t stopped_at;  /* when time stopped to pass, while `stopped` */
+    bool stopped;
 };
 
 struct VcpuSync {

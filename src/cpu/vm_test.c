@@ -5,6 +5,7 @@
  * missing happens-before is a report.
  */
 #include "cpu/engine.h"
+#include "cpu/tsc.h"
 
 #define ROUNDS     2000
 #define MAX_CPUS   VM_MAX_VCPUS
@@ -32,6 +33,7 @@ struct Fake {
     GRecMutex board_lock;
     _Atomic unsigned exits;
     _Atomic VcpuExit last_exit;
+    uint64_t stood_still; /* counts of the host's TSC */
     _Atomic bool stop;
 };
 
@@ -101,6 +103,13 @@ static void fake_get_state(Vcpu *vcpu, CpuState *state)
     *state = ((FakeCpu *)vcpu->engine_data)->state;
 }
 
+static void fake_time_stood_still(Vm *vm, uint64_t counts)
+{
+    Fake *fake = vm->obj;
+    if (fake)
+        fake->stood_still += counts;
+}
+
 static void fake_set_state(Vcpu *vcpu, const CpuState *state)
 {
     FakeCpu *cpu = vcpu->engine_data;
@@ -122,6 +131,7 @@ static const Engine fake_engine = {
     .kick = fake_kick,
     .get_state = fake_get_state,
     .set_state = fake_set_state,
+    .time_stood_still = fake_time_stood_still,
 };
 
 static bool intc_has_interrupt(void *obj)
@@ -331,6 +341,25 @@ static void test_pause_init(void)
     fake_free(fake);
 }
 
+/* While it is paused, a guest's counters stand as its clocks do. */
+static void test_pause_tsc(void)
+{
+    Fake *fake = fake_new(2, busy_guest);
+    vm_resume(fake->vm);
+    vm_pause(fake->vm);
+    uint64_t before = fake->stood_still, begin = tsc_host_now();
+    for (unsigned i = 0; i < 10; i++)
+        activate(fake);
+    uint64_t stood = tsc_host_now() - begin;
+    vm_resume(fake->vm);
+    vm_resume(fake->vm); /* runs already */
+    vm_pause(fake->vm);
+    vm_reset(fake->vm);
+    g_assert_cmpuint(fake->stood_still - before, >=, stood);
+    g_assert_cmpuint(fake->stood_still - before, <=, tsc_host_now() - begin);
+    fake_free(fake);
+}
+
 /* Freeing a running VM must not hang. */
 static void test_free_running(void)
 {
@@ -536,6 +565,7 @@ int main(int argc, char **argv)
     g_test_add_func("/cpu/vm/exclusive", test_exclusive);
     g_test_add_func("/cpu/vm/exclusive-init", test_exclusive_init);
     g_test_add_func("/cpu/vm/pause-init", test_pause_init);
+    g_test_add_func("/cpu/vm/pause-tsc", test_pause_tsc);
     g_test_add_func("/cpu/vm/free-running", test_free_running);
     g_test_add_func("/cpu/vm/halt", test_halt);
     g_test_add_func("/cpu/vm/ring", test_ring);

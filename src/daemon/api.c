@@ -41,6 +41,7 @@ static const struct {
     {"GET", "version", get_version},
     {"GET", "doctor", get_doctor},
     {"GET", "events", watch_events},
+    {"POST", "autostart", api_autostart},
     {"GET", "vms", api_vm_list},
     {"POST", "vms", api_vm_create},
     {"GET", "vms/*", api_vm_get},

@@ -35,6 +35,7 @@ void api_vm_put_config(Api *api, Request *request, Machine *machine);
 void api_vm_move(Api *api, Request *request, Machine *machine);
 void api_vm_log(Api *api, Request *request, Machine *machine);
 void api_vm_start(Api *api, Request *request, Machine *machine);
+void api_autostart(Api *api, Request *request, Machine *unused);
 void api_vm_stop(Api *api, Request *request, Machine *machine);
 void api_vm_power_off(Api *api, Request *request, Machine *machine);
 void api_vm_reset(Api *api, Request *request, Machine *machine);

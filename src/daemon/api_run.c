@@ -60,6 +60,18 @@ void api_vm_start(Api *api, Request *request, Machine *machine)
         request_fail(pending_free(pending), error);
 }
 
+void api_autostart(Api *api, Request *request, Machine *unused)
+{
+    g_autoptr(GPtrArray) started = registry_autostart(api->registry);
+    JsonNode *node = json_node_new(JSON_NODE_ARRAY);
+    JsonArray *array = json_array_new();
+
+    for (guint i = 0; i < started->len; i++)
+        json_array_add_element(array, machine_summary_json(started->pdata[i]));
+    json_node_take_array(node, array);
+    request_answer(request, SOUP_STATUS_OK, json_object_of("vms", node));
+}
+
 void api_vm_power_off(Api *api, Request *request, Machine *machine)
 {
     Pending *pending = pending_new(api, request, machine);

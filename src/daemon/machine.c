@@ -45,6 +45,11 @@ char *machine_log(const Machine *machine)
     return g_build_filename(machine->folder, "ospite.log", NULL);
 }
 
+bool machine_is_busy(const Machine *machine)
+{
+    return machine->process || machine->autostart;
+}
+
 bool machine_wrong_state(const Machine *machine, const char *doing, const char *hint,
                          GError **error)
 {
@@ -268,6 +273,33 @@ bool machine_start(Machine *machine, MachineDone done, void *obj, GError **error
     return true;
 }
 
+static void on_autostarted(void *obj, Machine *machine, const GError *error)
+{
+    if (error)
+        g_warning("%s", error->message);
+}
+
+static gboolean on_autostart(gpointer data)
+{
+    Machine *machine = data;
+    g_autoptr(GError) error = NULL;
+
+    machine->autostart = 0;
+    if (!machine->process && !machine_start(machine, on_autostarted, NULL, &error))
+        g_warning("%s", error->message);
+    return G_SOURCE_REMOVE;
+}
+
+bool machine_autostart(Machine *machine)
+{
+    if (!machine->config || machine_is_busy(machine) ||
+        !vm_tree_bool(machine->config, "autostart.enabled"))
+        return false;
+    machine->autostart = g_timeout_add_seconds(
+        (guint)vm_tree_number(machine->config, "autostart.delay"), on_autostart, machine);
+    return true;
+}
+
 static void read_started(Machine *machine)
 {
     g_autofree char *text = process_config(machine->process);
@@ -347,6 +379,8 @@ void machine_free(Machine *machine)
         g_array_remove_index(machine->waiters, 0);
         waiter.done(waiter.obj, machine, gone);
     }
+    if (machine->autostart)
+        g_source_remove(machine->autostart);
     g_clear_pointer(&machine->process, process_free);
     g_clear_pointer(&machine->config, vm_tree_free);
     g_clear_pointer(&machine->started, vm_tree_free);

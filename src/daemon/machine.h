@@ -39,6 +39,7 @@ struct Machine {
     VmConfig *started; /* the configuration of the process; NULL: none, or not readable */
     ProcessEnd *end;   /* the last one; NULL: none known */
     GArray *waiters;   /* of MachineWaiter */
+    guint autostart;   /* the source that starts it after its delay; 0: none */
     Events *events;
 };
 
@@ -53,6 +54,8 @@ bool machine_save(Machine *machine, VmConfig *config, GError **error);
 void machine_adopt(Machine *machine);
 
 bool machine_is_on(const Machine *machine);
+/* It is on, or will be by itself. */
+bool machine_is_busy(const Machine *machine);
 char *machine_log(const Machine *machine);
 const char *machine_state_name(MachineState state);
 /* MACHINE_STATES: there is no such state. */
@@ -60,6 +63,8 @@ MachineState machine_state_find(const char *name);
 
 /* Begins to start; `done` follows when the guest runs, or with the reason why not. */
 bool machine_start(Machine *machine, MachineDone done, void *obj, GError **error);
+/* If it is off and to start by itself: starts it, after its delay. False: it need not be. */
+bool machine_autostart(Machine *machine);
 /* Pulls the plug; `done` follows when the process is gone. */
 bool machine_power_off(Machine *machine, MachineDone done, void *obj, GError **error);
 /* Asks the process; `doing` is what for, for messages. */

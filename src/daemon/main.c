@@ -38,8 +38,8 @@ typedef struct Daemon {
     int runtime_lock, config_lock;
     int idle_seconds;
     gboolean background, autostart, make_certificate;
-    char *address;  /* --listen */
-    bool activated; /* systemd owns the socket */
+    char *address; /* --listen */
+    int activated; /* the socket that systemd has opened and owns; -1: none */
     gint64 idle_since;
     Api api;
     Server *server;
@@ -77,7 +77,8 @@ static bool somebody_answers(const char *path)
     return connection != NULL;
 }
 
-/* False without an error: another daemon serves this user already. */
+/* False without an error: another daemon serves this user already. At a socket of systemd's
+ * somebody always seems to answer: it is ourselves, as soon as our predecessor has gone. */
 static bool lock_runtime(Daemon *daemon, GError **error)
 {
     daemon->runtime_lock = open_lock(daemon->runtime, error);
@@ -86,7 +87,7 @@ static bool lock_runtime(Daemon *daemon, GError **error)
     for (unsigned i = 0; i < LOCK_RETRIES; i++) {
         if (flock(daemon->runtime_lock, LOCK_EX | LOCK_NB) == 0)
             return true;
-        if (somebody_answers(daemon->socket_path))
+        if (daemon->activated < 0 && somebody_answers(daemon->socket_path))
             return false;
         g_usleep(LOCK_RETRY_US); /* it is about to leave, or to listen */
     }
@@ -130,13 +131,13 @@ static void try_to_leave(Daemon *daemon)
     g_autoptr(GError) error = NULL;
     int fd;
 
-    if (!daemon->activated)
+    if (daemon->activated < 0)
         g_unlink(daemon->socket_path);
     if (server_stop_listening(daemon->server)) {
         g_main_loop_quit(daemon->loop);
         return;
     }
-    if (daemon->activated)
+    if (daemon->activated >= 0)
         return;
     fd = unix_socket_listen(daemon->socket_path, BACKLOG, &error);
     if (fd < 0 || !server_listen(daemon->server, fd, &error))
@@ -159,7 +160,7 @@ static gboolean on_signal(gpointer data)
 {
     Daemon *daemon = data;
 
-    if (!daemon->activated)
+    if (daemon->activated < 0)
         g_unlink(daemon->socket_path);
     g_main_loop_quit(daemon->loop);
     return G_SOURCE_CONTINUE;
@@ -167,15 +168,33 @@ static gboolean on_signal(gpointer data)
 
 /* ---- beginning ------------------------------------------------------------------------------- */
 
-/* The socket that systemd has opened; -1: it has not. */
-static int systemd_socket(void)
+static bool is_listening(int fd)
+{
+    int domain = 0, listening = 0;
+    socklen_t size = sizeof(int);
+
+    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX &&
+           getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == 0 && listening &&
+           fcntl(fd, F_SETFD, FD_CLOEXEC) == 0;
+}
+
+/* The one socket of ospited.socket, as sd_listen_fds(3) has it. */
+static bool take_systemd_socket(Daemon *daemon, GError **error)
 {
     const char *pid = g_getenv("LISTEN_PID"), *count = g_getenv("LISTEN_FDS");
-    bool ours = pid && count && atoi(pid) == getpid() && atoi(count) == 1;
+    bool ours = pid && count && atoi(pid) == getpid();
 
+    if (ours && (atoi(count) != 1 || !is_listening(SYSTEMD_FIRST))) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                    "cannot serve what systemd handed over: it is not one listening Unix socket; "
+                    "mend ospited.socket");
+        return false;
+    }
+    daemon->activated = ours ? SYSTEMD_FIRST : -1;
     g_unsetenv("LISTEN_PID");
     g_unsetenv("LISTEN_FDS");
-    return ours ? SYSTEMD_FIRST : -1;
+    g_unsetenv("LISTEN_FDNAMES");
+    return true;
 }
 
 static void raise_file_limit(void)
@@ -186,26 +205,6 @@ static void raise_file_limit(void)
         limit.rlim_cur = MIN(limit.rlim_max, 65536);
         if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
             g_warning("cannot open more files than usual: %s", g_strerror(errno));
-    }
-}
-
-static void on_autostarted(void *obj, Machine *machine, const GError *error)
-{
-    if (error)
-        g_warning("%s", error->message);
-}
-
-static void start_machines(Daemon *daemon)
-{
-    GPtrArray *all = registry_list(daemon->api.registry);
-
-    for (guint i = 0; i < all->len; i++) {
-        Machine *machine = all->pdata[i];
-        g_autoptr(GError) error = NULL;
-        if (machine->config && !machine_is_on(machine) &&
-            vm_tree_bool(machine->config, "autostart.enabled") &&
-            !machine_start(machine, on_autostarted, NULL, &error))
-            g_warning("%s", error->message);
     }
 }
 
@@ -230,9 +229,8 @@ static bool listen_remote(Daemon *daemon, GError **error)
 static bool begin(Daemon *daemon, GError **error)
 {
     g_autoptr(GError) why = NULL;
-    int fd = systemd_socket();
+    int fd = daemon->activated;
 
-    daemon->activated = fd >= 0;
     daemon->api.events = events_new();
     daemon->api.config_folder = daemon->config;
     if (!api_media_open(&daemon->api, &why))
@@ -294,7 +292,8 @@ static bool prepare(Daemon *daemon, GError **error)
         return false;
     daemon->config = user_config_folder();
     daemon->socket_path = g_build_filename(daemon->runtime, "api", NULL);
-    return lock_runtime(daemon, error) && lock_config(daemon, error) && begin(daemon, error) &&
+    return take_systemd_socket(daemon, error) && lock_runtime(daemon, error) &&
+           lock_config(daemon, error) && begin(daemon, error) &&
            (!daemon->background || go_to_background(daemon, error));
 }
 
@@ -309,7 +308,7 @@ static void run(Daemon *daemon)
     if (daemon->idle_seconds > 0)
         g_timeout_add_seconds(1, on_second, daemon);
     if (daemon->autostart)
-        start_machines(daemon);
+        g_ptr_array_unref(registry_autostart(daemon->api.registry));
     g_main_loop_run(daemon->loop);
     g_main_loop_unref(daemon->loop);
 }
@@ -341,7 +340,8 @@ static bool parse(Daemon *daemon, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    Daemon daemon = {.idle_seconds = IDLE_SECONDS, .runtime_lock = -1, .config_lock = -1};
+    Daemon daemon = {
+        .idle_seconds = IDLE_SECONDS, .activated = -1, .runtime_lock = -1, .config_lock = -1};
     g_autoptr(GError) error = NULL;
     int status = 0;
     bool ok;

@@ -25,6 +25,7 @@
 #define ANSWER_MAX_BYTES (256 * 1024)
 #define NEWS_MAX_BYTES   (64 * 1024)
 #define NEWS_RETRY_MS    1000
+#define AFTER_NEWS       (G_PRIORITY_DEFAULT + 1) /* what a process said comes before its end */
 
 struct Process {
     char *folder, *log;
@@ -86,7 +87,8 @@ static bool watch_pid(Process *process, int pid)
     process->pidfd = pidfd_open(pid, 0);
     if (process->pidfd < 0)
         return false;
-    process->pidfd_source = g_unix_fd_add(process->pidfd, G_IO_IN, on_pidfd, process);
+    process->pidfd_source =
+        g_unix_fd_add_full(AFTER_NEWS, process->pidfd, G_IO_IN, on_pidfd, process, NULL);
     return true;
 }
 

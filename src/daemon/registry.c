@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/user_folders.h"
+#include "vm/build.h"
 #include "vm/path.h"
 
 #define LIST_MAX_BYTES (16 * 1024 * 1024)
@@ -185,8 +186,19 @@ unsigned registry_running(const Registry *registry)
     unsigned running = 0;
 
     for (guint i = 0; i < registry->machines->len; i++)
-        running += machine_is_on(registry->machines->pdata[i]);
+        running += machine_is_busy(registry->machines->pdata[i]);
     return running;
+}
+
+GPtrArray *registry_autostart(Registry *registry)
+{
+    GPtrArray *all = registry_list(registry), *started = g_ptr_array_new();
+
+    for (guint i = 0; i < all->len; i++) {
+        if (machine_autostart(all->pdata[i]))
+            g_ptr_array_add(started, all->pdata[i]);
+    }
+    return started;
 }
 
 /* ---- new machines ---------------------------------------------------------------------------- */
@@ -391,6 +403,11 @@ static void remove_disks(const Machine *machine, GPtrArray *kept)
                 vm_tree_string(machine->config, "storage.%s.%s.medium", *c, *slot);
             g_autofree char *type =
                 vm_tree_string(machine->config, "storage.%s.%s.type", *c, *slot);
+            g_autofree char *place = g_strdup_printf("storage.%s.%s", *c, *slot);
+            g_autofree char *difference =
+                vm_build_difference(machine->config, machine->folder, place, NULL);
+            if (difference)
+                remove_file(difference, kept);
             g_autofree char *path = *medium && !g_path_is_absolute(medium)
                                         ? vm_path_resolve(machine->folder, medium, NULL)
                                         : NULL;

@@ -21,7 +21,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Registry, registry_free)
 GPtrArray *registry_list(Registry *registry);
 /* By name or UUID; NOT_FOUND. */
 Machine *registry_find(Registry *registry, const char *name, GError **error);
+/* How many run, or will in a while by themselves. */
 unsigned registry_running(const Registry *registry);
+/* Starts those that are to start by themselves, each after its delay (of Machine; the registry's
+ * own). */
+GPtrArray *registry_autostart(Registry *registry);
 
 /* Makes FOLDER/NAME/NAME.ospite (FOLDER NULL: the user's machine folder). Takes the configuration.
  */

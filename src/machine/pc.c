@@ -216,6 +216,7 @@ static bool pc_create_cpus(Pc *pc, const PcConfig *config, GError **error)
                               config->cpu_count, NULL, error);
     if (!pc->model)
         return false;
+    cpu_model_set_paravirt(pc->model, config->paravirt);
     pc->vm =
         vm_new(pc->engine, pc->board.memory, pc->board.ports, pc->model, config->cpu_count, error);
     if (!pc->vm)

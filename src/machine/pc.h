@@ -52,11 +52,25 @@ typedef enum PcErrorPolicy {
 /* "enospc", "report", "stop", "ignore" in the order of PcErrorPolicy; NULL: there is none such. */
 const char *pc_error_policy_name(unsigned policy);
 
+/* What becomes of the guest's writes, as VirtualBox has it (docs/media-modes.md). */
+typedef enum PcDriveMode {
+    PC_DRIVE_NORMAL,
+    PC_DRIVE_IMMUTABLE,    /* to a differencing image that each new machine empties */
+    PC_DRIVE_WRITETHROUGH, /* to the image, also when a snapshot was taken */
+    PC_DRIVE_SHAREABLE,    /* to the image, as those of other machines at the same time */
+    PC_DRIVE_READONLY,
+    PC_DRIVE_MULTIATTACH, /* to a differencing image that stays */
+} PcDriveMode;
+
+/* "normal", … in the order of PcDriveMode; NULL: there is none such. */
+const char *pc_drive_mode_name(unsigned mode);
+
 typedef struct PcDrive {
     PcDriveKind kind;
     const char *path;   /* NULL: an empty CD-ROM or floppy drive */
     const char *format; /* NULL: probe */
-    bool read_only;
+    PcDriveMode mode;
+    const char *difference; /* IMMUTABLE, MULTIATTACH: where; NULL: gone when the machine ends */
     PcErrorPolicy on_write_error, on_read_error;
     ThrottleLimits throttle;
     int index; /* place on the IDE (0 to 3) or floppy (0, 1) bus; -1: the first free one */
@@ -66,7 +80,8 @@ typedef struct PcConfig {
     uint64_t memory_size; /* bytes, rounded up to whole MiB */
     unsigned cpu_count;
     const char *cpu_model; /* NULL: "host" */
-    const Engine *engine;  /* engine_find()'s choice */
+    Paravirt paravirt;
+    const Engine *engine; /* engine_find()'s choice */
     PcDrive drives[PC_DRIVE_MAX];
     unsigned drive_count;
     const char *boot_order; /* letters a, c, d, n; NULL: "cdn" */

@@ -385,6 +385,17 @@ const char *pc_error_policy_name(unsigned policy)
     return policy < G_N_ELEMENTS(names) ? names[policy] : NULL;
 }
 
+const char *pc_drive_mode_name(unsigned mode)
+{
+    static const char *const names[] = {[PC_DRIVE_NORMAL] = "normal",
+                                        [PC_DRIVE_IMMUTABLE] = "immutable",
+                                        [PC_DRIVE_WRITETHROUGH] = "writethrough",
+                                        [PC_DRIVE_SHAREABLE] = "shareable",
+                                        [PC_DRIVE_READONLY] = "readonly",
+                                        [PC_DRIVE_MULTIATTACH] = "multiattach"};
+    return mode < G_N_ELEMENTS(names) ? names[mode] : NULL;
+}
+
 /* NULL without an error: an empty drive. */
 static bool pc_open_disk(Pc *pc, const PcDrive *drive, Disk **ret_disk, GError **error)
 {
@@ -392,16 +403,21 @@ static bool pc_open_disk(Pc *pc, const PcDrive *drive, Disk **ret_disk, GError *
                                                [PC_ERROR_REPORT] = DISK_ERROR_REPORT,
                                                [PC_ERROR_STOP] = DISK_ERROR_STOP,
                                                [PC_ERROR_IGNORE] = DISK_ERROR_IGNORE};
+    static const DiskSharing sharing[] = {[PC_DRIVE_IMMUTABLE] = DISK_DIFFERENCE_ANEW,
+                                          [PC_DRIVE_SHAREABLE] = DISK_SHARED,
+                                          [PC_DRIVE_MULTIATTACH] = DISK_DIFFERENCE};
     bool stops_when_full = drive->on_write_error == PC_ERROR_DEFAULT;
-    DiskOptions options = {.format = drive->format,
-                           .read_only = drive->read_only || drive->kind == PC_DRIVE_CDROM,
-                           .on_full =
-                               stops_when_full ? DISK_ERROR_STOP : policies[drive->on_write_error],
-                           .on_error = policies[drive->on_write_error],
-                           .on_read_error = policies[drive->on_read_error],
-                           .throttle = drive->throttle,
-                           .stopped = pc_disk_stopped,
-                           .stopped_obj = pc};
+    DiskOptions options = {
+        .format = drive->format,
+        .read_only = drive->mode == PC_DRIVE_READONLY || drive->kind == PC_DRIVE_CDROM,
+        .sharing = sharing[drive->mode],
+        .difference = drive->difference,
+        .on_full = stops_when_full ? DISK_ERROR_STOP : policies[drive->on_write_error],
+        .on_error = policies[drive->on_write_error],
+        .on_read_error = policies[drive->on_read_error],
+        .throttle = drive->throttle,
+        .stopped = pc_disk_stopped,
+        .stopped_obj = pc};
 
     *ret_disk = NULL;
     if (!drive->path)

@@ -47,11 +47,13 @@ static void missing_modes(const VmConfig *config, const char *controller, GPtrAr
 
     for (char **slot = slots; *slot; slot++) {
         g_autofree char *mode = vm_tree_string(config, "storage.%s.%s.mode", controller, *slot);
-        if (!text_has_word("normal writethrough readonly", mode, strlen(mode)))
+        g_autofree char *type = vm_tree_string(config, "storage.%s.%s.type", controller, *slot);
+        if (strcmp(type, "disk") != 0 &&
+            !text_has_word("normal writethrough readonly", mode, strlen(mode)))
             lacks(missing,
-                  _("storage.%s.%s.mode: this version has no media of mode '%s'; it has normal, "
-                    "writethrough and readonly"),
-                  controller, *slot, mode);
+                  _("storage.%s.%s.mode: only hard disks can be '%s'; a %s is normal, writethrough "
+                    "or readonly"),
+                  controller, *slot, mode, type);
     }
 }
 
@@ -211,6 +213,52 @@ static PcErrorPolicy error_policy(const VmConfig *config, const char *place, con
     return policy;
 }
 
+static PcDriveMode drive_mode(const VmConfig *config, const char *place)
+{
+    g_autofree char *word = vm_tree_string(config, "%s.mode", place);
+    unsigned mode = 0;
+
+    while (strcmp(pc_drive_mode_name(mode), word)) /* the table of settings has no others */
+        mode++;
+    return mode;
+}
+
+static bool needs_difference(PcDriveMode mode)
+{
+    return mode == PC_DRIVE_IMMUTABLE || mode == PC_DRIVE_MULTIATTACH;
+}
+
+char *vm_build_difference(const VmConfig *config, const char *folder, const char *place,
+                          GError **error)
+{
+    g_autofree char *value = vm_tree_string(config, "%s.difference", place);
+
+    if (!needs_difference(drive_mode(config, place)))
+        return NULL;
+    if (!*value && folder) {
+        g_free(value);
+        value = g_strdup_printf("difference-%s.qcow2", place + strlen("storage."));
+    }
+    return *value ? vm_path_resolve(folder, value, error) : NULL;
+}
+
+static bool build_difference(const Builder *b, const char *place, PcDrive *drive, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+
+    drive->difference = keep(b, vm_build_difference(b->config, b->options->folder, place, &why));
+    if (why) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return false;
+    }
+    if (drive->mode != PC_DRIVE_MULTIATTACH || drive->difference)
+        return true;
+    return vm_error(error, G_IO_ERROR_INVALID_ARGUMENT,
+                    _("%s.difference is missing: say in which file the machine's own changes of "
+                      "the multi-attach disk are kept"),
+                    place);
+}
+
 static bool build_drive(const Builder *b, const char *place, unsigned slot, GError **error)
 {
     static const struct {
@@ -218,7 +266,6 @@ static bool build_drive(const Builder *b, const char *place, unsigned slot, GErr
         PcDriveKind kind;
     } kinds[] = {{"disk", PC_DRIVE_DISK}, {"cdrom", PC_DRIVE_CDROM}, {"floppy", PC_DRIVE_FLOPPY}};
     g_autofree char *type = vm_tree_string(b->config, "%s.type", place);
-    g_autofree char *mode = vm_tree_string(b->config, "%s.mode", place);
     g_autofree char *medium = g_strconcat(place, ".medium", NULL);
     g_autofree char *format = g_strconcat(place, ".format", NULL);
     PcConfig *pc = &b->build->pc;
@@ -226,7 +273,7 @@ static bool build_drive(const Builder *b, const char *place, unsigned slot, GErr
 
     g_assert(pc->drive_count < PC_DRIVE_MAX); /* one IDE and one floppy controller */
     *drive = (PcDrive){.index = (int)slot,
-                       .read_only = !strcmp(mode, "readonly"),
+                       .mode = drive_mode(b->config, place),
                        .on_write_error = error_policy(b->config, place, "on-write-error"),
                        .on_read_error = error_policy(b->config, place, "on-read-error"),
                        .throttle = {.iops = vm_tree_number(b->config, "%s.iops", place),
@@ -236,7 +283,7 @@ static bool build_drive(const Builder *b, const char *place, unsigned slot, GErr
             drive->kind = kinds[i].kind;
     }
     drive->format = keep_value(b, format);
-    if (!keep_path(b, medium, &drive->path, error))
+    if (!keep_path(b, medium, &drive->path, error) || !build_difference(b, place, drive, error))
         return false;
     if (drive->path && !drive->format && !b->options->probe) {
         if (drive->kind == PC_DRIVE_DISK)
@@ -290,11 +337,13 @@ static bool build_system(const Builder *b, GError **error)
     const VmConfig *config = b->config;
     g_autofree char *engine = vm_tree_string(config, "system.engine");
     g_autofree char *rtc = vm_tree_string(config, "system.rtc");
+    g_autofree char *paravirt = vm_tree_string(config, "system.paravirt");
     PcConfig *pc = &b->build->pc;
 
     pc->memory_size = align_up(vm_tree_number(config, "system.memory"), MIB(1));
     pc->cpu_count = (unsigned)vm_tree_number(config, "system.cpus");
     pc->cpu_model = keep_value(b, "system.cpu");
+    pc->paravirt = paravirt_from_name(paravirt);
     pc->boot_order = keep(b, boot_letters(config));
     pc->boot_menu = vm_tree_bool(config, "system.boot-menu");
     pc->rtc_local_time = !strcmp(rtc, "local");

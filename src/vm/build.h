@@ -27,6 +27,13 @@ void vm_build_free(VmBuild *build);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VmBuild, vm_build_free)
 
 /*
+ * Where the writes to an immutable or multi-attach disk go (new); NULL without an error where there
+ * is no such file. `place`: "storage.ide0.0".
+ */
+char *vm_build_difference(const VmConfig *config, const char *folder, const char *place,
+                          GError **error);
+
+/*
  * Everything in `config` that this version lacks, a line each (of char *, owned; empty: it can
  * start). vm_build() fails with the first.
  */

@@ -78,6 +78,10 @@ static const VmField system_fields[] = {
     INT_FIELD("cpus", "1", 1, VM_MAX_VCPUS, RESTART, .help = N_("number of CPUs")),
     TEXT_FIELD("cpu", 1024, RESTART, .default_value = "host",
                .help = N_("CPU model[,+feature,-feature]")),
+    ENUM_FIELD("paravirt", "kvm", PARAVIRT_NAMES, RESTART,
+               .help =
+                   N_("clocks and interrupts for guests that know they are one: KVM's for Linux, "
+                      "hyperv for Windows")),
     ENUM_FIELD("engine", "auto", "auto kvm soft interp jit none", RESTART,
                .help = N_("what runs the guest's code; auto takes the fastest there is")),
     ENUM_FIELD("firmware", "bios", "bios uefi", RESTART, .help = N_("what starts the machine")),
@@ -118,6 +122,9 @@ static const VmField attachment_fields[] = {
                    N_("the image's format, fixed when it was attached and never guessed again")),
     ENUM_FIELD("mode", "normal", "normal immutable writethrough shareable readonly multiattach",
                RESTART, .help = N_("what becomes of the guest's writes")),
+    PATH_FIELD("difference", RESTART,
+               .help = N_("differencing image of an immutable or multi-attach disk; none: "
+                          "difference-CONTROLLER.SLOT.qcow2 in the machine's folder")),
     ENUM_FIELD("on-write-error", "enospc", "enospc report stop ignore", RESTART,
                .help = N_("what an error of the host does: enospc stops where the host is full, "
                           "and reports all else")),

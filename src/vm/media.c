@@ -235,7 +235,7 @@ static int lock_file(const Medium *medium, GError **error)
     if (fd < 0)
         vm_error(error, g_io_error_from_errno(errno), _("cannot open %s: %s"), quoted,
                  g_strerror(errno));
-    return fd >= 0 && image_lock(fd, medium->path, true, error) ? fd_steal(&fd) : -1;
+    return fd >= 0 && image_lock(fd, medium->path, IMAGE_LOCK_WRITE, error) ? fd_steal(&fd) : -1;
 }
 
 static bool remove_with_file(Media *media, const Medium *medium, GError **error)

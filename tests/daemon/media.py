@@ -178,6 +178,32 @@ def bad():
         expect(len(d.call("GET", "/media")["media"]), 1, "media after it was mended")
 
 
+def modes():
+    """Machines share an immutable image, each with a differencing image in its folder, which goes with the machine."""
+    with Daemon() as d:
+        path = image(d, "base.qcow2")
+        folders = []
+        for name in "one", "two":
+            d.run("vm", "create", name, *SMALL)
+            attach(d, name, path)
+            d.run("vm", "set", name, "storage.ide0.0.mode=immutable")
+            folders.append(pathlib.Path(d.vm(name)["folder"]))
+            d.run("vm", "start", name)
+        differences = [folder / "difference-ide0.0.qcow2" for folder in folders]
+        check(all(f.exists() for f in differences), "a differencing image is missing")
+        d.run("vm", "create", "three", *SMALL)
+        attach(d, "three", path)
+        d.run("vm", "start", "three", status=1)
+        for name in "one", "two":
+            d.run("vm", "poweroff", name)
+        d.run("vm", "set", "one", "storage.ide0.0.mode=shareable")
+        d.run("vm", "start", "one", status=1)
+        d.run("vm", "set", "one", "storage.ide0.0.mode=immutable")
+        for name in "one", "two":
+            d.run("vm", "delete", name, "--disks")
+        check(path.exists() and not any(folder.exists() for folder in folders), "the wrong files were deleted")
+
+
 def commands():
     """The commands do as much, with statuses that tell why not, and --json prints the API's answer."""
     with Daemon() as d:
@@ -208,4 +234,4 @@ def commands():
                ["remove", "release", "refresh"], "completion of 'media re'")
 
 
-sys.exit(run((life, used, released, moved, far, bad, commands), sys.argv[1:]))
+sys.exit(run((life, used, released, moved, far, bad, modes, commands), sys.argv[1:]))

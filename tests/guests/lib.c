@@ -137,6 +137,75 @@ void on_vector(struct frame *frame)
     frame->flags &= ~(word)0x100;
 }
 
+#ifdef __x86_64__
+/* ---- ring 3 ---- */
+
+struct tss64 tss __attribute__((aligned(16)));
+uint8_t user_stack[4096] __attribute__((aligned(16))), ist_stack[4096] __attribute__((aligned(16)));
+static uint8_t kernel_stack[8192] __attribute__((aligned(16)));
+volatile int left_vector;
+volatile word left_error, left_ip, left_cs, left_cr2, left_flags;
+static word back_sp, back_ip;
+
+void tss_init(void)
+{
+    uint64_t base = (uint64_t)&tss;
+
+    tss.rsp[0] = (uint64_t)(kernel_stack + sizeof(kernel_stack));
+    tss.ist[0] = (uint64_t)(ist_stack + sizeof(ist_stack));
+    tss.iomap = (uint16_t)((uint8_t *)tss.bitmap - (uint8_t *)&tss);
+    memset(tss.bitmap, 0xff, sizeof(tss.bitmap));
+    gdt[TSS_SELECTOR / 8] = (sizeof(tss) - 1) | (base & 0xffffff) << 16 | UINT64_C(0x89) << 40 |
+                            (base >> 24 & 0xff) << 56;
+    gdt[TSS_SELECTOR / 8 + 1] = base >> 32;
+    asm volatile("ltr %w0" ::"r"(TSS_SELECTOR));
+    idt_entry(0x30)[0] |= UINT64_C(0x6000) << 32;
+    idt_entry(3)[0] |= UINT64_C(0x6000) << 32;
+}
+
+void leave(struct frame *f)
+{
+    left_vector = f->vector == 0x30 ? -1 : (int)f->vector;
+    left_error = f->error;
+    left_ip = f->ip;
+    left_cs = f->cs;
+    left_flags = f->flags;
+    left_cr2 = READ_CR(2);
+    f->ip = back_ip;
+    f->cs = KERNEL_CODE;
+    f->ss = KERNEL_DATA;
+    f->sp = back_sp;
+    f->flags = 2;
+}
+
+int __attribute__((noinline)) run_at(uint16_t cs, uint16_t ss, word sp, word flags, word ip)
+{
+    static const unsigned vectors[] = {0x30, 0, 1, 3, 4, 6, 13, 14, 16, 17};
+    vector_fn old[sizeof(vectors) / sizeof(*vectors)];
+
+    for (unsigned i = 0; i < sizeof(vectors) / sizeof(*vectors); i++) {
+        old[i] = handlers[vectors[i]];
+        if (!old[i])
+            set_vector(vectors[i], leave);
+    }
+    asm volatile("push %%rbp; push %%rbx; push %%r12; push %%r13; push %%r14; push %%r15\n"
+                 "mov %%rsp, %0; lea 1f(%%rip), %%rax; mov %%rax, %1\n"
+                 "push %2; push %3; push %4; push %5; push %6; iretq\n"
+                 "1: pop %%r15; pop %%r14; pop %%r13; pop %%r12; pop %%rbx; pop %%rbp\n"
+                 : "=m"(back_sp), "=m"(back_ip)
+                 : "r"((word)ss), "r"(sp), "r"(flags), "r"((word)cs), "r"(ip)
+                 : "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory", "cc");
+    for (unsigned i = 0; i < sizeof(vectors) / sizeof(*vectors); i++)
+        set_vector(vectors[i], old[i]);
+    return left_vector;
+}
+
+int run_user(void (*fn)(void))
+{
+    return run_at(USER_CODE, USER_DATA, (word)(user_stack + sizeof(user_stack)), 2, (word)fn);
+}
+#endif
+
 void apic_enable(void)
 {
     outb(0x21, 0xff);

@@ -120,6 +120,31 @@ static inline void invlpg(void *p)
     asm volatile("invlpg (%0)" ::"r"(p) : "memory");
 }
 
+#ifdef __x86_64__
+/* ---- ring 3 ---------------------------------------------------------------------------------- */
+enum { KERNEL_DATA = 0x10, KERNEL_CODE = 0x18, USER_DATA = 0x33, USER_CODE = 0x3b };
+enum { USER_CODE32 = 0x43, TSS_SELECTOR = 0x48 };
+struct tss64 {
+    uint32_t r0;
+    uint64_t rsp[3], r1, ist[7], r2;
+    uint16_t r3, iomap;
+    uint8_t bitmap[8193]; /* all ones: no port is allowed */
+} __attribute__((packed));
+extern struct tss64 tss;
+extern uint8_t user_stack[4096], ist_stack[4096]; /* IST 1 is the latter */
+/* Fills the TSS and loads TR. */
+void tss_init(void);
+/* Runs the code at `ip` in the ring of `cs` until INT 0x30 or a fault; the value is the fault's
+ * vector or -1. */
+int run_at(uint16_t cs, uint16_t ss, word sp, word flags, word ip);
+/* The same for a function in ring 3, which must end by INT 0x30. */
+int run_user(void (*fn)(void));
+extern volatile int left_vector;
+extern volatile word left_error, left_ip, left_cs, left_cr2, left_flags;
+/* The handler that ends run_at(). */
+void leave(struct frame *frame);
+#endif
+
 /* ---- local APIC ------------------------------------------------------------------------------ */
 static inline uint32_t apic_read(unsigned reg)
 {

@@ -241,10 +241,31 @@ static void test_smp(void)
     ok(got == others, "a broadcast IPI wakes every halted processor");
 }
 
+/* However often the machine is paused or changes its engine meanwhile: kernels measure one clock by
+ * another, and wait for one by the other. */
+static void test_time(void)
+{
+    volatile uint64_t *hpet = (volatile uint64_t *)0xfed00000;
+    uint64_t tsc_khz = cpuid(0x40000010, 0).a, femtoseconds = hpet[0] >> 32, tsc, counts;
+
+    hpet[0x10 / 8] |= 1;
+    tsc = rdtsc();
+    counts = hpet[0xf0 / 8];
+    while ((hpet[0xf0 / 8] - counts) * femtoseconds / 1000000 < 500000000)
+        asm volatile("pause");
+    uint64_t by_hpet = (hpet[0xf0 / 8] - counts) * femtoseconds / 1000000;
+    uint64_t by_tsc = (rdtsc() - tsc) * 1000000 / tsc_khz;
+    note("by HPET", by_hpet);
+    note("by TSC", by_tsc);
+    ok(by_tsc > by_hpet - by_hpet / 8 && by_tsc < by_hpet + by_hpet / 8,
+       "TSC and HPET count alike");
+}
+
 int main(void)
 {
     idt_init();
     apic_enable();
+    test_time();
     test_timer();
     test_ipis();
     test_pit();

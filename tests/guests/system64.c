@@ -3,65 +3,6 @@
  * self-modifying code. */
 #include "lib.h"
 
-static struct {
-    uint32_t r0;
-    uint64_t rsp[3], r1, ist[7], r2;
-    uint16_t r3, iomap;
-    uint8_t bitmap[8193];
-} __attribute__((packed)) tss __attribute__((aligned(16)));
-static uint8_t user_stack[4096], kernel_stack[8192], ist_stack[4096] __attribute__((aligned(16)));
-enum { USER_DATA = 0x33, USER_CODE = 0x3b, TSS_SELECTOR = 0x48 };
-
-static void load_tss(void)
-{
-    uint64_t base = (uint64_t)&tss;
-
-    tss.rsp[0] = (uint64_t)(kernel_stack + sizeof(kernel_stack));
-    tss.ist[0] = (uint64_t)(ist_stack + sizeof(ist_stack));
-    tss.iomap = (uint16_t)((uint8_t *)tss.bitmap - (uint8_t *)&tss);
-    for (unsigned i = 0; i < sizeof(tss.bitmap); i++)
-        tss.bitmap[i] = 0xff;
-    gdt[TSS_SELECTOR / 8] = (sizeof(tss) - 1) | (base & 0xffffff) << 16 | UINT64_C(0x89) << 40 |
-                            (base >> 24 & 0xff) << 56;
-    gdt[TSS_SELECTOR / 8 + 1] = base >> 32;
-    asm volatile("ltr %w0" ::"r"(TSS_SELECTOR));
-}
-
-/* Runs fn in ring 3 until it executes INT 0x30; returns the vector of a fault there, or -1. */
-static word back_sp;
-static word back_ip;
-static int user_vector;
-static word user_error;
-
-static void leave_user(struct frame *f)
-{
-    user_vector = f->vector == 0x30 ? -1 : (int)f->vector;
-    user_error = f->error;
-    f->ip = back_ip;
-    f->cs = 0x18;
-    f->ss = 0x10;
-    f->sp = back_sp;
-    f->flags = 2;
-}
-
-static int __attribute__((noinline)) run_user(void (*fn)(void))
-{
-    static const unsigned vectors[] = {0x30, 13, 14, 6, 0, 1, 3, 17};
-
-    for (unsigned i = 0; i < 8; i++)
-        set_vector(vectors[i], leave_user);
-    asm volatile("push %%rbp; push %%rbx; push %%r12; push %%r13; push %%r14; push %%r15\n"
-                 "mov %%rsp, %0; lea 1f(%%rip), %%rax; mov %%rax, %1\n"
-                 "push %2; push %3; push $0x2; push %4; push %5; iretq\n"
-                 "1: pop %%r15; pop %%r14; pop %%r13; pop %%r12; pop %%rbx; pop %%rbp\n"
-                 : "=m"(back_sp), "=m"(back_ip)
-                 : "i"(USER_DATA), "r"(user_stack + sizeof(user_stack)), "i"(USER_CODE), "r"(fn)
-                 : "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory", "cc");
-    for (unsigned i = 1; i < 8; i++)
-        set_vector(vectors[i], 0);
-    return user_vector;
-}
-
 static volatile uint16_t seen_cs, seen_ss;
 static void user_reads_selectors(void)
 {
@@ -116,23 +57,21 @@ asm(".globl syscall_entry\nsyscall_entry:\n"
 
 static void test_rings(void)
 {
-    idt_entry(0x30)[0] |= UINT64_C(0x6000) << 32;
-    idt_entry(3)[0] |= UINT64_C(0x6000) << 32;
     ok(run_user(user_reads_selectors) == -1 && seen_cs == USER_CODE && seen_ss == USER_DATA,
        "IRETQ to ring 3 and INT back");
-    ok(run_user(user_cli) == 13 && user_error == 0, "CLI in ring 3 is #GP(0)");
+    ok(run_user(user_cli) == 13 && left_error == 0, "CLI in ring 3 is #GP(0)");
     ok(run_user(user_hlt) == 13, "HLT in ring 3 is #GP");
     ok(run_user(user_in) == 13, "IN without permission is #GP");
     tss.bitmap[0x80 / 8] &= (uint8_t)~1;
     ok(run_user(user_in) == -1, "the I/O bitmap admits a port");
     tss.bitmap[0x80 / 8] |= 1;
     ok(run_user(user_int3) == 3, "INT3 through a gate of DPL 3");
-    ok(run_user(user_int33) == 13 && user_error == (0x21 * 8 | 2),
+    ok(run_user(user_int33) == 13 && left_error == (0x21 * 8 | 2),
        "INT through a gate of DPL 0 is #GP(vector*8+2)");
-    ok(run_user(user_kernel_ss) == 13 && user_error == 0x10,
+    ok(run_user(user_kernel_ss) == 13 && left_error == 0x10,
        "loading SS with a kernel selector is #GP(selector)");
     WRITE_CR(0, READ_CR(0) | 0x40000);
-    ok(run_user(user_unaligned) == 17 && user_error == 0, "unaligned access under AC is #AC(0)");
+    ok(run_user(user_unaligned) == 17 && left_error == 0, "unaligned access under AC is #AC(0)");
     WRITE_CR(0, READ_CR(0) & ~(word)0x40000);
     ok(run_user(user_unaligned) == -1, "without CR0.AM it is allowed");
     if (cpuid(7, 0).c & 4) {
@@ -352,7 +291,7 @@ static void test_self_modifying(void)
 int main(void)
 {
     idt_init();
-    load_tss();
+    tss_init();
     test_rings();
     test_ist();
     test_debug();

@@ -108,6 +108,8 @@ static GByteArray *build_header(Qcow2 *q, const char *parent_format, GError **er
         g_byte_array_unref(header);
         return NULL;
     }
+    if (g_strcmp0(parent_format, "vhd") == 0)
+        parent_format = "vpc"; /* its name where qcow2 comes from */
     if (parent_format)
         append_extension(header, QCOW2_EXT_PARENT_FORMAT, parent_format, strlen(parent_format));
     for (guint i = 0; i < q->extensions->len; i++) {

@@ -55,9 +55,9 @@ static uint32_t new_site(Translation *t, bool write, bool stack)
 static Stub *miss_stub(Translation *t, uint32_t site, unsigned size, bool write)
 {
     Stub *stub = new_stub(t, STUB_MISS);
-    stub->site = site;
-    stub->size = size;
-    stub->write = write;
+    stub->site = jit_alloc(t->jit, sizeof(JitSite));
+    *stub->site = (JitSite){
+        .limit = GUEST_PAGE_SIZE - size, .site = site, .how = size | (write ? JIT_FILL_WRITE : 0)};
     stub->from = emit_jcc(&t->e, CC_A, NULL);
     return stub;
 }
@@ -161,69 +161,27 @@ static void write_slow(Translation *t, const Stub *stub)
     emit_jump(e, t->start[next]);
 }
 
-/* SCRATCH2: the entry. Keeps both scratch registers. */
-static void fill_site(Translation *t, const Stub *stub, unsigned tag)
-{
-    Emit *e = &t->e;
-    uint8_t *skip = NULL;
-    if (!t->user) { /* what AC lets the kernel see for a while is not for sites */
-        emit_op(e, 0x80, 7, rm_gs(GS_CPU(mmu_index)));
-        e8(e, MMU_KERNEL_NOSMAP);
-        skip = emit_jcc(e, CC_E, NULL);
-    }
-    emit_op(e, 0xff, 6, rm_mem(SCRATCH2, tag)); /* push, pop */
-    emit_op(e, 0x8f, 0, rm_gs(stub->site));
-    emit_op(e, 0xff, 6, rm_mem(SCRATCH2, offsetof(TlbEntry, addend)));
-    emit_op(e, 0x8f, 0, rm_gs(stub->site + offsetof(TlbSite, addend)));
-    emit_op(e, 0xc7, 0, rm_gs(GS_CPU(sites_filled)));
-    e32(e, 0x01010101);
-    if (skip)
-        emit_patch(e, skip, emit_here(e));
-}
-
 static void write_miss(Translation *t, const Stub *stub)
 {
     Emit *e = &t->e;
-    unsigned tag = stub->write ? offsetof(TlbEntry, tag_write) : offsetof(TlbEntry, tag_read);
-    const uint8_t *again = emit_here(e);
     if (stub->direct)
         emit_op(e, 0x8d | OP_W, SCRATCH1, rm_mem(stub->base, stub->disp));
-    emit_move(e, SCRATCH2, SCRATCH1);
-    emit_op(e, 0xc1 | OP_W, 5, rm_reg(SCRATCH2)); /* the entry */
-    e8(e, GUEST_PAGE_SHIFT - 5);
-    emit_op(e, 0x81, 4, rm_reg(SCRATCH2));
-    e32(e, (TLB_SIZE - 1) * sizeof(TlbEntry));
-    emit_op(e, 0x03 | OP_W, SCRATCH2, rm_gs(GS_CPU(tlb)));
-    /* The address must not wait for the tag, so a third register is borrowed where it is still
-     * needed. */
-    unsigned compare = stub->direct ? SCRATCH1 : HOST_RBP;
-    if (!stub->direct) {
-        emit_store(e, HOST_RBP, rm_gs(GS_JIT(spare)));
-        emit_move(e, HOST_RBP, SCRATCH1);
-    }
-    emit_op(e, 0x33 | OP_W, compare, rm_mem(SCRATCH2, tag));
-    emit_op(e, 0x81 | OP_W, 7, rm_reg(compare));
-    e32(e, GUEST_PAGE_SIZE - stub->size);
+    emit_constant(e, SCRATCH2, (uintptr_t)stub->site);
+    emit_call(e, t->jit->thunks.miss[!!(stub->site->how & JIT_FILL_WRITE)]);
+    uint8_t *slow = emit_jcc(e, CC_E, NULL);
     if (!stub->direct)
-        emit_load(e, HOST_RBP, rm_gs(GS_JIT(spare)));
-    uint8_t *slow = emit_jcc(e, CC_A, NULL);
-    if (!stub->direct)
-        emit_op(e, 0x03 | OP_W, SCRATCH1, rm_mem(SCRATCH2, offsetof(TlbEntry, addend)));
-    fill_site(t, stub, tag);
-    if (stub->direct)
-        emit_load(e, SCRATCH2, rm_mem(SCRATCH2, offsetof(TlbEntry, addend)));
+        emit_op(e, 0x03 | OP_W, SCRATCH1, rm_reg(SCRATCH2));
     emit_jump(e, stub->resume);
     emit_patch(e, slow, emit_here(e));
-    if (stub->direct)
-        emit_op(e, 0x8d | OP_W, SCRATCH1, rm_mem(stub->base, stub->disp));
-    emit_constant(e, SCRATCH2, stub->size | (stub->write ? JIT_FILL_WRITE : 0));
-    emit_call(e, t->jit->thunks.fill);
-    emit_jcc(e, CC_NE, again);
     write_slow(t, stub);
 }
 
 static void write_exit(Translation *t, const Stub *stub)
 {
+    if (stub->link && stub->link->unlinked) {
+        emit_patch(&t->e, stub->from, stub->link->unlinked);
+        return;
+    }
     if (stub->link) {
         write_unlinked(t, stub->link);
         return;
@@ -238,6 +196,13 @@ static void write_load(Translation *t, const Stub *stub)
     emit_jump(&t->e, stub->resume);
 }
 
+/* Somebody wants the loop to look around. */
+static void write_poll(Translation *t, const Stub *stub)
+{
+    emit_constant(&t->e, SCRATCH1, stub->target);
+    emit_jump(&t->e, t->jit->thunks.go);
+}
+
 void write_stubs(Translation *t)
 {
     for (unsigned i = 0; i < t->stub_count; i++) {
@@ -249,6 +214,8 @@ void write_stubs(Translation *t)
             write_miss(t, stub);
         else if (stub->kind == STUB_LOAD)
             write_load(t, stub);
+        else if (stub->kind == STUB_POLL)
+            write_poll(t, stub);
         else
             write_slow(t, stub);
     }

@@ -14,7 +14,8 @@
 #include "base/bits.h"
 
 #define CODE_SIZE      ((size_t)MIB(64))
-#define CODE_ROOM      ((size_t)KIB(96)) /* more than any translation */
+#define COLD_START     ((size_t)MIB(24)) /* what follows is seldom executed */
+#define CODE_ROOM      ((size_t)KIB(96)) /* more than either part of any translation */
 #define ARENA_SIZE     ((size_t)MIB(64))
 #define ARENA_ROOM     ((size_t)KIB(64))
 #define X87_SITES_SIZE (JIT_X87_SITES * sizeof(JitX87Site))
@@ -42,7 +43,8 @@ bool jit_cache_init(JitCpu *jit)
     jit->run = run == MAP_FAILED ? NULL : run;
     jit->arena = reserve(ARENA_SIZE);
     jit->x87_sites = reserve(X87_SITES_SIZE);
-    jit->limit = CODE_SIZE;
+    jit->limit = COLD_START;
+    jit->cold_used = COLD_START;
     if (jit->write && jit->run && jit->arena && jit->x87_sites)
         return true;
     jit_cache_clear(jit);
@@ -86,6 +88,7 @@ void jit_cache_flush(SoftCpu *cpu)
     }
     jit->flush = false;
     jit->used = jit->thunks_end;
+    jit->cold_used = COLD_START;
     jit->arena_used = 0;
     jit->x87_site_count = 0;
     jit->all = NULL;
@@ -94,12 +97,13 @@ void jit_cache_flush(SoftCpu *cpu)
     jit->stat_flushes++;
 }
 
-uint8_t *jit_cache_space(JitCpu *jit, uint8_t **ret_run)
+uint8_t *jit_cache_space(JitCpu *jit, uint8_t **ret_cold)
 {
-    if (jit->limit < jit->used + CODE_ROOM || ARENA_SIZE - jit->arena_used < ARENA_ROOM ||
+    if (jit->limit < jit->used + CODE_ROOM || CODE_SIZE < jit->cold_used + CODE_ROOM ||
+        ARENA_SIZE - jit->arena_used < ARENA_ROOM ||
         JIT_X87_SITES - jit->x87_site_count < BLOCK_MAX_INSNS)
         return NULL;
-    *ret_run = jit->run + jit->used;
+    *ret_cold = jit->write + jit->cold_used;
     return jit->write + jit->used;
 }
 

@@ -279,6 +279,7 @@ const Engine engine_jit = {
     .set_state = jit_set_state,
     .set_a20 = jit_set_a20,
     .tsc = jit_tsc,
+    .time_stood_still = interp_time_stood_still,
     .trace_changed = jit_trace_changed,
     .debug_changed = jit_debug_changed,
     .debug_translate = jit_debug_translate,

@@ -200,7 +200,8 @@ static void write_load_low(Emit *e, const uint8_t *refuse)
 static void write_load_x87(Emit *e, const uint8_t *refuse)
 {
     static const uint8_t guests[] = {GPR_RAX, GPR_RCX, GPR_RDX, GPR_RSI, GPR_RDI, GPR_R8, GPR_RSP};
-    emit_push(e, SCRATCH1, false);
+    emit_store(e, SCRATCH1, rm_gs(GS_JIT(spare)));
+    emit_to_c_stack(e);
     for (unsigned i = 0; i < G_N_ELEMENTS(guests); i++)
         emit_store(e, guest_host(guests[i]), rm_gs(GS_CPU(s.gpr) + guests[i] * 8));
     emit_load(e, HOST_RDI, rm_gs(GS_JIT(self)));
@@ -209,7 +210,8 @@ static void write_load_x87(Emit *e, const uint8_t *refuse)
     emit_op(e, 0x84 | OP_REG8 | OP_RM8, HOST_RAX, rm_reg(HOST_RAX));
     for (unsigned i = 0; i < G_N_ELEMENTS(guests); i++)
         emit_load(e, guest_host(guests[i]), rm_gs(GS_CPU(s.gpr) + guests[i] * 8));
-    emit_push(e, SCRATCH1, true);
+    emit_to_code_stack(e);
+    emit_load(e, SCRATCH1, rm_gs(GS_JIT(spare)));
     emit_jcc(e, CC_E, refuse);
     e8(e, 0xc3);
 }

@@ -93,6 +93,14 @@ typedef struct JitJump {
 } JitJump;
 _Static_assert(sizeof(JitJump) == 32, "translated code scales by it");
 
+/* A page check of translated code, for what happens when it fails. */
+typedef struct JitSite {
+    uint64_t limit; /* of address ^ tag */
+    uint32_t site;  /* the TlbSite, as displacement from gs */
+    uint32_t how;   /* JIT_FILL_WRITE and the size */
+} JitSite;
+#define JIT_FILL_WRITE 0x10000
+
 typedef struct JitThunks {
     void (*enter)(SoftCpu *cpu, uint8_t *host);
     uint8_t
@@ -104,7 +112,10 @@ typedef struct JitThunks {
     /* Called: r9 is the RIP behind the instruction; return when its handler is to be called, else
      * they are gone. */
     uint8_t *syscall, *sysret, *iretq;
-    uint8_t *fill; /* called: r9 address, r10 `how`; NE: the TLB has it now; r10 changes */
+    uint8_t *fill; /* called: r9 address, r10 JitSite.how; NE: the TLB has it now; r10 changes */
+    /* Called: r9 address, r10 JitSite, for reading and writing. NE: r10 is the addend of the page,
+     * its site has it. EQ: only the handler can do it, if anybody. Keep r9. */
+    uint8_t *miss[2];
     /* Called: r9 RIP, where the interpreter goes on if they can't. EFLAGS and r10 change. */
     uint8_t *load_xmm, *load_ymm, *load_x87;
     uint8_t
@@ -114,12 +125,14 @@ typedef struct JitThunks {
 typedef struct JitCpu {
     SoftCpu *self;
     uint64_t temp, target, spare;
-    JitLink *link; /* translated code was left by */
+    uint64_t c_stack, code_stack; /* rsp at the entry from C, and of translated code while C runs */
+    JitLink *link;                /* translated code was left by */
     JitThunks thunks;
     uint8_t *write, *run; /* the code area, mapped twice */
     size_t used, thunks_end;
-    size_t limit;   /* of used; tests make it small */
-    uint8_t *arena; /* of JitBlocks and JitLinks; emptied with the code */
+    size_t limit;     /* of used; tests make it small */
+    size_t cold_used; /* of the second part, for what is out of line */
+    uint8_t *arena;   /* of JitBlocks and JitLinks; emptied with the code */
     size_t arena_used;
     JitBlock *all;
     uint8_t warm;          /* times a block is interpreted before it is translated */
@@ -146,9 +159,9 @@ bool jit_cache_init(JitCpu *jit);
 void jit_cache_clear(JitCpu *jit);
 /* Throws all code and translations away. */
 void jit_cache_flush(SoftCpu *cpu);
-/* Where the next translation goes, as written; NULL when the cache is full. *ret_run: as executed.
- */
-uint8_t *jit_cache_space(JitCpu *jit, uint8_t **ret_run);
+/* Where the next translation goes, as written, and its part out of line; NULL when the cache is
+ * full. */
+uint8_t *jit_cache_space(JitCpu *jit, uint8_t **ret_cold);
 void *jit_alloc(JitCpu *jit, size_t size);
 static inline uint8_t *jit_writable(const JitCpu *jit, uint8_t *run)
 {

@@ -661,7 +661,7 @@ static void test_random(Fixture *f, gconstpointer data)
 static void test_flushes(Fixture *f, gconstpointer data)
 {
     JitCpu *jit = f->machines[1].cpu->jit;
-    jit->limit = jit->thunks_end + KIB(104);
+    jit->limit = jit->thunks_end + KIB(100);
     test_random(f, data);
     g_assert_cmpuint(jit->stat_flushes, >, 50);
 }

@@ -181,5 +181,5 @@ const uint8_t *jit_iretq(SoftCpu *cpu, uint64_t next)
 
 bool jit_fill_tlb(SoftCpu *cpu, uint64_t linear, unsigned how)
 {
-    return mmu_fill_quick(cpu, linear, how & 0xff, how & JIT_FILL_WRITE ? MMU_WRITE : MMU_READ);
+    return mmu_fill_quick(cpu, linear, how & 0xffff, how & JIT_FILL_WRITE ? MMU_WRITE : MMU_READ);
 }

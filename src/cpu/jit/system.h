@@ -5,8 +5,6 @@
 
 #include "cpu/jit/translate.h"
 
-#define JIT_FILL_WRITE 0x100 /* in `how`, beside the size */
-
 /* At CPL 3 or 0 of 64-bit code, all registers that C may change in SoftCpu; `next`: RIP behind the
  * instruction. NULL: nothing has been done. */
 const uint8_t *jit_syscall(SoftCpu *cpu, uint64_t next);

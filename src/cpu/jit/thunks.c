@@ -74,30 +74,44 @@ static void move_guest(Emit *e, bool store)
     }
 }
 
-/* push rbx … r15; sub rsp, 8; load the guest; jmp rsi */
+#define CODE_STACK 504 /* what translated code and its thunks push; 8 modulo 16 */
+
+/* push rbx … r15; note where C goes on below; load the guest; jmp rsi */
 static void write_enter(Emit *e, JitThunks *thunks)
 {
     thunks->enter = (void (*)(SoftCpu *, uint8_t *))emit_here(e);
     e8(e, 0xf3), e8(e, 0x0f), e8(e, 0x1e), e8(e, 0xfa); /* endbr64 */
     for (unsigned i = 0; i < G_N_ELEMENTS(saved); i++)
         emit_push(e, saved[i], false);
-    emit_op(e, 0x83 | OP_W, 5, rm_reg(HOST_RSP));
-    e8(e, 8);
+    emit_op(e, 0x8d | OP_W, SCRATCH2, rm_mem(HOST_RSP, -CODE_STACK));
+    emit_store(e, SCRATCH2, rm_gs(GS_JIT(c_stack)));
     emit_move(e, SCRATCH2, HOST_RSI);
     move_guest(e, false);
     emit_op(e, 0xff, 4, rm_reg(SCRATCH2));
 }
 
-/* add rsp, 8; pop r15 … rbx; ret */
+/* The stack of C; pop r15 … rbx; ret */
 static uint8_t *write_leave(Emit *e)
 {
     uint8_t *leave = emit_here(e);
-    emit_op(e, 0x83 | OP_W, 0, rm_reg(HOST_RSP));
-    e8(e, 8);
+    emit_load(e, HOST_RSP, rm_gs(GS_JIT(c_stack)));
+    emit_op(e, 0x81 | OP_W, 0, rm_reg(HOST_RSP));
+    e32(e, CODE_STACK);
     for (unsigned i = G_N_ELEMENTS(saved); i-- > 0;)
         emit_push(e, saved[i], true);
     e8(e, 0xc3);
     return leave;
+}
+
+void emit_to_c_stack(Emit *e)
+{
+    emit_store(e, HOST_RSP, rm_gs(GS_JIT(code_stack)));
+    emit_load(e, HOST_RSP, rm_gs(GS_JIT(c_stack)));
+}
+
+void emit_to_code_stack(Emit *e)
+{
+    emit_load(e, HOST_RSP, rm_gs(GS_JIT(code_stack)));
 }
 
 /* Before C runs. */
@@ -114,8 +128,7 @@ static uint8_t *write_insn(Emit *e, const JitThunks *thunks, bool (*run)(SoftCpu
                            const uint8_t *leave)
 {
     uint8_t *start = emit_here(e);
-    emit_op(e, 0x83 | OP_W, 5, rm_reg(HOST_RSP));
-    e8(e, 8);
+    emit_to_c_stack(e);
     move_guest(e, true);
     emit_store(e, SCRATCH2, rm_gs(GS_CPU(s.gpr) + GPR_BLOCK_RIP * 8));
     emit_load(e, HOST_RDI, rm_gs(GS_JIT(self)));
@@ -124,25 +137,17 @@ static uint8_t *write_insn(Emit *e, const JitThunks *thunks, bool (*run)(SoftCpu
     emit_constant(e, HOST_RAX, (uintptr_t)run);
     emit_op(e, 0xff, 2, rm_reg(HOST_RAX));
     e8(e, 0x84), e8(e, 0xc0); /* test al, al */
-    e8(e, 0x75);
-    uint8_t *skip = e->p;
-    e8(e, 0);
+    emit_jcc(e, CC_NE, leave);
     move_guest(e, false);
-    emit_op(e, 0x83 | OP_W, 0, rm_reg(HOST_RSP));
-    e8(e, 8);
+    emit_to_code_stack(e);
     e8(e, 0xc3);
-    *skip = e->p - skip - 1;
-    emit_op(e, 0x83 | OP_W, 0, rm_reg(HOST_RSP));
-    e8(e, 16);
-    emit_jump(e, leave);
     return start;
 }
 
 /* Calls a function of system.c; the result is in rax. */
 static void call_system(Emit *e, uintptr_t function)
 {
-    emit_op(e, 0x83 | OP_W, 5, rm_reg(HOST_RSP));
-    e8(e, 8);
+    emit_to_c_stack(e);
     move_volatile(e, true);
     emit_load(e, HOST_RDI, rm_gs(GS_JIT(self)));
     emit_move(e, HOST_RSI, SCRATCH1);
@@ -155,7 +160,7 @@ static void call_system(Emit *e, uintptr_t function)
 static void end_system(Emit *e)
 {
     move_volatile(e, false);
-    emit_op(e, 0x8d | OP_W, HOST_RSP, rm_mem(HOST_RSP, 8));
+    emit_to_code_stack(e);
 }
 
 static uint8_t *write_transfer(Emit *e, const uint8_t *(*function)(SoftCpu *, uint64_t))
@@ -185,6 +190,55 @@ static uint8_t *write_fill(Emit *e)
     return start;
 }
 
+/* What lies between TlbSite and TLB; the site is filled, but not with what AC lets the kernel see
+ * for a while. */
+static uint8_t *write_miss(Emit *e, const JitThunks *thunks, bool write)
+{
+    unsigned tag = write ? offsetof(TlbEntry, tag_write) : offsetof(TlbEntry, tag_read);
+    uint8_t *start = emit_here(e);
+    emit_push(e, HOST_RAX, false);
+    emit_push(e, HOST_RDX, false);
+    emit_move(e, HOST_RAX, SCRATCH1);
+    emit_op(e, 0xc1 | OP_W, 5, rm_reg(HOST_RAX)); /* the entry */
+    e8(e, GUEST_PAGE_SHIFT - 5);
+    emit_op(e, 0x81, 4, rm_reg(HOST_RAX));
+    e32(e, (TLB_SIZE - 1) * sizeof(TlbEntry));
+    emit_op(e, 0x03 | OP_W, HOST_RAX, rm_gs(GS_CPU(tlb)));
+    emit_move(e, HOST_RDX, SCRATCH1);
+    emit_op(e, 0x33 | OP_W, HOST_RDX, rm_mem(HOST_RAX, tag));
+    emit_op(e, 0x3b | OP_W, HOST_RDX, rm_mem(SCRATCH2, offsetof(JitSite, limit)));
+    uint8_t *fill = emit_jcc(e, CC_A, NULL);
+    emit_op(e, 0x80, 7, rm_gs(GS_CPU(mmu_index)));
+    e8(e, MMU_KERNEL_NOSMAP);
+    emit_load(e, HOST_RDX, rm_mem(HOST_RAX, offsetof(TlbEntry, addend)));
+    uint8_t *skip = emit_jcc(e, CC_E, NULL);
+    Rm site = {.kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE};
+    emit_op(e, 0x8b, SCRATCH2, rm_mem(SCRATCH2, offsetof(JitSite, site)));
+    site.disp = offsetof(TlbSite, addend);
+    emit_store(e, HOST_RDX, site);
+    emit_load(e, HOST_RAX, rm_mem(HOST_RAX, tag));
+    site.disp = offsetof(TlbSite, tag);
+    emit_store(e, HOST_RAX, site);
+    emit_op(e, 0xc7, 0, rm_gs(GS_CPU(sites_filled)));
+    e32(e, 0x01010101);
+    emit_patch(e, skip, emit_here(e));
+    emit_move(e, SCRATCH2, HOST_RDX);
+    emit_op(e, 0x85 | OP_W, HOST_RSP, rm_reg(HOST_RSP)); /* test: NE */
+    emit_push(e, HOST_RDX, true);
+    emit_push(e, HOST_RAX, true);
+    e8(e, 0xc3);
+    emit_patch(e, fill, emit_here(e));
+    emit_push(e, HOST_RDX, true);
+    emit_push(e, HOST_RAX, true);
+    emit_push(e, SCRATCH2, false);
+    emit_op(e, 0x8b, SCRATCH2, rm_mem(SCRATCH2, offsetof(JitSite, how)));
+    emit_call(e, thunks->fill);
+    emit_push(e, SCRATCH2, true);
+    emit_jcc(e, CC_NE, start);
+    e8(e, 0xc3);
+    return start;
+}
+
 _Static_assert(sizeof(TlbEntry) == 32, "the shift of an address to its entry");
 _Static_assert(sizeof(((SoftCpu *)0)->sites_filled) == 4, "set by one store");
 
@@ -204,6 +258,7 @@ void jit_thunks_make(JitCpu *jit)
     emit_store(&e, SCRATCH1, rm_gs(GS_CPU(s.rip)));
     thunks->leave = emit_here(&e);
     move_guest(&e, true);
+    emit_load(&e, HOST_RSP, rm_gs(GS_JIT(c_stack)));
     emit_op(&e, 0xae | OP_0F, 3, rm_gs(GS_CPU(s.fpu.mxcsr))); /* stmxcsr */
     emit_load(&e, HOST_RDI, rm_gs(GS_JIT(self)));
     save_fpu(&e, thunks);
@@ -213,5 +268,7 @@ void jit_thunks_make(JitCpu *jit)
     thunks->sysret = write_transfer(&e, jit_sysret);
     thunks->iretq = write_transfer(&e, jit_iretq);
     thunks->fill = write_fill(&e);
+    thunks->miss[0] = write_miss(&e, thunks, false);
+    thunks->miss[1] = write_miss(&e, thunks, true);
     jit->thunks_end = jit->used = align_up(e.p - jit->write, 64);
 }

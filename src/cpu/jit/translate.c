@@ -137,6 +137,14 @@ static JitLink *new_link(Translation *t, uint64_t target)
     return link;
 }
 
+/* Where the link goes as long as it goes nowhere. */
+static Stub *new_link_stub(Translation *t, JitLink *link)
+{
+    Stub *stub = new_stub(t, STUB_EXIT);
+    stub->link = link;
+    return stub;
+}
+
 void write_unlinked(Translation *t, JitLink *link)
 {
     link->unlinked = emit_here(&t->e);
@@ -149,33 +157,25 @@ void write_unlinked(Translation *t, JitLink *link)
 void exit_to(Translation *t, uint64_t target, unsigned live, bool poll)
 {
     Emit *e = &t->e;
-    uint8_t *polled = NULL, *stale = NULL;
     JitLink *link = new_link(t, target);
     if (poll || !needs_no_guard(t, target))
         flags_to_slot(t, live);
     if (poll) {
         emit_op(e, 0x83, 7, rm_gs(GS_CPU(exit_request)));
         e8(e, 0);
-        polled = emit_jcc(e, CC_NE, NULL);
+        Stub *stub = new_stub(t, STUB_POLL);
+        stub->target = target;
+        stub->from = emit_jcc(e, CC_NE, NULL);
     }
     link->host_flags = t->now.host_flags;
     if (!needs_no_guard(t, target)) {
         emit_op(e, 0x81, 7, rm_gs(GS_CPU(map_generation[0]) + (int)(target >> 63) * 4));
         link->guard = emit_here(e);
         e32(e, 0);
-        stale = emit_jcc(e, CC_NE, NULL);
+        new_link_stub(t, link)->from = emit_jcc(e, CC_NE, NULL);
     }
-    link->site = emit_here(e) + 1;
-    uint8_t *site = emit_jump(e, NULL);
-    emit_patch(e, site, emit_here(e));
-    if (stale)
-        emit_patch(e, stale, emit_here(e));
-    write_unlinked(t, link);
-    if (polled) {
-        emit_patch(e, polled, emit_here(e));
-        emit_constant(e, SCRATCH1, target);
-        emit_jump(e, t->jit->thunks.go);
-    }
+    new_link_stub(t, link)->from = emit_jump(e, NULL);
+    link->site = emit_here(e) - 4;
 }
 
 void jump_lookup(Translation *t)
@@ -429,17 +429,19 @@ static void translate_all(Translation *t)
         uint64_t end = block_end(t);
         exit_to(t, end, t->live[block->count], false);
     }
-    write_stubs(t);
 }
 
 JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip)
 {
     JitCpu *jit = cpu->jit;
-    uint8_t *run, *write = jit_cache_space(jit, &run);
+    uint8_t *cold, *write = jit_cache_space(jit, &cold);
     if (!write)
         return NULL;
-    Translation t = {
-        .e = {.p = write, .run = run - write}, .cpu = cpu, .jit = jit, .block = block, .rip = rip};
+    Translation t = {.e = {.p = write, .run = jit->run - jit->write},
+                     .cpu = cpu,
+                     .jit = jit,
+                     .block = block,
+                     .rip = rip};
     t.mode64 = (block->mode & MODE_CODE_MASK) == MODE_CODE64;
     t.user = (block->mode >> MODE_CPL_SHIFT & 3) == 3;
     t.result = jit_alloc(jit, sizeof(JitBlock));
@@ -448,13 +450,19 @@ JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip)
     t.result->next_of_all = jit->all;
     jit->all = t.result;
     translate_all(&t);
+    uint8_t *end = t.e.p;
+    t.e.p = cold;
+    write_stubs(&t);
     t.result->next = block->translations;
     block->translations = t.result;
     jit->stat_translated++;
-    jit->stat_bytes += t.e.p - write;
+    jit->stat_bytes += end - write + (t.e.p - cold);
     jit->stat_guest_bytes += block->bytes;
-    jit->used = align_up(t.e.p - jit->write, 16);
-    if (G_UNLIKELY(cpu->vcpu->vm->perf_map))
-        perf_map_add(cpu->vcpu->vm->perf_map, run, t.e.p - write, rip);
+    jit->used = align_up(end - jit->write, 16);
+    jit->cold_used = t.e.p - jit->write;
+    if (G_UNLIKELY(cpu->vcpu->vm->perf_map)) {
+        perf_map_add(cpu->vcpu->vm->perf_map, write + t.e.run, end - write, rip);
+        perf_map_add(cpu->vcpu->vm->perf_map, cold + t.e.run, t.e.p - cold, rip);
+    }
     return t.result;
 }

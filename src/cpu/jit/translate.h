@@ -21,26 +21,26 @@ typedef struct JitNow {
     uint8_t fpu;     /* JIT_LIVE_* that are surely loaded */
 } JitNow;
 
-typedef enum StubKind { STUB_MISS, STUB_SLOW, STUB_EXIT, STUB_LOAD } StubKind;
+typedef enum StubKind { STUB_MISS, STUB_SLOW, STUB_EXIT, STUB_LOAD, STUB_POLL } StubKind;
 
 typedef struct Stub {
     uint8_t kind;
-    uint8_t insn;       /* index */
-    bool write, direct; /* MISS: the address is to be computed from (base, disp), the code wants the
-                           addend in r10 */
-    uint8_t base, size;
+    uint8_t insn; /* index */
+    bool direct;  /* MISS: the address is to be computed from (base, disp), the code wants the
+                     addend in r10 */
+    uint8_t base;
     uint8_t bits; /* LOAD: JIT_LIVE_* */
     int32_t disp;
-    uint32_t site;   /* of the page, as displacement from gs */
+    JitSite *site;   /* MISS */
     uint8_t *from;   /* rel32 to patch */
     uint8_t *resume; /* MISS: the access, LOAD: behind the check, as executed */
-    uint64_t target; /* EXIT: RIP */
+    uint64_t target; /* EXIT, POLL: RIP */
     unsigned live;   /* EXIT: flags that the target may read */
     JitLink *link;   /* EXIT: `from` is its site, nothing else is to be done; or NULL */
     JitNow now;      /* where it is jumped to */
 } Stub;
 
-#define STUBS_MAX (BLOCK_MAX_INSNS * 6 + 8)
+#define STUBS_MAX (BLOCK_MAX_INSNS * 8 + 8)
 
 typedef struct Translation {
     Emit e;
@@ -125,6 +125,12 @@ void translate_integer(Translation *t);
 /* False: the handler must be called. */
 bool translate_simd(Translation *t);
 void translate_x87(Translation *t);
+
+/* ---- thunks.c ---- */
+
+/* C runs on a stack of its own. */
+void emit_to_c_stack(Emit *e);
+void emit_to_code_stack(Emit *e);
 
 /* ---- fpu.c ---- */
 

@@ -25,6 +25,7 @@
 #define TSS_ADDRESS           0xfeffd000ul
 #define MAX_CPUID_ENTRIES     256
 #define MSR_ARCH_CAPABILITIES 0x10a
+#define KVM_SIGNATURE_EBX     0x4b4d564b /* "KVMK" */
 
 /* ---- probing --------------------------------------------------------------------------------- */
 
@@ -166,8 +167,8 @@ static const struct {
     {0xd, 0xd, 3},
     {0x14, 0x14, 1},
     {0x15, 0x16, 0},
-    {0x40000000, 0x40000000, 0},
-    {0x40000010, 0x40000010, 0},
+    {0x40000000, 0x40000010, 0},
+    {0x40000100, 0x40000110, 0},
     {0x80000000, 0x80000008, 0},
     {0x80000019, 0x8000001c, 0},
     {0x8000001d, 0x8000001d, 5},
@@ -179,7 +180,7 @@ static bool leaf_in_range(const Vcpu *vcpu, uint32_t leaf)
     const CpuModel *model = vcpu->vm->model;
     uint32_t base = leaf & 0x80000000;
     if (leaf >> 30 == 1)
-        return cpu_has(model, CPU_HYPERVISOR);
+        return cpu_model_has_hypervisor_leaf(model, leaf);
     uint32_t max = cpu_model_cpuid(model, vcpu->index, 0, XCR0_X87, 0x800, base, 0).eax;
     return leaf <= max && max >= base;
 }
@@ -201,8 +202,35 @@ static void add_leaf(CpuidBuffer *buffer, const Vcpu *vcpu, uint32_t leaf, uint3
     };
 }
 
+/* Only what this kernel does of it. */
+static void limit_paravirt(const KvmVm *kvm, CpuidBuffer *buffer)
+{
+    g_autofree CpuidBuffer *supported = g_new0(CpuidBuffer, 1);
+    supported->cpuid.nent = MAX_CPUID_ENTRIES;
+    ioctl(kvm->device_fd, KVM_GET_SUPPORTED_CPUID, supported);
+    uint32_t known = find_entry(supported, HYPERVISOR_LEAF + 1, 0).eax;
+    for (uint32_t i = 1; i < buffer->cpuid.nent; i++) {
+        struct kvm_cpuid_entry2 *e = &buffer->cpuid.entries[i];
+        if (e[-1].ebx == KVM_SIGNATURE_EBX && e->function == e[-1].function + 1)
+            e->eax &= known;
+    }
+}
+
+static bool check_hyperv(const Vm *vm, GError **error)
+{
+    if (!cpu_model_offers(vm->model, PARAVIRT_HYPERV) ||
+        ioctl(kvm_vm(vm)->device_fd, KVM_CHECK_EXTENSION, KVM_CAP_HYPERV) > 0)
+        return true;
+    g_set_error(
+        error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
+        _("the KVM of this kernel cannot pass for Hyper-V; use --paravirt kvm or --engine soft"));
+    return false;
+}
+
 static bool set_cpuid(Vcpu *vcpu, GError **error)
 {
+    if (!check_hyperv(vcpu->vm, error))
+        return false;
     g_autofree CpuidBuffer *buffer = g_new0(CpuidBuffer, 1);
     for (size_t i = 0; i < G_N_ELEMENTS(leaf_ranges); i++) {
         uint32_t subleaves = leaf_ranges[i].subleaves;
@@ -210,6 +238,7 @@ static bool set_cpuid(Vcpu *vcpu, GError **error)
             for (uint32_t s = 0; leaf_in_range(vcpu, leaf) && s < MAX(subleaves, 1); s++)
                 add_leaf(buffer, vcpu, leaf, s, subleaves);
     }
+    limit_paravirt(kvm_vm(vcpu->vm), buffer);
     if (ioctl(kvm_vcpu(vcpu)->fd, KVM_SET_CPUID2, buffer) == 0)
         return true;
     g_set_error(error, G_IO_ERROR, g_io_error_from_errno(errno),
@@ -597,6 +626,20 @@ static VcpuExit kvm_run(Vcpu *vcpu)
     }
 }
 
+/* The kernel's clock went on; the CPUs' TSCs do, too, which it accounts for in what it tells of
+ * them. Guests look at the flag before they call a pause a lockup. */
+static void kvm_time_stood_still(Vm *vm, uint64_t counts)
+{
+    struct kvm_clock_data clock = {0};
+    if (ioctl(kvm_vm(vm)->vm_fd, KVM_GET_CLOCK, &clock) < 0)
+        return;
+    uint64_t ns = (unsigned __int128)counts * 1000000000 / tsc_host_hz();
+    struct kvm_clock_data back = {.clock = clock.clock - MIN(clock.clock, ns)};
+    ioctl(kvm_vm(vm)->vm_fd, KVM_SET_CLOCK, &back);
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        ioctl(kvm_vcpu(vm->vcpus[i])->fd, KVM_KVMCLOCK_CTRL, 0);
+}
+
 static void kvm_counters(Vcpu *vcpu, Counters *counters)
 {
     const KvmVcpu *cpu = kvm_vcpu(vcpu);
@@ -625,5 +668,6 @@ const Engine engine_kvm = {
     .send_msi = kvm_send_msi,
     .set_extint = kvm_set_extint,
     .reset_apic = kvm_reset_apic,
+    .time_stood_still = kvm_time_stood_still,
     .counters = kvm_counters,
 };

@@ -215,6 +215,9 @@ static const MsrRow msrs[] = {
     MSR(0xc0000084, sfmask, CPU_LM),
     MSR(0xc0000102, kernel_gs_base, CPU_LM),
     MSR(0xc0000103, tsc_aux, CPU_RDTSCP),
+    MSR(MSR_KVM_SYSTEM_TIME, kvm_system_time, CPU_HYPERVISOR),
+    MSR(MSR_KVM_EOI, kvm_eoi, CPU_HYPERVISOR),
+    MSR(MSR_HYPERV_ASSIST_PAGE, hyperv_assist_page, CPU_HYPERVISOR),
 };
 
 static bool has_msr(Vcpu *vcpu, const MsrRow *row)
@@ -238,7 +241,7 @@ static void set_msrs(Vcpu *vcpu, const CpuState *state)
         uint64_t value;
         memcpy(&value, (const char *)state + msrs[i].offset, 8);
         if (msrs[i].index == MSR_TSC && state->tsc_host)
-            value += tsc_host_now() - state->tsc_host;
+            value += vm_host_tsc(vcpu->vm) - state->tsc_host;
         KvmMsr msr = kvm_msr(msrs[i].index, value);
         if (has_msr(vcpu, &msrs[i]))
             ioctl(kvm_vcpu(vcpu)->fd, KVM_SET_MSRS, &msr);
@@ -317,7 +320,7 @@ void kvm_get_state(Vcpu *vcpu, CpuState *state)
     *state = (CpuState){0};
     ioctl(fd, KVM_GET_SREGS, &sregs);
     sregs_from_kvm(state, &sregs);
-    state->tsc_host = tsc_host_now();
+    state->tsc_host = vm_host_tsc(vcpu->vm);
     get_regs(fd, state);
     get_fpu(fd, state);
     get_xcr0(fd, state);

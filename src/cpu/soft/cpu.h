@@ -148,10 +148,11 @@ struct SoftCpu {
         bool external; /* from outside the program: EXT in error codes */
         uint32_t error;
     } event;
-    bool locked;         /* between lock_begin() and lock_end() */
-    bool delivering;     /* raising now makes #DF or shutdown by the contributory rules */
-    uint32_t pending_db; /* DR6 bits of traps to report before the next instruction */
-    sigjmp_buf jump;     /* to the loop, used with sigsetjmp(…, 0) or __builtin_setjmp */
+    bool locked;          /* between lock_begin() and lock_end() */
+    bool delivering;      /* raising now makes #DF or shutdown by the contributory rules */
+    uint32_t pending_db;  /* DR6 bits of traps to report before the next instruction */
+    uint64_t branch_next; /* DEBUGCTL.BTF: what follows the branch that is single-stepped */
+    sigjmp_buf jump;      /* to the loop, used with sigsetjmp(…, 0) or __builtin_setjmp */
 
     /* SIMD and x87 (stub.h). */
     uint8_t bounce[64]
@@ -357,6 +358,15 @@ void control_write_cr4(SoftCpu *cpu, uint64_t value);
 bool msr_read(SoftCpu *cpu, uint32_t msr, uint64_t *ret_value);
 bool msr_write(SoftCpu *cpu, uint32_t msr, uint64_t value);
 uint64_t cpu_tsc(SoftCpu *cpu);
+
+/* ---- paravirt.c ------------------------------------------------------------------------------ */
+
+/* Registers for guests that know they are one. False: there is no such register, or #GP(0). */
+bool paravirt_read(SoftCpu *cpu, uint32_t msr, uint64_t *ret_value);
+bool paravirt_write(SoftCpu *cpu, uint32_t msr, uint64_t value);
+/* The guest wrote its TSC; the state was replaced. What it was told of time is made anew. */
+void paravirt_tsc_moved(SoftCpu *cpu);
+void paravirt_loaded(SoftCpu *cpu);
 
 /* ---- flags ----------------------------------------------------------------------------------- */
 

@@ -17,6 +17,8 @@
 #include "cpu/soft/soft_trace.h"
 #include "cpu/soft/system.h"
 
+#include <string.h>
+
 #include "base/bits.h"
 
 #define VECTOR_SHUTDOWN 256 /* in event.vector: a third fault */
@@ -312,8 +314,10 @@ bool exception_deliver(SoftCpu *cpu)
     /* A data trap that MOV SS held comes behind INT n, INT3 and INTO, at their handler. */
     cpu->pending_db = cpu->event.software ? cpu->pending_db & DR6_BP : 0;
     cpu->s.interrupt_shadow = false;
-    if (cpu->event.vector == EXC_DB)
+    if (cpu->event.vector == EXC_DB) {
         cpu->s.dr7 &= ~DR7_GD;
+        cpu->s.debugctl &= ~(uint64_t)(DEBUGCTL_LBR | DEBUGCTL_BTF);
+    }
     if (cpu_is_long_mode(cpu))
         deliver_long(cpu);
     else if (cpu_is_real_mode(cpu))
@@ -443,11 +447,42 @@ static void take_instruction_breakpoint(SoftCpu *cpu)
     }
 }
 
+static bool is_branch(const Insn *insn)
+{
+    static const uint8_t one_byte[] = {0x9a, 0xc2, 0xc3, 0xca, 0xcb, 0xcf, 0xe0,
+                                       0xe1, 0xe2, 0xe3, 0xe8, 0xe9, 0xea, 0xeb};
+    static const uint8_t two_bytes[] = {0x05, 0x07, 0x34, 0x35}; /* SYSCALL … SYSEXIT */
+    unsigned opcode = insn->opcode, reg = insn_modrm_reg(insn);
+
+    if (insn->map == MAP_0F)
+        return (opcode & 0xf0) == 0x80 || memchr(two_bytes, (int)opcode, sizeof(two_bytes));
+    return insn->map == MAP_ONE_BYTE &&
+           ((opcode & 0xf0) == 0x70 || (opcode == 0xff && reg >= 2 && reg <= 5) ||
+            memchr(one_byte, (int)opcode, sizeof(one_byte)));
+}
+
+/* The trap behind the next instruction; with DEBUGCTL.BTF only if that is a branch, and later only
+ * if it was taken (SDM 3B 17.4.3). */
+static void arm_single_step(SoftCpu *cpu)
+{
+    if (!(cpu->s.rflags & FLAG_TF))
+        return;
+    if (cpu->s.debugctl & DEBUGCTL_BTF) {
+        const Insn *insn = block_find(cpu, true)->insns;
+        if (!is_branch(insn))
+            return;
+        cpu->branch_next = cpu->s.rip + insn->length;
+    }
+    cpu->pending_db |= DR6_BS;
+}
+
 void exception_take_events(SoftCpu *cpu)
 {
     bool held = cpu->pending_db & PENDING_DB_HELD;
 
     cpu->insn = NULL;
+    if (cpu->s.debugctl & DEBUGCTL_BTF && cpu->s.rip == cpu->branch_next)
+        cpu->pending_db &= ~(uint32_t)DR6_BS;
     cpu->pending_db &= ~(uint32_t)PENDING_DB_HELD;
     if (cpu->pending_db && !held)
         take_debug_trap(cpu);
@@ -463,6 +498,5 @@ void exception_take_events(SoftCpu *cpu)
     if (cpu->s.activity != CPU_ACTIVE)
         return;
     take_instruction_breakpoint(cpu);
-    if (cpu->s.rflags & FLAG_TF)
-        cpu->pending_db |= DR6_BS;
+    arm_single_step(cpu);
 }

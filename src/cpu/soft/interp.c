@@ -156,7 +156,7 @@ void soft_cpu_get_state(SoftCpu *cpu, CpuState *state)
     *state = cpu->s;
     state->gpr[GPR_BLOCK_RIP] = 0;
     state->rflags = flags_get(cpu);
-    state->tsc_host = tsc_host_now();
+    state->tsc_host = vm_host_tsc(cpu->vcpu->vm);
     state->tsc = state->tsc_host + (uint64_t)cpu->tsc_offset;
     state->pending_db = cpu->pending_db;
     x87_to_architectural(&state->fpu);
@@ -167,9 +167,10 @@ void soft_cpu_set_state(SoftCpu *cpu, const CpuState *state)
     cpu->s = *state;
     cpu->s.gpr[GPR_NONE] = 0;
     x87_from_architectural(&cpu->s.fpu);
-    cpu->tsc_offset = (int64_t)(state->tsc - (state->tsc_host ?: tsc_host_now()));
+    cpu->tsc_offset = (int64_t)(state->tsc - (state->tsc_host ?: vm_host_tsc(cpu->vcpu->vm)));
     cpu_state_loaded(cpu);
     cpu->pending_db = state->pending_db;
+    paravirt_loaded(cpu);
 }
 
 /* ---- the engine ------------------------------------------------------------------------------ */
@@ -309,7 +310,14 @@ static void interp_set_a20(Vcpu *vcpu, bool on)
  * TSC. */
 static uint64_t interp_tsc(Vcpu *vcpu)
 {
-    return cpu_tsc(vcpu->engine_data);
+    const SoftCpu *cpu = vcpu->engine_data;
+    return vm_host_tsc(vcpu->vm) + (uint64_t)cpu->tsc_offset;
+}
+
+void interp_time_stood_still(Vm *vm, uint64_t counts)
+{
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        ((SoftCpu *)vm->vcpus[i]->engine_data)->tsc_offset -= (int64_t)counts;
 }
 
 static void choose_stepping(SoftCpu *cpu)
@@ -371,6 +379,7 @@ const Engine engine_interp = {
     .set_state = interp_set_state,
     .set_a20 = interp_set_a20,
     .tsc = interp_tsc,
+    .time_stood_still = interp_time_stood_still,
     .trace_changed = interp_trace_changed,
     .debug_changed = interp_debug_changed,
     .debug_translate = interp_debug_translate,

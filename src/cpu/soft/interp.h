@@ -15,6 +15,9 @@ void soft_cpu_free(SoftCpu *cpu);
 void soft_cpu_get_state(SoftCpu *cpu, CpuState *state);
 void soft_cpu_set_state(SoftCpu *cpu, const CpuState *state);
 
+/* Engine.time_stood_still. */
+void interp_time_stood_still(Vm *vm, uint64_t counts);
+
 /* ---- parts of the loop, for the translator's
  * ------------------------------------------------------ */
 

@@ -332,6 +332,7 @@ static void move_tsc(SoftCpu *cpu, int64_t delta)
 
     cpu->tsc_offset += delta;
     cpu->s.tsc_adjust += (uint64_t)delta;
+    paravirt_tsc_moved(cpu);
     if (vcpu->intc && vcpu->intc->tsc_changed)
         vcpu->intc->tsc_changed(vcpu->intc_obj);
 }
@@ -393,6 +394,8 @@ bool msr_read(SoftCpu *cpu, uint32_t msr, uint64_t *ret_value)
         *ret_value = constant->value;
         return true;
     }
+    if (paravirt_read(cpu, msr, ret_value))
+        return true;
     *ret_value = 0;
     if (!is_bank_msr(cpu, msr))
         return false;
@@ -437,5 +440,7 @@ bool msr_write(SoftCpu *cpu, uint32_t msr, uint64_t value)
     }
     if ((constant = find_constant(cpu, msr)))
         return constant->write == WRITE_IGNORED;
-    return is_bank_msr(cpu, msr) && bank_write(cpu, msr, value);
+    if (is_bank_msr(cpu, msr))
+        return bank_write(cpu, msr, value);
+    return paravirt_write(cpu, msr, value);
 }

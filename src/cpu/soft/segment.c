@@ -353,7 +353,9 @@ void segments_hide_from(SoftCpu *cpu, unsigned cpl)
         if ((seg->attributes & (SEGMENT_CODE | SEGMENT_CONFORMING)) ==
             (SEGMENT_CODE | SEGMENT_CONFORMING))
             continue;
+        uint64_t base = cpu_is_long_mode(cpu) ? seg->base : 0; /* FS and GS keep theirs */
         *seg = segment_null(0, 0);
+        seg->base = base;
     }
 }
 

@@ -25,11 +25,13 @@ enum { /* types of system descriptors, SDM 3A table 3-2 */
        TYPE_TRAP_GATE32 = 15,
 };
 
-enum { /* DR6 and, in pending_db, what is ours */
+enum { /* DR6, DEBUGCTL and, in pending_db, what is ours */
        DR6_BP = 0xf,
        DR6_BD = 1 << 13,
        DR6_BS = 1 << 14,
        DR6_BT = 1 << 15,
+       DEBUGCTL_LBR = 1 << 0,
+       DEBUGCTL_BTF = 1 << 1,
        PENDING_DB_HELD = 1 << 30, /* MOV SS just executed: debug traps wait for one instruction */
 };
 

@@ -75,7 +75,9 @@ static int find_pending(const Lapic *lapic)
     if (!lapic_is_enabled(lapic))
         return -1;
     int vector = highest_vector(lapic->irr);
-    return class_of(vector) > (lapic_processor_priority(lapic) & 0xf0) ? vector : -1;
+    if (class_of(vector) > (lapic_processor_priority(lapic) & 0xf0))
+        return vector;
+    return vector >= 0 && lapic->eoi_bit_set ? LAPIC_PENDING_EOI : -1;
 }
 
 void lapic_update_pending(Lapic *lapic)
@@ -218,6 +220,61 @@ void lapic_local_interrupt(Lapic *lapic, LapicLvt source)
 
 /* ---- acknowledgement ------------------------------------------------------------------------- */
 
+static bool eoi_bit_read(Lapic *lapic, uint32_t *ret_word)
+{
+    return space_read(lapic->device.board->memory, lapic->eoi_bit, ret_word, sizeof(*ret_word));
+}
+
+/* A level-triggered interrupt must be told of, and so must one that holds others back. */
+static bool may_end_by_bit(const Lapic *lapic, int vector)
+{
+    return lapic->eoi_bit != UINT64_MAX && !vector_test(lapic->tmr, vector) &&
+           highest_vector(lapic->irr) < 0 && highest_vector(lapic->isr) == vector;
+}
+
+/* The word is RAM that other CPUs leave alone; the lock is not held over it: writing to RAM may
+ * stop the other CPUs, which may wait for the lock. */
+static void set_eoi_bit(Lapic *lapic)
+{
+    uint32_t word;
+
+    if (!eoi_bit_read(lapic, &word))
+        return;
+    word |= 1;
+    if (!space_write(lapic->device.board->memory, lapic->eoi_bit, &word, sizeof(word)))
+        return;
+    lapic_lock(lapic);
+    lapic->eoi_bit_set = true;
+    lapic_update_pending(lapic); /* what came meanwhile */
+    lapic_unlock(lapic);
+}
+
+void lapic_look_at_eoi_bit(Lapic *lapic)
+{
+    uint32_t word;
+
+    if (!lapic->eoi_bit_set)
+        return;
+    bool ended = eoi_bit_read(lapic, &word) && !(word & 1);
+    if (!ended) {
+        word &= ~1u;
+        space_write(lapic->device.board->memory, lapic->eoi_bit, &word, sizeof(word));
+    }
+    lapic_lock(lapic);
+    lapic->eoi_bit_set = false;
+    if (ended)
+        lapic_end_interrupt(lapic);
+    lapic_update_pending(lapic);
+    lapic_unlock(lapic);
+}
+
+static void intc_set_eoi_bit(void *obj, uint64_t address)
+{
+    Lapic *lapic = obj;
+    lapic_look_at_eoi_bit(lapic);
+    lapic->eoi_bit = address;
+}
+
 /* INTA for the 8259A pair: outside the lock, for the answer comes under the board's. */
 static int take_extint(Lapic *lapic)
 {
@@ -232,16 +289,21 @@ static int take_extint(Lapic *lapic)
 static int intc_take_interrupt(void *obj)
 {
     Lapic *lapic = obj;
+    lapic_look_at_eoi_bit(lapic);
     lapic_lock(lapic);
     int vector = lapic->pending;
     if (vector == LAPIC_PENDING_EXTINT)
         return take_extint(lapic);
+    bool by_bit = false;
     if (vector >= 0) {
         vector_set(lapic->irr, vector, false);
         vector_set(lapic->isr, vector, true);
         lapic_update_pending(lapic);
+        by_bit = may_end_by_bit(lapic, vector);
     }
     lapic_unlock(lapic);
+    if (by_bit)
+        set_eoi_bit(lapic);
     return vector;
 }
 
@@ -322,6 +384,7 @@ static void intc_reset(void *obj, bool init)
                          LAPIC_BASE | APIC_BASE_ENABLE | (lapic->bsp ? APIC_BASE_BSP : 0),
                          __ATOMIC_SEQ_CST);
     lapic_clear_registers(lapic);
+    lapic->eoi_bit = UINT64_MAX;
     lapic_unlock(lapic);
 }
 
@@ -336,6 +399,7 @@ const Intc lapic_intc = {
     .mmio_write = intc_mmio_write,
     .reset = intc_reset,
     .apic_base = intc_apic_base,
+    .set_eoi_bit = intc_set_eoi_bit,
     .tsc_changed = intc_tsc_changed,
 };
 
@@ -357,6 +421,7 @@ static bool lapic_create(Device *device, GError **error)
     timer_init(&lapic->timer, device->board->clock, lapic_timer_fire, lapic);
     region_init_io(&lapic->mmio, &mmio_ops, lapic, NULL, 0x1000);
     lapic->pending = -1;
+    lapic->eoi_bit = UINT64_MAX;
     return true;
 }
 
@@ -384,6 +449,7 @@ static bool state_is_valid(const Lapic *lapic)
            !((lapic->isr[0] | lapic->irr[0]) & 0xffff) && !(lapic->svr & ~SVR_BITS) &&
            !(lapic->timer_divide & ~0xbu) && !(lapic->icr & ~ICR_BITS) &&
            (!lapic->timer_running || lapic->timer_initial) &&
+           (lapic->eoi_bit == UINT64_MAX ? !lapic->eoi_bit_set : !(lapic->eoi_bit & 3)) &&
            lapic->timer_start_ns <= clock_now_ns(lapic->device.board->clock) &&
            lapic->timer_start_ns >= 0;
 }
@@ -425,6 +491,8 @@ static const StateField lapic_state[] = {
     STATE_FIELD(Lapic, extint_message, STATE_BOOL, 1),
     STATE_ARRAY(Lapic, lint_level, STATE_BOOL, 1),
     STATE_FIELD(Lapic, timer, STATE_TIMER, 1),
+    STATE_FIELD(Lapic, eoi_bit, STATE_U64, 1),
+    STATE_FIELD(Lapic, eoi_bit_set, STATE_BOOL, 1),
     STATE_LIST_END,
 };
 

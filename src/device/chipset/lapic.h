@@ -84,8 +84,10 @@ struct Lapic {
     bool extint_message; /* an ExtINT message was accepted and not yet acknowledged */
     bool lint_level[2];  /* state of the pins */
     ClockTimer timer;
+    uint64_t eoi_bit; /* Intc.set_eoi_bit */
+    bool eoi_bit_set; /* … and the interrupt in service may be ended there */
     unsigned actions; /* derived: LapicAction, what lapic_unlock() has yet to do */
-    int pending;      /* atomic: derived; what to deliver: a vector, LAPIC_PENDING_EXTINT or -1 */
+    int pending;      /* atomic: derived; what to deliver: a vector, LAPIC_PENDING_* or -1 */
 };
 
 extern const DeviceType lapic_type;

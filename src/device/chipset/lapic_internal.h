@@ -24,6 +24,7 @@ typedef enum LapicDelivery {
 
 enum {
     LAPIC_PENDING_EXTINT = 256,
+    LAPIC_PENDING_EOI = 257, /* perhaps something, if the guest has cleared the EOI bit */
 
     LVT_MASKED = 1 << 16,
     LVT_LEVEL = 1 << 15,
@@ -94,6 +95,10 @@ uint8_t lapic_processor_priority(const Lapic *lapic);
 void lapic_request_level_pin(Lapic *lapic, unsigned pin);
 /* Returns the vector to broadcast to the I/O APICs, or -1: 10.8.5. */
 int lapic_end_interrupt(Lapic *lapic);
+
+/* vCPU thread, no lock held, before registers are looked at: ends the interrupt in service if the
+ * guest said so by its EOI bit, which counts no more. */
+void lapic_look_at_eoi_bit(Lapic *lapic);
 
 /* lapic_registers.c. The caller holds the lock: everything but the id, the pins and
  * IA32_APIC_BASE as after power-up: 10.4.7.1. */

@@ -220,6 +220,7 @@ static void log_illegal_register(Lapic *lapic)
 uint64_t lapic_mmio_read(Lapic *lapic, uint64_t offset, unsigned size)
 {
     unsigned reg = offset >> 4 & 0xff;
+    lapic_look_at_eoi_bit(lapic);
     if (!in_xapic_mode(lapic))
         return ~UINT64_C(0) >> (64 - 8 * size);
     if (reg >= REG_COUNT || !(register_access[reg] & X_R)) {
@@ -237,6 +238,7 @@ uint64_t lapic_mmio_read(Lapic *lapic, uint64_t offset, unsigned size)
 void lapic_mmio_write(Lapic *lapic, uint64_t offset, unsigned size, uint64_t value)
 {
     unsigned reg = offset >> 4 & 0xff;
+    lapic_look_at_eoi_bit(lapic);
     if (!in_xapic_mode(lapic) || (offset & 15))
         return;
     if (reg >= REG_COUNT || !(register_access[reg] & (X_R | X_W))) {
@@ -325,6 +327,7 @@ void lapic_clear_registers(Lapic *lapic)
     lapic->icr = 0;
     lapic->timer_divide = 0;
     lapic->extint_message = false;
+    lapic->eoi_bit_set = false;
     lapic_timer_stop(lapic);
     lapic_update_pending(lapic);
 }
@@ -360,6 +363,7 @@ static bool write_base(Lapic *lapic, uint64_t value)
 bool lapic_read_msr(void *obj, uint32_t msr, uint64_t *ret_value)
 {
     Lapic *lapic = obj;
+    lapic_look_at_eoi_bit(lapic);
     if (msr == MSR_IA32_APIC_BASE) {
         *ret_value = lapic->base_msr;
         return true;
@@ -378,6 +382,7 @@ bool lapic_read_msr(void *obj, uint32_t msr, uint64_t *ret_value)
 bool lapic_write_msr(void *obj, uint32_t msr, uint64_t value)
 {
     Lapic *lapic = obj;
+    lapic_look_at_eoi_bit(lapic);
     if (msr == MSR_IA32_APIC_BASE)
         return write_base(lapic, value);
     if (msr == MSR_IA32_TSC_DEADLINE) {

@@ -375,6 +375,48 @@ static void test_storm(void)
     fuzz_random(20);
 }
 
+/* KVM's documentation of MSR_KVM_PV_EOI_EN; TLFS 10.3.5 of the "No EOI Required" bit. */
+static void test_eoi_bit(Fixture *f, gconstpointer data)
+{
+    const uint64_t address = 0x2000;
+    AddressSpace *memory = f->b->board.memory;
+    uint32_t word = 0x55555554;
+
+    g_assert_true(space_write(memory, address, &word, 4));
+    lapic_intc.set_eoi_bit(f->cpu[0].lapic, address);
+    self_ipi(f, 0, 0x40);
+    g_assert_cmpint(take(f, 0), ==, 0x40);
+    g_assert_cmphex(space_load(memory, address, 4), ==, 0x55555555);
+    /* Not ended: a second one waits, and must be told of the end of the first. */
+    lapic_bus_deliver_msi(&f->bus, 0xfee00000, 0x41);
+    g_assert_true(lapic_intc.has_interrupt(f->cpu[0].lapic)); /* perhaps */
+    g_assert_cmpint(take(f, 0), ==, -1);
+    g_assert_cmphex(space_load(memory, address, 4), ==, 0x55555554);
+    g_assert_false(lapic_intc.has_interrupt(f->cpu[0].lapic));
+    reg_write(f, 0, 0xb0, 0);
+    /* Ended by the bit: the next one is asked for and comes. */
+    g_assert_cmpint(take(f, 0), ==, 0x41);
+    space_store(memory, address, 4, 0x55555554);
+    unsigned rechecks = f->cpu[0].rechecks;
+    lapic_bus_deliver_msi(&f->bus, 0xfee00000, 0x42);
+    g_assert_cmpuint(f->cpu[0].rechecks, >, rechecks);
+    g_assert_cmpint(take(f, 0), ==, 0x42);
+    g_assert_cmphex(reg_read(f, 0, 0x120), ==, 1 << 2);              /* 0x42 alone is in service */
+    g_assert_cmphex(space_load(memory, address, 4), ==, 0x55555554); /* it was looked at */
+    reg_write(f, 0, 0xb0, 0);
+    /* The I/O APICs hear of a level-triggered one. */
+    lapic_bus_deliver_msi(&f->bus, 0xfee00000, 0x43 | 3 << 14);
+    g_assert_cmpint(take(f, 0), ==, 0x43);
+    g_assert_cmphex(space_load(memory, address, 4), ==, 0x55555554);
+    reg_write(f, 0, 0xb0, 0);
+    g_assert_cmpint(f->eoi_vector, ==, 0x43);
+    /* Off; and nothing of a reset's past. */
+    lapic_intc.set_eoi_bit(f->cpu[0].lapic, UINT64_MAX);
+    self_ipi(f, 0, 0x40);
+    g_assert_cmpint(take(f, 0), ==, 0x40);
+    g_assert_cmphex(space_load(memory, address, 4), ==, 0x55555554);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -393,6 +435,7 @@ int main(int argc, char **argv)
     ADD("timer-deadline", test_timer_deadline);
     ADD("base-transitions", test_base_transitions);
     ADD("x2apic", test_x2apic);
+    ADD("eoi-bit", test_eoi_bit);
     ADD("state", test_state);
     g_test_add_func("/chipset/lapic/storm", test_storm);
     return g_test_run();

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Differencing images of disks that several machines share (immutable, multi-attach): a qcow2 image
+ * over a base of any format, which is only read. The base is the one that the caller names, opened
+ * as the caller says; the name inside the difference is only held against it.
+ *
+ * Threads: any.
+ */
+#pragma once
+
+#include "block/image.h"
+
+/*
+ * Opens the difference at `path` over `base`, and makes it when it is missing; `anew` forgets what
+ * it has from before. `path` NULL: one without a name, in $TMPDIR or /var/tmp, that ends with the
+ * process and promises nothing after a crash. `options` are the base's.
+ */
+Image *difference_open(const char *path, const char *base, const ImageOptions *options, bool anew,
+                       GError **error);
