@@ -17,13 +17,14 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/i18n.h"
 
 #define FORMAT "qcow2"
 
 static bool fail(GError **error, const char *doing, const char *path, int code)
 {
-    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code), "cannot %s '%s': %s", doing, path,
-                g_strerror(code));
+    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code), _("cannot %s '%s': %s"), doing,
+                path, g_strerror(code));
     return false;
 }
 

@@ -140,7 +140,7 @@ const Command commands[] = {
     COMMAND("completion", NULL, "bash|zsh|fish", 1, 1, N_("a shell's completion of these commands"),
             command_completion, NULL),
     COMMAND("manual", NULL, N_("[NOUN [VERB]]"), 0, 2, N_("a command's manual page, as mdoc(7)"),
-            command_manual, NULL),
+            command_manual, NULL, {"folder", "FOLDER", N_("write all of them there, as files")}),
     COMMAND("version", NULL, "", 0, 0, N_("the version of this program"), run_version, NULL),
     {"help", NULL, "", 0, 0, N_("this text")},
     {NULL},

@@ -61,7 +61,7 @@ static void print_bash_body(void)
     }
     printf("    esac\n    [ \"${COMP_WORDS[1]}\" = vm ] && [ \"$COMP_CWORD\" -eq 3 ] && "
            "words=\"$words $(" NAMES ")\"\n  fi\n"
-           "  mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$word\")\n}\n");
+           "  COMPREPLY=($(compgen -W \"$words\" -- \"$word\"))\n}\n");
 }
 
 static void print_bash(void)
@@ -97,7 +97,8 @@ static void print_fish(void)
             printf("complete -c ospite -n '__fish_seen_subcommand_from %s' -l %s -d \"%s\"\n",
                    c->verb ? c->verb : c->noun, c->options[i].name, c->options[i].help);
     }
-    printf("complete -c ospite -n '__fish_seen_subcommand_from vm' -a '(" NAMES ")'\n");
+    printf("complete -c ospite -n '__fish_seen_subcommand_from vm' -a '(ospite vm list "
+           "2>/dev/null | string split -f1 \" \")'\n");
 }
 
 static const struct {

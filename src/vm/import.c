@@ -9,11 +9,13 @@
 
 #include "base/bits.h"
 #include "base/i18n.h"
+#include "vm/build.h"
 #include "vm/text.h"
 #include "vm/tree_internal.h"
 #include "vm/xml.h"
 
 #define IMPORT_MAX MIB(16)
+#define LOST_DEPTH 64
 #define REPORT_MAX 1000
 
 typedef struct Importer {
@@ -241,12 +243,77 @@ static void vbox_network(const Importer *in, const xmlNode *hardware)
     }
 }
 
+/* What is there and has no counterpart, each by its name. */
+static const struct LostKind {
+    const char *element, *name, *detail; /* the attributes that tell which; NULL: none */
+    const char *format;                  /* of both */
+} vbox_lost[] = {
+    {"Snapshot", "name", "timeStamp",
+     N_("snapshot '%s' (%s) is not imported; the images of its disks stay as they are")},
+    {"SharedFolder", "name", "hostPath", N_("shared folder '%s' (%s) is not imported")},
+    {"DeviceFilter", "name", "productId", N_("USB filter '%s' (product %s) is not imported")},
+    {"Controller", "name", "type", N_("USB controller '%s' (%s) is not imported")},
+    {"AudioAdapter", "controller", "driver",
+     N_("sound card '%s' (driver %s; <AudioAdapter>) is not imported")},
+    {"RemoteDisplay", NULL, NULL, N_("the remote display (<RemoteDisplay>) is not imported")},
+    {"VideoCapture", NULL, NULL, N_("recording the screen (<VideoCapture>) is not imported")},
+    {"GuestProperty", "name", "value", N_("guest property '%s' (%s) is not imported")},
+    {"Group", "name", NULL, N_("group '%s' is not imported")},
+};
+static const struct LostKind libvirt_lost[] = {
+    {"sound", "model", NULL, N_("sound card '%s' is not imported")},
+    {"hostdev", "type", "mode", N_("host device (%s, %s) is not imported")},
+    {"redirdev", "bus", "type", N_("redirected device (%s, %s) is not imported")},
+};
+
+/* printf(3) would not know a format of a table. */
+static char *fill(const char *format, const char *name, const char *detail)
+{
+    g_auto(GStrv) parts = g_strsplit(format, "%s", 3);
+    const char *words[] = {name ? name : "?", detail ? detail : "?"};
+    GString *text = g_string_new(parts[0]);
+
+    for (unsigned i = 0; i < 2 && parts[i + 1]; i++)
+        g_string_append_printf(text, "%s%s", words[i], parts[i + 1]);
+    return g_string_free(text, FALSE);
+}
+
+/* Says it when the element is one of the kinds, unless it is turned off. */
+static bool say_lost(const Importer *in, const xmlNode *at, const struct LostKind *kinds,
+                     size_t count)
+{
+    g_autofree char *enabled = attribute(at, "enabled");
+
+    for (size_t i = 0; i < count; i++) {
+        if (!is_named(at, kinds[i].element))
+            continue;
+        g_autofree char *name = kinds[i].name ? attribute(at, kinds[i].name) : NULL;
+        g_autofree char *detail = kinds[i].detail ? attribute(at, kinds[i].detail) : NULL;
+        g_autofree char *text = fill(_(kinds[i].format), name, detail);
+        if (!enabled || is_true(enabled))
+            say(in, "%s", text);
+        return true;
+    }
+    return false;
+}
+
+static void say_all_lost(const Importer *in, const xmlNode *node, unsigned depth)
+{
+    for (const xmlNode *at = node ? node->children : NULL; at; at = at->next) {
+        if (at->type != XML_ELEMENT_NODE)
+            continue;
+        say_lost(in, at, vbox_lost, G_N_ELEMENTS(vbox_lost));
+        /* What a snapshot consists of was said with it, but for the snapshots after it. */
+        if (depth && !is_named(at, "Snapshot"))
+            say_all_lost(in, at, depth - 1);
+        else if (depth)
+            say_all_lost(in, child(at, "Snapshots"), depth - 1);
+    }
+}
+
 static void vbox_machine(const Importer *in, const xmlNode *machine)
 {
-    static const char *const no_counterpart[] = {"Snapshot", "Groups", "Teleporter"};
-    static const char *const hardware_lost[] = {"VideoRecording", "SharedFolders",
-                                                "AudioAdapter",   "USB",
-                                                "RemoteDisplay",  "GuestProperties"};
+    g_autofree char *state = attribute(machine, "stateFile");
     const xmlNode *hardware = child(machine, "Hardware");
     g_autofree char *name = attribute(machine, "name"), *os = attribute(machine, "OSType");
     g_autofree char *description = content(child(machine, "Description"));
@@ -264,14 +331,9 @@ static void vbox_machine(const Importer *in, const xmlNode *machine)
     vbox_boot(in, hardware);
     vbox_storage(in, machine);
     vbox_network(in, hardware);
-    for (unsigned i = 0; i < G_N_ELEMENTS(no_counterpart); i++) {
-        if (child(machine, no_counterpart[i]))
-            say(in, _("<%s> is not imported"), no_counterpart[i]);
-    }
-    for (unsigned i = 0; i < G_N_ELEMENTS(hardware_lost); i++) {
-        if (child(hardware, hardware_lost[i]))
-            say(in, _("<%s> is not imported"), hardware_lost[i]);
-    }
+    if (state)
+        say(in, _("the saved state %s is not imported; the machine begins turned off"), state);
+    say_all_lost(in, machine, LOST_DEPTH);
 }
 
 /* ---- libvirt ----------------------------------------------------------------------------------
@@ -334,6 +396,14 @@ static void libvirt_disk(const Importer *in, const xmlNode *disk)
     }
 }
 
+static void libvirt_share(const Importer *in, const xmlNode *share)
+{
+    g_autofree char *folder = attribute(child(share, "source"), "dir");
+    g_autofree char *name = attribute(child(share, "target"), "dir");
+
+    say(in, _("shared folder '%s' (%s) is not imported"), name ? name : "?", folder ? folder : "?");
+}
+
 static void libvirt_devices(const Importer *in)
 {
     const xmlNode *devices = child(in->root, "devices");
@@ -350,7 +420,9 @@ static void libvirt_devices(const Importer *in)
             path = g_strdup_printf("network.%u.mac", adapters++);
             put(in, path, mac);
             say(in, _("%s: check what it is plugged into"), path);
-        } else {
+        } else if (is_named(at, "filesystem")) {
+            libvirt_share(in, at);
+        } else if (!say_lost(in, at, libvirt_lost, G_N_ELEMENTS(libvirt_lost))) {
             say(in, _("<%s> is not imported"), (const char *)at->name);
         }
     }
@@ -400,6 +472,15 @@ static void libvirt_domain(const Importer *in)
 /* ---- both -------------------------------------------------------------------------------------
  */
 
+/* What is kept in the configuration, but hinders a start today. */
+static void say_missing(const Importer *in)
+{
+    g_autoptr(GPtrArray) missing = vm_build_missing(in->config);
+
+    for (guint i = 0; i < missing->len; i++)
+        say(in, _("change this before a start: %s"), (const char *)missing->pdata[i]);
+}
+
 static bool import_root(const Importer *in, const char *quoted, GError **error)
 {
     const xmlNode *machine = is_named(in->root, "VirtualBox") ? child(in->root, "Machine") : NULL;
@@ -413,8 +494,10 @@ static bool import_root(const Importer *in, const char *quoted, GError **error)
                         _("cannot import %s: it is neither a VirtualBox machine nor a libvirt "
                           "domain"),
                         quoted);
-    if (vm_config_check(in->config, error))
+    if (vm_config_check(in->config, error)) {
+        say_missing(in);
         return true;
+    }
     g_prefix_error(error, _("cannot import %s: "), quoted);
     return false;
 }

@@ -11,12 +11,19 @@ static const char vbox[] =
     "<Machine uuid=\"{7d2e1f5c-3b0a-4c7e-9f00-1a2b3c4d5e6f}\" name=\"Old box\" "
     "OSType=\"Debian_64\">\n"
     "<Description>kept</Description>\n"
+    "<Snapshot name=\"clean\" timeStamp=\"2024-01-01T00:00:00Z\"><Hardware><SharedFolders>"
+    "<SharedFolder name=\"old\" hostPath=\"/old\"/></SharedFolders></Hardware><Snapshots>"
+    "<Snapshot name=\"updated\" timeStamp=\"2024-02-01T00:00:00Z\"/></Snapshots></Snapshot>\n"
     "<MediaRegistry><HardDisks><HardDisk uuid=\"{11111111-2222-4333-8444-555555555555}\" "
     "location=\"disk.vdi\" format=\"VDI\" type=\"Normal\"/></HardDisks></MediaRegistry>\n"
     "<Hardware><CPU count=\"2\"/><Memory RAMSize=\"1024\"/>"
     "<Boot><Order position=\"1\" device=\"DVD\"/><Order position=\"2\" device=\"HardDisk\"/>"
     "<Order position=\"3\" device=\"None\"/></Boot>"
-    "<AudioAdapter driver=\"Pulse\"/>"
+    "<AudioAdapter driver=\"Pulse\" controller=\"HDA\" enabled=\"true\"/>"
+    "<RemoteDisplay enabled=\"false\"/>"
+    "<USB><Controllers><Controller name=\"OHCI\" type=\"OHCI\"/></Controllers><DeviceFilters>"
+    "<DeviceFilter name=\"Stick\" productId=\"6545\"/></DeviceFilters></USB>"
+    "<SharedFolders><SharedFolder name=\"docs\" hostPath=\"/home/u/docs\"/></SharedFolders>"
     "<Network><Adapter slot=\"0\" enabled=\"true\" MACAddress=\"080027ABCDEF\"><NAT/></Adapter>"
     "<Adapter slot=\"1\"/></Network></Hardware>\n"
     "<StorageControllers><StorageController name=\"IDE\" type=\"PIIX4\">"
@@ -33,6 +40,8 @@ static const char libvirt[] =
     "<source file='/srv/web.qcow2'/><target dev='hda' bus='ide'/></disk>"
     "<disk type='file' device='cdrom'><target dev='hdc' bus='ide'/><readonly/></disk>"
     "<interface type='network'><mac address='52:54:00:11:22:33'/></interface>"
+    "<sound model='ich6'/><hostdev mode='subsystem' type='usb'/><filesystem type='mount'>"
+    "<source dir='/srv/share'/><target dir='share'/></filesystem>"
     "<graphics type='vnc'/></devices></domain>";
 
 static void assert_value(const VmImport *import, const char *path, const char *value)
@@ -72,7 +81,15 @@ static void test_vbox(void)
     assert_value(import, "storage.ide0.2.type", "cdrom");
     assert_value(import, "network.0.mac", "08:00:27:ab:cd:ef");
     g_assert_false(vm_tree_has(import->config, "network.1"));
-    g_assert_true(reports(import, "AudioAdapter"));
+    g_assert_true(reports(import, "sound card 'HDA' (driver Pulse; <AudioAdapter>)"));
+    g_assert_true(reports(import, "USB controller 'OHCI'"));
+    g_assert_true(reports(import, "USB filter 'Stick' (product 6545)"));
+    g_assert_true(reports(import, "shared folder 'docs' (/home/u/docs)"));
+    g_assert_true(reports(import, "snapshot 'clean'"));
+    g_assert_true(reports(import, "snapshot 'updated'"));
+    g_assert_true(reports(import, "change this before a start: network.0"));
+    g_assert_false(reports(import, "shared folder 'old'"));
+    g_assert_false(reports(import, "RemoteDisplay"));
 }
 
 static void test_libvirt(void)
@@ -90,6 +107,9 @@ static void test_libvirt(void)
     assert_value(import, "storage.ide0.2.mode", "readonly");
     assert_value(import, "network.0.mac", "52:54:00:11:22:33");
     g_assert_true(reports(import, "graphics"));
+    g_assert_true(reports(import, "sound card 'ich6'"));
+    g_assert_true(reports(import, "host device (usb, subsystem)"));
+    g_assert_true(reports(import, "shared folder 'share' (/srv/share)"));
 }
 
 static void test_bad(void)

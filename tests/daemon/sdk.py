@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 
-from daemon import BUILD, DESCRIPTION, PATIENCE, TOP, Daemon, check, expect, run
+from daemon import BUILD, DESCRIPTION, PATIENCE, TOP, Daemon, Skipped, check, expect, run
 
 PROGRAM = BUILD / "tests" / "guests" / "paging64.elf"
 SMALL = ("memory=8M", "engine=interp")
@@ -99,6 +99,11 @@ def installed():
     with Daemon() as d:
         root = d.path / "root"
         subprocess.run(["meson", "install", "-C", BUILD, "--no-rebuild", "--quiet", "--destdir", root], check=True, capture_output=True)
+        for name in ("man1/ospite-vm-create.1", "completions/ospite.bash", "site-functions/_ospite", "vendor_completions.d/ospite.fish",
+                     "it/LC_MESSAGES/ospite.mo", "ospite/py.typed", "sdk/html/index.html"):
+            check(len(list(root.rglob(name))) == 1, f"{name} is not installed")
+        if "__asan_init" in subprocess.run(["nm", "-D", LIBRARY], capture_output=True, text=True, check=True).stdout:
+            raise Skipped("a library with a sanitizer needs programs with the same one")
         [description] = root.rglob("ospite.pc")
         environment = {**d.environment, "PKG_CONFIG_PATH": str(description.parent), "PKG_CONFIG_SYSROOT_DIR": str(root)}
         prefix = pathlib.Path(subprocess.run(["pkg-config", "--variable=prefix", "ospite"], env=environment, capture_output=True, text=True,

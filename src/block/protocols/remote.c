@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/i18n.h"
 #include "base/module.h"
 
 #define BLOCK_MAX 65536u
@@ -62,8 +63,8 @@ RemoteFile *remote_open(const char *address, bool read_only, uint64_t *ret_size,
                                                        : NULL;
     if (!why)
         return file;
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED, "cannot open disk '%s': %s", address,
-                why);
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED, _("cannot open disk '%s': %s"),
+                address, why);
     remote_close(file);
     return NULL;
 }

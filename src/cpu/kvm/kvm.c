@@ -223,7 +223,7 @@ static bool check_hyperv(const Vm *vm, GError **error)
         return true;
     g_set_error(
         error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-        "the KVM of this kernel cannot pass for Hyper-V; use --paravirt kvm or --engine soft");
+        _("the KVM of this kernel cannot pass for Hyper-V; use --paravirt kvm or --engine soft"));
     return false;
 }
 
