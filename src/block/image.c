@@ -273,6 +273,18 @@ static bool look_at_parent(const char *path, const ImageCreate *create, CreateOp
     return true;
 }
 
+/* Nothing depends on the order in which a new file is written: one sync at the end is enough. */
+static bool fill_file(const FormatDriver *driver, HostFile *file, const CreateOptions *options,
+                      GError **error)
+{
+    bool no_sync = file->no_sync;
+    file->no_sync = true;
+    bool good = driver->create(file, options, error);
+    file->no_sync = no_sync;
+    int result = good ? host_file_sync(file) : 0;
+    return result ? format_fail_io(error, file->path, "write", result) : good;
+}
+
 bool image_create(const char *path, const ImageCreate *create, GError **error)
 {
     const FormatDriver *driver = format_find(create->format, error);
@@ -299,5 +311,5 @@ bool image_create(const char *path, const ImageCreate *create, GError **error)
                                                       : "it would be too large");
     options.size = (options.size + 511) & ~UINT64_C(511);
     g_autoptr(HostFile) file = format_create_file(path, &options, error);
-    return file && driver->create(file, &options, error);
+    return file && fill_file(driver, file, &options, error);
 }

@@ -2,8 +2,8 @@
 /* The table of commands; see command.h. */
 #include <stdio.h>
 
+#include "cli/beside.h"
 #include "cli/command.h"
-#include "cli/disk.h"
 #include "cli/run.h"
 #include "client/ospite_client.h"
 #include "cpu/engine.h"
@@ -38,6 +38,18 @@ static bool run_version(CommandLine *line, GError **error)
     return true;
 }
 
+/* `ospite` itself has them. */
+static int run_disk(int argc, char **argv)
+{
+    g_auto(GStrv) words = g_new0(char *, argc + 3);
+
+    words[0] = g_strdup("ospite");
+    words[1] = g_strdup("disk");
+    for (int i = 0; i < argc; i++)
+        words[i + 2] = g_strdup(argv[i]);
+    return run_beside("ospite", words);
+}
+
 #define WAIT_OPTION                                           \
     {                                                         \
         "timeout", "SECONDS", "how long to wait (default 60)" \
@@ -47,7 +59,7 @@ const Command commands[] = {
     {"run", NULL, "[OPTION]...", 0, 0, "boot a virtual machine in this terminal",
      .run_words = command_run},
     {"disk", NULL, "VERB ...", 0, 0, "make, look at, convert and mend disk images",
-     .run_words = command_disk},
+     .run_words = run_disk},
     {"vm",
      "create",
      "NAME [SETTING=VALUE]...",

@@ -316,15 +316,9 @@ Image *disk_open_image(const DiskArgs *args, const char *path, const char *forma
     return image;
 }
 
-void disk_print_json(JsonBuilder *builder)
+void disk_print_json(JsonText *json)
 {
-    g_autoptr(JsonGenerator) generator = json_generator_new();
-    g_autoptr(JsonNode) root = json_builder_get_root(builder);
-    json_generator_set_root(generator, root);
-    json_generator_set_pretty(generator, TRUE);
-    json_generator_set_indent(generator, 4);
-    g_autofree char *text = json_generator_to_data(generator, NULL);
-    puts(text);
+    puts(json->text->str);
 }
 
 char *disk_size_text(uint64_t size)

@@ -5,12 +5,11 @@
  */
 #pragma once
 
-#include <json-glib/json-glib.h>
-
 #include "block/image.h"
 #include "block/jobs/commit.h"
 #include "block/jobs/copy.h"
 #include "block/partition.h"
+#include "cli/json_text.h"
 
 typedef struct DiskArgs {
     const char *program; /* "ospite disk", "qemu-img", … */
@@ -71,7 +70,7 @@ int disk_refuse(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
 int disk_usage(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
 /* Sets an error from a negative errno; returns -1. */
 int disk_fail(GError **error, const char *doing, const char *path, int result);
-void disk_print_json(JsonBuilder *builder);
+void disk_print_json(JsonText *json);
 /* "1.5 GiB" */
 char *disk_size_text(uint64_t size);
 bool disk_info_print(const DiskArgs *args, const char *path, const char *format, GError **error);

@@ -31,23 +31,25 @@ void disk_print_snapshots(const Image *image)
 
 static int print_snapshots_json(const Image *image)
 {
-    g_autoptr(JsonBuilder) b = json_builder_new();
+    g_auto(JsonText) json;
+    JsonText *b = &json;
+    json_text_init(b);
     g_autoptr(GPtrArray) list = image->driver->snapshots->list(image->map);
-    json_builder_begin_array(b);
+    json_begin(b, '[');
     for (guint i = 0; i < list->len; i++) {
         const SnapshotInfo *s = list->pdata[i];
-        json_builder_begin_object(b);
-        json_builder_set_member_name(b, "id");
-        json_builder_add_string_value(b, s->id);
-        json_builder_set_member_name(b, "name");
-        json_builder_add_string_value(b, s->name);
-        json_builder_set_member_name(b, "date-sec");
-        json_builder_add_int_value(b, s->date_s);
-        json_builder_set_member_name(b, "vm-state-size");
-        json_builder_add_int_value(b, (gint64)s->vm_state_size);
-        json_builder_end_object(b);
+        json_begin(b, '{');
+        json_name(b, "id");
+        json_string(b, s->id);
+        json_name(b, "name");
+        json_string(b, s->name);
+        json_name(b, "date-sec");
+        json_int(b, s->date_s);
+        json_name(b, "vm-state-size");
+        json_int(b, (gint64)s->vm_state_size);
+        json_end(b, '}');
     }
-    json_builder_end_array(b);
+    json_end(b, ']');
     disk_print_json(b);
     return 0;
 }

@@ -33,81 +33,69 @@ static char *full_parent_name(const Image *image)
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
-static void add_int(JsonBuilder *b, const char *name, int64_t value)
-{
-    json_builder_set_member_name(b, name);
-    json_builder_add_int_value(b, value);
-}
-
-static void add_text(JsonBuilder *b, const char *name, const char *value)
-{
-    json_builder_set_member_name(b, name);
-    json_builder_add_string_value(b, value);
-}
-
-static void add_snapshots(JsonBuilder *b, const Image *image)
+static void add_snapshots(JsonText *b, const Image *image)
 {
     g_autoptr(GPtrArray) list =
         image->driver->snapshots ? image->driver->snapshots->list(image->map) : NULL;
     if (!list || !list->len)
         return;
-    json_builder_set_member_name(b, "snapshots");
-    json_builder_begin_array(b);
+    json_name(b, "snapshots");
+    json_begin(b, '[');
     for (guint i = 0; i < list->len; i++) {
         const SnapshotInfo *s = list->pdata[i];
-        json_builder_begin_object(b);
-        add_int(b, "vm-clock-nsec", (int64_t)(s->vm_clock_ns % 1000000000));
-        add_text(b, "name", s->name);
-        add_int(b, "date-sec", s->date_s);
-        add_int(b, "date-nsec", s->date_ns);
-        add_int(b, "vm-clock-sec", (int64_t)(s->vm_clock_ns / 1000000000));
-        add_text(b, "id", s->id);
-        add_int(b, "vm-state-size", (int64_t)s->vm_state_size);
-        json_builder_end_object(b);
+        json_begin(b, '{');
+        json_add_int(b, "vm-clock-nsec", (int64_t)(s->vm_clock_ns % 1000000000));
+        json_add_string(b, "name", s->name);
+        json_add_int(b, "date-sec", s->date_s);
+        json_add_int(b, "date-nsec", s->date_ns);
+        json_add_int(b, "vm-clock-sec", (int64_t)(s->vm_clock_ns / 1000000000));
+        json_add_string(b, "id", s->id);
+        json_add_int(b, "vm-state-size", (int64_t)s->vm_state_size);
+        json_end(b, '}');
     }
-    json_builder_end_array(b);
+    json_end(b, ']');
 }
 
-static void add_details(JsonBuilder *b, const Image *image)
+static void add_details(JsonText *b, const Image *image)
 {
     g_autoptr(GVariant) details = details_of(image);
     if (!g_variant_n_children(details))
         return;
-    json_builder_set_member_name(b, "format-specific");
-    json_builder_begin_object(b);
-    add_text(b, "type", image->driver->name);
-    json_builder_set_member_name(b, "data");
-    json_builder_add_value(b, json_gvariant_serialize(details));
-    json_builder_end_object(b);
+    json_name(b, "format-specific");
+    json_begin(b, '{');
+    json_add_string(b, "type", image->driver->name);
+    json_name(b, "data");
+    json_variant(b, details);
+    json_end(b, '}');
 }
 
-static void build_info(JsonBuilder *b, const Image *image)
+static void build_info(JsonText *b, const Image *image)
 {
     uint64_t used;
     g_autofree char *full = full_parent_name(image);
-    json_builder_begin_object(b);
-    add_int(b, "virtual-size", (int64_t)image->map->size);
-    add_text(b, "filename", image->path);
+    json_begin(b, '{');
+    json_add_int(b, "virtual-size", (int64_t)image->map->size);
+    json_add_string(b, "filename", image->path);
     if (image->map->unit_size)
-        add_int(b, "cluster-size", image->map->unit_size);
-    add_text(b, "format", image->driver->name);
+        json_add_int(b, "cluster-size", image->map->unit_size);
+    json_add_string(b, "format", image->driver->name);
     if (space_used(image->path, &used))
-        add_int(b, "actual-size", (int64_t)used);
+        json_add_int(b, "actual-size", (int64_t)used);
     add_details(b, image);
     if (full)
-        add_text(b, "full-backing-filename", full);
+        json_add_string(b, "full-backing-filename", full);
     if (image->map->parent_name)
-        add_text(b, "backing-filename", image->map->parent_name);
+        json_add_string(b, "backing-filename", image->map->parent_name);
     if (image->map->parent_format)
-        add_text(b, "backing-filename-format", image->map->parent_format);
+        json_add_string(b, "backing-filename-format", image->map->parent_format);
     add_snapshots(b, image);
     if (image->map->encrypted) {
-        json_builder_set_member_name(b, "encrypted");
-        json_builder_add_boolean_value(b, TRUE);
+        json_name(b, "encrypted");
+        json_bool(b, TRUE);
     }
-    json_builder_set_member_name(b, "dirty-flag");
-    json_builder_add_boolean_value(b, image->map->needs_repair);
-    json_builder_end_object(b);
+    json_name(b, "dirty-flag");
+    json_bool(b, image->map->needs_repair);
+    json_end(b, '}');
 }
 
 /* ---- for people ------------------------------------------------------------------------------ */
@@ -163,7 +151,9 @@ bool disk_info_print(const DiskArgs *a, const char *path, const char *format, GE
     if (!image)
         return false;
     if (a->json) {
-        g_autoptr(JsonBuilder) b = json_builder_new();
+        g_auto(JsonText) json;
+        JsonText *b = &json;
+        json_text_init(b);
         build_info(b, image);
         disk_print_json(b);
     } else {
@@ -185,7 +175,9 @@ enum { CHECK_GOOD = 0, CHECK_FAILED = 1, CHECK_CORRUPT = 2, CHECK_LEAKS = 3, CHE
 
 static void print_check_json(const Image *image, const CheckResult *r)
 {
-    g_autoptr(JsonBuilder) b = json_builder_new();
+    g_auto(JsonText) json;
+    JsonText *b = &json;
+    json_text_init(b);
     const struct {
         const char *name;
         uint64_t value;
@@ -202,14 +194,14 @@ static void print_check_json(const Image *image, const CheckResult *r)
         {"fragmented-clusters", r->fragmented_units},
         {"compressed-clusters", r->compressed_units},
     };
-    json_builder_begin_object(b);
+    json_begin(b, '{');
     for (size_t i = 0; i < G_N_ELEMENTS(fields); i++) {
         if (fields[i].value || fields[i].always)
-            add_int(b, fields[i].name, (int64_t)fields[i].value);
+            json_add_int(b, fields[i].name, (int64_t)fields[i].value);
     }
-    add_text(b, "filename", image->path);
-    add_text(b, "format", image->driver->name);
-    json_builder_end_object(b);
+    json_add_string(b, "filename", image->path);
+    json_add_string(b, "format", image->driver->name);
+    json_end(b, '}');
     disk_print_json(b);
 }
 

@@ -3,6 +3,7 @@
  * `ospite disk serve`: exports images to NBD clients until a signal, or with --once until the last
  * client has left. The URI of each export goes to stdout when the server listens.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <glib-unix.h>
 #include <signal.h>
@@ -54,42 +55,73 @@ static bool parse_count(const DiskArgs *args, char letter, const char *what, gui
     return false;
 }
 
-static char *tcp_uri(GSocket *socket, bool tls, GError **error)
+typedef union Address {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+} Address;
+
+static bool parse_address(const char *text, guint64 port, Address *ret)
 {
-    g_autoptr(GSocketAddress) address = g_socket_get_local_address(socket, error);
-    if (!address)
+    *ret = (Address){.v6 = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)}};
+    if (inet_pton(AF_INET6, text, &ret->v6.sin6_addr) == 1)
+        return true;
+    *ret = (Address){.v4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)}};
+    return inet_pton(AF_INET, text, &ret->v4.sin_addr) == 1;
+}
+
+static socklen_t address_size(const Address *a)
+{
+    return a->any.sa_family == AF_INET6 ? sizeof(a->v6) : sizeof(a->v4);
+}
+
+/* A socket that listens there, or -1 with errno. */
+static int open_socket(const Address *address)
+{
+    auto_fd fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int yes = 1;
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) < 0 ||
+        bind(fd, &address->any, address_size(address)) < 0 || listen(fd, BACKLOG) < 0)
+        return -1;
+    return fd_steal(&fd);
+}
+
+static char *tcp_uri(int fd, bool tls)
+{
+    char host[INET6_ADDRSTRLEN];
+    Address a;
+    socklen_t size = sizeof(a);
+    if (getsockname(fd, &a.any, &size) < 0)
         return NULL;
-    GInetSocketAddress *inet = G_INET_SOCKET_ADDRESS(address);
-    g_autofree char *host = g_inet_address_to_string(g_inet_socket_address_get_address(inet));
-    bool is_v6 = strchr(host, ':') != NULL;
+    bool is_v6 = a.any.sa_family == AF_INET6;
+    inet_ntop(a.any.sa_family, is_v6 ? (void *)&a.v6.sin6_addr : (void *)&a.v4.sin_addr, host,
+              sizeof(host));
     return g_strdup_printf("nbd%s://%s%s%s:%u/", tls ? "s" : "", is_v6 ? "[" : "", host,
-                           is_v6 ? "]" : "", g_inet_socket_address_get_port(inet));
+                           is_v6 ? "]" : "", ntohs(is_v6 ? a.v6.sin6_port : a.v4.sin_port));
 }
 
 static bool listen_tcp(Serve *serve, const DiskArgs *args, char **ret_uri, GError **error)
 {
     const char *bind = args->letter['b'] ? args->letter['b'] : "127.0.0.1";
     guint64 port = NBD_DEFAULT_PORT;
+    Address address;
     if (!parse_count(args, 'P', "--port", 65535, &port, error))
         return false;
-    g_autoptr(GInetAddress) inet = g_inet_address_new_from_string(bind);
-    if (!inet) {
+    if (!parse_address(bind, port, &address)) {
         disk_usage(error, "--bind is an address such as 127.0.0.1, not '%s'", bind);
         return false;
     }
-    g_autoptr(GSocketAddress) address = g_inet_socket_address_new(inet, (guint16)port);
-    g_autoptr(GSocket) socket = g_socket_new(g_inet_address_get_family(inet), G_SOCKET_TYPE_STREAM,
-                                             G_SOCKET_PROTOCOL_DEFAULT, error);
-    if (!socket || !g_socket_bind(socket, address, TRUE, error) ||
-        !g_socket_listen(socket, error)) {
-        g_prefix_error(error, "cannot listen at %s port %" G_GUINT64_FORMAT ": ", bind, port);
+    int fd = open_socket(&address);
+    *ret_uri = fd >= 0 ? tcp_uri(fd, serve->tls != NULL) : NULL;
+    if (!*ret_uri) {
+        g_set_error(error, G_IO_ERROR, g_io_error_from_errno(errno),
+                    "cannot listen at %s port %" G_GUINT64_FORMAT ": %s", bind, port,
+                    g_strerror(errno));
+        fd_clear(&fd);
         return false;
     }
-    *ret_uri = tcp_uri(socket, serve->tls != NULL, error);
-    int fd = *ret_uri ? dup(g_socket_get_fd(socket)) : -1;
-    if (fd >= 0)
-        nbd_server_listen(serve->server, fd);
-    return fd >= 0;
+    nbd_server_listen(serve->server, fd);
+    return true;
 }
 
 static bool listen_unix(Serve *serve, const char *path, GError **error)

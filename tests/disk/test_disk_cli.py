@@ -86,6 +86,25 @@ class DiskTest(unittest.TestCase):
         img("convert", "-O", "vmdk", "-o", "subformat=streamOptimized", "-f", "raw", "a.raw", "s.vmdk")
         real("compare", "-f", "raw", "-F", "vmdk", "a.raw", "s.vmdk")
 
+    def test_starts_with_few_libraries(self):
+        """Everything large is a module, which commands that do without must not wait for."""
+        needed = run("ldd", f"{BUILD}/ospite")
+        names = {line.split()[0].split(".so")[0] for line in needed.splitlines()}
+        allowed = {"linux-vdso", "libglib-2.0", "liburing", "libz", "libzstd", "libdeflate", "libc", "libpcre2-8", "libm", "libasan",
+                   "libubsan", "libgcc_s", "libstdc++", "/lib64/ld-linux-x86-64"}
+        self.assertEqual(names - allowed, set())
+        opened = run("sh", "-c", f"LD_DEBUG=files {BUILD}/ospite disk info a.raw 2>&1")
+        self.assertNotIn("libgio", opened)
+
+    def test_missing_module(self):
+        os.mkdir("bin")
+        shutil.copy(f"{BUILD}/ospite", "bin/ospite")
+        done = subprocess.run(["bin/ospite", "disk", "info", "nbd://host/"], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("needs the part 'nbd' of Ospite", done.stderr)
+        done = subprocess.run(["bin/ospite", "version"], capture_output=True, text=True)
+        self.assertIn("is Ospite installed whole?", done.stderr)
+
     def test_info_fields(self):
         img("create", "-q", "-f", "qcow2", "base.qcow2", "1G")
         img("create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "top.qcow2")
