@@ -85,6 +85,7 @@ Disk *disk_open(const char *path, const DiskOptions *options, GMainContext *cont
                         .read_only = options->read_only,
                         .trust_names = options->trust_names,
                         .snapshot = options->snapshot,
+                        .key = options->key,
                         .io_hook = options->io_hook};
     g_autoptr(Image) image = image_open(path, &how, error);
     if (!image || !refuse_empty(image, error))

@@ -70,6 +70,7 @@ typedef struct DiskOptions {
     bool read_only;
     const char *snapshot;     /* inside the image, read-only; NULL: what it is now */
     bool trust_names;         /* parents may be anywhere, not only beneath the image's folder */
+    GBytes *key;              /* a passphrase for what is encrypted in the chain; NULL: none */
     DiskErrorPolicy on_full;  /* ENOSPC, EDQUOT, EFBIG of what is no read */
     DiskErrorPolicy on_error; /* its other errors */
     DiskErrorPolicy on_read_error; /* of reads */

@@ -54,6 +54,9 @@ static const DiskCommand commands[] = {
     {"mount", "f:l:q", disk_command_mount,
      "[-f FORMAT] [--snapshot NAME] [--writable] [--raw] [--foreground] FILE FOLDER",
      "show a disk and its partitions as files"},
+    {"bench", "f:", disk_command_bench,
+     "[-f FORMAT] [--pattern LIST] [--block SIZE] [--depth N] [--time SECONDS] [--overwrite] FILE",
+     "how fast an image is"},
     {"unmount", "q", disk_command_unmount, "FOLDER", "take them away again"},
 };
 
@@ -114,6 +117,12 @@ static const struct option long_options[] = {
     {"writable", no_argument, NULL, 'w'},
     {"foreground", no_argument, NULL, 'G'},
     {"raw", no_argument, NULL, 'R'},
+    /* bench */
+    {"pattern", required_argument, NULL, 'M'},
+    {"block", required_argument, NULL, 'Z'},
+    {"depth", required_argument, NULL, 'Q'},
+    {"time", required_argument, NULL, 'Y'},
+    {"overwrite", no_argument, NULL, 'W'},
     {NULL},
 };
 

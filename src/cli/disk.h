@@ -58,6 +58,7 @@ int disk_command_dd(DiskArgs *args, GError **error);
 int disk_command_partitions(DiskArgs *args, GError **error);
 int disk_command_encrypt(DiskArgs *args, GError **error);
 int disk_command_serve(DiskArgs *args, GError **error);
+int disk_command_bench(DiskArgs *args, GError **error);
 int disk_command_mount(DiskArgs *args, GError **error);
 int disk_command_unmount(DiskArgs *args, GError **error);
 

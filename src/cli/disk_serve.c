@@ -150,6 +150,7 @@ static bool add_exports(Serve *serve, const DiskArgs *args, GError **error)
                            .format = args->letter['f'],
                            .read_only = args->letter['r'] || args->letter['l'],
                            .trust_names = args->trust,
+                           .key = args->key,
                            .snapshot = args->letter['l']};
     for (int i = 0; i < args->count; i++) {
         g_autofree char *base = g_path_get_basename(args->rest[i]);

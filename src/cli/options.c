@@ -162,6 +162,8 @@ static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option
         drive->read_only = !value || !strcmp(value, "on");
     } else if (!strcmp(property, "format") && value) {
         drive->format = keep(o, g_strdup(value));
+    } else if (!strcmp(property, "key-file") && value) {
+        drive->key_file = keep(o, g_strdup(value));
     } else if (!strcmp(property, "werror") && value) {
         return set_error_policy(&drive->on_write_error, option, property, value, error);
     } else if (!strcmp(property, "rerror") && value) {
@@ -183,10 +185,11 @@ static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option
             return usage_error(error, "%s: index '%s' must be from 0 to 3", option, value);
         drive->index = (int)number;
     } else {
-        return usage_error(error,
-                           "%s: unknown property '%s'; use bus=ide, format=NAME, readonly, "
-                           "werror=…, rerror=…, iops=N, bandwidth=SIZE or index=N",
-                           option, property);
+        return usage_error(
+            error,
+            "%s: unknown property '%s'; use bus=ide, format=NAME, readonly, key-file=FILE, "
+            "werror=…, rerror=…, iops=N, bandwidth=SIZE or index=N",
+            option, property);
     }
     return true;
 }
@@ -463,9 +466,11 @@ static bool put_drive(RunOptions *o, const PcDrive *drive, GError **error)
     g_autofree char *medium = g_strconcat(place, ".medium", NULL);
     g_autofree char *format = g_strconcat(place, ".format", NULL);
     g_autofree char *mode = g_strconcat(place, ".mode", NULL);
+    g_autofree char *key_file = g_strconcat(place, ".key-file", NULL);
 
     return set(o, type, types[drive->kind], error) &&
            (!drive->path || set_file(o, medium, drive->path, error)) &&
+           (!drive->key_file || set_file(o, key_file, drive->key_file, error)) &&
            (!drive->format || set(o, format, drive->format, error)) &&
            (!drive->read_only || set(o, mode, "readonly", error)) &&
            put_drive_policy(o, place, ".on-write-error", drive->on_write_error, error) &&

@@ -54,8 +54,9 @@ const char *pc_error_policy_name(unsigned policy);
 
 typedef struct PcDrive {
     PcDriveKind kind;
-    const char *path;   /* NULL: an empty CD-ROM or floppy drive */
-    const char *format; /* NULL: probe */
+    const char *path;     /* NULL: an empty CD-ROM or floppy drive */
+    const char *format;   /* NULL: probe */
+    const char *key_file; /* its bytes open an encrypted image; NULL: none */
     bool read_only;
     PcErrorPolicy on_write_error, on_read_error;
     ThrottleLimits throttle;
