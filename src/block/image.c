@@ -299,7 +299,8 @@ bool image_create(const char *path, const ImageCreate *create, GError **error)
                              .parent = create->parent,
                              .values = values,
                              .no_sync = create->no_sync,
-                             .created = create->created,
+                             .made = create->made,
+                             .obj = create->obj,
                              .key = create->key,
                              .io_hook = create->io_hook};
     if (!parse_options(driver, create->options, values, error) ||

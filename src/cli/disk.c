@@ -15,7 +15,7 @@ static const DiskCommand commands[] = {
      "[-f FORMAT] [-o OPTIONS] [-b PARENT [-F FORMAT]] "
      "FILE [SIZE]",
      "make an image"},
-    {"info", "f:U", disk_command_info, "[-f FORMAT] FILE", "what an image is"},
+    {"info", "f:U", disk_command_info, "[-f FORMAT] [--backing-chain] FILE", "what an image is"},
     {"check", "f:r:qU", disk_command_check, "[-f FORMAT] [--repair] FILE", "look for damage"},
     {"convert", "f:O:o:b:B:F:l:cCnpqr:S:t:T:m:WU", disk_command_convert,
      "[-f FORMAT] [-O FORMAT] [-c] "

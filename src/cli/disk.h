@@ -74,6 +74,8 @@ int disk_fail(GError **error, const char *doing, const char *path, int result);
 void disk_print_json(JsonText *json);
 /* "1.5 GiB" */
 char *disk_size_text(uint64_t size);
+/* With --json, what an image that was changed is now; an exit status. */
+int disk_print_changed(const DiskArgs *args, const char *path, const char *format, GError **error);
 bool disk_info_print(const DiskArgs *args, const char *path, const char *format, GError **error);
 
 void disk_print_snapshots(const Image *image);
@@ -96,7 +98,7 @@ typedef struct DiskCopy {
     ImageCopy how;
 } DiskCopy;
 bool disk_copy(Image *source, const char *path, const DiskCopy *copy, GError **error);
-bool disk_compact_image(Image *image, GError **error);
+bool disk_compact_image(Image *image, bool progress, GError **error);
 
 /* A bar on a terminal, nothing elsewhere. */
 typedef struct DiskProgress {

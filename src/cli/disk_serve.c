@@ -164,20 +164,36 @@ static bool add_exports(Serve *serve, const DiskArgs *args, GError **error)
     return true;
 }
 
-static void print_uris(const DiskArgs *args, const char *tcp)
+static char *export_uri(const DiskArgs *args, const char *tcp, const char *name)
 {
     const char *path = args->letter['k'];
+    g_autofree char *escaped = g_uri_escape_string(name, NULL, FALSE);
+    g_autofree char *socket = path ? g_uri_escape_string(path, "/", FALSE) : NULL;
+    bool tls = args->letter['K'] || args->letter['T'];
+    return path ? g_strdup_printf("nbd%s+unix:///%s?socket=%s", tls ? "s" : "", escaped, socket)
+                : g_strconcat(tcp, escaped, NULL);
+}
+
+static void print_uris(const DiskArgs *args, const char *tcp)
+{
+    g_auto(JsonText) json;
+    json_text_init(&json);
+    json_begin(&json, '[');
     for (int i = 0; i < args->count; i++) {
         g_autofree char *base = g_path_get_basename(args->rest[i]);
         const char *name = args->letter['x'] ? args->letter['x'] : args->count > 1 ? base : "";
-        g_autofree char *escaped = g_uri_escape_string(name, NULL, FALSE);
-        g_autofree char *socket = path ? g_uri_escape_string(path, "/", FALSE) : NULL;
-        bool tls = args->letter['K'] || args->letter['T'];
-        if (path)
-            printf("nbd%s+unix:///%s?socket=%s\n", tls ? "s" : "", escaped, socket);
-        else
-            printf("%s%s\n", tcp, escaped);
+        g_autofree char *uri = export_uri(args, tcp, name);
+        json_begin(&json, '{');
+        json_add_string(&json, "filename", args->rest[i]);
+        json_add_string(&json, "export", name);
+        json_add_string(&json, "uri", uri);
+        json_end(&json, '}');
+        if (!args->json)
+            puts(uri);
     }
+    json_end(&json, ']');
+    if (args->json)
+        disk_print_json(&json);
     fflush(stdout);
 }
 

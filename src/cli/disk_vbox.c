@@ -159,7 +159,7 @@ static bool vbox_modify(VboxArgs *a, GError **error)
     if (!image)
         return false;
     if (value(a, "compact"))
-        return disk_compact_image(image, error);
+        return disk_compact_image(image, false, error);
     uint64_t size = mib ? MIB(g_ascii_strtoull(mib, NULL, 10)) : g_ascii_strtoull(bytes, NULL, 10);
     if (size < image->map->size)
         return usage(error, "shrinking would lose data; use 'ospite disk resize --shrink'");
