@@ -147,7 +147,7 @@ HostFile *host_file_open_shared(const char *path, HostIoHook *hook, GError **err
     if (!remote_is_address(path))
         return open_with_flags(path, O_RDWR, IMAGE_LOCK_SHARE, hook, error);
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-                "cannot share '%s': shareable disks are files of this host", path);
+                _("cannot share '%s': shareable disks are files of this host"), path);
     return NULL;
 }
 
@@ -155,8 +155,8 @@ HostFile *host_file_create(const char *path, HostIoHook *hook, GError **error)
 {
     if (remote_is_address(path)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-                    "cannot create '%s': nothing can be made there; fill what is there with "
-                    "'convert -n'",
+                    _("cannot create '%s': nothing can be made there; fill what is there with "
+                      "'convert -n'"),
                     path);
         return NULL;
     }

@@ -7,6 +7,7 @@
 #include <libnbd.h>
 #include <string.h>
 
+#include "base/i18n.h"
 #include "base/module.h"
 #include "block/protocols/remote.h"
 
@@ -36,7 +37,7 @@ static struct nbd_handle *connect_to(const char *address, GError **error)
         nbd_connect_uri(nbd, address) == 0)
         return nbd;
     g_set_error(error, G_IO_ERROR, g_io_error_from_errno(nbd_get_errno()),
-                "cannot open disk '%s': %s", address, nbd_get_error());
+                _("cannot open disk '%s': %s"), address, nbd_get_error());
     nbd_close(nbd);
     return NULL;
 }
@@ -92,7 +93,7 @@ static bool describe(NbdFile *file, struct nbd_handle *nbd, RemoteInfo *ret, GEr
 {
     int64_t size = nbd_get_size(nbd), block = nbd_get_block_size(nbd, LIBNBD_SIZE_MINIMUM);
     if (size < 0) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED, "cannot open disk '%s': %s",
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED, _("cannot open disk '%s': %s"),
                     file->address, nbd_get_error());
         return false;
     }
