@@ -33,11 +33,11 @@ check-slow: deps all
 	tools/make-guest
 	tools/run-tests $(BUILD) unit disk boot slow
 
-# The unit tests again under AddressSanitizer and UndefinedBehaviorSanitizer.
+# The unit and disk tests again under AddressSanitizer and UndefinedBehaviorSanitizer.
 check-sanitize: deps
 	[ -f build-asan/build.ninja ] || CC="ccache clang" meson setup build-asan -Db_sanitize=address,undefined -Db_lundef=false
 	ninja -C build-asan
-	tools/run-tests build-asan unit
+	tools/run-tests build-asan unit disk
 
 # And under ThreadSanitizer.
 check-threads: deps

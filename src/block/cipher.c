@@ -1,113 +1,57 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Sector ciphers by libcrypto; see cipher.h. */
+/* The calls of cipher.h and crypto.h, for the module that answers them. */
 #include "block/cipher.h"
 
-#include <errno.h>
-#include <glib.h>
-#include <openssl/evp.h>
+#include "base/module.h"
+#include "block/crypto.h"
 
-#include "base/bits.h"
+static const CryptoApi *api;
 
-struct Cipher {
-    EVP_CIPHER_CTX *data[2]; /* for decrypting and for encrypting */
-    EVP_CIPHER_CTX *essiv;   /* NULL: the number is the vector */
-    unsigned number_size;    /* of a sector, bytes */
-};
-
-static const EVP_CIPHER *find_algorithm(bool xts, size_t key_size)
+bool crypto_load(GError **error)
 {
-    switch (key_size) {
-    case 16:
-        return xts ? NULL : EVP_aes_128_cbc();
-    case 24:
-        return xts ? NULL : EVP_aes_192_cbc();
-    case 32:
-        return xts ? EVP_aes_128_xts() : EVP_aes_256_cbc();
-    case 64:
-        return xts ? EVP_aes_256_xts() : NULL;
-    default:
-        return NULL;
-    }
-}
-
-static EVP_CIPHER_CTX *new_context(const EVP_CIPHER *algorithm, const uint8_t *key, bool encrypt)
-{
-    EVP_CIPHER_CTX *context = algorithm ? EVP_CIPHER_CTX_new() : NULL;
-    if (context && EVP_CipherInit_ex(context, algorithm, NULL, key, NULL, encrypt) &&
-        EVP_CIPHER_CTX_set_padding(context, 0))
-        return context;
-    EVP_CIPHER_CTX_free(context);
-    return NULL;
-}
-
-/* The vector is the number encrypted with the hash of the key. */
-static bool set_essiv(Cipher *cipher, const char *hash, const uint8_t *key, size_t key_size)
-{
-    const EVP_MD *md = EVP_get_digestbyname(hash);
-    uint8_t digest[EVP_MAX_MD_SIZE];
-    unsigned size = 0;
-    if (!md || !EVP_Digest(key, key_size, digest, &size, md, NULL))
-        return false;
-    cipher->essiv = new_context(size == 16   ? EVP_aes_128_ecb()
-                                : size == 24 ? EVP_aes_192_ecb()
-                                : size == 32 ? EVP_aes_256_ecb()
-                                             : NULL,
-                                digest, true);
-    explicit_bzero(digest, sizeof(digest));
-    return cipher->essiv != NULL;
+    if (!api)
+        api = module_load("crypto", error);
+    return api != NULL;
 }
 
 Cipher *cipher_new(const char *mode, const uint8_t *key, size_t key_size)
 {
-    Cipher *cipher = g_new0(Cipher, 1);
-    bool xts = g_str_has_prefix(mode, "xts-");
-    const char *vector = xts || g_str_has_prefix(mode, "cbc-") ? mode + 4 : "";
-    bool known = !strcmp(vector, "plain") || !strcmp(vector, "plain64") ||
-                 (g_str_has_prefix(vector, "essiv:") &&
-                  set_essiv(cipher, vector + strlen("essiv:"), key, key_size));
-    cipher->number_size = strcmp(vector, "plain") ? 8 : 4;
-    for (int encrypt = 0; known && encrypt < 2; encrypt++) {
-        cipher->data[encrypt] = new_context(find_algorithm(xts, key_size), key, encrypt);
-        known = cipher->data[encrypt] != NULL;
-    }
-    if (known)
-        return cipher;
-    cipher_free(cipher);
-    return NULL;
+    return crypto_load(NULL) ? api->cipher_new(mode, key, key_size) : NULL;
 }
 
 void cipher_free(Cipher *cipher)
 {
-    if (!cipher)
-        return;
-    EVP_CIPHER_CTX_free(cipher->data[0]);
-    EVP_CIPHER_CTX_free(cipher->data[1]);
-    EVP_CIPHER_CTX_free(cipher->essiv);
-    g_free(cipher);
-}
-
-static int run(Cipher *cipher, bool encrypt, uint64_t sector, uint8_t *data, size_t size)
-{
-    EVP_CIPHER_CTX *context = cipher->data[encrypt];
-    int length;
-    for (size_t at = 0; at < size; at += CIPHER_SECTOR, sector++) {
-        uint8_t vector[16] = {0};
-        store_le64(vector, cipher->number_size == 4 ? (uint32_t)sector : sector);
-        if (cipher->essiv && !EVP_CipherUpdate(cipher->essiv, vector, &length, vector, 16))
-            return -EIO;
-        if (!EVP_CipherInit_ex(context, NULL, NULL, NULL, vector, encrypt) ||
-            !EVP_CipherUpdate(context, data + at, &length, data + at, CIPHER_SECTOR))
-            return -EIO;
-    }
-    return 0;
+    if (cipher)
+        api->cipher_free(cipher);
 }
 
 int cipher_encrypt(Cipher *cipher, uint64_t sector, uint8_t *data, size_t size)
 {
-    return run(cipher, true, sector, data, size);
+    return api->encrypt(cipher, sector, data, size);
 }
 
 int cipher_decrypt(Cipher *cipher, uint64_t sector, uint8_t *data, size_t size)
 {
-    return run(cipher, false, sector, data, size);
+    return api->decrypt(cipher, sector, data, size);
+}
+
+uint32_t crypto_hash_size(const char *name)
+{
+    return api->hash_size(name);
+}
+
+bool crypto_hash(const char *name, const void *data, size_t size, uint8_t *ret)
+{
+    return api->hash(name, data, size, ret);
+}
+
+bool crypto_derive(const char *name, const CryptoSecret *secret, uint32_t iterations, uint8_t *key,
+                   size_t size)
+{
+    return api->derive(name, secret, iterations, key, size);
+}
+
+bool crypto_fill_randomly(void *data, size_t size)
+{
+    return api->fill_randomly(data, size);
 }

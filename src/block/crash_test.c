@@ -482,7 +482,7 @@ static void commit_some(const Case *c, uint8_t *disk, GRand *rand)
     g_clear_pointer(&filled, image_close);
     g_autoptr(Image) image = kit_open_with("image", &alone);
     g_autoptr(Image) parent = kit_open("parent", c->parent, false);
-    g_assert_cmpint(image_commit(image, parent), ==, 0);
+    g_assert_cmpint(image_commit(image, parent, NULL, NULL), ==, 0);
 }
 
 static void expect_empty(const Case *c, const uint8_t *disk)

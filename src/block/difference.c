@@ -23,7 +23,7 @@
 
 static bool fail(GError **error, const char *doing, const char *path, int code)
 {
-    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code), _("cannot %s '%s': %s"), doing,
+    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code), _("cannot %s '%s': %s"), _(doing),
                 path, g_strerror(code));
     return false;
 }
@@ -67,7 +67,7 @@ static bool create_whole(const char *path, const Image *base, GError **error)
         return sync_folder(path, error);
     int code = errno;
     g_unlink(beside);
-    return fail(error, "make the differencing image", path, code);
+    return fail(error, N_("make the differencing image"), path, code);
 }
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -90,7 +90,7 @@ static bool belongs_to(const Image *difference, const Image *base, GError **erro
         return format_fail(error, difference->path,
                            "it is no differencing image over '%s' but over '%s'; name another "
                            "file, or delete this one if its contents are not needed",
-                           base->path, name ? name : "nothing");
+                           base->path, name ? name : _("nothing"));
     if (difference->map->size != base->map->size)
         return format_fail(error, difference->path,
                            "'%s' changed its size under it; delete it if its contents are not "
@@ -123,7 +123,7 @@ static Image *open_nameless(const Image *base, const ImageOptions *options, GErr
         g_build_filename(folder && *folder ? folder : "/var/tmp", "ospite-XXXXXX", NULL);
     auto_fd fd = g_mkstemp_full(path, O_RDWR | O_CLOEXEC, 0600);
     if (fd < 0) {
-        fail(error, "make the differencing image", path, errno);
+        fail(error, N_("make the differencing image"), path, errno);
         return NULL;
     }
     Image *difference = create(path, base, error) ? open_alone(path, options, true, error) : NULL;

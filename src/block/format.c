@@ -118,8 +118,8 @@ HostFile *format_create_file(const char *path, const CreateOptions *options, GEr
     if (!file)
         return NULL;
     file->no_sync = options->no_sync;
-    if (options->created)
-        g_ptr_array_add(options->created, g_strdup(path));
+    if (options->made)
+        options->made(options->obj, path);
     return file;
 }
 

@@ -113,8 +113,9 @@ typedef struct CreateOptions {
     const char *parent_format; /* of a parent; always known */
     GHashTable *values;        /* name → text, defaults filled in; format_option() */
     bool no_sync;              /* it need not be durable */
-    GPtrArray *created;        /* char *: collects what format_create_file() made; NULL */
-    GBytes *key;               /* for an encrypted image; NULL: none */
+    void (*made)(void *obj, const char *path); /* hears of format_create_file()'s; NULL */
+    void *obj;
+    GBytes *key; /* for an encrypted image; NULL: none */
     HostIoHook *io_hook;
 } CreateOptions;
 

@@ -301,6 +301,18 @@ static bool look_at_parent(const char *path, const ImageCreate *create, CreateOp
     return true;
 }
 
+/* Nothing depends on the order in which a new file is written: one sync at the end is enough. */
+static bool fill_file(const FormatDriver *driver, HostFile *file, const CreateOptions *options,
+                      GError **error)
+{
+    bool no_sync = file->no_sync;
+    file->no_sync = true;
+    bool good = driver->create(file, options, error);
+    file->no_sync = no_sync;
+    int result = good ? host_file_sync(file) : 0;
+    return result ? format_fail_io(error, file->path, "write", result) : good;
+}
+
 bool image_create(const char *path, const ImageCreate *create, GError **error)
 {
     const FormatDriver *driver = format_find(create->format, error);
@@ -315,7 +327,8 @@ bool image_create(const char *path, const ImageCreate *create, GError **error)
                              .parent = create->parent,
                              .values = values,
                              .no_sync = create->no_sync,
-                             .created = create->created,
+                             .made = create->made,
+                             .obj = create->obj,
                              .key = create->key,
                              .io_hook = create->io_hook};
     if (!parse_options(driver, create->options, values, error) ||
@@ -323,9 +336,9 @@ bool image_create(const char *path, const ImageCreate *create, GError **error)
         return false;
     if (options.size > FORMAT_SIZE_MAX)
         return format_fail(error, path,
-                           options.size == UINT64_MAX ? "its size is not given"
+                           options.size == UINT64_MAX ? N_("its size is not given")
                                                       : N_("it would be too large"));
     options.size = (options.size + 511) & ~UINT64_C(511);
     g_autoptr(HostFile) file = format_create_file(path, &options, error);
-    return file && driver->create(file, &options, error);
+    return file && fill_file(driver, file, &options, error);
 }

@@ -3,11 +3,10 @@
 #include "block/luks.h"
 
 #include <errno.h>
-#include <openssl/evp.h>
-#include <openssl/rand.h>
 
 #include "base/bits.h"
 #include "base/i18n.h"
+#include "block/crypto.h"
 
 #define STRIPES        4000
 #define HEADER_SIZE    592
@@ -92,7 +91,7 @@ static bool parse_header(Luks *luks, const uint8_t *h, GError **error)
     };
     if (!format_check_limits(path, limits, G_N_ELEMENTS(limits), error))
         return false;
-    if (strncmp((const char *)h + H_CIPHER, "aes", 32) || !EVP_get_digestbyname(luks->hash)) {
+    if (strncmp((const char *)h + H_CIPHER, "aes", 32) || !crypto_hash_size(luks->hash)) {
         g_autofree char *cipher = g_strndup((const char *)h + H_CIPHER, 32);
         return format_fail(error, path, "it is encrypted by '%s' with '%s', which is not known",
                            cipher, luks->hash);
@@ -109,6 +108,8 @@ bool luks_open(Luks *luks, HostFile *file, uint64_t at, uint64_t room, GError **
 {
     uint8_t h[HEADER_SIZE];
     *luks = (Luks){.file = file, .at = at, .room = room};
+    if (!crypto_load(error))
+        return false;
     int result = host_file_read(file, at, h, sizeof(h));
     return result ? format_fail_io(error, file->path, "read", result)
                   : parse_header(luks, h, error);
@@ -125,21 +126,20 @@ void luks_clear(Luks *luks)
 static bool derive(const Luks *luks, const void *secret, size_t size, const uint8_t *salt,
                    uint32_t iterations, uint8_t *key, size_t key_size)
 {
-    return PKCS5_PBKDF2_HMAC(secret, (int)size, salt, 32, (int)iterations,
-                             EVP_get_digestbyname(luks->hash), (int)key_size, key) == 1;
+    const CryptoSecret salted = {secret, size, salt, 32};
+    return crypto_derive(luks->hash, &salted, iterations, key, key_size);
 }
 
 /* Every byte of a block comes to depend on all: pieces of the hash's size are hashed in place. */
 static void diffuse(const Luks *luks, uint8_t *block)
 {
-    const EVP_MD *md = EVP_get_digestbyname(luks->hash);
-    uint32_t piece = (uint32_t)EVP_MD_get_size(md);
+    uint32_t piece = crypto_hash_size(luks->hash);
     for (uint32_t at = 0, i = 0; at < luks->key_size; at += piece, i++) {
-        uint8_t in[4 + EVP_MAX_MD_SIZE], out[EVP_MAX_MD_SIZE];
+        uint8_t in[4 + CRYPTO_HASH_MAX], out[CRYPTO_HASH_MAX];
         uint32_t size = MIN(piece, luks->key_size - at);
         store_be32(in, i);
         memcpy(in + 4, block + at, size);
-        EVP_Digest(in, 4 + size, out, NULL, md, NULL);
+        crypto_hash(luks->hash, in, 4 + size, out);
         memcpy(block + at, out, size);
     }
 }
@@ -167,7 +167,7 @@ static bool split_stripes(const Luks *luks, uint8_t *material)
 {
     uint8_t block[LUKS_KEY_MAX] = {0};
     uint8_t *last = material + (size_t)(STRIPES - 1) * luks->key_size;
-    if (RAND_bytes(material, (int)((STRIPES - 1) * luks->key_size)) != 1)
+    if (!crypto_fill_randomly(material, (STRIPES - 1) * luks->key_size))
         return false;
     for (uint32_t i = 0; i < STRIPES - 1; i++) {
         add_stripe(block, material + (size_t)i * luks->key_size, luks->key_size);
@@ -263,10 +263,10 @@ static bool plan_cipher(Luks *luks, const LuksPlan *plan, const char *path, GErr
                : plan->vector_hash ? plan->vector_hash
                                    : "sha256");
     g_strlcpy(luks->hash, plan->hash ? plan->hash : "sha256", sizeof(luks->hash));
-    Cipher *cipher = luks->key_size <= LUKS_KEY_MAX && RAND_bytes(luks->key, LUKS_KEY_MAX) == 1
+    Cipher *cipher = luks->key_size <= LUKS_KEY_MAX && crypto_fill_randomly(luks->key, LUKS_KEY_MAX)
                          ? cipher_new(luks->mode, luks->key, luks->key_size)
                          : NULL;
-    bool good = cipher && EVP_get_digestbyname(luks->hash);
+    bool good = cipher && crypto_hash_size(luks->hash);
     cipher_free(cipher);
     return good || format_fail(error, path, "it can't be encrypted by %s in the mode %s with %s",
                                algorithm, luks->mode, luks->hash);
@@ -275,7 +275,7 @@ static bool plan_cipher(Luks *luks, const LuksPlan *plan, const char *path, GErr
 bool luks_plan(Luks *luks, const LuksPlan *plan, const char *path, GError **error)
 {
     *luks = (Luks){.unlocked = true};
-    if (!plan_cipher(luks, plan, path, error))
+    if (!crypto_load(error) || !plan_cipher(luks, plan, path, error))
         return false;
     uint64_t step = align_up(material_size(luks), 4096);
     for (int i = 0; i < LUKS_SLOTS; i++) {
@@ -345,7 +345,7 @@ bool luks_write(Luks *luks, HostFile *file, uint64_t at, const LuksPlan *plan, G
     luks->file = file;
     luks->at = at;
     luks->digest_iterations = MAX(measure_iterations(luks, plan->iteration_ms) / 8, 1000);
-    if (RAND_bytes(luks->digest_salt, 32) != 1 ||
+    if (!crypto_fill_randomly(luks->digest_salt, 32) ||
         !derive(luks, luks->key, luks->key_size, luks->digest_salt, luks->digest_iterations,
                 luks->digest, 20))
         return format_fail(error, path_of(luks), "libcrypto has no random numbers");
@@ -399,7 +399,7 @@ bool luks_add_key(Luks *luks, GBytes *passphrase, const char *iteration_ms, GErr
         return format_fail(error, path_of(luks), "all of its key slots are in use; erase one");
     LuksSlot slot = luks->slots[i];
     slot.iterations = measure_iterations(luks, iteration_ms);
-    int result = RAND_bytes(slot.salt, sizeof(slot.salt)) == 1 ? 0 : -EIO;
+    int result = crypto_fill_randomly(slot.salt, sizeof(slot.salt)) ? 0 : -EIO;
     if (!result)
         result = write_material(luks, &slot, passphrase);
     if (!result) {
@@ -422,7 +422,7 @@ bool luks_erase_key(Luks *luks, unsigned slot, GError **error)
         return format_fail(error, path_of(luks), "without its last key slot it could not be read");
     size_t size = material_size(luks);
     g_autofree uint8_t *noise = g_malloc(size);
-    int result = RAND_bytes(noise, (int)size) == 1 ? 0 : -EIO;
+    int result = crypto_fill_randomly(noise, size) ? 0 : -EIO;
     if (!result)
         result = host_file_write(luks->file, luks->at + luks->slots[slot].offset * UINT64_C(512),
                                  noise, size);

@@ -16,7 +16,8 @@ static const DiskCommand commands[] = {
      "[-f FORMAT] [-o OPTIONS] [-b PARENT [-F FORMAT]] "
      "FILE [SIZE]",
      N_("make an image")},
-    {"info", "f:U", disk_command_info, "[-f FORMAT] FILE", N_("what an image is")},
+    {"info", "f:U", disk_command_info, "[-f FORMAT] [--backing-chain] FILE",
+     N_("what an image is")},
     {"check", "f:r:qU", disk_command_check, "[-f FORMAT] [--repair] FILE", N_("look for damage")},
     {"convert", "f:O:o:b:B:F:l:cCnpqr:S:t:T:m:WU", disk_command_convert,
      "[-f FORMAT] [-O FORMAT] [-c] "
@@ -55,6 +56,9 @@ static const DiskCommand commands[] = {
     {"mount", "f:l:q", disk_command_mount,
      "[-f FORMAT] [--snapshot NAME] [--writable] [--raw] [--foreground] FILE FOLDER",
      N_("show a disk and its partitions as files")},
+    {"bench", "f:", disk_command_bench,
+     "[-f FORMAT] [--pattern LIST] [--block SIZE] [--depth N] [--time SECONDS] [--overwrite] FILE",
+     N_("how fast an image is")},
     {"unmount", "q", disk_command_unmount, "FOLDER", N_("take them away again")},
 };
 
@@ -115,6 +119,12 @@ static const struct option long_options[] = {
     {"writable", no_argument, NULL, 'w'},
     {"foreground", no_argument, NULL, 'G'},
     {"raw", no_argument, NULL, 'R'},
+    /* bench */
+    {"pattern", required_argument, NULL, 'M'},
+    {"block", required_argument, NULL, 'Z'},
+    {"depth", required_argument, NULL, 'Q'},
+    {"time", required_argument, NULL, 'Y'},
+    {"overwrite", no_argument, NULL, 'W'},
     {NULL},
 };
 
@@ -317,15 +327,9 @@ Image *disk_open_image(const DiskArgs *args, const char *path, const char *forma
     return image;
 }
 
-void disk_print_json(JsonBuilder *builder)
+void disk_print_json(JsonText *json)
 {
-    g_autoptr(JsonGenerator) generator = json_generator_new();
-    g_autoptr(JsonNode) root = json_builder_get_root(builder);
-    json_generator_set_root(generator, root);
-    json_generator_set_pretty(generator, TRUE);
-    json_generator_set_indent(generator, 4);
-    g_autofree char *text = json_generator_to_data(generator, NULL);
-    puts(text);
+    puts(json->text->str);
 }
 
 char *disk_size_text(uint64_t size)

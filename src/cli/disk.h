@@ -5,12 +5,11 @@
  */
 #pragma once
 
-#include <json-glib/json-glib.h>
-
 #include "block/image.h"
 #include "block/jobs/commit.h"
 #include "block/jobs/copy.h"
 #include "block/partition.h"
+#include "cli/json_text.h"
 
 typedef struct DiskArgs {
     const char *program; /* "ospite disk", "qemu-img", … */
@@ -59,6 +58,7 @@ int disk_command_dd(DiskArgs *args, GError **error);
 int disk_command_partitions(DiskArgs *args, GError **error);
 int disk_command_encrypt(DiskArgs *args, GError **error);
 int disk_command_serve(DiskArgs *args, GError **error);
+int disk_command_bench(DiskArgs *args, GError **error);
 int disk_command_mount(DiskArgs *args, GError **error);
 int disk_command_unmount(DiskArgs *args, GError **error);
 
@@ -71,9 +71,11 @@ int disk_refuse(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
 int disk_usage(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
 /* Sets an error from a negative errno; returns -1. */
 int disk_fail(GError **error, const char *doing, const char *path, int result);
-void disk_print_json(JsonBuilder *builder);
+void disk_print_json(JsonText *json);
 /* "1.5 GiB" */
 char *disk_size_text(uint64_t size);
+/* With --json, what an image that was changed is now; an exit status. */
+int disk_print_changed(const DiskArgs *args, const char *path, const char *format, GError **error);
 bool disk_info_print(const DiskArgs *args, const char *path, const char *format, GError **error);
 
 void disk_print_snapshots(const Image *image);
@@ -96,7 +98,7 @@ typedef struct DiskCopy {
     ImageCopy how;
 } DiskCopy;
 bool disk_copy(Image *source, const char *path, const DiskCopy *copy, GError **error);
-bool disk_compact_image(Image *image, GError **error);
+bool disk_compact_image(Image *image, bool progress, GError **error);
 
 /* A bar on a terminal, nothing elsewhere. */
 typedef struct DiskProgress {

@@ -31,23 +31,25 @@ void disk_print_snapshots(const Image *image)
 
 static int print_snapshots_json(const Image *image)
 {
-    g_autoptr(JsonBuilder) b = json_builder_new();
+    g_auto(JsonText) json;
+    JsonText *b = &json;
+    json_text_init(b);
     g_autoptr(GPtrArray) list = image->driver->snapshots->list(image->map);
-    json_builder_begin_array(b);
+    json_begin(b, '[');
     for (guint i = 0; i < list->len; i++) {
         const SnapshotInfo *s = list->pdata[i];
-        json_builder_begin_object(b);
-        json_builder_set_member_name(b, "id");
-        json_builder_add_string_value(b, s->id);
-        json_builder_set_member_name(b, "name");
-        json_builder_add_string_value(b, s->name);
-        json_builder_set_member_name(b, "date-sec");
-        json_builder_add_int_value(b, s->date_s);
-        json_builder_set_member_name(b, "vm-state-size");
-        json_builder_add_int_value(b, (gint64)s->vm_state_size);
-        json_builder_end_object(b);
+        json_begin(b, '{');
+        json_name(b, "id");
+        json_string(b, s->id);
+        json_name(b, "name");
+        json_string(b, s->name);
+        json_name(b, "date-sec");
+        json_int(b, s->date_s);
+        json_name(b, "vm-state-size");
+        json_int(b, (gint64)s->vm_state_size);
+        json_end(b, '}');
     }
-    json_builder_end_array(b);
+    json_end(b, ']');
     disk_print_json(b);
     return 0;
 }
@@ -77,7 +79,7 @@ int disk_command_snapshot(DiskArgs *a, GError **error)
         return print_snapshots_json(image);
     else
         disk_print_snapshots(image);
-    return good ? 0 : -1;
+    return !good ? -1 : changes && a->json ? print_snapshots_json(image) : 0;
 }
 
 /* ---- rebase ---------------------------------------------------------------------------------- */
@@ -90,10 +92,12 @@ static int read_clipped(Image *image, uint64_t at, uint8_t *data, uint64_t size)
 }
 
 /* What came from the old parent and is not in the new one goes into the image. */
-static int keep_differences(Image *image, Image *parent)
+static int keep_differences(Image *image, Image *parent, bool progress)
 {
+    DiskProgress bar;
     g_autofree uint8_t *old = g_malloc(CHUNK), *new = g_malloc(CHUNK);
     int result = 0;
+    disk_progress_begin(&bar, progress, image->map->size);
     for (uint64_t at = 0; at < image->map->size && !result;) {
         ImageStatus status;
         uint64_t part = MIN(CHUNK, image->map->size - at);
@@ -109,7 +113,9 @@ static int keep_differences(Image *image, Image *parent)
                 result = image_write(image, at + i, old + i, MIN(512, part - i));
         }
         at += part;
+        disk_progress_update(&bar, at);
     }
+    disk_progress_end(&bar);
     return result ? result : image_flush(image);
 }
 
@@ -132,14 +138,17 @@ int disk_command_rebase(DiskArgs *a, GError **error)
         path && !unsafe ? disk_open_image(a, path, format, true, error) : NULL;
     if (name && (!path || (!unsafe && !parent)))
         return -1;
-    int result = unsafe ? 0 : keep_differences(image, parent);
+    int result = unsafe ? 0 : keep_differences(image, parent, a->progress);
     if (result)
         return disk_fail(error, "rebase", a->rest[0], result);
     if (parent && !format)
         format = parent->driver->name;
     if (name && !format)
         return disk_usage(error, "say the new parent's format with -F");
-    return image->driver->set_parent(image->map, name, format, path, error) ? 0 : -1;
+    if (!image->driver->set_parent(image->map, name, format, path, error))
+        return -1;
+    g_clear_pointer(&image, image_close);
+    return disk_print_changed(a, a->rest[0], a->letter['f'], error);
 }
 
 /* ---- commit ---------------------------------------------------------------------------------- */
@@ -182,13 +191,21 @@ static int forget_committed(Image *image, GError **error)
     return result && result != -ENOTSUP ? disk_fail(error, "empty", image->path, result) : 0;
 }
 
+static void show_commit(void *obj, uint64_t done)
+{
+    disk_progress_update(obj, done);
+}
+
 static bool commit_into(DiskArgs *a, Image *image, const char *path, GError **error)
 {
     g_autoptr(Image) parent = disk_open_image(a, path, image->map->parent_format, false, error);
     if (!parent ||
         (parent->map->size < image->map->size && !image_resize(parent, image->map->size, error)))
         return false;
-    int result = image_commit(image, parent);
+    DiskProgress bar;
+    disk_progress_begin(&bar, a->progress, image->map->size);
+    int result = image_commit(image, parent, show_commit, &bar);
+    disk_progress_end(&bar);
     if (result)
         return disk_fail(error, "commit", image->path, result) == 0;
     g_autofree char *doubt =
@@ -210,7 +227,8 @@ int disk_command_commit(DiskArgs *a, GError **error)
     g_autofree char *path = image ? find_parent(a, image, error) : NULL;
     if (!path || !commit_into(a, image, path, error) || (!keep && forget_committed(image, error)))
         return -1;
-    if (!a->quiet)
+    if (!a->quiet && !a->json)
         printf("Image committed.\n");
-    return 0;
+    g_clear_pointer(&image, image_close);
+    return disk_print_changed(a, a->rest[0], a->letter['f'], error);
 }

@@ -25,6 +25,7 @@ static const char *take_option(DiskArgs *a, const char *name)
 int disk_command_create(DiskArgs *a, GError **error)
 {
     uint64_t size = UINT64_MAX;
+    DiskTarget target = {NULL};
     const char *parent = a->letter['b'] ? a->letter['b'] : take_option(a, "backing_file");
     const char *parent_format = a->letter['F'] ? a->letter['F'] : take_option(a, "backing_fmt");
     const char *size_text = a->count > 1 ? a->rest[1] : take_option(a, "size");
@@ -39,8 +40,9 @@ int disk_command_create(DiskArgs *a, GError **error)
                           .options = (const char *const *)a->options->pdata,
                           .key = a->new_key,
                           .unchecked_parent = a->letter['u'] != NULL};
-    if (!image_create(a->rest[0], &create, error))
+    if (!disk_target_create(&target, a->rest[0], &create, error))
         return -1;
+    disk_target_forget(&target);
     if (a->quiet)
         return 0;
     if (a->json)
@@ -99,11 +101,13 @@ static bool is_zero(const uint8_t *data, size_t size)
     return !data[0] && !memcmp(data, data + 1, size - 1);
 }
 
-bool disk_compact_image(Image *image, GError **error)
+bool disk_compact_image(Image *image, bool progress, GError **error)
 {
+    DiskProgress bar;
     uint64_t unit = MAX(image->map->unit_size, 65536);
     g_autofree uint8_t *data = g_malloc(unit);
     int result = 0;
+    disk_progress_begin(&bar, progress, image->map->size);
     for (uint64_t at = 0; at < image->map->size && !result;) {
         uint64_t part = MIN(unit - at % unit, image->map->size - at);
         ImageStatus status;
@@ -114,7 +118,9 @@ bool disk_compact_image(Image *image, GError **error)
                 result = image_write_zeros(image, at, part);
         }
         at += part;
+        disk_progress_update(&bar, at);
     }
+    disk_progress_end(&bar);
     if (!result)
         result = image_flush(image);
     if (!result)
@@ -127,5 +133,8 @@ int disk_command_compact(DiskArgs *a, GError **error)
     if (a->count != 1)
         return disk_usage(error, "compact takes a file");
     g_autoptr(Image) image = disk_open_image(a, a->rest[0], a->letter['f'], false, error);
-    return image && disk_compact_image(image, error) ? 0 : -1;
+    if (!image || !disk_compact_image(image, a->progress, error))
+        return -1;
+    g_clear_pointer(&image, image_close);
+    return disk_print_changed(a, a->rest[0], a->letter['f'], error);
 }

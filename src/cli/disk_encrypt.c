@@ -104,5 +104,7 @@ int disk_command_encrypt(DiskArgs *a, GError **error)
         return disk_usage(error, "encrypt takes a file, and perhaps a new one");
     if (!a->new_key && !a->erase_key)
         return disk_usage(error, "say with --new-key-file what shall open the image");
-    return a->add_key || a->erase_key ? change_keys(a, error) : encrypt(a, error);
+    if ((a->add_key || a->erase_key ? change_keys(a, error) : encrypt(a, error)) < 0)
+        return -1;
+    return disk_print_changed(a, a->rest[a->count - 1], NULL, error);
 }

@@ -4,7 +4,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/i18n.h"
 #include "cli/disk.h"
+
+/* As image_open() has it. */
+#define CHAIN_MAX 200
 
 /* False where nobody can tell: on another machine. */
 static bool space_used(const char *path, uint64_t *ret)
@@ -24,90 +28,100 @@ static GVariant *details_of(const Image *image)
     return g_variant_ref_sink(g_variant_dict_end(&dict));
 }
 
+/* The parent's name as seen from here, without looking whether it is there. */
 static char *full_parent_name(const Image *image)
 {
-    return image->map->parent_name
-               ? image_resolve_name(image->path, image->map->parent_name, true, NULL)
-               : NULL;
+    const char *name = image->map->parent_name, *slash = strrchr(image->path, '/');
+    if (!name || *name == '/' || !slash || remote_is_address(name))
+        return g_strdup(name);
+    return g_strdup_printf("%.*s%s", (int)(slash + 1 - image->path), image->path, name);
+}
+
+static bool as_qemu_img(const DiskArgs *a)
+{
+    return !strcmp(a->program, "qemu-img");
+}
+
+/* What scripts that know qemu-img look for. */
+static const char *format_name(const DiskArgs *a, const Image *image)
+{
+    return as_qemu_img(a) && image->driver == &vhd_format ? "vpc" : image->driver->name;
 }
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
-static void add_int(JsonBuilder *b, const char *name, int64_t value)
-{
-    json_builder_set_member_name(b, name);
-    json_builder_add_int_value(b, value);
-}
-
-static void add_text(JsonBuilder *b, const char *name, const char *value)
-{
-    json_builder_set_member_name(b, name);
-    json_builder_add_string_value(b, value);
-}
-
-static void add_snapshots(JsonBuilder *b, const Image *image)
+static void add_snapshots(JsonText *b, const Image *image)
 {
     g_autoptr(GPtrArray) list =
         image->driver->snapshots ? image->driver->snapshots->list(image->map) : NULL;
     if (!list || !list->len)
         return;
-    json_builder_set_member_name(b, "snapshots");
-    json_builder_begin_array(b);
+    json_name(b, "snapshots");
+    json_begin(b, '[');
     for (guint i = 0; i < list->len; i++) {
         const SnapshotInfo *s = list->pdata[i];
-        json_builder_begin_object(b);
-        add_int(b, "vm-clock-nsec", (int64_t)(s->vm_clock_ns % 1000000000));
-        add_text(b, "name", s->name);
-        add_int(b, "date-sec", s->date_s);
-        add_int(b, "date-nsec", s->date_ns);
-        add_int(b, "vm-clock-sec", (int64_t)(s->vm_clock_ns / 1000000000));
-        add_text(b, "id", s->id);
-        add_int(b, "vm-state-size", (int64_t)s->vm_state_size);
-        json_builder_end_object(b);
+        json_begin(b, '{');
+        if (s->icount != UINT64_MAX)
+            json_add_int(b, "icount", (int64_t)s->icount);
+        json_add_int(b, "vm-clock-nsec", (int64_t)(s->vm_clock_ns % 1000000000));
+        json_add_string(b, "name", s->name);
+        json_add_int(b, "date-sec", s->date_s);
+        json_add_int(b, "date-nsec", s->date_ns);
+        json_add_int(b, "vm-clock-sec", (int64_t)(s->vm_clock_ns / 1000000000));
+        json_add_string(b, "id", s->id);
+        json_add_int(b, "vm-state-size", (int64_t)s->vm_state_size);
+        json_end(b, '}');
     }
-    json_builder_end_array(b);
+    json_end(b, ']');
 }
 
-static void add_details(JsonBuilder *b, const Image *image)
+/* qemu-img tells nothing particular of some formats. */
+static bool is_ours_alone(const Image *image)
+{
+    return image->driver == &vdi_format || image->driver == &vhd_format ||
+           image->driver == &vhdx_format;
+}
+
+static void add_details(const DiskArgs *a, JsonText *b, const Image *image)
 {
     g_autoptr(GVariant) details = details_of(image);
-    if (!g_variant_n_children(details))
+    if (!g_variant_n_children(details) || (as_qemu_img(a) && is_ours_alone(image)))
         return;
-    json_builder_set_member_name(b, "format-specific");
-    json_builder_begin_object(b);
-    add_text(b, "type", image->driver->name);
-    json_builder_set_member_name(b, "data");
-    json_builder_add_value(b, json_gvariant_serialize(details));
-    json_builder_end_object(b);
+    json_name(b, "format-specific");
+    json_begin(b, '{');
+    json_add_string(b, "type", image->driver->name);
+    json_name(b, "data");
+    json_variant(b, details);
+    json_end(b, '}');
 }
 
-static void build_info(JsonBuilder *b, const Image *image)
+static void build_info(const DiskArgs *a, JsonText *b, const Image *image)
 {
     uint64_t used;
     g_autofree char *full = full_parent_name(image);
-    json_builder_begin_object(b);
-    add_int(b, "virtual-size", (int64_t)image->map->size);
-    add_text(b, "filename", image->path);
+    json_begin(b, '{');
+    json_add_int(b, "virtual-size", (int64_t)image->map->size);
+    json_add_string(b, "filename", image->path);
     if (image->map->unit_size)
-        add_int(b, "cluster-size", image->map->unit_size);
-    add_text(b, "format", image->driver->name);
+        json_add_int(b, "cluster-size", image->map->unit_size);
+    json_add_string(b, "format", format_name(a, image));
     if (space_used(image->path, &used))
-        add_int(b, "actual-size", (int64_t)used);
-    add_details(b, image);
+        json_add_int(b, "actual-size", (int64_t)used);
+    add_details(a, b, image);
     if (full)
-        add_text(b, "full-backing-filename", full);
+        json_add_string(b, "full-backing-filename", full);
     if (image->map->parent_name)
-        add_text(b, "backing-filename", image->map->parent_name);
+        json_add_string(b, "backing-filename", image->map->parent_name);
     if (image->map->parent_format)
-        add_text(b, "backing-filename-format", image->map->parent_format);
+        json_add_string(b, "backing-filename-format", image->map->parent_format);
     add_snapshots(b, image);
     if (image->map->encrypted) {
-        json_builder_set_member_name(b, "encrypted");
-        json_builder_add_boolean_value(b, TRUE);
+        json_name(b, "encrypted");
+        json_bool(b, TRUE);
     }
-    json_builder_set_member_name(b, "dirty-flag");
-    json_builder_add_boolean_value(b, image->map->needs_repair);
-    json_builder_end_object(b);
+    json_name(b, "dirty-flag");
+    json_bool(b, image->map->needs_repair);
+    json_end(b, '}');
 }
 
 /* ---- for people ------------------------------------------------------------------------------ */
@@ -155,37 +169,82 @@ static void print_info(const Image *image)
     print_details(image);
 }
 
+static void tell(const DiskArgs *a, JsonText *b, const Image *image, bool is_first)
+{
+    if (a->json) {
+        build_info(a, b, image);
+        return;
+    }
+    printf("%s", is_first ? "" : "\n");
+    print_info(image);
+}
+
+/* Opens nothing else than this file (SAFETY §2); its parents, if it is asked to. */
+static bool tell_chain(const DiskArgs *a, JsonText *b, const char *path, const char *format,
+                       bool with_parents, GError **error)
+{
+    g_autofree char *at = g_strdup(path), *at_format = g_strdup(format);
+    for (int depth = 0; at && depth < CHAIN_MAX; depth++) {
+        ImageOptions options = {.format = at_format, .read_only = true, .only_look = true};
+        g_autoptr(Image) image = image_open(at, &options, error);
+        if (!image)
+            return false;
+        tell(a, b, image, !depth);
+        char *parent = with_parents && image->map->parent_name
+                           ? image_resolve_name(at, image->map->parent_name, a->trust, error)
+                           : NULL;
+        if (with_parents && image->map->parent_name && !parent)
+            return false;
+        g_free(at_format);
+        at_format = g_strdup(image->map->parent_format);
+        g_free(at);
+        at = parent && g_str_has_prefix(parent, "./") ? g_strdup(parent + 2) : g_strdup(parent);
+        g_free(parent);
+    }
+    return !at || format_fail(error, path, "its chain of parents is too long; is it a loop?");
+}
+
+static bool print_infos(const DiskArgs *a, const char *path, const char *format, bool with_parents,
+                        GError **error)
+{
+    g_auto(JsonText) json;
+    json_text_init(&json);
+    if (with_parents)
+        json_begin(&json, '[');
+    bool good = tell_chain(a, &json, path, format, with_parents, error);
+    if (with_parents)
+        json_end(&json, ']');
+    if (good && a->json)
+        disk_print_json(&json);
+    return good;
+}
+
 bool disk_info_print(const DiskArgs *a, const char *path, const char *format, GError **error)
 {
-    /* Opens nothing else than this file (SAFETY §2). */
-    ImageOptions options = {.format = format, .read_only = true, .only_look = true};
-    g_autoptr(Image) image = image_open(path, &options, error);
-    if (!image)
-        return false;
-    if (a->json) {
-        g_autoptr(JsonBuilder) b = json_builder_new();
-        build_info(b, image);
-        disk_print_json(b);
-    } else {
-        print_info(image);
-    }
-    return true;
+    return print_infos(a, path, format, false, error);
+}
+
+int disk_print_changed(const DiskArgs *a, const char *path, const char *format, GError **error)
+{
+    return a->json && !disk_info_print(a, path, format, error) ? -1 : 0;
 }
 
 int disk_command_info(DiskArgs *a, GError **error)
 {
     if (a->count != 1)
         return disk_usage(error, "info takes a file");
-    return disk_info_print(a, a->rest[0], a->letter['f'], error) ? 0 : -1;
+    return print_infos(a, a->rest[0], a->letter['f'], a->letter['C'] != NULL, error) ? 0 : -1;
 }
 
 /* ---- check ----------------------------------------------------------------------------------- */
 
 enum { CHECK_GOOD = 0, CHECK_FAILED = 1, CHECK_CORRUPT = 2, CHECK_LEAKS = 3, CHECK_NONE = 63 };
 
-static void print_check_json(const Image *image, const CheckResult *r)
+static void print_check_json(const DiskArgs *a, const Image *image, const CheckResult *r)
 {
-    g_autoptr(JsonBuilder) b = json_builder_new();
+    g_auto(JsonText) json;
+    JsonText *b = &json;
+    json_text_init(b);
     const struct {
         const char *name;
         uint64_t value;
@@ -202,14 +261,14 @@ static void print_check_json(const Image *image, const CheckResult *r)
         {"fragmented-clusters", r->fragmented_units},
         {"compressed-clusters", r->compressed_units},
     };
-    json_builder_begin_object(b);
+    json_begin(b, '{');
     for (size_t i = 0; i < G_N_ELEMENTS(fields); i++) {
         if (fields[i].value || fields[i].always)
-            add_int(b, fields[i].name, (int64_t)fields[i].value);
+            json_add_int(b, fields[i].name, (int64_t)fields[i].value);
     }
-    add_text(b, "filename", image->path);
-    add_text(b, "format", image->driver->name);
-    json_builder_end_object(b);
+    json_add_string(b, "filename", image->path);
+    json_add_string(b, "format", format_name(a, image));
+    json_end(b, '}');
     disk_print_json(b);
 }
 
@@ -255,13 +314,13 @@ int disk_command_check(DiskArgs *a, GError **error)
     if (!image)
         return CHECK_FAILED;
     if (!image->driver->check) {
-        g_printerr("%s: the format %s has nothing to check\n", a->program, image->driver->name);
+        g_printerr(_("%s: the format %s has nothing to check\n"), a->program, image->driver->name);
         return CHECK_NONE;
     }
     if (!image->driver->check(image->map, a->repair, &r, error))
         return CHECK_FAILED;
     if (a->json)
-        print_check_json(image, &r);
+        print_check_json(a, image, &r);
     else if (!a->quiet)
         print_check(&r);
     g_clear_pointer(&r.messages, g_ptr_array_unref);

@@ -44,6 +44,7 @@ int disk_command_merge(DiskArgs *a, GError **error)
     DiskArgs one = *a;
     one.count = 1;
     one.quiet = true;
+    one.json = false;
     one.letter['d'] = ""; /* it goes as a whole */
     if (disk_command_commit(&one, error))
         return -1;

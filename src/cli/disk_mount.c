@@ -164,8 +164,8 @@ static void mount_file_system(const Mount *m, Shown *s)
              run_quietly(by_kernel, &s->why_not))
         s->how = "kernel";
     else if (!s->why_not)
-        s->why_not = helper ? g_strdup_printf("install %s, or mount it as root", helper)
-                            : g_strdup("only root on a host with loop devices can");
+        s->why_not = helper ? g_strdup_printf(_("install %s, or mount it as root"), helper)
+                            : g_strdup(_("only root on a host with loop devices can"));
 }
 
 /* ---- output ---------------------------------------------------------------------------------- */
@@ -184,41 +184,34 @@ static void print_text(const Mount *m)
     }
 }
 
-static void add_text(JsonBuilder *b, const char *name, const char *text)
-{
-    if (!text)
-        return;
-    g_autofree char *valid = g_utf8_make_valid(text, -1);
-    json_builder_set_member_name(b, name);
-    json_builder_add_string_value(b, valid);
-}
-
 static void print_json(const Mount *m)
 {
-    g_autoptr(JsonBuilder) b = json_builder_new();
-    json_builder_begin_object(b);
-    add_text(b, "folder", m->folder);
-    json_builder_set_member_name(b, "writable");
-    json_builder_add_boolean_value(b, m->writable);
-    json_builder_set_member_name(b, "files");
-    json_builder_begin_array(b);
+    g_auto(JsonText) json;
+    JsonText *b = &json;
+    json_text_init(b);
+    json_begin(b, '{');
+    json_add_string(b, "folder", m->folder);
+    json_name(b, "writable");
+    json_bool(b, m->writable);
+    json_name(b, "files");
+    json_begin(b, '[');
     for (guint i = 0; i < m->shown->len; i++) {
         const Shown *s = m->shown->pdata[i];
-        json_builder_begin_object(b);
-        add_text(b, "name", s->file);
-        json_builder_set_member_name(b, "offset");
-        json_builder_add_int_value(b, (gint64)s->start);
-        json_builder_set_member_name(b, "size");
-        json_builder_add_int_value(b, (gint64)s->size);
-        add_text(b, "file-system", s->fs.type);
-        add_text(b, "label", s->fs.label);
-        add_text(b, "mounted-at", s->how ? s->folder : NULL);
-        add_text(b, "mounted-by", s->how);
-        add_text(b, "not-mounted", s->how ? NULL : s->why_not);
-        json_builder_end_object(b);
+        json_begin(b, '{');
+        json_add_string(b, "name", s->file);
+        json_name(b, "offset");
+        json_int(b, (gint64)s->start);
+        json_name(b, "size");
+        json_int(b, (gint64)s->size);
+        json_add_string(b, "file-system", s->fs.type);
+        json_add_string(b, "label", s->fs.label);
+        json_add_string(b, "mounted-at", s->how ? s->folder : NULL);
+        json_add_string(b, "mounted-by", s->how);
+        json_add_string(b, "not-mounted", s->how ? NULL : s->why_not);
+        json_end(b, '}');
     }
-    json_builder_end_array(b);
-    json_builder_end_object(b);
+    json_end(b, ']');
+    json_end(b, '}');
     disk_print_json(b);
 }
 

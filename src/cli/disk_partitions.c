@@ -9,21 +9,6 @@
 
 /* ---- printing -------------------------------------------------------------------------------- */
 
-static void add_text(JsonBuilder *b, const char *name, const char *value)
-{
-    if (!value)
-        return;
-    g_autofree char *valid = g_utf8_make_valid(value, -1);
-    json_builder_set_member_name(b, name);
-    json_builder_add_string_value(b, valid);
-}
-
-static void add_int(JsonBuilder *b, const char *name, uint64_t value)
-{
-    json_builder_set_member_name(b, name);
-    json_builder_add_int_value(b, (gint64)value);
-}
-
 static void print_header(uint64_t size, PartitionScheme scheme)
 {
     static const char *const names[] = {"no partition table", "MBR", "GPT"};
@@ -45,37 +30,36 @@ static void print_line(const Partition *p, const char *type, const FileSystem *f
            or_dash(type), or_dash(fs->type), or_dash(fs->label), p->start / 512, size, p->start);
 }
 
-static void add_partition(JsonBuilder *b, const Partition *p, const char *type,
-                          const FileSystem *fs)
+static void add_partition(JsonText *b, const Partition *p, const char *type, const FileSystem *fs)
 {
-    json_builder_begin_object(b);
+    json_begin(b, '{');
     if (p->number)
-        add_int(b, "number", p->number);
+        json_add_int(b, "number", p->number);
     if (p->guid[0])
-        add_text(b, "type-guid", p->guid);
+        json_add_string(b, "type-guid", p->guid);
     else if (p->number)
-        add_int(b, "type-code", p->mbr_type);
-    add_text(b, "type", type);
-    add_text(b, "name", p->name);
-    add_text(b, "file-system", fs->type);
-    add_text(b, "label", fs->label);
-    add_text(b, "uuid", fs->uuid);
-    add_int(b, "start-sector", p->start / 512);
-    add_int(b, "offset", p->start);
-    add_int(b, "size", p->size);
-    json_builder_set_member_name(b, "active");
-    json_builder_add_boolean_value(b, p->active);
-    json_builder_end_object(b);
+        json_add_int(b, "type-code", p->mbr_type);
+    json_add_string(b, "type", type);
+    json_add_string(b, "name", p->name);
+    json_add_string(b, "file-system", fs->type);
+    json_add_string(b, "label", fs->label);
+    json_add_string(b, "uuid", fs->uuid);
+    json_add_int(b, "start-sector", p->start / 512);
+    json_add_int(b, "offset", p->start);
+    json_add_int(b, "size", p->size);
+    json_name(b, "active");
+    json_bool(b, p->active);
+    json_end(b, '}');
 }
 
-static int print_all(DiskArgs *a, Image *image, const PartitionTable *t, JsonBuilder *b)
+static int print_all(DiskArgs *a, Image *image, const PartitionTable *t, JsonText *b)
 {
     static const char *const names[] = {"none", "mbr", "gpt"};
-    json_builder_begin_object(b);
-    add_int(b, "virtual-size", image->map->size);
-    add_text(b, "table", names[t->scheme]);
-    json_builder_set_member_name(b, "partitions");
-    json_builder_begin_array(b);
+    json_begin(b, '{');
+    json_add_int(b, "virtual-size", image->map->size);
+    json_add_string(b, "table", names[t->scheme]);
+    json_name(b, "partitions");
+    json_begin(b, '[');
     if (!a->json)
         print_header(image->map->size, t->scheme);
     int result = 0;
@@ -89,8 +73,8 @@ static int print_all(DiskArgs *a, Image *image, const PartitionTable *t, JsonBui
         else
             print_line(p, type ? type : p->guid, &fs);
     }
-    json_builder_end_array(b);
-    json_builder_end_object(b);
+    json_end(b, ']');
+    json_end(b, '}');
     if (!result && a->json)
         disk_print_json(b);
     return result;
@@ -111,7 +95,9 @@ int disk_command_partitions(DiskArgs *a, GError **error)
         whole->size = image->map->size;
         g_ptr_array_add(t.partitions, whole);
     }
-    g_autoptr(JsonBuilder) b = json_builder_new();
+    g_auto(JsonText) json;
+    JsonText *b = &json;
+    json_text_init(b);
     if (!result)
         result = print_all(a, image, &t, b);
     partition_table_clear(&t);

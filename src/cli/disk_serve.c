@@ -3,6 +3,7 @@
  * `ospite disk serve`: exports images to NBD clients until a signal, or with --once until the last
  * client has left. The URI of each export goes to stdout when the server listens.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <glib-unix.h>
 #include <inttypes.h>
@@ -56,42 +57,72 @@ static bool parse_count(const DiskArgs *args, char letter, const char *what, gui
     return false;
 }
 
-static char *tcp_uri(GSocket *socket, bool tls, GError **error)
+typedef union Address {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+} Address;
+
+static bool parse_address(const char *text, guint64 port, Address *ret)
 {
-    g_autoptr(GSocketAddress) address = g_socket_get_local_address(socket, error);
-    if (!address)
+    *ret = (Address){.v6 = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)}};
+    if (inet_pton(AF_INET6, text, &ret->v6.sin6_addr) == 1)
+        return true;
+    *ret = (Address){.v4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)}};
+    return inet_pton(AF_INET, text, &ret->v4.sin_addr) == 1;
+}
+
+static socklen_t address_size(const Address *a)
+{
+    return a->any.sa_family == AF_INET6 ? sizeof(a->v6) : sizeof(a->v4);
+}
+
+/* A socket that listens there, or -1 with errno. */
+static int open_socket(const Address *address)
+{
+    auto_fd fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int yes = 1;
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) < 0 ||
+        bind(fd, &address->any, address_size(address)) < 0 || listen(fd, BACKLOG) < 0)
+        return -1;
+    return fd_steal(&fd);
+}
+
+static char *tcp_uri(int fd, bool tls)
+{
+    char host[INET6_ADDRSTRLEN];
+    Address a;
+    socklen_t size = sizeof(a);
+    if (getsockname(fd, &a.any, &size) < 0)
         return NULL;
-    GInetSocketAddress *inet = G_INET_SOCKET_ADDRESS(address);
-    g_autofree char *host = g_inet_address_to_string(g_inet_socket_address_get_address(inet));
-    bool is_v6 = strchr(host, ':') != NULL;
+    bool is_v6 = a.any.sa_family == AF_INET6;
+    inet_ntop(a.any.sa_family, is_v6 ? (void *)&a.v6.sin6_addr : (void *)&a.v4.sin_addr, host,
+              sizeof(host));
     return g_strdup_printf("nbd%s://%s%s%s:%u/", tls ? "s" : "", is_v6 ? "[" : "", host,
-                           is_v6 ? "]" : "", g_inet_socket_address_get_port(inet));
+                           is_v6 ? "]" : "", ntohs(is_v6 ? a.v6.sin6_port : a.v4.sin_port));
 }
 
 static bool listen_tcp(Serve *serve, const DiskArgs *args, char **ret_uri, GError **error)
 {
     const char *bind = args->letter['b'] ? args->letter['b'] : "127.0.0.1";
     guint64 port = NBD_DEFAULT_PORT;
+    Address address;
     if (!parse_count(args, 'P', "--port", 65535, &port, error))
         return false;
-    g_autoptr(GInetAddress) inet = g_inet_address_new_from_string(bind);
-    if (!inet) {
+    if (!parse_address(bind, port, &address)) {
         disk_usage(error, "--bind is an address such as 127.0.0.1, not '%s'", bind);
         return false;
     }
-    g_autoptr(GSocketAddress) address = g_inet_socket_address_new(inet, (guint16)port);
-    g_autoptr(GSocket) socket = g_socket_new(g_inet_address_get_family(inet), G_SOCKET_TYPE_STREAM,
-                                             G_SOCKET_PROTOCOL_DEFAULT, error);
-    if (!socket || !g_socket_bind(socket, address, TRUE, error) ||
-        !g_socket_listen(socket, error)) {
-        g_prefix_error(error, _("cannot listen at %s port %" PRIu64 ": "), bind, port);
+    int fd = open_socket(&address);
+    *ret_uri = fd >= 0 ? tcp_uri(fd, serve->tls != NULL) : NULL;
+    if (!*ret_uri) {
+        g_set_error(error, G_IO_ERROR, g_io_error_from_errno(errno),
+                    _("cannot listen at %s port %" PRIu64 ": %s"), bind, port, g_strerror(errno));
+        fd_clear(&fd);
         return false;
     }
-    *ret_uri = tcp_uri(socket, serve->tls != NULL, error);
-    int fd = *ret_uri ? dup(g_socket_get_fd(socket)) : -1;
-    if (fd >= 0)
-        nbd_server_listen(serve->server, fd);
-    return fd >= 0;
+    nbd_server_listen(serve->server, fd);
+    return true;
 }
 
 static bool listen_unix(Serve *serve, const char *path, GError **error)
@@ -120,6 +151,7 @@ static bool add_exports(Serve *serve, const DiskArgs *args, GError **error)
                            .format = args->letter['f'],
                            .read_only = args->letter['r'] || args->letter['l'],
                            .trust_names = args->trust,
+                           .key = args->key,
                            .snapshot = args->letter['l']};
     for (int i = 0; i < args->count; i++) {
         g_autofree char *base = g_path_get_basename(args->rest[i]);
@@ -133,20 +165,36 @@ static bool add_exports(Serve *serve, const DiskArgs *args, GError **error)
     return true;
 }
 
-static void print_uris(const DiskArgs *args, const char *tcp)
+static char *export_uri(const DiskArgs *args, const char *tcp, const char *name)
 {
     const char *path = args->letter['k'];
+    g_autofree char *escaped = g_uri_escape_string(name, NULL, FALSE);
+    g_autofree char *socket = path ? g_uri_escape_string(path, "/", FALSE) : NULL;
+    bool tls = args->letter['K'] || args->letter['T'];
+    return path ? g_strdup_printf("nbd%s+unix:///%s?socket=%s", tls ? "s" : "", escaped, socket)
+                : g_strconcat(tcp, escaped, NULL);
+}
+
+static void print_uris(const DiskArgs *args, const char *tcp)
+{
+    g_auto(JsonText) json;
+    json_text_init(&json);
+    json_begin(&json, '[');
     for (int i = 0; i < args->count; i++) {
         g_autofree char *base = g_path_get_basename(args->rest[i]);
         const char *name = args->letter['x'] ? args->letter['x'] : args->count > 1 ? base : "";
-        g_autofree char *escaped = g_uri_escape_string(name, NULL, FALSE);
-        g_autofree char *socket = path ? g_uri_escape_string(path, "/", FALSE) : NULL;
-        bool tls = args->letter['K'] || args->letter['T'];
-        if (path)
-            printf("nbd%s+unix:///%s?socket=%s\n", tls ? "s" : "", escaped, socket);
-        else
-            printf("%s%s\n", tcp, escaped);
+        g_autofree char *uri = export_uri(args, tcp, name);
+        json_begin(&json, '{');
+        json_add_string(&json, "filename", args->rest[i]);
+        json_add_string(&json, "export", name);
+        json_add_string(&json, "uri", uri);
+        json_end(&json, '}');
+        if (!args->json)
+            puts(uri);
     }
+    json_end(&json, ']');
+    if (args->json)
+        disk_print_json(&json);
     fflush(stdout);
 }
 

@@ -57,16 +57,27 @@ void disk_target_remove(DiskTarget *target)
     disk_target_forget(target);
 }
 
+/* From the first file on, a signal may come: making an image can take long. */
+static void on_made(void *obj, const char *path)
+{
+    DiskTarget *target = obj;
+    hold_signals(SIG_BLOCK);
+    g_ptr_array_insert(target->files, (gint)target->files->len - 1, g_strdup(path));
+    half_made = (char *const *)target->files->pdata;
+    set_handlers(on_signal);
+    hold_signals(SIG_UNBLOCK);
+}
+
 bool disk_target_create(DiskTarget *target, const char *path, const ImageCreate *create,
                         GError **error)
 {
-    ImageCreate with_list = *create;
-    target->files = with_list.created = g_ptr_array_new_with_free_func(g_free);
-    hold_signals(SIG_BLOCK);
-    bool good = image_create(path, &with_list, error);
+    ImageCreate watched = *create;
+    watched.made = on_made;
+    watched.obj = target;
+    target->files = g_ptr_array_new_with_free_func(g_free);
     g_ptr_array_add(target->files, NULL);
-    half_made = (char *const *)target->files->pdata;
-    set_handlers(on_signal);
+    hold_signals(SIG_BLOCK);
+    bool good = image_create(path, &watched, error);
     if (!good)
         disk_target_remove(target);
     hold_signals(SIG_UNBLOCK);

@@ -126,5 +126,13 @@ int disk_command_unmount(DiskArgs *a, GError **error)
     struct pollfd end = {.fd = server, .events = POLLIN};
     while (server >= 0 && poll(&end, 1, -1) < 0 && errno == EINTR)
         ;
+    if (a->json) {
+        g_auto(JsonText) json;
+        json_text_init(&json);
+        json_begin(&json, '{');
+        json_add_string(&json, "folder", folder);
+        json_end(&json, '}');
+        disk_print_json(&json);
+    }
     return 0;
 }

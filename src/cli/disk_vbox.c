@@ -6,8 +6,9 @@
 #include "base/bits.h"
 #include "base/i18n.h"
 #include "block/formats/vdi.h"
+#include "cli/beside.h"
 #include "cli/disk.h"
-#include "cli/vbox.h"
+#include "cli/vbox_words.h"
 
 /* What --variant asks for in our words; NULL: the format's default. */
 static const char *variant_option(const char *format, const char *variant)
@@ -53,7 +54,7 @@ static Image *open_trusted(const char *path, const char *format, bool read_only,
     return image_open(path, &options, error);
 }
 
-bool vbox_create_medium(VboxArgs *a, GError **error)
+static bool create_medium(VboxArgs *a, GError **error)
 {
     const char *path = vbox_value(a, "filename"), *mib = vbox_value(a, "size"), *bytes;
     const char *variant = vbox_value(a, "variant"), *parent = vbox_value(a, "diffparent");
@@ -98,7 +99,7 @@ static bool copy(VboxArgs *a, const char *source, const char *target, const char
     return disk_copy(from, target, &how, error);
 }
 
-bool vbox_clone_medium(VboxArgs *a, GError **error)
+static bool clone_medium(VboxArgs *a, GError **error)
 {
     if (!vbox_word(a, 1))
         return vbox_usage(error, _("clonemedium takes a source and a target"));
@@ -112,7 +113,7 @@ bool vbox_clone_medium(VboxArgs *a, GError **error)
     return true;
 }
 
-bool vbox_convert_raw(VboxArgs *a, GError **error)
+static bool convert_raw(VboxArgs *a, GError **error)
 {
     if (!vbox_word(a, 1))
         return vbox_usage(error, _("convertfromraw takes a raw file and a target"));
@@ -126,11 +127,9 @@ static const char *last(const VboxArgs *a)
     return a->rest->len ? a->rest->pdata[a->rest->len - 1] : vbox_value(a, "filename");
 }
 
-bool vbox_modify_medium(VboxArgs *a, GError **error)
+static bool modify_medium(VboxArgs *a, GError **error)
 {
     const char *mib = vbox_value(a, "resize"), *bytes = vbox_value(a, "resizebyte");
-    if (a->rest->len && vbox_value(a, "type"))
-        return vbox_set_medium_mode(a, error);
     if (!last(a) || (!mib && !bytes && !vbox_value(a, "compact")))
         return vbox_usage(error, _("modifymedium takes a file and --resize MEGABYTES, --compact or "
                                    "--type MODE"));
@@ -138,14 +137,14 @@ bool vbox_modify_medium(VboxArgs *a, GError **error)
     if (!image)
         return false;
     if (vbox_value(a, "compact"))
-        return disk_compact_image(image, error);
+        return disk_compact_image(image, false, error);
     uint64_t size = mib ? MIB(g_ascii_strtoull(mib, NULL, 10)) : g_ascii_strtoull(bytes, NULL, 10);
     if (size < image->map->size)
         return vbox_usage(error, _("shrinking would lose data; use 'ospite disk resize --shrink'"));
     return image_resize(image, size, error);
 }
 
-bool vbox_show_medium(VboxArgs *a, GError **error)
+static bool show_medium(VboxArgs *a, GError **error)
 {
     if (!last(a))
         return vbox_usage(error, _("showmediuminfo takes a file"));
@@ -199,7 +198,7 @@ static bool create_raw_vmdk(VboxArgs *a, GError **error)
     return g_file_set_contents(path, text, -1, error);
 }
 
-bool vbox_internal(VboxArgs *a, GError **error)
+static bool internal(VboxArgs *a, GError **error)
 {
     const char *word = vbox_word(a, 0) ? vbox_word(a, 0) : "";
     if (!strcmp(word, "sethduuid"))
@@ -207,4 +206,28 @@ bool vbox_internal(VboxArgs *a, GError **error)
     if (!strcmp(word, "createrawvmdk"))
         return create_raw_vmdk(a, error);
     return vbox_usage(error, _("internalcommands has sethduuid and createrawvmdk"));
+}
+
+/* ---- words ----------------------------------------------------------------------------------- */
+
+static VboxRun *const commands[VBOX_DISK_WORDS] = {
+    [VBOX_CREATE_MEDIUM] = create_medium, [VBOX_CLONE_MEDIUM] = clone_medium,
+    [VBOX_CONVERT_RAW] = convert_raw,     [VBOX_MODIFY_MEDIUM] = modify_medium,
+    [VBOX_SHOW_MEDIUM] = show_medium,     [VBOX_INTERNAL] = internal,
+};
+
+int main_vboxmanage(int argc, char **argv)
+{
+    int first = vbox_first_word(argc, argv);
+
+    for (int i = 0; i < VBOX_DISK_WORDS && first < argc; i++) {
+        g_auto(VboxArgs) args = {NULL};
+        if (!vbox_is_word(&vbox_disk_words[i], argv[first]))
+            continue;
+        vbox_args_init(&args, argc - first - 1, argv + first + 1);
+        /* The mode of a medium is the daemon's. */
+        if (i != VBOX_MODIFY_MEDIUM || !vbox_value(&args, "type"))
+            return vbox_run(commands[i], &args);
+    }
+    return run_beside("ospite-cli", argv);
 }

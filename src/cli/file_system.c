@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Naming file systems by libblkid; see file_system.h. */
+/* Showing libblkid what names a file system; see file_system.h. */
 #include "cli/file_system.h"
 
-#include <blkid.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -10,6 +9,8 @@
 
 #include "base/bits.h"
 #include "base/fd.h"
+#include "base/module.h"
+#include "cli/blkid_module.h"
 
 /* What libblkid gets to see of a file system: marks stand in its first bytes, some in the last. */
 #define HEAD_SIZE MIB(4)
@@ -54,12 +55,6 @@ static int show_label(const Window *w)
     return show(w, at / 512 * 512, MAX(cluster, 512));
 }
 
-static char *probe_value(blkid_probe probe, const char *name)
-{
-    const char *value;
-    return blkid_probe_lookup_value(probe, name, &value, NULL) == 0 ? g_strdup(value) : NULL;
-}
-
 int file_system_look(Image *image, uint64_t start, uint64_t size, FileSystem *ret)
 {
     auto_fd fd = memfd_create("probe", MFD_CLOEXEC);
@@ -71,17 +66,8 @@ int file_system_look(Image *image, uint64_t start, uint64_t size, FileSystem *re
         result = show(&w, (size - MIN(size, TAIL_SIZE)) / 512 * 512, TAIL_SIZE);
     if (!result)
         result = show_label(&w);
-    blkid_probe probe = result ? NULL : blkid_new_probe();
-    if (!probe)
-        return result ? result : -ENOMEM;
-    if (blkid_probe_set_device(probe, fd, 0, (blkid_loff_t)size) == 0) {
-        blkid_probe_enable_superblocks(probe, 1);
-        blkid_probe_set_superblocks_flags(probe, BLKID_SUBLKS_TYPE | BLKID_SUBLKS_LABEL |
-                                                     BLKID_SUBLKS_UUID);
-        if (blkid_do_safeprobe(probe) == 0)
-            *ret = (FileSystem){probe_value(probe, "TYPE"), probe_value(probe, "LABEL"),
-                                probe_value(probe, "UUID")};
-    }
-    blkid_free_probe(probe);
-    return 0;
+    if (result)
+        return result;
+    const BlkidApi *api = module_load("blkid", NULL);
+    return api ? api->look(fd, size, ret) : -ELIBACC;
 }

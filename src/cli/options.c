@@ -181,6 +181,8 @@ static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option
         drive->difference = keep(o, g_strdup(value));
     } else if (!strcmp(property, "format") && value) {
         drive->format = keep(o, g_strdup(value));
+    } else if (!strcmp(property, "key-file") && value) {
+        drive->key_file = keep(o, g_strdup(value));
     } else if (!strcmp(property, "werror") && value) {
         return set_error_policy(&drive->on_write_error, option, property, value, error);
     } else if (!strcmp(property, "rerror") && value) {
@@ -204,8 +206,9 @@ static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option
     } else {
         return usage_error(
             error,
-            "%s: unknown property '%s'; use bus=ide, format=NAME, readonly, "
-            "mode=…, difference=FILE, werror=…, rerror=…, iops=N, bandwidth=SIZE or index=N",
+            "%s: unknown property '%s'; use bus=ide, format=NAME, readonly, mode=…, "
+            "difference=FILE, key-file=FILE, werror=…, rerror=…, iops=N, bandwidth=SIZE or "
+            "index=N",
             option, property);
     }
     return true;
@@ -489,9 +492,11 @@ static bool put_drive(RunOptions *o, const PcDrive *drive, GError **error)
     g_autofree char *format = g_strconcat(place, ".format", NULL);
     g_autofree char *mode = g_strconcat(place, ".mode", NULL);
     g_autofree char *difference = g_strconcat(place, ".difference", NULL);
+    g_autofree char *key_file = g_strconcat(place, ".key-file", NULL);
 
     return set(o, type, types[drive->kind], error) &&
            (!drive->path || set_file(o, medium, drive->path, error)) &&
+           (!drive->key_file || set_file(o, key_file, drive->key_file, error)) &&
            (!drive->format || set(o, format, drive->format, error)) &&
            (!drive->mode || set(o, mode, pc_drive_mode_name(drive->mode), error)) &&
            (!drive->difference || set_file(o, difference, drive->difference, error)) &&

@@ -148,13 +148,16 @@ bool vbox_close_medium(VboxArgs *a, GError **error)
 
 bool vbox_set_medium_mode(VboxArgs *a, GError **error)
 {
-    const char *medium = a->rest->pdata[a->rest->len - 1];
-    g_autoptr(OspiteClient) client = ospite_client_new(error);
-    VboxArgs with_daemon = {a->values, a->rest, client};
-    g_autoptr(JsonNode) known = client ? known_medium(&with_daemon, medium, "disk", error) : NULL;
-    g_autofree char *mode = g_ascii_strdown(vbox_value(a, "type"), -1);
+    const char *medium = a->rest->len ? a->rest->pdata[a->rest->len - 1] : NULL;
+    const char *type = vbox_value(a, "type");
+
+    if (!medium || !type)
+        return vbox_usage(error, _("modifymedium takes a file and --resize MEGABYTES, --compact or "
+                                   "--type MODE"));
+    g_autoptr(JsonNode) known = known_medium(a, medium, "disk", error);
+    g_autofree char *mode = g_ascii_strdown(type, -1);
     g_autoptr(JsonNode) changed =
-        known ? ospite_media_set_mode(client, ospite_text(known, "medium.uuid"), mode, error)
+        known ? ospite_media_set_mode(a->client, ospite_text(known, "medium.uuid"), mode, error)
               : NULL;
 
     return changed != NULL;

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/i18n.h"
 #include "base/module.h"
 
 #define FIRST_INODE 2
@@ -283,8 +284,8 @@ static FuseMount *fuse_mount_folder(const FuseSpec *spec, GError **error)
     struct fuse_session *session = new_session(spec);
     if (!session || fuse_session_mount(session, spec->folder)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED,
-                    "cannot mount at '%s': the host does not allow it; it takes /dev/fuse, and "
-                    "fusermount3 for users other than root",
+                    _("cannot mount at '%s': the host does not allow it; it takes /dev/fuse, and "
+                      "fusermount3 for users other than root"),
                     spec->folder);
         if (session)
             fuse_session_destroy(session);

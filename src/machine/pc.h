@@ -68,9 +68,10 @@ const char *pc_drive_mode_name(unsigned mode);
 
 typedef struct PcDrive {
     PcDriveKind kind;
-    const char *path;   /* NULL: an empty CD-ROM or floppy drive */
-    const char *format; /* NULL: probe */
-    const int *opened;  /* the image's file, open already, which the machine takes; NULL: by path */
+    const char *path;     /* NULL: an empty CD-ROM or floppy drive */
+    const char *format;   /* NULL: probe */
+    const char *key_file; /* its bytes open an encrypted image; NULL: none */
+    const int *opened; /* the image's file, open already, which the machine takes; NULL: by path */
     PcDriveMode mode;
     const char *difference; /* IMMUTABLE, MULTIATTACH: where; NULL: gone when the machine ends */
     PcErrorPolicy on_write_error, on_read_error;

@@ -26,6 +26,8 @@
 #include "machine/firmware.h"
 #include "machine/pc.h"
 
+#define PC_KEY_MAX 8192
+
 #define PC_IOAPIC_BASE UINT64_C(0xfec00000)
 #define PC_HPET_BASE   UINT64_C(0xfed00000)
 #define PC_IDE_PLACES  (IDE_CHANNELS * IDE_UNITS)
@@ -396,6 +398,29 @@ const char *pc_drive_mode_name(unsigned mode)
     return mode < G_N_ELEMENTS(names) ? names[mode] : NULL;
 }
 
+/* All bytes of the file are the passphrase, as with `ospite disk --key-file`. */
+static bool pc_read_key(const PcDrive *drive, GBytes **ret_key, GError **error)
+{
+    char *text = NULL;
+    gsize size = 0;
+
+    *ret_key = NULL;
+    if (!drive->key_file)
+        return true;
+    if (!g_file_get_contents(drive->key_file, &text, &size, error)) {
+        g_prefix_error(error, _("cannot read the key of disk '%s': "), drive->path);
+        return false;
+    }
+    *ret_key = g_bytes_new_take(text, size);
+    if (size && size <= PC_KEY_MAX)
+        return true;
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
+                _("cannot use the key of disk '%s': '%s' has not 1 to %d bytes"), drive->path,
+                drive->key_file, PC_KEY_MAX);
+    g_clear_pointer(ret_key, g_bytes_unref);
+    return false;
+}
+
 bool pc_open_disk(Pc *pc, const PcDrive *drive, Disk **ret_disk, GError **error)
 {
     static const DiskErrorPolicy policies[] = {[PC_ERROR_DEFAULT] = DISK_ERROR_REPORT,
@@ -405,6 +430,7 @@ bool pc_open_disk(Pc *pc, const PcDrive *drive, Disk **ret_disk, GError **error)
     static const DiskSharing sharing[] = {[PC_DRIVE_IMMUTABLE] = DISK_DIFFERENCE_ANEW,
                                           [PC_DRIVE_SHAREABLE] = DISK_SHARED,
                                           [PC_DRIVE_MULTIATTACH] = DISK_DIFFERENCE};
+    g_autoptr(GBytes) key = NULL;
     bool stops_when_full = drive->on_write_error == PC_ERROR_DEFAULT;
     DiskOptions options = {
         .format = drive->format,
@@ -422,6 +448,9 @@ bool pc_open_disk(Pc *pc, const PcDrive *drive, Disk **ret_disk, GError **error)
     *ret_disk = NULL;
     if (!drive->path)
         return true;
+    if (!pc_read_key(drive, &key, error))
+        return false;
+    options.key = key;
     *ret_disk = disk_open(drive->path, &options, pc->context, &pc->lock, error);
     if (!*ret_disk)
         return false;

@@ -547,7 +547,6 @@ static void client_gdb(Client *client, const char *unused)
     Gdb *gdb = get_gdb(client->control, &error);
 
     if (gdb && gdb_adopt(gdb, connection)) {
-        g_filter_input_stream_set_close_base_stream(G_FILTER_INPUT_STREAM(client->input), FALSE);
         client_send_news(client, "ok\n", 3);
         client_free(client);
         return;

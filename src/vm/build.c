@@ -268,6 +268,7 @@ static bool build_drive(const Builder *b, const char *place, unsigned slot, GErr
     g_autofree char *type = vm_tree_string(b->config, "%s.type", place);
     g_autofree char *medium = g_strconcat(place, ".medium", NULL);
     g_autofree char *format = g_strconcat(place, ".format", NULL);
+    g_autofree char *key_file = g_strconcat(place, ".key-file", NULL);
     PcConfig *pc = &b->build->pc;
     PcDrive *drive = &pc->drives[pc->drive_count];
 
@@ -283,7 +284,9 @@ static bool build_drive(const Builder *b, const char *place, unsigned slot, GErr
             drive->kind = kinds[i].kind;
     }
     drive->format = keep_value(b, format);
-    if (!keep_path(b, medium, &drive->path, error) || !build_difference(b, place, drive, error))
+    if (!keep_path(b, medium, &drive->path, error) ||
+        !keep_path(b, key_file, &drive->key_file, error) ||
+        !build_difference(b, place, drive, error))
         return false;
     if (drive->path && !drive->format && !b->options->probe) {
         if (drive->kind == PC_DRIVE_DISK)

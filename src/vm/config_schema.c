@@ -122,6 +122,8 @@ static const VmField attachment_fields[] = {
     TEXT_FIELD("format", 16, LIVE, .pattern = "[a-z0-9-]{1,16}",
                .help =
                    N_("the image's format, fixed when it was attached and never guessed again")),
+    PATH_FIELD("key-file", RESTART,
+               .help = N_("file whose bytes are the passphrase of an encrypted image")),
     ENUM_FIELD("mode", "normal", "normal immutable writethrough shareable readonly multiattach",
                LIVE, .help = N_("what becomes of the guest's writes")),
     PATH_FIELD("difference", RESTART,

@@ -86,6 +86,65 @@ class DiskTest(unittest.TestCase):
         img("convert", "-O", "vmdk", "-o", "subformat=streamOptimized", "-f", "raw", "a.raw", "s.vmdk")
         real("compare", "-f", "raw", "-F", "vmdk", "a.raw", "s.vmdk")
 
+    def test_starts_with_few_libraries(self):
+        """Everything large is a module, which commands that do without must not wait for."""
+        needed = run("ldd", f"{BUILD}/ospite")
+        names = {line.split()[0].split(".so")[0] for line in needed.splitlines()}
+        allowed = {"linux-vdso", "libglib-2.0", "liburing", "libz", "libzstd", "libdeflate", "libc", "libpcre2-8", "libm", "libasan",
+                   "libubsan", "libgcc_s", "libstdc++", "/lib64/ld-linux-x86-64"}
+        self.assertEqual(names - allowed, set())
+        opened = run("sh", "-c", f"LD_DEBUG=files {BUILD}/ospite disk info a.raw 2>&1")
+        self.assertNotIn("libgio", opened)
+
+    def test_missing_module(self):
+        os.mkdir("bin")
+        shutil.copy(f"{BUILD}/ospite", "bin/ospite")
+        done = subprocess.run(["bin/ospite", "disk", "info", "nbd://host/"], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("needs the part 'nbd' of Ospite", done.stderr)
+        done = subprocess.run(["bin/ospite", "version"], capture_output=True, text=True)
+        self.assertIn("is Ospite installed whole?", done.stderr)
+
+    def make_encrypted(self):
+        """Its boot sector says K on the serial port and ends the machine."""
+        for name, key in ("key", "open sesame"), ("wrong", "abracadabra"):
+            with open(name, "w", encoding="ascii") as file:
+                file.write(key)
+        with open("boot", "wb") as file:
+            file.write(bytes.fromhex("baf803b04beeb000e6f4ebfe").ljust(510, b"\0") + b"\x55\xaa")
+            file.truncate(1 << 20)
+        disk("encrypt", "--new-key-file", "key", "-O", "qcow2", "boot", "secret")
+
+    def test_encrypted_disk_of_a_machine(self):
+        self.make_encrypted()
+        options = ["--engine", "interp", "--display", "none", "--serial", "stdio", "--debug-exit", "0xf4"]
+        for key, status, said in ("key", 1, "K"), ("wrong", 1, ""), ("none", 1, ""):
+            done = subprocess.run([f"{BUILD}/ospite", "run", *options, "--disk", f"secret,key-file={key}"], capture_output=True,
+                                  text=True, stdin=subprocess.DEVNULL, timeout=120)
+            self.assertEqual((done.returncode, "K" in done.stdout), (status, bool(said)), done.stderr)
+            self.assertEqual(bool(said), not done.stderr, done.stderr)
+        done = subprocess.run([f"{BUILD}/ospite", "run", *options, "--disk", "secret"], capture_output=True, text=True, timeout=120)
+        self.assertIn("encrypted", done.stderr)
+
+    def test_bench(self):
+        self.make_encrypted()
+        for name in FORMATS:
+            disk("convert", "-f", "raw", "-O", name, "a.raw", "one")
+            result = json.loads(disk("bench", "--json", "-f", name, "--time", "1", "--block", "64K", "--depth", "4", "one"))
+            self.assertEqual([p["pattern"] for p in result["patterns"]], ["randread", "read"])
+            for pattern in result["patterns"]:
+                self.assertAlmostEqual(pattern["bytes-per-second"], pattern["requests-per-second"] * 65536, delta=1e6)
+                self.assertGreater(pattern["requests"], 4)
+            disk("compare", "-f", "raw", "-F", name, "a.raw", "one")
+        disk("bench", "--key-file", "key", "--time", "1", "--pattern", "read", "secret")
+        disk("bench", "--pattern", "randwrite", "one", status=2)
+        disk("compare", "-f", "raw", "a.raw", "one")
+        self.assertIn("randwrite", disk("bench", "--time", "1", "--pattern", "write,randwrite", "--overwrite", "one"))
+        disk("check", "one")
+        for bad in (["--pattern", "sideways"], ["--depth", "0"], ["--block", "1G"], ["--depth", "1024", "--block", "1M"]):
+            disk("bench", *bad, "one", status=2)
+        disk("bench", "--block", "1000", "one", status=1)
+
     def test_info_fields(self):
         img("create", "-q", "-f", "qcow2", "base.qcow2", "1G")
         img("create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "top.qcow2")

@@ -19,7 +19,7 @@ static int commit_part(Image *image, Image *parent, uint64_t at, uint64_t *size,
     return result ? result : image_write(parent, at, data, *size);
 }
 
-int image_commit(Image *image, Image *parent)
+int image_commit(Image *image, Image *parent, void (*progress)(void *obj, uint64_t done), void *obj)
 {
     g_autofree uint8_t *data = g_malloc(CHUNK);
     int result = 0;
@@ -27,6 +27,8 @@ int image_commit(Image *image, Image *parent)
     for (uint64_t at = 0, part; at < image->map->size && !result; at += part) {
         part = MIN(CHUNK, image->map->size - at);
         result = commit_part(image, parent, at, &part, data);
+        if (progress)
+            progress(obj, at + part);
     }
     return result ? result : image_flush(parent);
 }

@@ -13,6 +13,7 @@
 
 /*
  * `image` was opened without its parents, `parent` for writing; it is at least as large. Durable on
- * return. 0 or a negative errno.
+ * return. 0 or a negative errno. `progress` hears how far it is; NULL.
  */
-int image_commit(Image *image, Image *parent);
+int image_commit(Image *image, Image *parent, void (*progress)(void *obj, uint64_t done),
+                 void *obj);

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/i18n.h"
 #include "base/module.h"
 #include "block/protocols/remote.h"
 
@@ -278,13 +279,13 @@ static void http_close(void *obj)
 
 static bool fail(const HttpFile *f, int result, GError **error)
 {
-    g_autofree char *status = g_strdup_printf("the server answered with status %ld", f->status);
-    const char *why = result == -EOPNOTSUPP ? "the server does not send parts of files (ranges); "
-                                              "download it first"
+    g_autofree char *status = g_strdup_printf(_("the server answered with status %ld"), f->status);
+    const char *why = result == -EOPNOTSUPP ? _("the server does not send parts of files (ranges); "
+                                                "download it first")
                       : f->status >= 400    ? status
                       : *f->problem         ? f->problem
-                                            : "the server does not tell its size";
-    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(-result), "cannot open disk '%s': %s",
+                                            : _("the server does not tell its size");
+    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(-result), _("cannot open disk '%s': %s"),
                 f->address, why);
     return false;
 }

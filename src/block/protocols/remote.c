@@ -57,9 +57,9 @@ RemoteFile *remote_open(const char *address, bool read_only, uint64_t *ret_size,
     g_mutex_init(&file->answered);
     *ret_size = info.size;
     const char *why = info.block > BLOCK_MAX || !is_power_of_two(info.block)
-                          ? "the server wants blocks of a size that is not supported"
-                      : info.size > INT64_MAX          ? "it is too large"
-                      : (info.read_only && !read_only) ? "the server lets nobody write to it"
+                          ? _("the server wants blocks of a size that is not supported")
+                      : info.size > INT64_MAX          ? _("it is too large")
+                      : (info.read_only && !read_only) ? _("the server lets nobody write to it")
                                                        : NULL;
     if (!why)
         return file;
