@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* What happens to code that has run often (a translator has made something else of it): a disk writes over it, it is
- * stepped through, breakpoints hit in it, its page is mapped elsewhere, it faults between two accesses of one
- * instruction. The disk is code64.asm's. */
+/* What happens to code that has run often (a translator has made something else of it): a disk
+ * writes over it, it is stepped through, breakpoints hit in it, its page is mapped elsewhere, it
+ * faults between two accesses of one instruction. The disk is code64.asm's. */
 #include "lib.h"
 
 enum { P = 1, W = 2, WARM = 200, SECTORS = 64, BUS_MASTER = 0xc000, WINDOW = 2 };
@@ -176,7 +176,8 @@ static void test_steps(void)
     note("traps", traps);
     for (unsigned i = 1; i < 7; i++)
         order = order && trap_ip[i] > trap_ip[i - 1];
-    ok(order && trap_ip[0] == (word)stepped && trap_ip[6] == (word)stepped_end, "at the addresses in turn");
+    ok(order && trap_ip[0] == (word)stepped && trap_ip[6] == (word)stepped_end,
+       "at the addresses in turn");
     traps = 0;
     for (unsigned i = 0; i < WARM; i++)
         sum += call_stepped(i);
@@ -189,12 +190,14 @@ static void test_breakpoints(void)
 
     WRITE_DR(0, stepped_after);
     WRITE_DR(1, &cell);
-    WRITE_DR(7, 0x400 | 1 << 1 | 1 << 3 | UINT64_C(0x9) << 20); /* DR0: execution, DR1: 8 bytes written */
+    WRITE_DR(7, 0x400 | 1 << 1 | 1 << 3 |
+                    UINT64_C(0x9) << 20); /* DR0: execution, DR1: 8 bytes written */
     traps = 0;
     for (unsigned i = 0; i < 20; i++)
         good += call_stepped(i) == i + 3;
     WRITE_DR(7, 0x400);
-    ok(good == 20 && traps == 20 * 2, "execution and data breakpoints hit in code that ran without");
+    ok(good == 20 && traps == 20 * 2,
+       "execution and data breakpoints hit in code that ran without");
     note("traps", traps);
     ok((trap_dr6[0] & 0xf) == 2 && trap_ip[0] == (word)stepped_after, "behind the store");
     ok((trap_dr6[1] & 0xf) == 1 && trap_ip[1] == (word)stepped_after, "before the instruction");
@@ -216,21 +219,24 @@ struct outcome {
 
 static struct outcome outcome;
 
-/* `text` with RSI = from, RDI = to, RCX = count, RBX = stack pointer to use; RAX and RDX are values. */
-#define EXPERIMENT(name, text)                                                                              \
-    static void name(word from, word to, word count, word stack)                                            \
-    {                                                                                                       \
-        word sp;                                                                                            \
-        fault_vector = -1;                                                                                  \
-        asm volatile("lea 771f(%%rip), %%rax; mov %%rax, recover(%%rip)\n"                                  \
-                     "mov %%rsp, %%r15; mov $0x1111, %%eax; mov $0x2222, %%edx; mov %%rbx, %%rsp\n" text "\n" \
-                     "771: mov %%rsp, %%rbx; mov %%r15, %%rsp; cld"                                         \
-                     : "+S"(from), "+D"(to), "+c"(count), "=b"(sp), "=&a"(outcome.a), "=&d"(outcome.d)       \
-                     : "3"(stack)                                                                           \
-                     : "r15", "memory", "cc");                                                              \
-        recover = 0;                                                                                        \
-        outcome.vector = fault_vector;                                                                      \
-        outcome.b = from, outcome.c = to, outcome.memory = count, outcome.sp = sp;                          \
+/* `text` with RSI = from, RDI = to, RCX = count, RBX = stack pointer to use; RAX and RDX are
+ * values. */
+#define EXPERIMENT(name, text)                                                                  \
+    static void name(word from, word to, word count, word stack)                                \
+    {                                                                                           \
+        word sp;                                                                                \
+        fault_vector = -1;                                                                      \
+        asm volatile(                                                                           \
+            "lea 771f(%%rip), %%rax; mov %%rax, recover(%%rip)\n"                               \
+            "mov %%rsp, %%r15; mov $0x1111, %%eax; mov $0x2222, %%edx; mov %%rbx, %%rsp\n" text \
+            "\n"                                                                                \
+            "771: mov %%rsp, %%rbx; mov %%r15, %%rsp; cld"                                      \
+            : "+S"(from), "+D"(to), "+c"(count), "=b"(sp), "=&a"(outcome.a), "=&d"(outcome.d)   \
+            : "3"(stack)                                                                        \
+            : "r15", "memory", "cc");                                                           \
+        recover = 0;                                                                            \
+        outcome.vector = fault_vector;                                                          \
+        outcome.b = from, outcome.c = to, outcome.memory = count, outcome.sp = sp;              \
     }
 EXPERIMENT(do_movs, "rep movsb")
 EXPERIMENT(do_stos, "rep stosq")
@@ -243,7 +249,8 @@ EXPERIMENT(do_backwards, "std; rep movsb")
 
 static void test_faults(void)
 {
-    uint8_t *last = window + 4096 * 2, *stack = window + 4096 - 64; /* page 1 is the end of what there is */
+    uint8_t *last = window + 4096 * 2,
+            *stack = window + 4096 - 64; /* page 1 is the end of what there is */
     uint8_t *edge = last - 4;
 
     map(0, pages[0]);
@@ -262,18 +269,22 @@ static void test_faults(void)
     map(2, 0);
 
     do_movs((word)window, (word)last - 10, 50, (word)stack);
-    ok(outcome.vector == 14 && fault_cr2 == (word)last && outcome.memory == 40 && outcome.b == (word)window + 10 && outcome.c == (word)last,
+    ok(outcome.vector == 14 && fault_cr2 == (word)last && outcome.memory == 40 &&
+           outcome.b == (word)window + 10 && outcome.c == (word)last,
        "REP MOVSB stops at the missing page");
     do_movs((word)last - 7, (word)window, 50, (word)stack);
-    ok(outcome.vector == 14 && fault_cr2 == (word)last && outcome.memory == 43 && outcome.b == (word)last && outcome.c == (word)window + 7,
+    ok(outcome.vector == 14 && fault_cr2 == (word)last && outcome.memory == 43 &&
+           outcome.b == (word)last && outcome.c == (word)window + 7,
        "and where it reads it");
     *(volatile uint32_t *)edge = 0x77;
     do_stos(0, (word)last - 28, 10, (word)stack);
-    ok(outcome.vector == 14 && outcome.memory == 7 && outcome.c == (word)edge && *(volatile uint32_t *)edge == 0x77,
+    ok(outcome.vector == 14 && outcome.memory == 7 && outcome.c == (word)edge &&
+           *(volatile uint32_t *)edge == 0x77,
        "REP STOSQ writes nothing of an element that crosses into it");
     *(volatile uint64_t *)stack = 5;
     do_pop(0, (word)edge, 0, (word)stack);
-    ok(outcome.vector == 14 && outcome.sp == (word)stack && *(volatile uint32_t *)edge == 0x77, "POP to it leaves stack and memory");
+    ok(outcome.vector == 14 && outcome.sp == (word)stack && *(volatile uint32_t *)edge == 0x77,
+       "POP to it leaves stack and memory");
     do_push((word)edge, 0, 0, (word)stack);
     ok(outcome.vector == 14 && outcome.sp == (word)stack, "PUSH of it leaves the stack pointer");
     do_push((word)window, 0, 0, (word)last + 4);
@@ -287,7 +298,8 @@ static void test_faults(void)
     ok(outcome.vector == 14 && outcome.sp == (word)stack, "CALL by it leaves the stack pointer");
     map(0, 0);
     do_backwards((word)window + 4096 + 9, (word)last - 100, 50, (word)window + 8000);
-    ok(outcome.vector == 14 && fault_cr2 == (word)window + 4095 && outcome.memory == 40 && outcome.b == (word)window + 4095,
+    ok(outcome.vector == 14 && fault_cr2 == (word)window + 4095 && outcome.memory == 40 &&
+           outcome.b == (word)window + 4095,
        "REP MOVSB downward stops at a missing page");
 }
 
