@@ -114,6 +114,8 @@ bool format_is_mark(const void *data, size_t size, uint64_t offset, uint64_t dis
 
 HostFile *format_create_file(const char *path, const CreateOptions *options, GError **error)
 {
+    if (options->made)
+        options->made(options->obj, NULL);
     HostFile *file = host_file_create(path, options->io_hook, error);
     if (!file)
         return NULL;

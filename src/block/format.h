@@ -113,7 +113,7 @@ typedef struct CreateOptions {
     const char *parent_format; /* of a parent; always known */
     GHashTable *values;        /* name → text, defaults filled in; format_option() */
     bool no_sync;              /* it need not be durable */
-    void (*made)(void *obj, const char *path); /* hears of format_create_file()'s; NULL */
+    void (*made)(void *obj, const char *path); /* see ImageCreate */
     void *obj;
     GBytes *key; /* for an encrypted image; NULL: none */
     HostIoHook *io_hook;

@@ -68,7 +68,7 @@ typedef struct ImageCreate {
     GBytes *key;           /* for an encrypted image; NULL: none */
     bool unchecked_parent; /* don't open the parent: size and parent_format are given */
     bool no_sync;          /* it need not be durable on return */
-    /* Hears of each file that is made, when it is there; NULL. */
+    /* Hears NULL before each file is made, and its path when it is there; NULL. */
     void (*made)(void *obj, const char *path);
     void *obj;
     HostIoHook *io_hook;

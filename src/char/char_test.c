@@ -347,7 +347,7 @@ static void child(Fixture *f, int slave, Ending ending)
     setrlimit(RLIMIT_CORE, &no_core);
     if (ending != END_EXIT)
         signal(ending_signals[ending], SIG_DFL); /* under nohup, one would be ignored */
-    fclose(stdout); /* no test output twice */
+    fclose(stdout);                              /* no test output twice */
     if (!char_stdio_new(slave, slave, f->context, &f->lock, NULL) || tcgetattr(slave, &mode) < 0)
         _exit(98);
     if (mode.c_lflag & ICANON)

@@ -57,11 +57,16 @@ void disk_target_remove(DiskTarget *target)
     disk_target_forget(target);
 }
 
-/* From the first file on, a signal may come: making an image can take long. */
+/*
+ * A signal may come when a file is there and known: making an image can take long. Until the next
+ * one is known, none may.
+ */
 static void on_made(void *obj, const char *path)
 {
     DiskTarget *target = obj;
     hold_signals(SIG_BLOCK);
+    if (!path)
+        return;
     g_ptr_array_insert(target->files, (gint)target->files->len - 1, g_strdup(path));
     half_made = (char *const *)target->files->pdata;
     set_handlers(on_signal);

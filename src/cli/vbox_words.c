@@ -6,8 +6,7 @@
 #include <string.h>
 
 const VboxWord vbox_disk_words[VBOX_DISK_WORDS] = {
-    [VBOX_CREATE_MEDIUM] = {{"createmedium", "createhd", "createvdi"},
-                            "--filename FILE --size MB"},
+    [VBOX_CREATE_MEDIUM] = {{"createmedium", "createhd", "createvdi"}, "--filename FILE --size MB"},
     [VBOX_CLONE_MEDIUM] = {{"clonemedium", "clonehd", "clonevdi"}, "SOURCE TARGET [--format F]"},
     [VBOX_CONVERT_RAW] = {{"convertfromraw", "convertdd"}, "RAW TARGET [--format F]"},
     [VBOX_MODIFY_MEDIUM] = {{"modifymedium", "modifyhd", "modifyvdi"},

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The words of VBoxManage's users, under the program name vboxmanage: what its commands share. Those
- * of disks are in `ospite` (disk_vbox.c), all others in `ospite-cli` (vbox.h). What they print has
- * the shape that scripts of those users read, so it is in English always.
+ * The words of VBoxManage's users, under the program name vboxmanage: what its commands share.
+ * Those of disks are in `ospite` (disk_vbox.c), all others in `ospite-cli` (vbox.h). What they
+ * print has the shape that scripts of those users read, so it is in English always.
  */
 #pragma once
 

@@ -561,11 +561,8 @@ static const struct {
     const char *prefix;
     void (*run)(Client *client, const char *rest);
 } client_commands[] = {
-    {"type ", client_type},
-    {"medium ", client_medium},
-    {"watch", client_watch},
-    {"quit", client_quit},
-    {"gdb", client_gdb},
+    {"type ", client_type}, {"medium ", client_medium}, {"watch", client_watch},
+    {"quit", client_quit},  {"gdb", client_gdb},
 };
 
 static void client_serve(Client *client, const char *line)
