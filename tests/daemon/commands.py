@@ -90,7 +90,7 @@ def json_answers():
         expect(answer("media", "remove", d.path / "b.qcow2"), {}, "answer")
         answer("doctor", None)
         answer("version", None)
-        expect(left, {"vm console", "events", "completion", "manual"}, "commands that were not tried")
+        expect(left, {"vm console", "events", "debug", "completion", "manual"}, "commands that were not tried")
 
 
 def manuals():
