@@ -177,12 +177,13 @@ static bool widen(const Translation *t, const JitAddress *at, const JitAccess *a
     return true;
 }
 
-/* The range of later accesses that the check of this one can serve. Whether there are any. */
-static bool look_ahead(const Translation *t, const JitAccess *access, int64_t *low, int64_t *high)
+/* The range of later accesses that the check of this one can serve. Whether there are any. Of one
+ * that is followed by a write for sure, a check for writing is made. */
+static bool look_ahead(const Translation *t, JitAccess *access, int64_t *low, int64_t *high)
 {
     const JitAddress *at = &access->at;
     int64_t moved = 0;
-    bool found = false;
+    bool found = false, sure = true;
     for (unsigned i = t->index; i < t->block->count; i++) {
         JitAccess later[INSN_MAX_ACCESSES];
         const JitOp *op = &t->ops[i];
@@ -191,9 +192,14 @@ static bool look_ahead(const Translation *t, const JitAccess *access, int64_t *l
         int64_t by;
         if (is_barrier(op))
             break;
-        for (unsigned n = 0; n < count; n++)
-            found |= same_registers(&later[n].at, at) && (access->write || !later[n].write) &&
-                     widen(t, at, &later[n], later[n].at.disp + moved, low, high);
+        for (unsigned n = 0; n < count; n++) {
+            bool one = same_registers(&later[n].at, at) &&
+                       (access->write || sure || !later[n].write) &&
+                       widen(t, at, &later[n], later[n].at.disp + moved, low, high);
+            found |= one;
+            access->write |= one && later[n].write;
+        }
+        sure &= op->kind != JIT_JCC;
         if (jit_is_step(t->block->mode, &t->block->insns[i], op, &reg, &by) && reg == at->base) {
             moved += by;
             written &= ~(1u << reg);
@@ -284,7 +290,7 @@ typedef struct Check {
     bool scattered; /* the TLB is looked up, not the site */
 } Check;
 
-static Stub *miss_stub(Translation *t, const Check *check)
+static Stub *miss_stub(Translation *t, const Check *check, unsigned condition)
 {
     unsigned span = check->high - check->low;
     Stub *stub = new_stub(t, STUB_MISS);
@@ -296,7 +302,8 @@ static Stub *miss_stub(Translation *t, const Check *check)
                             .insn = t->index,
                             .misses = check->scattered ? INT32_MAX : JIT_SITE_MISSES,
                             .from = t->result};
-    stub->from = emit_jcc(&t->e, CC_A, NULL);
+    stub->align = condition == CC_NE ? check->align : 0;
+    stub->from = emit_jcc(&t->e, condition, NULL);
     return stub;
 }
 
@@ -340,12 +347,20 @@ static int32_t entry_tag(const Check *check)
     return check->access.write ? offsetof(TlbEntry, tag_write) : offsetof(TlbEntry, tag_read);
 }
 
+/* Whether one test sees to page and alignment: what is aligned to its size can't cross pages. */
+static bool tests_alignment(const Check *check)
+{
+    return check->align && check->high - check->low == check->align + 1;
+}
+
 static Stub *compare_tag(Translation *t, const Check *check, unsigned reg, Rm tag)
 {
+    bool test = tests_alignment(check);
     emit_op(&t->e, 0x33 | OP_W, reg, tag);
-    emit_op(&t->e, 0x81 | OP_W, 7, rm_reg(reg));
-    e32(&t->e, GUEST_PAGE_SIZE - (check->high - check->low));
-    return miss_stub(t, check);
+    emit_op(&t->e, (test ? 0xf7 : 0x81) | OP_W, test ? 0 : 7, rm_reg(reg));
+    e32(&t->e, test ? (uint32_t)GUEST_PAGE_MASK | check->align
+                    : GUEST_PAGE_SIZE - (check->high - check->low));
+    return miss_stub(t, check, test ? CC_NE : CC_A);
 }
 
 /* The operand by its own registers and the addend, which is in SCRATCH2. */
@@ -382,7 +397,8 @@ static Rm direct(Translation *t, const Check *check)
     stub->resume = emit_here(e);
     if (check->scattered && check->shared)
         emit_store(e, SCRATCH2, rm_gs(GS_JIT(addends[t->index])));
-    check_alignment(t, check->align);
+    if (!tests_alignment(check))
+        check_alignment(t, check->align);
     return by_addend(t, &check->access.at);
 }
 
@@ -408,7 +424,8 @@ static Rm uniform(Translation *t, const Check *check)
         emit_op(e, 0x03 | OP_W, SCRATCH1, rm_gs(check->site + offsetof(TlbSite, addend)));
     }
     stub->resume = emit_here(e);
-    check_alignment(t, check->align);
+    if (!tests_alignment(check))
+        check_alignment(t, check->align);
     return rm_mem(SCRATCH1, check->access.at.disp - check->low);
 }
 
@@ -468,7 +485,7 @@ static void note_fact(Translation *t, const Check *check)
 
 static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free)
 {
-    const JitAccess *access = &check->access;
+    JitAccess *access = &check->access;
     bool natural = check->linear && check->wide == t->mode64;
     JitFact *fact = natural ? find_fact(t, access) : NULL;
     if (fact)
@@ -546,6 +563,12 @@ static void write_miss(Translation *t, const Stub *stub)
         emit_op(e, 0x33 | OP_W, SCRATCH1,
                 rm_mem(SCRATCH2, stub->site->how & JIT_FILL_WRITE ? offsetof(TlbEntry, tag_write)
                                                                   : offsetof(TlbEntry, tag_read)));
+    uint8_t *unaligned = NULL;
+    if (stub->align) {
+        emit_op(e, 0xf6, 0, rm_reg(SCRATCH1)); /* test */
+        e8(e, stub->align);
+        unaligned = emit_jcc(e, CC_NE, NULL);
+    }
     emit_constant(e, SCRATCH2, (uintptr_t)stub->site);
     emit_call(e, t->jit->thunks.miss[!!(stub->site->how & JIT_FILL_WRITE)]);
     uint8_t *slow = emit_jcc(e, CC_E, NULL);
@@ -553,6 +576,8 @@ static void write_miss(Translation *t, const Stub *stub)
         emit_op(e, 0x03 | OP_W, SCRATCH1, rm_reg(SCRATCH2));
     emit_jump(e, stub->resume);
     emit_patch(e, slow, emit_here(e));
+    if (unaligned)
+        emit_patch(e, unaligned, emit_here(e));
     if (stub->site->shared)
         exit_to_plain(t, stub->insn);
     else
@@ -570,7 +595,7 @@ static void write_exit(Translation *t, const Stub *stub)
         return;
     }
     t->now = stub->now;
-    exit_to(t, stub->target, stub->live, false);
+    exit_to(t, stub->target, stub->live, stub->poll);
 }
 
 static void write_load(Translation *t, const Stub *stub)
@@ -580,14 +605,9 @@ static void write_load(Translation *t, const Stub *stub)
 }
 
 /* Somebody wants the loop to look around. */
-static void write_poll(Translation *t, const Stub *stub)
+static void write_poll(Translation *t)
 {
-    t->now = stub->now;
-    if (t->now.host_flags) { /* poll_beside_flags() */
-        emit_move(&t->e, HOST_RCX, SCRATCH2);
-        flags_to_slot(t, JIT_ALL_FLAGS);
-    }
-    emit_constant(&t->e, SCRATCH1, stub->target);
+    emit_constant(&t->e, SCRATCH1, t->rip);
     emit_jump(&t->e, t->jit->thunks.go);
 }
 
@@ -610,7 +630,7 @@ void write_stubs(Translation *t)
         else if (stub->kind == STUB_LOAD)
             write_load(t, stub);
         else if (stub->kind == STUB_POLL)
-            write_poll(t, stub);
+            write_poll(t);
         else if (stub->kind == STUB_FULL)
             write_full(t, stub);
         else

@@ -146,6 +146,14 @@ static void unlink_from_target(JitLink *link)
     link->to = NULL;
 }
 
+static const uint8_t *entry_for(const JitLink *link, const JitBlock *to)
+{
+    bool loaded = !(to->fpu & ~link->fpu);
+    if (link->poll)
+        return loaded ? to->poll[link->host_flags] : to->entry[link->host_flags];
+    return loaded && to->body ? to->body : to->entry[link->host_flags];
+}
+
 void jit_link(SoftCpu *cpu, JitLink *link, JitBlock *to)
 {
     JitCpu *jit = cpu->jit;
@@ -160,7 +168,7 @@ void jit_link(SoftCpu *cpu, JitLink *link, JitBlock *to)
     }
     if (link->guard)
         memcpy(jit_writable(jit, link->guard), &cpu->map_generation[link->target >> 63], 4);
-    patch(jit, link->site, link->host_flags ? to->entry_host : to->entry_slot);
+    patch(jit, link->site, entry_for(link, to));
     jit->stat_links++;
 }
 
@@ -168,7 +176,7 @@ static void translation_kill(JitCpu *jit, JitBlock *translation)
 {
     JitJump *jump = jit_jump(jit, translation->rip);
     translation->dead = true;
-    if (jump->host == translation->entry_slot)
+    if (jump->host == translation->entry[0])
         *jump = (JitJump){0};
     while (translation->in) {
         JitLink *link = translation->in;

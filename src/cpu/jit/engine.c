@@ -119,12 +119,12 @@ static void run_translatable(SoftCpu *cpu)
     }
     if (!translation->plain)
         *jump = (JitJump){.rip = cpu->s.rip,
-                          .host = translation->entry_slot,
+                          .host = translation->entry[0],
                           .stamp = jit_stamp_word(cpu, cpu->s.rip)};
     if (link && link->target == cpu->s.rip)
         jit_link(cpu, link, translation);
     cpu->translation_stop = false;
-    enter(cpu, translation->entry_slot);
+    enter(cpu, translation->entry[0]);
 }
 
 static VcpuExit run_loop(SoftCpu *cpu)

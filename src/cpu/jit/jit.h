@@ -24,7 +24,8 @@
  * host's own until C runs (JitCpu.live); never while an exception of theirs is unmasked.
  * - Arithmetic flags are at each point of the code, by what the translator knows, either in EFLAGS
  * ("host") or in SoftCpu.flags
- *   ("slot"), or dead. Every translation can be entered both ways. Flags that no later instruction
+ *   ("slot"), or dead. Every translation can be entered both ways, and asked on the way whether the
+ * loop wants to look around: links that go backward enter there. Flags that no later instruction
  * reads are not kept for a fault that comes between: what #PF pushes of them may differ from
  * hardware.
  * - MXCSR is the guest's.
@@ -56,7 +57,9 @@ typedef struct JitLink {
     uint8_t *guard;    /* imm32 that must equal map_generation; NULL: target on the same page,
                         not at its very end */
     bool host_flags;   /* flags are in EFLAGS there */
+    bool poll;         /* goes backward: the loop is to be asked on the way */
     bool plain;        /* goes to a plain translation */
+    uint8_t fpu;       /* JIT_LIVE_* that are loaded there */
     JitBlock *from, *to;
     struct JitLink *next_in;  /* of the links that go to `to` */
     struct JitLink *next_out; /* of those that come from `from` */
@@ -65,7 +68,12 @@ typedef struct JitLink {
 struct JitBlock {
     Block *block;
     uint64_t rip;
-    uint8_t *entry_slot, *entry_host;
+    uint8_t *entry[2]; /* with flags in the slot and in EFLAGS */
+    uint8_t
+        *poll[2]; /* the same, for links that go backward: leave if the loop wants to look around */
+    uint8_t *
+        body; /* behind both and behind what loads `fpu`, if that is known to be loaded; poll too */
+    uint8_t fpu; /* JIT_LIVE_* */
     JitLink *in, *out;
     JitBlock *next; /* of the same Block at another RIP */
     JitBlock *next_of_all;

@@ -100,31 +100,47 @@ static void translate_operands(Translation *t, const Simd *s)
         guest_written(t, insn->rm, rm.base);
 }
 
-bool translate_simd(Translation *t)
+/* False: its handler must be called. */
+static bool describe(const Translation *t, const Insn *insn, Simd *s)
 {
-    const Insn *insn = t->insn;
     unsigned prefix = insn->prefixes & PREFIX_REPE     ? SIMD_F3
                       : insn->prefixes & PREFIX_REPNE  ? SIMD_F2
                       : insn->prefixes & PREFIX_OPSIZE ? SIMD_66
                                                        : SIMD_NP;
     bool vex = insn->prefixes & PREFIX_VEX, l = vex && insn->rex & VEX_L;
-    if (vex && insn->map == MAP_0F && insn->opcode == 0x77)
+    *s = (Simd){.row = simd_find_row(insn->map, insn->opcode, prefix, insn->modrm, vex, l,
+                                     insn->rex & REX_W),
+                .vex = vex};
+    if (!s->row)
+        return false;
+    s->flags = s->row->flags;
+    s->memory = insn->flags & INSN_MEMORY;
+    s->store = s->flags & SIMD_STORE;
+    s->l = l && !(s->flags & SIMD_LIG);
+    s->w = insn->rex & REX_W &&
+           ((s->flags & SIMD_W && t->mode64) || (vex && s->flags & (SIMD_WVEX | SIMD_W1)));
+    return can_translate(t, s, needed(s));
+}
+
+static bool is_zero_all(const Insn *insn)
+{
+    return insn->prefixes & PREFIX_VEX && insn->map == MAP_0F && insn->opcode == 0x77;
+}
+
+unsigned simd_fpu_bits(const Translation *t, const Insn *insn)
+{
+    Simd s;
+    return !is_zero_all(insn) && describe(t, insn, &s) ? needed(&s) : 0;
+}
+
+bool translate_simd(Translation *t)
+{
+    Simd s;
+    if (is_zero_all(t->insn))
         return translate_zero(t);
-    Simd s = {.row = simd_find_row(insn->map, insn->opcode, prefix, insn->modrm, vex, l,
-                                   insn->rex & REX_W),
-              .vex = vex};
-    if (!s.row)
+    if (!describe(t, t->insn, &s))
         return false;
-    s.flags = s.row->flags;
-    s.memory = insn->flags & INSN_MEMORY;
-    s.store = s.flags & SIMD_STORE;
-    s.l = l && !(s.flags & SIMD_LIG);
-    s.w = insn->rex & REX_W &&
-          ((s.flags & SIMD_W && t->mode64) || (vex && s.flags & (SIMD_WVEX | SIMD_W1)));
-    unsigned need = needed(&s);
-    if (!can_translate(t, &s, need))
-        return false;
-    fpu_need(t, need);
+    fpu_need(t, needed(&s));
     translate_operands(t, &s);
     return true;
 }

@@ -185,42 +185,16 @@ static bool has_return(const Translation *t, uint64_t rip)
     return needs_no_guard(t, rip);
 }
 
-/* Leaves for the loop if it wants to look around. */
-static void poll_requests(Translation *t, uint64_t target)
-{
-    emit_op(&t->e, 0x83, 7, rm_gs(GS_CPU(exit_request)));
-    e8(&t->e, 0);
-    Stub *stub = new_stub(t, STUB_POLL);
-    stub->target = target;
-    stub->from = emit_jcc(&t->e, CC_NE, NULL);
-}
-
-/* The same with EFLAGS as they are: loops that DEC and JNZ carry CF around. */
-static void poll_beside_flags(Translation *t, uint64_t target)
-{
-    Emit *e = &t->e;
-    emit_move(e, SCRATCH2, HOST_RCX);
-    emit_op(e, 0x8b, HOST_RCX, rm_gs(GS_CPU(exit_request)));
-    e8(e, 0xe3), e8(e, 5); /* jrcxz, over the jump */
-    Stub *stub = new_stub(t, STUB_POLL);
-    stub->target = target;
-    stub->from = emit_jump(e, NULL);
-    emit_move(e, HOST_RCX, SCRATCH2);
-}
-
 static void leave_by(Translation *t, uint64_t target, unsigned live, bool poll, bool call)
 {
     Emit *e = &t->e;
     JitLink *link = new_link(t, target);
-    bool keep = poll && !call && live && t->now.host_flags && needs_no_guard(t, target);
-    if (!keep && (poll || call || !needs_no_guard(t, target)))
+    if (call || !needs_no_guard(t, target))
         flags_to_slot(t, live);
     if (call)
         make_room(t);
-    if (keep)
-        poll_beside_flags(t, target);
-    else if (poll)
-        poll_requests(t, target);
+    link->poll = poll;
+    link->fpu = t->now.fpu;
     link->host_flags = t->now.host_flags;
     if (!needs_no_guard(t, target)) {
         emit_op(e, 0x81, 7, rm_gs(GS_CPU(map_generation[0]) + (int)(target >> 63) * 4));
@@ -301,25 +275,21 @@ static bool is_backward(const Translation *t, uint64_t target)
 static void translate_jcc(Translation *t, uint64_t target)
 {
     Emit *e = &t->e;
-    unsigned condition = t->insn->opcode & 15, live = live_at(t, target);
+    unsigned live = live_at(t, target);
+    bool poll = is_backward(t, target);
     flags_to_host(t, SCRATCH1);
-    if (!is_backward(t, target)) {
-        Stub *stub = new_stub(t, STUB_EXIT);
-        stub->target = target;
-        stub->live = live;
-        stub->from = emit_jcc(e, condition, NULL);
-        if (needs_no_guard(t, target)) {
-            stub->link = new_link(t, target);
-            stub->link->host_flags = true;
-            stub->link->site = emit_here(e) - 4;
-        }
-        return;
+    Stub *stub = new_stub(t, STUB_EXIT);
+    stub->target = target;
+    stub->live = live;
+    stub->poll = poll;
+    stub->from = emit_jcc(e, t->insn->opcode & 15, NULL);
+    if (needs_no_guard(t, target)) {
+        stub->link = new_link(t, target);
+        stub->link->host_flags = true;
+        stub->link->poll = poll;
+        stub->link->fpu = t->now.fpu;
+        stub->link->site = emit_here(e) - 4;
     }
-    JitNow now = t->now;
-    uint8_t *over = emit_jcc(e, condition ^ 1, NULL);
-    exit_to(t, target, live, true);
-    emit_patch(e, over, emit_here(e));
-    t->now = now;
 }
 
 static void push_return_address(Translation *t)
@@ -486,18 +456,80 @@ static bool wants_host_flags(const Translation *t)
     return false;
 }
 
+/* What the block needs of the vector and x87 registers before its first branch. */
+static unsigned fpu_needed_first(const Translation *t)
+{
+    unsigned need = 0;
+    for (unsigned i = 0; i < t->block->count; i++) {
+        const JitOp *op = &t->ops[i];
+        if (op->kind == JIT_SIMD)
+            need |= simd_fpu_bits(t, &t->block->insns[i]);
+        else if (op->kind == JIT_X87 && !(t->block->mode & MODE_FPU_TRAP))
+            need |= JIT_LIVE_X87;
+        else if (op->kind == JIT_CALL || (op->kind >= JIT_JCC && op->kind <= JIT_RET) ||
+                 op->kind >= JIT_SYSTEM)
+            break;
+    }
+    return need;
+}
+
+/* The same entries do for flags in the slot and in EFLAGS: nobody reads them. */
+static void write_entries_without_flags(Translation *t)
+{
+    JitBlock *result = t->result;
+    result->fpu = fpu_needed_first(t);
+    result->entry[0] = emit_here(&t->e);
+    fpu_need(t, result->fpu);
+    result->poll[0] = result->poll[1] = emit_here(&t->e);
+    emit_op(&t->e, 0x83, 7, rm_gs(GS_CPU(exit_request)));
+    e8(&t->e, 0);
+    Stub *stub = new_stub(t, STUB_POLL);
+    stub->from = emit_jcc(&t->e, CC_NE, NULL);
+    result->body = emit_here(&t->e);
+    if (!result->fpu)
+        result->entry[0] = result->body;
+    result->entry[1] = result->entry[0];
+}
+
 static void write_entries(Translation *t)
 {
     JitBlock *result = t->result;
-    result->entry_slot = result->entry_host = emit_here(&t->e);
-    if (!t->live[0])
+    if (!t->live[0]) {
+        write_entries_without_flags(t);
         return;
+    }
+    result->entry[0] = result->entry[1] = emit_here(&t->e);
     if (wants_host_flags(t)) {
         flags_to_host(t, SCRATCH1);
-        result->entry_host = emit_here(&t->e);
+        result->entry[1] = emit_here(&t->e);
     } else {
         save_flags(t);
-        result->entry_slot = emit_here(&t->e);
+        result->entry[0] = emit_here(&t->e);
+    }
+}
+
+/* Out of line, where the block reads flags: they must stay as they are. */
+static void write_polls(Translation *t)
+{
+    Emit *e = &t->e;
+    JitBlock *result = t->result;
+    uint8_t *clear[2];
+    for (unsigned host = 0; host < 2; host++) {
+        result->poll[host] = emit_here(e);
+        emit_move(e, SCRATCH2, HOST_RCX);
+        emit_op(e, 0x8b, HOST_RCX, rm_gs(GS_CPU(exit_request)));
+        e8(e, 0xe3), e8(e, 5); /* jrcxz, over the jump */
+        clear[host] = emit_jump(e, NULL);
+        emit_move(e, HOST_RCX, SCRATCH2);
+        emit_jump(e, result->entry[host]);
+    }
+    for (unsigned host = 0; host < 2; host++) {
+        emit_patch(e, clear[host], emit_here(e));
+        emit_move(e, HOST_RCX, SCRATCH2);
+        if (host)
+            save_flags(t);
+        emit_constant(e, SCRATCH1, t->rip);
+        emit_jump(e, t->jit->thunks.go);
     }
 }
 
@@ -548,6 +580,8 @@ JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip, bool plain)
     uint8_t *end = t.e.p;
     t.e.p = cold;
     write_stubs(&t);
+    if (t.live[0])
+        write_polls(&t);
     t.result->next = block->translations;
     block->translations = t.result;
     jit->stat_translated++;

@@ -59,12 +59,14 @@ typedef struct Stub {
     bool direct;     /* MISS: the address is to be computed from (base, disp), the code wants the
                         addend in r10 */
     bool mixed;      /* MISS: r9 is the address ^ the tag of the entry at r10 */
+    uint8_t align;   /* MISS: bits of the address that must be 0 and may have been the cause */
     JitAddress at;   /* MISS, direct */
     uint8_t bits;    /* LOAD: JIT_LIVE_* */
     JitSite *site;   /* MISS */
     uint8_t *from;   /* rel32 to patch */
     uint8_t *resume; /* MISS: the access, LOAD, FULL: behind the check, as executed */
-    uint64_t target; /* EXIT, POLL: RIP */
+    uint64_t target; /* EXIT: RIP */
+    bool poll;       /* EXIT */
     unsigned live;   /* EXIT: flags that the target may read */
     JitLink *link;   /* EXIT: `from` is its site, nothing else is to be done; or NULL */
     JitNow now;      /* where it is jumped to */
@@ -166,6 +168,8 @@ unsigned live_at(Translation *t, uint64_t target);
 void translate_integer(Translation *t);
 /* False: the handler must be called. */
 bool translate_simd(Translation *t);
+/* JIT_LIVE_* that the instruction needs; 0 too where its handler is called. */
+unsigned simd_fpu_bits(const Translation *t, const Insn *insn);
 void translate_x87(Translation *t);
 
 /* ---- thunks.c ---- */
