@@ -48,22 +48,21 @@ static JitAddress operand_address(const Insn *insn)
 static void emit_address(Translation *t, JitAddress at, bool wide)
 {
     uint64_t mask = wide ? UINT64_MAX : UINT32_MAX;
-    if (at.base == GPR_BLOCK_RIP) {
-        emit_constant(&t->e, SCRATCH1, (t->rip + at.disp) & mask);
-        return;
-    }
     Rm rm = {.kind = RM_MEM,
              .base = HOST_NONE,
              .index = HOST_NONE,
              .scale = at.scale,
              .disp = (int32_t)at.disp};
-    if (at.base != GPR_NONE)
+    if (at.base != GPR_NONE && at.base != GPR_BLOCK_RIP)
         rm.base = guest_read(t, at.base, SCRATCH1);
     if (at.index != GPR_NONE)
         rm.index = guest_read(t, at.index, SCRATCH2);
-    if (rm.base == HOST_NONE && rm.index == HOST_NONE && !wide)
+    t->now.copied = 0;
+    if (at.base == GPR_BLOCK_RIP)
+        emit_constant(&t->e, SCRATCH1, (t->rip + at.disp) & mask);
+    else if (rm.base == HOST_NONE && rm.index == HOST_NONE && !wide)
         emit_constant(&t->e, SCRATCH1, (uint32_t)at.disp);
-    else
+    else if (rm.base != SCRATCH1 || rm.index != HOST_NONE || rm.disp || !wide)
         emit_op(&t->e, 0x8d | (wide ? OP_W : 0), SCRATCH1, rm);
 }
 
@@ -363,12 +362,20 @@ static Stub *compare_tag(Translation *t, const Check *check, unsigned reg, Rm ta
     return miss_stub(t, check, test ? CC_NE : CC_A);
 }
 
+/* Where the facts that the check proves find the addend. */
+static uint32_t addend_of(const Translation *t, const Check *check)
+{
+    return check->scattered ? (uint32_t)GS_JIT(addends[t->index])
+                            : check->site + (uint32_t)offsetof(TlbSite, addend);
+}
+
 /* The operand by its own registers and the addend, which is in SCRATCH2. */
 static Rm by_addend(Translation *t, const JitAddress *at)
 {
     unsigned base = guest_host(at->base);
     if (at->index == GPR_NONE)
         return (Rm){.kind = RM_MEM, .base = base, .index = SCRATCH2, .disp = at->disp};
+    t->now.held = 0;
     emit_op(&t->e, 0x8d | OP_W, SCRATCH2, (Rm){.kind = RM_MEM, .base = SCRATCH2, .index = base});
     return (Rm){.kind = RM_MEM,
                 .base = SCRATCH2,
@@ -399,6 +406,7 @@ static Rm direct(Translation *t, const Check *check)
         emit_store(e, SCRATCH2, rm_gs(GS_JIT(addends[t->index])));
     if (!tests_alignment(check))
         check_alignment(t, check->align);
+    t->now.held = addend_of(t, check);
     return by_addend(t, &check->access.at);
 }
 
@@ -441,7 +449,7 @@ static void align_member(Translation *t, JitFact *fact, const JitAccess *access,
 {
     if (!align || is_aligned(fact, access->at.disp, align))
         return;
-    flags_to_slot(t, t->live[t->index]);
+    flags_lost(t, t->live[t->index]);
     emit_address(t, access->at, t->mode64);
     check_alignment(t, align);
     fact->aligned = align;
@@ -456,11 +464,14 @@ static Rm member(Translation *t, JitFact *fact, const JitAccess *access, unsigne
     const JitAddress *at = &access->at;
     align_member(t, fact, access, align);
     if (is_direct(t, at, true) || is_indexed(t, at, true)) {
-        emit_load(e, SCRATCH2, rm_gs(fact->addend));
+        if (t->now.held != fact->addend)
+            emit_load(e, SCRATCH2, rm_gs(fact->addend));
+        t->now.held = fact->addend;
         *ret_free = SCRATCH1;
         return by_addend(t, at);
     }
     emit_address(t, *at, t->mode64);
+    t->now.held = 0;
     emit_load(e, SCRATCH2, rm_gs(fact->addend));
     emit_op(e, 0x8d | OP_W, SCRATCH1, (Rm){.kind = RM_MEM, .base = SCRATCH1, .index = SCRATCH2});
     *ret_free = SCRATCH2;
@@ -477,8 +488,7 @@ static void note_fact(Translation *t, const Check *check)
                              .at = check->access.at,
                              .low = check->low,
                              .high = check->high,
-                             .addend = check->scattered ? (uint32_t)GS_JIT(addends[t->index])
-                                                        : check->site + offsetof(TlbSite, addend),
+                             .addend = addend_of(t, check),
                              .aligned = check->align,
                              .aligned_at = check->access.at.disp};
 }
@@ -488,9 +498,15 @@ static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free
     JitAccess *access = &check->access;
     bool natural = check->linear && check->wide == t->mode64;
     JitFact *fact = natural ? find_fact(t, access) : NULL;
+    bool reads_flags = op_needs_host_flags(&t->op, t->live[t->index + 1]);
+    if (reads_flags && t->now.lazy)
+        flags_to_slot(t, t->live[t->index]); /* no register is free for that later */
     if (fact)
         return member(t, fact, access, check->align, ret_free);
-    flags_to_slot(t, t->live[t->index]);
+    if (reads_flags)
+        flags_to_slot(t, t->live[t->index]);
+    else
+        flags_lost(t, t->live[t->index]);
     check->low = access->at.disp;
     check->high = access->at.disp + access->size;
     check->scattered = (t->insn->scattered || !t->user) && !stack; /* tlb_site_count() */
@@ -503,6 +519,7 @@ static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free
     check->site =
         check->scattered ? (uint32_t)GS_JIT(unused_site) : new_site(t, access->write, stack);
     *ret_free = by_registers ? SCRATCH1 : SCRATCH2;
+    t->now.held = 0;
     Rm rm = by_registers ? direct(t, check) : uniform(t, check);
     if (check->shared)
         note_fact(t, check);
@@ -538,19 +555,38 @@ void slow_if(Translation *t, unsigned condition)
 /* ---- out of line --------------------------------------------------------------------------------
  */
 
+/* Before C may look at them. */
+static void lazy_flags_to_slot(Translation *t, const Stub *stub)
+{
+    t->now = stub->now;
+    if (t->now.lazy)
+        flags_to_slot(t, JIT_ALL_FLAGS);
+}
+
 static void write_slow(Translation *t, const Stub *stub)
 {
     Emit *e = &t->e;
+    lazy_flags_to_slot(t, stub);
     emit_constant(e, SCRATCH1, (uintptr_t)&t->block->insns[stub->insn]);
     emit_constant(e, SCRATCH2, t->rip);
     emit_call(e, t->jit->thunks.insn);
     unsigned next = stub->insn + 1;
     if (!t->start[next])
         return; /* it ends the block: the thunk never comes back */
+    const JitRecipe *recipe = &t->at[next].recipe;
+    if (recipe->how == JIT_RECIPE_MEMORY && recipe->index == stub->insn) {
+        t->now = (JitNow){0}; /* the handler kept nothing */
+        exit_to(t, t->rip + t->block->insns[next].rip_offset, t->live[next], false);
+        return;
+    }
     fpu_write_load(t, t->at[next].fpu, next);
-    t->now.host_flags = false;
+    t->now = (JitNow){0};
     if (t->at[next].host_flags && t->live[next])
         flags_to_host(t, SCRATCH1);
+    if (t->at[next].held)
+        emit_load(e, SCRATCH2, rm_gs(t->at[next].held));
+    if (t->at[next].copied)
+        guest_read(t, t->at[next].copied, SCRATCH1);
     emit_jump(e, t->start[next]);
 }
 
@@ -578,28 +614,48 @@ static void write_miss(Translation *t, const Stub *stub)
     emit_patch(e, slow, emit_here(e));
     if (unaligned)
         emit_patch(e, unaligned, emit_here(e));
-    if (stub->site->shared)
+    if (stub->site->shared) {
+        lazy_flags_to_slot(t, stub);
         exit_to_plain(t, stub->insn);
-    else
+    } else {
         write_slow(t, stub);
+    }
+}
+
+/* The flags go into the slot; then on, if the link's target reads them there, or to the loop. */
+static void write_unlinked_lazy(Translation *t, const Stub *stub)
+{
+    Emit *e = &t->e;
+    if (!stub->guard)
+        stub->link->unlinked = emit_here(e);
+    flags_to_slot(t, JIT_ALL_FLAGS);
+    if (!stub->guard) {
+        emit_jump(e, emit_here(e) + 5);
+        stub->link->again = emit_here(e) - 4;
+    }
+    write_unlinked(t, stub->link);
 }
 
 static void write_exit(Translation *t, const Stub *stub)
 {
-    if (stub->link && stub->link->unlinked) {
-        emit_patch(&t->e, stub->from, stub->link->unlinked);
-        return;
-    }
-    if (stub->link) {
-        write_unlinked(t, stub->link);
-        return;
-    }
+    JitLink *link = stub->link;
     t->now = stub->now;
-    exit_to(t, stub->target, stub->live, stub->poll);
+    if (!link) {
+        exit_to(t, stub->target, stub->live, stub->poll);
+    } else if (t->now.lazy) {
+        write_unlinked_lazy(t, stub);
+    } else if (link->unlinked) {
+        emit_patch(&t->e, stub->from, link->unlinked);
+    } else {
+        link->unlinked = emit_here(&t->e);
+        flags_to_slot(t, JIT_ALL_FLAGS);
+        write_unlinked(t, link);
+    }
 }
 
 static void write_load(Translation *t, const Stub *stub)
 {
+    lazy_flags_to_slot(t, stub);
     fpu_write_load(t, stub->bits, stub->insn);
     emit_jump(&t->e, stub->resume);
 }
@@ -618,11 +674,20 @@ static void write_full(Translation *t, const Stub *stub)
     emit_jump(&t->e, stub->resume);
 }
 
+/* What the thunk `recall` calls. */
+static void write_recall(Translation *t, const Stub *stub)
+{
+    stub->ret->recall = emit_here(&t->e);
+    lazy_flags_to_slot(t, stub);
+    e8(&t->e, 0xc3);
+}
+
 void write_stubs(Translation *t)
 {
     for (unsigned i = 0; i < t->stub_count; i++) {
         const Stub *stub = &t->stubs[i];
-        emit_patch(&t->e, stub->from, emit_here(&t->e));
+        if (stub->from)
+            emit_patch(&t->e, stub->from, emit_here(&t->e));
         if (stub->kind == STUB_EXIT)
             write_exit(t, stub);
         else if (stub->kind == STUB_MISS)
@@ -633,6 +698,8 @@ void write_stubs(Translation *t)
             write_poll(t);
         else if (stub->kind == STUB_FULL)
             write_full(t, stub);
+        else if (stub->kind == STUB_RECALL)
+            write_recall(t, stub);
         else
             write_slow(t, stub);
     }

@@ -50,6 +50,7 @@ bool jit_cache_init(JitCpu *jit)
     jit->returns = (uintptr_t)jit->returns_area + RETURNS_SIZE - RED_ZONE;
     jit->returns_limit = jit->returns - RETURNS_USED;
     jit->limit = COLD_START;
+    jit->arena_used = sizeof(JitReturn);
     jit->cold_used = COLD_START;
     if (jit->write && jit->run && jit->arena && jit->x87_sites && jit->returns_area &&
         mprotect(jit->returns_area, GUEST_PAGE_SIZE, PROT_NONE) == 0)
@@ -99,7 +100,7 @@ void jit_cache_flush(SoftCpu *cpu)
     jit->flush = false;
     jit->used = jit->thunks_end;
     jit->cold_used = COLD_START;
-    jit->arena_used = 0;
+    jit->arena_used = sizeof(JitReturn); /* 0 is none */
     jit->x87_site_count = 0;
     jit->all = NULL;
     jit->link = NULL;
@@ -154,6 +155,15 @@ static const uint8_t *entry_for(const JitLink *link, const JitBlock *to)
     return loaded && to->body ? to->body : to->entry[link->host_flags];
 }
 
+static void patch_link(JitCpu *jit, const JitLink *link)
+{
+    const JitBlock *to = link->to;
+    bool saves = link->again && to && to->flagged;
+    patch(jit, link->site, to && !saves ? entry_for(link, to) : link->unlinked);
+    if (link->again)
+        patch(jit, link->again, saves ? entry_for(link, to) : link->again + 4);
+}
+
 void jit_link(SoftCpu *cpu, JitLink *link, JitBlock *to)
 {
     JitCpu *jit = cpu->jit;
@@ -168,7 +178,7 @@ void jit_link(SoftCpu *cpu, JitLink *link, JitBlock *to)
     }
     if (link->guard)
         memcpy(jit_writable(jit, link->guard), &cpu->map_generation[link->target >> 63], 4);
-    patch(jit, link->site, entry_for(link, to));
+    patch_link(jit, link);
     jit->stat_links++;
 }
 
@@ -176,12 +186,12 @@ static void translation_kill(JitCpu *jit, JitBlock *translation)
 {
     JitJump *jump = jit_jump(jit, translation->rip);
     translation->dead = true;
-    if (jump->host == translation->entry[0])
+    if (jump->host == translation->jump)
         *jump = (JitJump){0};
     while (translation->in) {
         JitLink *link = translation->in;
-        patch(jit, link->site, link->unlinked);
         unlink_from_target(link);
+        patch_link(jit, link);
     }
     for (JitLink *link = translation->out; link; link = link->next_out) {
         if (link->to)

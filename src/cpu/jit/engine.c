@@ -51,6 +51,7 @@ static void enter(SoftCpu *cpu, uint8_t *host)
 {
     JitCpu *jit = cpu->jit;
     jit->stat_enters++;
+    jit->ret = 0;
     jit_set_stamps(cpu);
     if (cpu->s.fpu.mxcsr != _mm_getcsr())
         _mm_setcsr(cpu->s.fpu.mxcsr);
@@ -118,9 +119,8 @@ static void run_translatable(SoftCpu *cpu)
         return;
     }
     if (!translation->plain)
-        *jump = (JitJump){.rip = cpu->s.rip,
-                          .host = translation->entry[0],
-                          .stamp = jit_stamp_word(cpu, cpu->s.rip)};
+        *jump = (JitJump){
+            .rip = cpu->s.rip, .host = translation->jump, .stamp = jit_stamp_word(cpu, cpu->s.rip)};
     if (link && link->target == cpu->s.rip)
         jit_link(cpu, link, translation);
     cpu->translation_stop = false;

@@ -259,8 +259,10 @@ void fpu_write_load(Translation *t, unsigned bits, unsigned index)
 void fpu_need(Translation *t, unsigned bits)
 {
     unsigned missing = bits & ~t->now.fpu;
-    if (missing)
-        flags_to_slot(t, t->live[t->index]);
+    if (missing) {
+        flags_lost(t, t->live[t->index]);
+        t->now.held = t->now.copied = 0;
+    }
     if (missing & JIT_LIVE_YMM)
         missing &= ~JIT_LIVE_XMM;
     for (; missing; missing &= missing - 1) {

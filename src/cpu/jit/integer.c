@@ -100,6 +100,22 @@ static void finish_copy(Translation *t, uint32_t word, unsigned reg, Rm rm)
         t->now.host_flags = true;
 }
 
+/* The memory operand goes into a register, and to where the flags' recipe finds it. */
+static Rm keep_operand(Translation *t, Rm rm, unsigned size, unsigned free)
+{
+    Emit *e = &t->e;
+    if (size < 4)
+        emit_op(e, (size == 1 ? 0xb6 : 0xb7) | OP_0F, free, rm); /* movzx */
+    else
+        emit_op(e, 0x8b | size_bits(size), free, rm);
+    emit_store(e, free, rm_gs(GS_JIT(kept)));
+    t->now.kept = true;
+    t->now.copied = 0;
+    if (free == SCRATCH2)
+        t->now.held = 0;
+    return rm_reg(free);
+}
+
 static void copy_memory(Translation *t, uint32_t word)
 {
     const Insn *insn = t->insn;
@@ -117,9 +133,18 @@ static void copy_memory(Translation *t, uint32_t word)
                   : read_operand(t, insn->reg, reg_byte, free);
     if (op_needs_host_flags(op, t->live[t->index + 1]))
         flags_to_host(t, HOST_NONE);
+    if (flags_keep_operand(t))
+        rm = keep_operand(t, rm, size, free);
     finish_copy(t, word, reg, rm);
     if (op->reg & ROLE_WRITE)
         written_operand(t, insn->reg, reg_byte, reg);
+}
+
+void compare_kept(Translation *t)
+{
+    const Insn *insn = t->insn;
+    unsigned reg = t->op.reg ? read_operand(t, insn->reg, t->op.byte == 1, SCRATCH1) : 0;
+    finish_copy(t, opcode_word(insn, &t->op), reg, rm_gs(GS_JIT(kept)));
 }
 
 static void copy_registers(Translation *t, uint32_t word)
@@ -147,9 +172,15 @@ static void copy_registers(Translation *t, uint32_t word)
     }
     if (op_needs_host_flags(op, t->live[t->index + 1]))
         flags_to_host(t, SCRATCH1);
-    read_operand(t, insn->rm, rm_byte, SCRATCH1);
-    if (op->reg)
+    bool whole = insn->op_size >= 4 && !rm_byte; /* what is written then needs not be read */
+    if (rm_role != ROLE_WRITE || !whole)
+        read_operand(t, insn->rm, rm_byte, SCRATCH1);
+    if (op->reg && (reg_role != ROLE_WRITE || !whole))
         read_operand(t, insn->reg, reg_byte, SCRATCH2);
+    if (rm_host == SCRATCH1)
+        t->now.copied = rm_role & ROLE_WRITE ? 0 : t->now.copied;
+    if (reg_host == SCRATCH2)
+        t->now.held = 0;
     finish_copy(t, word, reg_host, rm_reg(rm_host));
     if (op->reg && reg_role & ROLE_WRITE)
         written_operand(t, insn->reg, reg_byte, reg_host);
@@ -259,6 +290,7 @@ static void translate_lea(Translation *t)
 {
     const Insn *insn = t->insn;
     Emit *e = &t->e;
+    t->now.held = 0;
     address_of_operand(t, insn);
     unsigned host = insn->op_size == 2           ? guest_read(t, insn->reg, SCRATCH2)
                     : guest_in_memory(insn->reg) ? SCRATCH2

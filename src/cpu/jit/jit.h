@@ -56,6 +56,7 @@ typedef struct JitLink {
     uint8_t *unlinked; /* where it goes otherwise */
     uint8_t *guard;    /* imm32 that must equal map_generation; NULL: target on the same page,
                         not at its very end */
+    uint8_t *again;    /* rel32 to patch behind `unlinked`, which puts lazy flags into the slot */
     bool host_flags;   /* flags are in EFLAGS there */
     bool poll;         /* goes backward: the loop is to be asked on the way */
     bool plain;        /* goes to a plain translation */
@@ -73,7 +74,9 @@ struct JitBlock {
         *poll[2]; /* the same, for links that go backward: leave if the loop wants to look around */
     uint8_t *
         body; /* behind both and behind what loads `fpu`, if that is known to be loaded; poll too */
-    uint8_t fpu; /* JIT_LIVE_* */
+    uint8_t fpu;   /* JIT_LIVE_* */
+    uint8_t *jump; /* entry for the jump table: flags are as JitCpu.ret says */
+    bool flagged;  /* reads flags of those that come here */
     JitLink *in, *out;
     JitBlock *next; /* of the same Block at another RIP */
     JitBlock *next_of_all;
@@ -104,13 +107,15 @@ typedef struct JitX87Site {
 
 typedef struct JitJump {
     uint64_t rip;  /* canonical */
-    uint8_t *host; /* entry with flags in the slot */
+    uint8_t *host; /* JitBlock.jump */
     uint64_t stamp;
     uint64_t unused;
 } JitJump;
 
-/* A RET, for when it must be executed by its handler after all. */
+/* A RET or an indirect branch, for when somebody reads the flags behind it, or a RET must be
+ * executed by its handler after all. */
 typedef struct JitReturn {
+    uint8_t *recall; /* called: puts the flags into the slot; NULL: they are there */
     const Insn *insn;
     uint64_t rip;    /* of the block */
     uint64_t popped; /* added to RSP already */
@@ -142,7 +147,8 @@ typedef struct JitThunks {
     /* Called: r9 is the RIP behind the instruction; return when its handler is to be called, else
      * they are gone. */
     uint8_t *syscall, *sysret, *iretq;
-    uint8_t *fill; /* called: r9 address, r10 JitSite.how; NE: the TLB has it now; r10 changes */
+    uint8_t *recall; /* called: puts the flags into the slot; r9, r10 and EFLAGS change */
+    uint8_t *fill;   /* called: r9 address, r10 JitSite.how; NE: the TLB has it now; r10 changes */
     /* Called: r9 address, r10 JitSite, for reading and writing. NE: r10 is the addend of the page,
      * its site has it. EQ: only the handler can do it, if anybody. Keep r9. */
     uint8_t *miss[2];
@@ -155,10 +161,13 @@ typedef struct JitThunks {
 typedef struct JitCpu {
     SoftCpu *self;
     uint64_t temp, target, spare;
+    uint64_t spilled[16], swapped[16]; /* guest registers that flags depend on (JitRecipe) */
+    uint64_t kept;                     /* memory operand that they depend on */
     uint64_t c_stack, code_stack; /* rsp at the entry from C, and of translated code while C runs */
     uint64_t returns, returns_limit; /* rsp of translated code when empty, and when full */
     uint8_t *returns_area;
-    uint32_t ret;  /* JitReturn of the last RET, as offset in the arena */
+    uint32_t
+        ret; /* JitReturn of the last RET or indirect branch, as offset in the arena; 0: none */
     JitLink *link; /* translated code was left by */
     JitThunks thunks;
     uint8_t *write, *run; /* the code area, mapped twice */
@@ -199,6 +208,10 @@ void jit_cache_flush(SoftCpu *cpu);
  * full. */
 uint8_t *jit_cache_space(JitCpu *jit, uint8_t **ret_cold);
 void *jit_alloc(JitCpu *jit, size_t size);
+static inline uint32_t jit_arena_offset(const JitCpu *jit, const void *memory)
+{
+    return (const uint8_t *)memory - jit->arena;
+}
 /* Forgets JitCpu.retire. Between blocks. */
 void jit_retire(JitCpu *jit);
 static inline uint8_t *jit_writable(const JitCpu *jit, uint8_t *run)

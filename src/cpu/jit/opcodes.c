@@ -527,6 +527,8 @@ unsigned jit_written(const Insn *insn, const JitOp *op)
     case JIT_NOTHING:
     case JIT_FENCE:
     case JIT_JCC:
+    case JIT_JMP:
+    case JIT_JMP_E:
         return 0;
     case JIT_PLAIN:
     case JIT_DIVIDE:
@@ -547,6 +549,9 @@ unsigned jit_written(const Insn *insn, const JitOp *op)
     case JIT_PUSH:
     case JIT_PUSH_IMM:
     case JIT_PUSH_MEM:
+    case JIT_CALL_REL:
+    case JIT_CALL_E:
+    case JIT_RET:
         return SET(GPR_RSP);
     case JIT_POP:
         return SET(GPR_RSP) | SET(insn->rm);
@@ -578,7 +583,10 @@ bool jit_is_step(uint32_t mode, const Insn *insn, const JitOp *op, unsigned *ret
 {
     unsigned size = (mode & MODE_CODE_MASK) == MODE_CODE64 ? 8 : 4;
     *ret_reg = insn->rm;
-    if (insn->op_size != size)
+    *ret_by = 0;
+    bool branch =
+        op->kind >= JIT_JCC && op->kind <= JIT_RET; /* op_size says 4 in 64-bit code, too */
+    if (insn->op_size != size && !(branch && insn->op_size != 2))
         return false;
     switch (op->kind) {
     case JIT_COPY:
@@ -593,8 +601,14 @@ bool jit_is_step(uint32_t mode, const Insn *insn, const JitOp *op, unsigned *ret
     case JIT_PUSH:
     case JIT_PUSH_IMM:
     case JIT_PUSH_MEM:
+    case JIT_CALL_REL:
+    case JIT_CALL_E:
         *ret_reg = GPR_RSP;
         *ret_by = -(int64_t)size;
+        return true;
+    case JIT_RET:
+        *ret_reg = GPR_RSP;
+        *ret_by = size + (int64_t)insn->imm;
         return true;
     case JIT_POP: /* RSP's part of it */
         *ret_reg = GPR_RSP;

@@ -45,6 +45,7 @@ static const uint8_t *go_to(SoftCpu *cpu, uint64_t rip)
 {
     const uint8_t *host = jit_jump_host(cpu, jit_jump(cpu->jit, rip), rip);
     cpu->s.rip = rip;
+    cpu->jit->ret = 0;
     return host && !must_look(cpu) ? host : cpu->jit->thunks.leave;
 }
 

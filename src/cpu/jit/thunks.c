@@ -267,6 +267,20 @@ static uint8_t *write_miss(Emit *e, const JitThunks *thunks, bool write)
     return start;
 }
 
+static uint8_t *write_recall(Emit *e)
+{
+    uint8_t *start = emit_here(e);
+    emit_op(e, 0x8b, SCRATCH2, rm_gs(GS_JIT(ret)));
+    emit_op(e, 0x03 | OP_W, SCRATCH2, rm_gs(GS_JIT(arena)));
+    emit_load(e, SCRATCH2, rm_mem(SCRATCH2, offsetof(JitReturn, recall)));
+    emit_op(e, 0x85 | OP_W, SCRATCH2, rm_reg(SCRATCH2)); /* test */
+    e8(e, 0x74);                                         /* je, over the jump */
+    e8(e, 3);
+    emit_op(e, 0xff, 4, rm_reg(SCRATCH2));
+    e8(e, 0xc3);
+    return start;
+}
+
 /* r9: the target of a RET. All that stands on the stack of returns is as unlikely now. */
 static uint8_t *write_return_to(Emit *e, const JitThunks *thunks)
 {
@@ -274,6 +288,9 @@ static uint8_t *write_return_to(Emit *e, const JitThunks *thunks)
     Rm entry = {.kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE};
     Rm stamp = {.kind = RM_GS, .base = HOST_RAX, .index = HOST_NONE, .disp = GS_CPU(lower_stamp)};
     emit_load(e, HOST_RSP, rm_gs(GS_JIT(returns)));
+    emit_push(e, SCRATCH1, false);
+    emit_call(e, thunks->recall);
+    emit_push(e, SCRATCH1, true);
     emit_store(e, HOST_RAX, rm_gs(GS_JIT(spare)));
     emit_jump_entry(e);
     emit_move(e, HOST_RAX, SCRATCH1);
@@ -290,6 +307,8 @@ static uint8_t *write_return_to(Emit *e, const JitThunks *thunks)
     emit_load(e, HOST_RAX, rm_gs(GS_JIT(spare)));
     uint8_t *slow = emit_jcc(e, CC_NE, NULL);
     entry.disp = GS_JIT(jumps[0].host);
+    emit_op(e, 0xc7, 0, rm_gs(GS_JIT(ret)));
+    e32(e, 0);
     emit_op(e, 0xff, 4, entry);
     emit_patch(e, slow, emit_here(e));
     emit_op(e, 0x8b, SCRATCH2, rm_gs(GS_JIT(ret)));
@@ -335,6 +354,7 @@ void jit_thunks_make(JitCpu *jit)
     thunks->fill = write_fill(&e);
     thunks->miss[0] = write_miss(&e, thunks, false);
     thunks->miss[1] = write_miss(&e, thunks, true);
+    thunks->recall = write_recall(&e);
     thunks->return_to = write_return_to(&e, thunks);
     *(uint64_t *)jit->returns = (uintptr_t)thunks->return_to;
     jit->thunks_end = jit->used = align_up(e.p - jit->write, 64);

@@ -8,8 +8,6 @@
 #include "base/bits.h"
 #include "cpu/soft/decode.h"
 
-#define FLAGS_LOAD_OF 0x7f /* flags.h */
-
 /* ---- registers ----------------------------------------------------------------------------------
  */
 
@@ -17,49 +15,28 @@ unsigned guest_read(Translation *t, unsigned guest, unsigned scratch)
 {
     if (!guest_in_memory(guest))
         return guest_host(guest);
+    if (scratch == SCRATCH1 && t->now.copied == guest)
+        return scratch;
+    if (scratch == SCRATCH1)
+        t->now.copied = guest;
+    else
+        t->now.held = 0;
     emit_load(&t->e, scratch, rm_gs(GS_CPU(s.gpr) + guest * 8));
     return scratch;
 }
 
 void guest_written(Translation *t, unsigned guest, unsigned host)
 {
-    if (guest_in_memory(guest))
-        emit_store(&t->e, host, rm_gs(GS_CPU(s.gpr) + guest * 8));
-}
-
-/* ---- flags --------------------------------------------------------------------------------------
- */
-
-static void save_flags(Translation *t)
-{
-    Emit *e = &t->e;
-    emit_move(e, SCRATCH2, HOST_RAX);
-    e8(e, 0x9f); /* lahf; seto al */
-    e8(e, 0x0f), e8(e, 0x90), e8(e, 0xc0);
-    emit_op(e, 0x89, HOST_RAX, rm_gs(GS_CPU(flags)));
-    emit_move(e, HOST_RAX, SCRATCH2);
-}
-
-void flags_to_slot(Translation *t, unsigned live)
-{
-    if (t->now.host_flags && live)
-        save_flags(t);
-    t->now.host_flags = false;
-}
-
-void flags_to_host(Translation *t, unsigned temp)
-{
-    Emit *e = &t->e;
-    Rm slot = temp == HOST_NONE ? rm_gs(GS_JIT(temp)) : rm_reg(temp);
-    if (t->now.host_flags)
+    if (!guest_in_memory(guest))
         return;
-    emit_store(e, HOST_RAX, slot);
-    emit_op(e, 0x8b, HOST_RAX, rm_gs(GS_CPU(flags)));
-    e8(e, 0x04), e8(e, FLAGS_LOAD_OF); /* add al, 7f; sahf */
-    e8(e, 0x9e);
-    emit_load(e, HOST_RAX, slot);
-    t->now.host_flags = true;
+    emit_store(&t->e, host, rm_gs(GS_CPU(s.gpr) + guest * 8));
+    if (host == SCRATCH1)
+        t->now.copied = guest;
+    else if (t->now.copied == guest)
+        t->now.copied = 0;
 }
+
+/* ---- what is live ------------------------------------------------------------ */
 
 static bool on_same_page(const Translation *t, uint64_t target)
 {
@@ -147,9 +124,6 @@ static Stub *new_link_stub(Translation *t, JitLink *link)
 
 void write_unlinked(Translation *t, JitLink *link)
 {
-    link->unlinked = emit_here(&t->e);
-    if (link->host_flags)
-        save_flags(t);
     emit_constant(&t->e, SCRATCH1, (uintptr_t)link);
     emit_jump(&t->e, t->jit->thunks.link);
 }
@@ -175,7 +149,7 @@ static void write_return(Translation *t, uint64_t rip)
         emit_op(e, 0x3b | OP_W, SCRATCH1, rm_reg(SCRATCH2));
     }
     emit_jcc(e, CC_NE, t->jit->thunks.return_to);
-    t->now = (JitNow){0};
+    t->now = (JitNow){.lazy = true, .recipe.how = JIT_RECIPE_RETURN};
     exit_to(t, rip, JIT_ALL_FLAGS, false);
 }
 
@@ -190,7 +164,7 @@ static void leave_by(Translation *t, uint64_t target, unsigned live, bool poll, 
     Emit *e = &t->e;
     JitLink *link = new_link(t, target);
     if (call || !needs_no_guard(t, target))
-        flags_to_slot(t, live);
+        flags_lost(t, live);
     if (call)
         make_room(t);
     link->poll = poll;
@@ -200,7 +174,9 @@ static void leave_by(Translation *t, uint64_t target, unsigned live, bool poll, 
         emit_op(e, 0x81, 7, rm_gs(GS_CPU(map_generation[0]) + (int)(target >> 63) * 4));
         link->guard = emit_here(e);
         e32(e, 0);
-        new_link_stub(t, link)->from = emit_jcc(e, CC_NE, NULL);
+        Stub *stub = new_link_stub(t, link);
+        stub->from = emit_jcc(e, CC_NE, NULL);
+        stub->guard = true;
     }
     new_link_stub(t, link)->from = call ? emit_call(e, NULL) : emit_jump(e, NULL);
     link->site = emit_here(e) - 4;
@@ -217,6 +193,7 @@ void exit_to_plain(Translation *t, unsigned index)
     link->plain = true;
     link->site = emit_here(&t->e) + 1;
     emit_jump(&t->e, emit_here(&t->e) + 5);
+    link->unlinked = emit_here(&t->e);
     write_unlinked(t, link);
 }
 
@@ -325,6 +302,27 @@ static uint64_t next_rip(const Translation *t)
     return (t->rip + t->insn->rip_offset + t->insn->length) & (t->mode64 ? UINT64_MAX : UINT32_MAX);
 }
 
+/* Flags are lost, but can be had by what it returns, until another is made. */
+static JitReturn *new_return(Translation *t, uint64_t popped)
+{
+    JitReturn *ret = jit_alloc(t->jit, sizeof(JitReturn));
+    *ret = (JitReturn){.insn = t->insn, .rip = t->rip, .popped = popped};
+    flags_lost(t, JIT_ALL_FLAGS);
+    if (t->now.lazy) {
+        Stub *stub = new_stub(t, STUB_RECALL);
+        stub->ret = ret;
+        if (stub->now.recipe.dest == GPR_RSP)
+            stub->now.recipe.moved += popped;
+    }
+    return ret;
+}
+
+static void leave_by_return(Translation *t, const JitReturn *ret)
+{
+    emit_op(&t->e, 0xc7, 0, rm_gs(GS_JIT(ret)));
+    e32(&t->e, jit_arena_offset(t->jit, ret));
+}
+
 /* The host's RET goes behind the CALL that belongs to it, if there is one: write_return(). */
 static void translate_ret(Translation *t)
 {
@@ -332,14 +330,11 @@ static void translate_ret(Translation *t)
     unsigned size = t->mode64 ? 8 : 4, free;
     uint32_t wide = t->mode64 ? OP_W : 0;
     int32_t popped = size + (int32_t)t->insn->imm;
-    JitReturn *ret = jit_alloc(t->jit, sizeof(JitReturn));
-    *ret = (JitReturn){.insn = t->insn, .rip = t->rip, .popped = popped};
-    flags_to_slot(t, JIT_ALL_FLAGS);
+    JitReturn *ret = new_return(t, popped);
     Rm rm = access_stack(t, GPR_RSP, 0, size, false, &free);
     emit_op(e, 0x8b | wide, SCRATCH1, rm);
     emit_op(e, 0x8d | wide, GUEST_RSP, rm_mem(GUEST_RSP, popped));
-    emit_op(e, 0xc7, 0, rm_gs(GS_JIT(ret)));
-    e32(e, (uint8_t *)ret - t->jit->arena);
+    leave_by_return(t, ret);
     e8(e, 0xc3);
     t->ended = true;
 }
@@ -348,10 +343,12 @@ static void translate_indirect(Translation *t)
 {
     Emit *e = &t->e;
     Rm host = rm_gs(GS_JIT(target));
-    flags_to_slot(t, JIT_ALL_FLAGS);
+    bool call = t->op.kind == JIT_CALL_E;
+    JitReturn *ret = new_return(t, call ? (t->mode64 ? -8 : -4) : 0);
     read_target(t);
     jump_lookup(t);
-    if (t->op.kind == JIT_JMP_E) {
+    if (!call) {
+        leave_by_return(t, ret);
         jump_found(t);
         return;
     }
@@ -360,6 +357,7 @@ static void translate_indirect(Translation *t)
         (Rm){.kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE, .disp = GS_JIT(jumps[0].host)});
     emit_store(e, SCRATCH1, host);
     push_return_address(t);
+    leave_by_return(t, ret);
     if (has_return(t, next_rip(t))) {
         make_room(t);
         emit_op(e, 0xff, 2, host);
@@ -374,6 +372,8 @@ static void translate_call(Translation *t, uint64_t target)
 {
     bool returns = has_return(t, next_rip(t));
     push_return_address(t);
+    if (t->now.recipe.dest == GPR_RSP)
+        t->now.recipe.moved -= t->mode64 ? 8 : 4;
     leave_by(t, target, live_at(t, target), is_backward(t, target), returns);
     if (returns)
         write_return(t, next_rip(t));
@@ -415,11 +415,23 @@ static bool translate_branch(Translation *t)
 /* ---- blocks -------------------------------------------------------------------------------------
  */
 
+/* Kinds that leave the scratch registers alone, but where guest_read(), an access or flags say
+ * otherwise. */
+static bool holds_scratch(const JitOp *op)
+{
+    return op->kind == JIT_COPY || (op->kind >= JIT_NOTHING && op->kind <= JIT_LEA) ||
+           op->kind == JIT_JCC || (op->kind == JIT_SIMD && !op->reg);
+}
+
 static void translate_insn(Translation *t)
 {
     const Insn *insn = t->insn;
+    bool holds = holds_scratch(&t->op);
+    if (!holds && t->op.kind != JIT_CALL_REL && t->op.kind != JIT_RET)
+        t->now.held = t->now.copied = 0;
     t->start[t->index] = emit_here(&t->e);
     t->at[t->index] = t->now;
+    flags_before_insn(t);
     if (t->op.kind == JIT_CALL || insn->flags & INSN_SEG_CHECK) {
         call_handler_inline(t);
     } else if (t->op.kind == JIT_SIMD) {
@@ -435,6 +447,8 @@ static void translate_insn(Translation *t)
     } else {
         translate_integer(t);
     }
+    if (!holds)
+        t->now.held = t->now.copied = 0;
 }
 
 /* Whether the first instruction that cares finds flags in EFLAGS better. */
@@ -478,6 +492,7 @@ static void write_entries_without_flags(Translation *t)
 {
     JitBlock *result = t->result;
     result->fpu = fpu_needed_first(t);
+    e8(&t->e, 0x90); /* nop: the look is 15 bytes long, and the body begins a line of fetch */
     result->entry[0] = emit_here(&t->e);
     fpu_need(t, result->fpu);
     result->poll[0] = result->poll[1] = emit_here(&t->e);
@@ -488,7 +503,7 @@ static void write_entries_without_flags(Translation *t)
     result->body = emit_here(&t->e);
     if (!result->fpu)
         result->entry[0] = result->body;
-    result->entry[1] = result->entry[0];
+    result->entry[1] = result->jump = result->entry[0];
 }
 
 static void write_entries(Translation *t)
@@ -498,12 +513,14 @@ static void write_entries(Translation *t)
         write_entries_without_flags(t);
         return;
     }
+    result->flagged = true;
     result->entry[0] = result->entry[1] = emit_here(&t->e);
     if (wants_host_flags(t)) {
         flags_to_host(t, SCRATCH1);
         result->entry[1] = emit_here(&t->e);
     } else {
-        save_flags(t);
+        t->now.host_flags = true;
+        flags_to_slot(t, JIT_ALL_FLAGS);
         result->entry[0] = emit_here(&t->e);
     }
 }
@@ -526,11 +543,14 @@ static void write_polls(Translation *t)
     for (unsigned host = 0; host < 2; host++) {
         emit_patch(e, clear[host], emit_here(e));
         emit_move(e, HOST_RCX, SCRATCH2);
-        if (host)
-            save_flags(t);
+        t->now = (JitNow){.host_flags = host};
+        flags_to_slot(t, JIT_ALL_FLAGS);
         emit_constant(e, SCRATCH1, t->rip);
         emit_jump(e, t->jit->thunks.go);
     }
+    result->jump = emit_here(e);
+    emit_call(e, t->jit->thunks.recall);
+    emit_jump(e, result->entry[0]);
 }
 
 static void translate_all(Translation *t)
@@ -545,6 +565,7 @@ static void translate_all(Translation *t)
         t->insn = &block->insns[i];
         t->op = t->ops[i];
         translate_insn(t);
+        flags_after_insn(t);
         facts_after_insn(t);
     }
     if (!t->ended) {

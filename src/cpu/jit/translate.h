@@ -16,9 +16,36 @@
 #define SCRATCH2  HOST_R10
 #define GUEST_RSP HOST_R11
 
+/*
+ * How the arithmetic flags can be had again after EFLAGS were used for something else: by executing
+ * the instruction that made them AGAIN (a comparison), by a TEST of its result, by an ADD or SUB to
+ * what the register was before, by comparing again with what was in MEMORY. What overwrites one of `regs` spills it. RETURN: as JitCpu.ret says.
+ */
+typedef struct JitRecipe {
+    enum {
+        JIT_RECIPE_NONE,
+        JIT_RECIPE_AGAIN,
+        JIT_RECIPE_TEST,
+        JIT_RECIPE_ADD,
+        JIT_RECIPE_SUB,
+        JIT_RECIPE_MEMORY,
+        JIT_RECIPE_RETURN
+    } how;
+    uint8_t index;     /* of the instruction */
+    uint8_t dest, src; /* guest registers, src GPR_NONE: an immediate */
+    uint16_t regs, spilled; /* those in JitCpu.spilled */
+    int64_t moved; /* ADD, SUB: what was added to the register since */
+} JitRecipe;
+
+/* The arithmetic flags are in EFLAGS (host_flags), or to be had by the recipe (lazy), or else in
+ * the slot, if anybody wants them. */
 typedef struct JitNow {
-    bool host_flags; /* the arithmetic flags are in EFLAGS, else in the slot (or dead) */
-    uint8_t fpu;     /* JIT_LIVE_* that are surely loaded */
+    bool host_flags, lazy;
+    bool kept; /* the instruction put its memory operand into JitCpu.kept */
+    JitRecipe recipe; /* of either */
+    uint8_t fpu;      /* JIT_LIVE_* that are surely loaded */
+    uint8_t copied;   /* the guest register in memory that SCRATCH1 holds, too; 0: none */
+    uint32_t held;    /* JitFact.addend of the one that SCRATCH2 holds; 0: none */
 } JitNow;
 
 /* A memory operand: base + (index << scale) + displacement, by guest register; base GPR_BLOCK_RIP:
@@ -51,7 +78,15 @@ typedef struct JitFact {
 } JitFact;
 #define FACTS_MAX 6
 
-typedef enum StubKind { STUB_MISS, STUB_SLOW, STUB_EXIT, STUB_LOAD, STUB_POLL, STUB_FULL } StubKind;
+typedef enum StubKind {
+    STUB_MISS,
+    STUB_SLOW,
+    STUB_EXIT,
+    STUB_LOAD,
+    STUB_POLL,
+    STUB_FULL,
+    STUB_RECALL
+} StubKind;
 
 typedef struct Stub {
     uint8_t kind;
@@ -67,12 +102,14 @@ typedef struct Stub {
     uint8_t *resume; /* MISS: the access, LOAD, FULL: behind the check, as executed */
     uint64_t target; /* EXIT: RIP */
     bool poll;       /* EXIT */
+    bool guard;      /* EXIT: the guard of `link` failed */
+    JitReturn *ret;  /* RECALL */
     unsigned live;   /* EXIT: flags that the target may read */
     JitLink *link;   /* EXIT: `from` is its site, nothing else is to be done; or NULL */
     JitNow now;      /* where it is jumped to */
 } Stub;
 
-#define STUBS_MAX (BLOCK_MAX_INSNS * 8 + 8)
+#define STUBS_MAX (BLOCK_MAX_INSNS * 8 + 16)
 
 typedef struct Translation {
     Emit e;
@@ -117,12 +154,21 @@ unsigned guest_read(Translation *t, unsigned guest, unsigned scratch);
 /* After an instruction wrote the register that guest_read() gave. */
 void guest_written(Translation *t, unsigned guest, unsigned host);
 
-/* ---- flags: translate.c ---- */
+/* ---- flags.c ---- */
 
-/* EFLAGS are about to be lost: puts them into the slot if anybody still wants them. */
+/* Puts the flags into the slot if anybody still wants them; SCRATCH1 and 2 and EFLAGS change. */
 void flags_to_slot(Translation *t, unsigned live);
-/* The next instruction wants them in EFLAGS. Only `temp` (HOST_NONE: nothing) may change. */
+/* EFLAGS are about to be lost: they can be had again, or are put into the slot. */
+void flags_lost(Translation *t, unsigned live);
+/* The next instruction wants them in EFLAGS. Only `temp` (HOST_NONE: nothing) may change; when they
+ * were lazy, SCRATCH1 and 2 do. */
 void flags_to_host(Translation *t, unsigned temp);
+/* Whether a comparison with memory should keep the operand, since EFLAGS will be lost before they
+ * are read. */
+bool flags_keep_operand(const Translation *t);
+/* Around each instruction. */
+void flags_before_insn(Translation *t);
+void flags_after_insn(Translation *t);
 static inline bool op_needs_host_flags(const JitOp *op, unsigned live_after)
 {
     return op->reads || (op->writes && live_after & ~op->kills);
@@ -166,6 +212,8 @@ unsigned live_at(Translation *t, uint64_t target);
 /* ---- integer.c, simd.c, x87.c: one instruction ---- */
 
 void translate_integer(Translation *t);
+/* The comparison t->insn, with JitCpu.kept instead of memory. */
+void compare_kept(Translation *t);
 /* False: the handler must be called. */
 bool translate_simd(Translation *t);
 /* JIT_LIVE_* that the instruction needs; 0 too where its handler is called. */

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Arithmetic flags between instructions: in EFLAGS, in the slot, or to be had again.
+ *
+ * Page checks, calls and returns cost EFLAGS, and whether somebody reads them later is seldom known
+ * there. So they are not saved where the instruction that made them could be executed once more
+ * with the same result (JitRecipe): that is done out of line, where somebody does.
+ */
+#include "cpu/jit/translate.h"
+
+#define FLAGS_LOAD_OF 0x7f /* flags.h */
+
+/* ---- recipes ------------------------------------------------------------------------------------
+ */
+
+enum { OPERATION_ADD, OPERATION_OR, OPERATION_AND = 4, OPERATION_SUB, OPERATION_XOR, OPERATION_CMP };
+
+/* Of an arithmetic operation into register `dest`; `set`: the registers that it reads. */
+static JitRecipe recipe_of_operation(const Insn *insn, unsigned operation, unsigned dest,
+                                     unsigned set, bool immediate)
+{
+    unsigned other = set & ~(1u << dest); /* none: both are one register */
+    unsigned src = immediate ? GPR_NONE : other ? (unsigned)__builtin_ctz(other) : dest;
+    JitRecipe recipe = {.dest = dest, .src = src, .regs = 1u << dest};
+    switch (operation) {
+    case OPERATION_CMP:
+        recipe.how = JIT_RECIPE_AGAIN;
+        recipe.regs = set;
+        break;
+    case OPERATION_OR:
+    case OPERATION_AND:
+    case OPERATION_XOR:
+        recipe.how = JIT_RECIPE_TEST;
+        break;
+    case OPERATION_ADD:
+    case OPERATION_SUB:
+        if (insn->op_size >= 4 && src != dest)
+            recipe.how = operation == OPERATION_ADD ? JIT_RECIPE_ADD : JIT_RECIPE_SUB;
+        recipe.regs |= set;
+        break;
+    default:
+        break;
+    }
+    return recipe;
+}
+
+static bool is_comparison(const Insn *insn, const JitOp *op)
+{
+    unsigned opcode = insn->opcode, digit = insn->modrm >> 3 & 7;
+    return op->kind == JIT_COPY && insn->map == MAP_ONE_BYTE &&
+           ((opcode >= 0x38 && opcode < 0x3c) || (opcode & 0xfe) == 0x84 ||
+            (opcode >= 0x80 && opcode < 0x84 && digit == OPERATION_CMP) ||
+            ((opcode & 0xfe) == 0xf6 && digit < 2));
+}
+
+bool flags_keep_operand(const Translation *t)
+{
+    const Insn *insn = t->insn;
+    if (!is_comparison(insn, &t->op) || (t->op.reg && guest_in_memory(insn->reg)) ||
+        (t->op.reg && t->op.byte))
+        return false;
+    for (unsigned i = t->index + 1; i < t->block->count; i++) {
+        const JitOp *op = &t->ops[i];
+        bool stack = op->kind >= JIT_PUSH && op->kind <= JIT_LEAVE;
+        if (op->reads || op->kills == JIT_ALL_FLAGS)
+            return false;
+        if (stack || (t->block->insns[i].flags & INSN_MEMORY && op->kind != JIT_LEA))
+            return t->live[i] != 0;
+        if (op->kind == JIT_RET || op->kind == JIT_CALL_REL || op->kind == JIT_JMP_E)
+            return true;
+    }
+    return false;
+}
+
+/* How the flags that the instruction leaves can be had again, as long as the registers stand. */
+static JitRecipe recipe_of(const Insn *insn, const JitOp *op)
+{
+    unsigned opcode = insn->opcode;
+    unsigned rm = op->byte ? insn->rm / 8 : insn->rm, reg = op->byte ? insn->reg / 8 : insn->reg;
+    JitRecipe none = {.how = JIT_RECIPE_NONE};
+    if (insn->flags & INSN_MEMORY || insn->map != MAP_ONE_BYTE || op->kills != JIT_ALL_FLAGS)
+        return none;
+    bool accumulator = op->kind == JIT_ACCUMULATOR, compares = op->rm == ROLE_READ || accumulator;
+    if (accumulator && opcode >= 0xa8)
+        return (JitRecipe){.how = JIT_RECIPE_AGAIN, .regs = 1u << GPR_RAX};
+    if (op->kind != JIT_COPY && !accumulator)
+        return none;
+    if ((opcode & 0xfe) == 0x84 || ((opcode & 0xfe) == 0xf6 && (insn->modrm >> 3 & 7) < 2))
+        return (JitRecipe){.how = JIT_RECIPE_AGAIN,
+                           .regs = 1u << rm | (op->reg ? 1u << reg : 0)};
+    bool group = opcode >= 0x80 && opcode < 0x84;
+    if (opcode >= 0x40 && !group)
+        return none;
+    unsigned operation = group ? insn->modrm >> 3 & 7 : opcode >> 3;
+    if (op->byte && !(operation == OPERATION_CMP && compares))
+        return none;
+    if (accumulator)
+        return recipe_of_operation(insn, operation, GPR_RAX, 1u << GPR_RAX, true);
+    if (group)
+        return recipe_of_operation(insn, operation, rm, 1u << rm, true);
+    return recipe_of_operation(insn, operation, rm, 1u << rm | 1u << reg, false); /* JitOp.swap */
+}
+
+/* Whether it undoes an addition to a register that the instruction steps on. */
+static bool recipe_moves(const Translation *t, const JitRecipe *recipe, unsigned written,
+                         int64_t *ret_by)
+{
+    unsigned reg;
+    return (recipe->how == JIT_RECIPE_ADD || recipe->how == JIT_RECIPE_SUB) &&
+           jit_is_step(t->block->mode, t->insn, &t->op, &reg, ret_by) && reg == recipe->dest &&
+           !(recipe->regs & ~recipe->spilled & written & ~(1u << reg)) &&
+           !(recipe->spilled >> reg & 1);
+}
+
+static bool recipe_stands(const Translation *t, int64_t *ret_by)
+{
+    const JitRecipe *recipe = &t->now.recipe;
+    unsigned written = jit_written(t->insn, &t->op);
+    *ret_by = 0;
+    return recipe->how != JIT_RECIPE_NONE &&
+           (!(recipe->regs & ~recipe->spilled & written) || recipe_moves(t, recipe, written, ret_by));
+}
+
+/* The registers of the recipe that the instruction is about to write, for recall(). */
+static void spill(Translation *t)
+{
+    JitRecipe *recipe = &t->now.recipe;
+    unsigned set = jit_written(t->insn, &t->op) & recipe->regs & ~recipe->spilled;
+    for (unsigned guest = 0; guest < 16; guest++) {
+        if (set >> guest & 1)
+            emit_store(&t->e, guest_read(t, guest, SCRATCH1),
+                       rm_gs(GS_JIT(spilled) + (int)guest * 8));
+    }
+    recipe->spilled |= set;
+}
+
+void flags_before_insn(Translation *t)
+{
+    int64_t by;
+    if (!t->live[t->index])
+        t->now.lazy = false;
+    if (t->now.recipe.how == JIT_RECIPE_NONE || recipe_stands(t, &by) || t->op.writes)
+        return;
+    if ((t->now.host_flags || t->now.lazy) && t->live[t->index])
+        spill(t);
+}
+
+void flags_after_insn(Translation *t)
+{
+    JitRecipe *recipe = &t->now.recipe;
+    int64_t by;
+    if (t->op.writes && t->now.host_flags) {
+        *recipe = t->now.kept ? (JitRecipe){.how = JIT_RECIPE_MEMORY,
+                                            .regs = t->op.reg ? 1u << t->insn->reg : 0}
+                              : recipe_of(t->insn, &t->op);
+        recipe->index = t->index;
+        t->now.kept = false;
+    } else if (recipe_stands(t, &by)) {
+        recipe->moved += by;
+        return;
+    } else {
+        recipe->how = JIT_RECIPE_NONE;
+    }
+    t->now.lazy = false;
+}
+
+/* The register as the addition found it, and the addition again. */
+static void add_again(Translation *t, const JitRecipe *recipe)
+{
+    Emit *e = &t->e;
+    const Insn *insn = &t->block->insns[recipe->index];
+    uint32_t wide = insn->op_size == 8 ? OP_W : 0;
+    bool sub = recipe->how == JIT_RECIPE_SUB, immediate = recipe->src == GPR_NONE;
+    int64_t by = !immediate ? 0 : sub ? -(int64_t)insn->imm : (int64_t)insn->imm;
+    unsigned host = guest_read(t, recipe->dest, SCRATCH1);
+    emit_op(e, 0x8d | wide, SCRATCH1, rm_mem(host, (int32_t)(-recipe->moved - by)));
+    if (immediate) {
+        emit_op(e, 0x81 | wide, sub ? OPERATION_SUB : OPERATION_ADD, rm_reg(SCRATCH1));
+        e32(e, insn->imm);
+        return;
+    }
+    unsigned src = guest_read(t, recipe->src, SCRATCH2);
+    emit_op(e, (sub ? 0x03 : 0x2b) | wide, SCRATCH1, rm_reg(src));
+    emit_op(e, (sub ? 0x2b : 0x03) | wide, SCRATCH1, rm_reg(src));
+}
+
+/* Registers as they were spilled take the place of what they are now, and back. EFLAGS stay. */
+static void swap_spilled(Translation *t, unsigned set, bool back)
+{
+    Emit *e = &t->e;
+    for (unsigned guest = 0; guest < 16; guest++) {
+        Rm now = rm_gs(GS_JIT(swapped) + (int)guest * 8),
+           then = rm_gs(GS_JIT(spilled) + (int)guest * 8);
+        if (!(set >> guest & 1))
+            continue;
+        unsigned host = guest_in_memory(guest) ? SCRATCH1 : guest_host(guest);
+        if (!back)
+            emit_store(e, guest_read(t, guest, host), now);
+        emit_load(e, host, back ? now : then);
+        guest_written(t, guest, host);
+        t->now.copied = 0;
+    }
+}
+
+/* EFLAGS as the recipe says. SCRATCH1 and 2 change. */
+static void recall(Translation *t)
+{
+    JitRecipe recipe = t->now.recipe;
+    const Insn *insn = t->insn;
+    JitOp op = t->op;
+    t->insn = &t->block->insns[recipe.index];
+    t->op = t->ops[recipe.index];
+    t->now.lazy = false;
+    t->now.held = t->now.copied = 0;
+    swap_spilled(t, recipe.spilled, false);
+    if (recipe.how == JIT_RECIPE_AGAIN) {
+        translate_integer(t);
+    } else if (recipe.how == JIT_RECIPE_MEMORY) {
+        compare_kept(t);
+    } else if (recipe.how == JIT_RECIPE_TEST) {
+        unsigned host = guest_read(t, recipe.dest, SCRATCH1), size = t->insn->op_size;
+        emit_op(&t->e, 0x85 | (size == 8 ? OP_W : size == 2 ? OP_66 : 0), host, rm_reg(host));
+    } else {
+        add_again(t, &recipe);
+    }
+    swap_spilled(t, recipe.spilled, true);
+    t->insn = insn;
+    t->op = op;
+    t->now.host_flags = true;
+    t->now.copied = 0;
+    t->now.recipe = recipe;
+}
+
+/* ---- where flags are ----------------------------------------------------------------------------
+ */
+
+static void save_flags(Translation *t)
+{
+    Emit *e = &t->e;
+    t->now.held = 0;
+    emit_move(e, SCRATCH2, HOST_RAX);
+    e8(e, 0x9f); /* lahf; AH alone is stored: to read it with AL takes longer */
+    emit_op(e, 0x88 | OP_REG8, HOST_HIGH + 4, rm_gs(GS_CPU(flags) + 1));
+    emit_op(e, 0x90 | OP_0F, 0, rm_gs(GS_CPU(flags))); /* seto */
+    emit_move(e, HOST_RAX, SCRATCH2);
+}
+
+void flags_to_slot(Translation *t, unsigned live)
+{
+    if (t->now.lazy && t->now.recipe.how == JIT_RECIPE_RETURN)
+        emit_call(&t->e, t->jit->thunks.recall);
+    else if (t->now.lazy && live)
+        recall(t);
+    if (t->now.host_flags && live)
+        save_flags(t);
+    t->now.host_flags = t->now.lazy = false;
+}
+
+void flags_lost(Translation *t, unsigned live)
+{
+    int64_t by;
+    if (!t->now.host_flags || !live || !recipe_stands(t, &by)) {
+        if (!t->now.lazy || !live)
+            flags_to_slot(t, live);
+        return;
+    }
+    t->now.host_flags = false;
+    t->now.lazy = true;
+}
+
+void flags_to_host(Translation *t, unsigned temp)
+{
+    Emit *e = &t->e;
+    Rm slot = temp == HOST_NONE ? rm_gs(GS_JIT(temp)) : rm_reg(temp);
+    if (t->now.host_flags)
+        return;
+    if (t->now.lazy) {
+        recall(t);
+        return;
+    }
+    if (temp == SCRATCH2)
+        t->now.held = 0;
+    if (temp == SCRATCH1)
+        t->now.copied = 0;
+    emit_store(e, HOST_RAX, slot);
+    emit_op(e, 0x8a | OP_REG8, HOST_HIGH + 4, rm_gs(GS_CPU(flags) + 1)); /* as they were stored */
+    emit_op(e, 0x8a | OP_REG8, HOST_RAX, rm_gs(GS_CPU(flags)));
+    e8(e, 0x04), e8(e, FLAGS_LOAD_OF); /* add al, 7f; sahf */
+    e8(e, 0x9e);
+    emit_load(e, HOST_RAX, slot);
+    t->now.host_flags = true;
+}
