@@ -445,6 +445,12 @@ static bool is_aligned(const JitFact *fact, int64_t disp, unsigned align)
     return !(align & ~fact->aligned) && !((disp - fact->aligned_at) & align);
 }
 
+/* Of what a check for alignment proves: locked operations go on misaligned, in their handler. */
+static unsigned proved_alignment(unsigned align)
+{
+    return align > 7 ? align : 0;
+}
+
 static void align_member(Translation *t, JitFact *fact, const JitAccess *access, unsigned align)
 {
     if (!align || is_aligned(fact, access->at.disp, align))
@@ -452,7 +458,7 @@ static void align_member(Translation *t, JitFact *fact, const JitAccess *access,
     flags_lost(t, t->live[t->index]);
     emit_address(t, access->at, t->mode64);
     check_alignment(t, align);
-    fact->aligned = align;
+    fact->aligned = proved_alignment(align);
     fact->aligned_at = access->at.disp;
 }
 
@@ -489,8 +495,20 @@ static void note_fact(Translation *t, const Check *check)
                              .low = check->low,
                              .high = check->high,
                              .addend = addend_of(t, check),
-                             .aligned = check->align,
+                             .aligned = proved_alignment(check->align),
                              .aligned_at = check->access.at.disp};
+}
+
+/* Whether an access before this one of the same instruction may have the handler execute it all,
+ * which proves nothing. */
+static bool may_be_skipped(const Translation *t)
+{
+    for (unsigned i = t->stub_count; i-- > 0 && t->stubs[i].insn == t->index;) {
+        const Stub *stub = &t->stubs[i];
+        if (stub->kind == STUB_SLOW || (stub->kind == STUB_MISS && !stub->site->shared))
+            return true;
+    }
+    return false;
 }
 
 static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free)
@@ -513,8 +531,8 @@ static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free
     bool by_registers = check->linear && (is_direct(t, &access->at, check->wide) ||
                                           is_indexed(t, &access->at, check->wide));
     bool keeps_addend = by_registers || !check->scattered;
-    check->shared =
-        natural && keeps_addend && !t->plain && look_ahead(t, access, &check->low, &check->high);
+    check->shared = natural && keeps_addend && !t->plain && !may_be_skipped(t) &&
+                    look_ahead(t, access, &check->low, &check->high);
     check->low -= (check->low - access->at.disp) & check->align;
     check->site =
         check->scattered ? (uint32_t)GS_JIT(unused_site) : new_site(t, access->write, stack);

@@ -13,7 +13,14 @@
 /* ---- recipes ------------------------------------------------------------------------------------
  */
 
-enum { OPERATION_ADD, OPERATION_OR, OPERATION_AND = 4, OPERATION_SUB, OPERATION_XOR, OPERATION_CMP };
+enum {
+    OPERATION_ADD,
+    OPERATION_OR,
+    OPERATION_AND = 4,
+    OPERATION_SUB,
+    OPERATION_XOR,
+    OPERATION_CMP
+};
 
 /* Of an arithmetic operation into register `dest`; `set`: the registers that it reads. */
 static JitRecipe recipe_of_operation(const Insn *insn, unsigned operation, unsigned dest,
@@ -86,8 +93,7 @@ static JitRecipe recipe_of(const Insn *insn, const JitOp *op)
     if (op->kind != JIT_COPY && !accumulator)
         return none;
     if ((opcode & 0xfe) == 0x84 || ((opcode & 0xfe) == 0xf6 && (insn->modrm >> 3 & 7) < 2))
-        return (JitRecipe){.how = JIT_RECIPE_AGAIN,
-                           .regs = 1u << rm | (op->reg ? 1u << reg : 0)};
+        return (JitRecipe){.how = JIT_RECIPE_AGAIN, .regs = 1u << rm | (op->reg ? 1u << reg : 0)};
     bool group = opcode >= 0x80 && opcode < 0x84;
     if (opcode >= 0x40 && !group)
         return none;
@@ -117,8 +123,8 @@ static bool recipe_stands(const Translation *t, int64_t *ret_by)
     const JitRecipe *recipe = &t->now.recipe;
     unsigned written = jit_written(t->insn, &t->op);
     *ret_by = 0;
-    return recipe->how != JIT_RECIPE_NONE &&
-           (!(recipe->regs & ~recipe->spilled & written) || recipe_moves(t, recipe, written, ret_by));
+    return recipe->how != JIT_RECIPE_NONE && (!(recipe->regs & ~recipe->spilled & written) ||
+                                              recipe_moves(t, recipe, written, ret_by));
 }
 
 /* The registers of the recipe that the instruction is about to write, for recall(). */

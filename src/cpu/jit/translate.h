@@ -19,7 +19,8 @@
 /*
  * How the arithmetic flags can be had again after EFLAGS were used for something else: by executing
  * the instruction that made them AGAIN (a comparison), by a TEST of its result, by an ADD or SUB to
- * what the register was before, by comparing again with what was in MEMORY. What overwrites one of `regs` spills it. RETURN: as JitCpu.ret says.
+ * what the register was before, by comparing again with what was in MEMORY. What overwrites one of
+ * `regs` spills it. RETURN: as JitCpu.ret says.
  */
 typedef struct JitRecipe {
     enum {
@@ -31,17 +32,17 @@ typedef struct JitRecipe {
         JIT_RECIPE_MEMORY,
         JIT_RECIPE_RETURN
     } how;
-    uint8_t index;     /* of the instruction */
-    uint8_t dest, src; /* guest registers, src GPR_NONE: an immediate */
+    uint8_t index;          /* of the instruction */
+    uint8_t dest, src;      /* guest registers, src GPR_NONE: an immediate */
     uint16_t regs, spilled; /* those in JitCpu.spilled */
-    int64_t moved; /* ADD, SUB: what was added to the register since */
+    int64_t moved;          /* ADD, SUB: what was added to the register since */
 } JitRecipe;
 
 /* The arithmetic flags are in EFLAGS (host_flags), or to be had by the recipe (lazy), or else in
  * the slot, if anybody wants them. */
 typedef struct JitNow {
     bool host_flags, lazy;
-    bool kept; /* the instruction put its memory operand into JitCpu.kept */
+    bool kept;        /* the instruction put its memory operand into JitCpu.kept */
     JitRecipe recipe; /* of either */
     uint8_t fpu;      /* JIT_LIVE_* that are surely loaded */
     uint8_t copied;   /* the guest register in memory that SCRATCH1 holds, too; 0: none */
