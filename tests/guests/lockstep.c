@@ -68,6 +68,7 @@ static struct {
     uint64_t start_rip;
     uint64_t places[PLACES]; /* linear addresses that were near operands lately */
     unsigned place_count;
+    GArray *dirty;         /* --free: pages written since the states met last */
     uint64_t different;    /* offset in RAM of what does */
     uint64_t pushed_flags; /* memory that differed in dead flags alone */
     char *failure;
@@ -302,11 +303,34 @@ static void as_vcpu(Machine *m)
     vcpu_adopt_thread(m->pc->vm->vcpus[0]);
 }
 
-/* What differs, or NULL: registers, then memory that was accessed. */
+static void take_dirty(Machine *m)
+{
+    Ram *ram = m->pc->ram;
+    as_vcpu(m);
+    ram_take_dirty(ram, RAM_CLEAN_MIGRATION, 0, ram->size, lockstep.dirty);
+    as_vcpu(&lockstep.interpreter);
+}
+
+static bool same_dirty_pages(void)
+{
+    take_dirty(&lockstep.translator);
+    take_dirty(&lockstep.interpreter);
+    for (guint i = 0; i < lockstep.dirty->len; i++)
+        if (!same_bytes(g_array_index(lockstep.dirty, uint64_t, i) << GUEST_PAGE_SHIFT,
+                        GUEST_PAGE_SIZE))
+            return false;
+    g_array_set_size(lockstep.dirty, 0);
+    return true;
+}
+
+/* What differs, or NULL: registers, then memory: near operands, or, as the same registers come
+ * again in the time that translated code runs freely, all that was written. */
 static const char *still_differs(void)
 {
     const char *what = difference(lockstep.translator.cpu, lockstep.interpreter.cpu);
-    return what ? what : same_places() ? NULL : "memory";
+    if (what)
+        return what;
+    return (lockstep.free_running ? same_dirty_pages() : same_places()) ? NULL : "memory";
 }
 
 /* Until the states meet. Registers alone come again in loops. */
@@ -315,8 +339,8 @@ static void follow(uint64_t *ret_insns)
     SoftCpu *a = lockstep.translator.cpu, *b = lockstep.interpreter.cpu;
     const char *what = NULL, *now;
     uint64_t limit = lockstep.free_running ? FREE_LIMIT : BLOCK_LIMIT;
-    bool may_stay = lockstep.nothing_run || a->jit->interpret ||
-                    (a->jit->link && a->jit->link->plain);
+    bool may_stay =
+        lockstep.nothing_run || a->jit->interpret || (a->jit->link && a->jit->link->plain);
     lockstep.place_count = 0;
     *ret_insns = 0;
     if (may_stay && !difference(a, b))
@@ -523,7 +547,8 @@ static bool parse(int argc, char **argv, PcConfig *config)
     config->initrd = g_steal_pointer(&initrd);
     config->append = g_steal_pointer(&append);
     config->firmware = g_steal_pointer(&firmware);
-    config->cpu_model = model ? g_steal_pointer(&model) : "x86-64-v3,-rdrand,-rdseed"; /* no chance */
+    config->cpu_model =
+        model ? g_steal_pointer(&model) : "x86-64-v3,-rdrand,-rdseed"; /* no chance */
     config->testdev = testdev;
     if (disk) {
         config->drives[0] = (PcDrive){.kind = PC_DRIVE_DISK,
@@ -584,6 +609,7 @@ int main(int argc, char **argv)
     machine_new(&lockstep.translator, &config, &engine_jit);
     lockstep.translator.cpu->jit->warm = 0;
     sigaction(SIGALRM, &action, NULL);
+    lockstep.dirty = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     run_guest();
     setitimer(ITIMER_REAL, &(struct itimerval){0}, NULL);
     if (lockstep.failure)
