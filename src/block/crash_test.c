@@ -121,10 +121,11 @@ typedef struct File {
 
 static void file_reach(File *f, uint64_t size)
 {
-    if (size > f->room) {
-        f->data = g_realloc(f->data, size * 2);
-        memset(f->data + f->room, 0, size * 2 - f->room);
-        f->room = size * 2;
+    if (!f->data || size > f->room) {
+        uint64_t room = MAX(size * 2, 512);
+        f->data = g_realloc(f->data, room);
+        memset(f->data + f->room, 0, room - f->room);
+        f->room = room;
     }
     f->size = MAX(f->size, size);
 }

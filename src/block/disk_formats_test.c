@@ -178,8 +178,7 @@ static void refuse_uring(void)
 
 static void expect_threads(void)
 {
-    GRecMutex lock;
-    g_rec_mutex_init(&lock);
+    static GRecMutex lock;
     g_autoptr(HostIo) io = host_io_new(NULL, &lock, NULL);
     g_assert_cmpstr(host_io_backend(io), ==, "threads");
 }

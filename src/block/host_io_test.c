@@ -57,8 +57,7 @@ static void test_ring_opens_nothing(void)
 {
     static const uint8_t used[] = {IORING_OP_NOP,   IORING_OP_READV,     IORING_OP_WRITEV,
                                    IORING_OP_FSYNC, IORING_OP_FALLOCATE, IORING_OP_POLL_ADD};
-    GRecMutex lock;
-    g_rec_mutex_init(&lock);
+    static GRecMutex lock;
     g_autoptr(HostIo) io = host_io_new(NULL, &lock, NULL);
     struct io_uring ring;
     int fd = find_ring();

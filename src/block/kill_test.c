@@ -271,7 +271,7 @@ static void kill_once(const Case *c, Notes *notes, GRand *rand)
     g_assert_cmpint(child, >=, 0);
     if (!child)
         write_for_ever(c, notes, seed);
-    int status;
+    int status = 0;
     while (notes->done <= when && waitpid(child, &status, WNOHANG) == 0)
         g_usleep(100);
     kill(child, SIGKILL);

@@ -91,7 +91,7 @@ static int open_socket(const Address *address)
 static char *tcp_uri(int fd, bool tls)
 {
     char host[INET6_ADDRSTRLEN];
-    Address a;
+    Address a = {0};
     socklen_t size = sizeof(a);
     if (getsockname(fd, &a.any, &size) < 0)
         return NULL;

@@ -42,10 +42,14 @@ static int show(const Window *w, uint64_t at, uint64_t size)
 static int show_label(const Window *w)
 {
     uint8_t s[512];
-    int result = w->size >= MIB(1) ? image_read(w->image, w->start, s, sizeof(s)) : -ENOENT;
+    if (w->size < MIB(1))
+        return 0;
+    int result = image_read(w->image, w->start, s, sizeof(s));
+    if (result)
+        return result;
     uint64_t cluster = (uint64_t)load_le16(s + 11) * s[13], at = 0;
-    if (result || cluster == 0)
-        return result == -ENOENT ? 0 : result;
+    if (cluster == 0)
+        return 0;
     if (!memcmp(s + 3, "NTFS    ", 8) && !__builtin_mul_overflow(cluster, load_le64(s + 48), &at))
         return show(w, at / 512 * 512, ROOM);
     if (memcmp(s + 0x52, "FAT32", 5) || load_le32(s + 44) < 2)

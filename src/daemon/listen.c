@@ -57,7 +57,7 @@ bool listen_read(Listen *listen, const char *config_folder, const char *address,
 static bool make_token(const char *path, GError **error)
 {
     auto_fd fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    guint8 random[TOKEN_BYTES];
+    guint8 random[TOKEN_BYTES] = {0};
     GString *text = g_string_new(NULL);
     bool ok = fd >= 0 && getrandom(random, sizeof(random), 0) == sizeof(random);
 

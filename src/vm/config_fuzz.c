@@ -14,15 +14,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     g_autoptr(VmConfig) config = vm_config_parse((const char *)data, size, "fuzz", NULL);
     g_autoptr(VmImport) import = vm_import_parse((const char *)data, size, "fuzz", "/", NULL);
     g_autoptr(VmConfig) again = NULL;
-    g_autoptr(GPtrArray) missing = NULL, diff = NULL;
-    g_autoptr(JsonNode) json = NULL;
+    g_autoptr(GPtrArray) diff = NULL;
     g_autofree char *text = NULL;
     size_t text_size;
 
     if (!config)
         return 0;
-    missing = vm_build_missing(config);
-    json = vm_tree_to_json(config, true);
+    g_ptr_array_unref(vm_build_missing(config));
+    json_node_unref(vm_tree_to_json(config, true));
     text = vm_tree_text(config, &text_size);
     again = vm_config_parse(text, text_size, "again", NULL);
     g_assert(again);

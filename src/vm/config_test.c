@@ -49,6 +49,7 @@ static void assert_refused(bool ok, GError **error, int code, const char *part)
 
 static void test_names(void)
 {
+    static const char right_to_left[] = {'a', '\xe2', '\x80', '\xae', 'b', 0};
     static const char *const good[] = {"a",         "Debian 12", "📦 prova",
                                        "già-fatto", "a.b",       "x#?*\"'<&"};
     static const char *const bad[] = {"",
@@ -62,7 +63,7 @@ static void test_names(void)
                                       "a\x01",
                                       "\xff",
                                       "a\xe2\x80\xa8z",
-                                      "a\342\200\256b",
+                                      right_to_left,
                                       "a\xc2\x9bz",
                                       "00000000-0000-4000-8000-000000000001"};
     g_autofree char *longest = g_strnfill(VM_NAME_MAX, 'n');
@@ -342,7 +343,8 @@ static void test_json(void)
     g_autoptr(JsonNode) out = NULL;
     g_autoptr(JsonNode) whole = NULL;
     g_autoptr(GError) error = NULL;
-    g_autofree char *text = NULL, *same = NULL, *before = NULL, *after = NULL;
+    g_autoptr(GPtrArray) diff = NULL;
+    g_autofree char *before = NULL, *after = NULL;
 
     g_assert_true(vm_tree_merge_json(config, node, &error));
     assert_value(config, "memory", "1G");
@@ -366,9 +368,8 @@ static void test_json(void)
     copy = vm_tree_new(&vm_config_schema);
     g_assert_true(vm_tree_merge_json(copy, out, &error));
     g_assert_no_error(error);
-    text = vm_tree_text(config, NULL);
-    same = vm_tree_text(copy, NULL);
-    g_assert_cmpuint(vm_tree_diff(config, copy)->len, ==, 0);
+    diff = vm_tree_diff(config, copy);
+    g_assert_cmpuint(diff->len, ==, 0);
     whole = vm_tree_to_json(config, true);
     g_assert_cmpint(
         json_object_get_int_member(

@@ -532,7 +532,7 @@ static bool is_copy_of(const MediaCopy *copy, const Medium *medium, const char *
 static bool journal_file_move(Journal *journal, const Medium *medium, const char *to,
                               const MediaCopy *copy, GError **error)
 {
-    bool near;
+    bool near = false;
 
     if (!is_near(medium->path, to, &near, error))
         return false;

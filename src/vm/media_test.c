@@ -230,6 +230,7 @@ static void test_journal_recovers(Fixture *f, gconstpointer data)
     }
     again = media_open(f->registry, &error);
     g_assert_no_error(error);
+    g_assert_nonnull(again);
     g_assert_cmpint(g_access(to, F_OK), ==, 0);
     g_assert_cmpint(g_access(f->config_path, F_OK), ==, -1);
     g_assert_cmpint(g_access(journal_path, F_OK), ==, -1);

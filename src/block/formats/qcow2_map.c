@@ -187,9 +187,10 @@ static int own_l2(Qcow2 *q, uint64_t offset, uint8_t **ret_table)
     uint64_t i = l1_index(q, offset);
     if (i >= q->l1_size)
         return -EIO;
-    if ((q->l1[i] & QCOW2_OFFSET_MASK) && (q->l1[i] & QCOW2_COPIED))
-        return get_l2(q, offset, false, ret_table);
-    return renew_l2(q, i, ret_table);
+    bool own = (q->l1[i] & QCOW2_OFFSET_MASK) && (q->l1[i] & QCOW2_COPIED);
+    int result = own ? get_l2(q, offset, false, ret_table) : renew_l2(q, i, ret_table);
+    g_assert(result || *ret_table);
+    return result;
 }
 
 /* ---- allocation ------------------------------------------------------------------------------ */

@@ -182,6 +182,7 @@ static void fill_metadata(uint8_t *m, const Plan *p)
 /* All blocks of a fixed image lie together behind the BAT. */
 static int write_fixed_bat(HostFile *file, const Plan *p, uint64_t at)
 {
+    g_assert(p->block_size);
     Vhdx v = {.ratio = MIB(8) * 512 / p->block_size};
     uint64_t blocks = (p->size + p->block_size - 1) / p->block_size, data = at + p->bat_size;
     g_autofree uint8_t *bat = g_malloc0(p->bat_size);

@@ -332,7 +332,8 @@ static bool vmdk_check(ImageMap *map, bool repair, CheckResult *r, GError **erro
 {
     Vmdk *v = (Vmdk *)map;
     int result = map->dirty ? vmdk_commit(map) : 0;
-    r->total_units = map->unit_size ? (map->size + map->unit_size - 1) / map->unit_size : 0;
+    uint64_t unit = map->unit_size ? map->unit_size : 512; /* flat ones have none */
+    r->total_units = map->unit_size ? (map->size + unit - 1) / unit : 0;
     for (uint64_t at = 0; at < map->size && !result;) {
         Extent e;
         result = vmdk_lookup(map, at, false, &e);
@@ -340,9 +341,9 @@ static bool vmdk_check(ImageMap *map, bool repair, CheckResult *r, GError **erro
             r->corruptions++;
             check_result_add(r, "ERROR the grain of byte %" G_GUINT64_FORMAT " is damaged", at);
             result = 0;
-            e.length = map->unit_size - at % map->unit_size;
+            e.length = unit - at % unit;
         } else if (!result && e.kind == EXTENT_DATA && find_extent(v, at)->is_sparse) {
-            r->allocated_units += (e.length + map->unit_size - 1) / map->unit_size;
+            r->allocated_units += (e.length + unit - 1) / unit;
             if (e.host_offset > e.file->size) {
                 r->corruptions++;
                 check_result_add(r, "ERROR byte %" G_GUINT64_FORMAT " is outside of the file", at);

@@ -247,6 +247,7 @@ int vmdk_extent_allocate(VmdkExtent *e, uint64_t offset, uint64_t length, Alloca
         result = get_table(e, grain, false, false, &table);
     if (result)
         return result;
+    g_assert(table); /* make_tables() made it */
     uint32_t i = (uint32_t)(grain % e->entries);
     while (n < wanted && i + n < e->entries && load_le32(table + (i + n) * 4) <= e->has_zero)
         n++;

@@ -242,6 +242,7 @@ static void pack_units(Worker *w)
 {
     const Image *to = w->c->to;
     uint64_t unit = to->map->unit_size;
+    g_assert(w->stored_size);
     /* The last unit reaches beyond the end of the disk. */
     memset(w->data + (w->end - w->start), 0,
            align_up(w->end - w->start, unit) - (w->end - w->start));
@@ -260,6 +261,7 @@ static int write_units(Worker *w)
     Copying *c = w->c;
     uint64_t unit = c->to->map->unit_size;
     int result = 0;
+    g_assert(w->stored_size);
     for (uint64_t i = 0; i * unit < w->end - w->start && !result; i++) {
         uint64_t offset = w->start + i * unit, left = MIN(unit, w->end - offset);
         const uint8_t *data = w->data + i * unit;

@@ -140,9 +140,12 @@ static void patch(JitCpu *jit, uint8_t *site, const uint8_t *target)
 
 static void unlink_from_target(JitLink *link)
 {
+    g_assert(link->to);
     JitLink **at = &link->to->in;
-    while (*at != link)
+    while (*at != link) {
+        g_assert(*at);
         at = &(*at)->next_in;
+    }
     *at = link->next_in;
     link->to = NULL;
 }

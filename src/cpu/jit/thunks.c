@@ -36,7 +36,9 @@ static bool run_pair(SoftCpu *cpu, const Insn *insn)
     insn->fn(cpu, insn);
     uint32_t after = cpu->s.fpu.mxcsr;
     if (ends && jit_goes_on(insn))
-        ends = cpu->mode != mode || atomic_load_explicit(&cpu->exit_request, memory_order_relaxed);
+        ends = cpu->mode != mode;
+    /* An interrupt that a device's register raised comes before the next instruction. */
+    ends |= atomic_load_explicit(&cpu->exit_request, memory_order_relaxed);
     if (ends || cpu->s.rip != next || cpu->translation_stop || cpu->pending_db ||
         cpu->s.interrupt_shadow)
         return true;
