@@ -156,13 +156,13 @@ static VcpuExit run_loop(SoftCpu *cpu)
 
 static bool jit_probe(GError **error)
 {
-    JitCpu jit = {0};
-    if (!jit_cache_init(&jit)) {
+    g_autofree JitCpu *jit = g_new0(JitCpu, 1); /* large: the stack would keep it */
+    if (!jit_cache_init(jit)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
                     _("this host gives no memory for translated code; use engine interp"));
         return false;
     }
-    jit_cache_clear(&jit);
+    jit_cache_clear(jit);
     return true;
 }
 
