@@ -476,7 +476,8 @@ static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free
     flags_to_slot(t, t->live[t->index]);
     check->low = access->at.disp;
     check->high = access->at.disp + access->size;
-    check->scattered = (t->insn->scattered || !t->user) && !stack; /* tlb_site_count() */
+    check->scattered =
+        ((t->block->scattered >> t->index & 1) || !t->user) && !stack; /* tlb_site_count() */
     bool by_registers = check->linear && (is_direct(t, &access->at, check->wide) ||
                                           is_indexed(t, &access->at, check->wide));
     bool keeps_addend = by_registers || !check->scattered;
@@ -524,8 +525,8 @@ void slow_if(Translation *t, unsigned condition)
 static void write_slow(Translation *t, const Stub *stub)
 {
     Emit *e = &t->e;
-    emit_constant(e, SCRATCH1, (uintptr_t)&t->block->insns[stub->insn]);
-    emit_constant(e, SCRATCH2, t->rip);
+    emit_constant(e, SCRATCH1, (uintptr_t)t->result);
+    emit_constant(e, SCRATCH2, jit_place(&t->block->insns[stub->insn]));
     emit_call(e, t->jit->thunks.insn);
     unsigned next = stub->insn + 1;
     if (!t->start[next])

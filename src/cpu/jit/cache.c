@@ -105,6 +105,7 @@ void jit_cache_flush(SoftCpu *cpu)
     jit->link = NULL;
     jit->retire = NULL;
     memset(jit->jumps, 0, sizeof(jit->jumps));
+    memset(jit->decoded, 0, sizeof(jit->decoded));
     jit->stat_flushes++;
 }
 

@@ -20,6 +20,7 @@
 #include <xmmintrin.h>
 
 #define WARM            12 /* times a block is interpreted before it is translated */
+#define INSNS_MOST      ((size_t)64 << 10) /* of blocks that are not translated yet: 4 MiB */
 #define MXCSR_HOST      0x1f80u
 #define HWCAP2_FSGSBASE 2
 
@@ -73,6 +74,8 @@ static JitBlock *translation_of(SoftCpu *cpu, Block *block, JitLink **link)
         block->heat++;
         return NULL;
     }
+    if (!block_insns(cpu, block))
+        return NULL;
     translation = jit_translate(cpu, block, cpu->s.rip, plain);
     if (!translation) {
         jit_cache_flush(cpu);
@@ -80,6 +83,12 @@ static JitBlock *translation_of(SoftCpu *cpu, Block *block, JitLink **link)
         translation = jit_translate(cpu, block, cpu->s.rip, plain);
     }
     return translation;
+}
+
+static void interpret(SoftCpu *cpu, Block *block)
+{
+    if (block_insns(cpu, block)) /* else we come again when it was dropped */
+        interp_run_block(cpu, block);
 }
 
 static void run_translatable(SoftCpu *cpu)
@@ -97,7 +106,7 @@ static void run_translatable(SoftCpu *cpu)
         jit_retire(jit);
     if (jit->interpret) {
         jit->interpret = false;
-        interp_run_block(cpu, block_find(cpu, false));
+        interpret(cpu, block_find(cpu, false));
         return;
     }
     cpu->translation_stop = false;
@@ -114,7 +123,7 @@ static void run_translatable(SoftCpu *cpu)
     }
     JitBlock *translation = translation_of(cpu, block, &link);
     if (!translation) {
-        interp_run_block(cpu, block);
+        interpret(cpu, block);
         return;
     }
     if (!translation->plain)
@@ -146,7 +155,7 @@ static VcpuExit run_loop(SoftCpu *cpu)
         } else {
             interp_set_stack_floor(cpu);
             cpu->jit->link = NULL;
-            interp_run_block(cpu, block_find(cpu, false));
+            interpret(cpu, block_find(cpu, false));
         }
     }
 }
@@ -183,7 +192,7 @@ static void jit_vm_clear(Vm *vm)
 
 static bool jit_vcpu_init(Vcpu *vcpu, GError **error)
 {
-    SoftCpu *cpu = soft_cpu_new_with(vcpu, vcpu->vm->engine_data, sizeof(JitCpu));
+    SoftCpu *cpu = soft_cpu_new_with(vcpu, vcpu->vm->engine_data, sizeof(JitCpu), INSNS_MOST);
     JitCpu *jit = (JitCpu *)((uint8_t *)cpu + JIT_OFFSET);
     if (!jit_cache_init(jit)) {
         soft_cpu_free(cpu);

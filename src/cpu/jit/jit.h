@@ -103,10 +103,18 @@ typedef struct JitJump {
 
 /* A RET, for when it must be executed by its handler after all. */
 typedef struct JitReturn {
-    const Insn *insn;
-    uint64_t rip;    /* of the block */
+    JitBlock *block;
+    uint64_t place;  /* jit_place() */
     uint64_t popped; /* added to RSP already */
 } JitReturn;
+
+/* An instruction that was decoded again for its handler. */
+typedef struct JitDecoded {
+    const JitBlock *block;
+    uint32_t place;
+    Insn insn;
+} JitDecoded;
+#define JIT_DECODED 512
 
 /* A page check of translated code, for what happens when it fails. */
 typedef struct JitSite {
@@ -125,10 +133,10 @@ typedef struct JitSite {
 typedef struct JitThunks {
     void (*enter)(SoftCpu *cpu, uint8_t *host);
     uint8_t
-        *insn; /* called: r9 Insn, r10 RIP of the block; returns when translated code may go on */
-    uint8_t *pair;      /* the same, r9 is an Insn that a JIT_AFTER() follows */
-    uint8_t *link;      /* jumped to: r9 JitLink */
-    uint8_t *go;        /* jumped to: r9 RIP */
+        *insn; /* called: r9 JitBlock, r10 jit_place(); returns when translated code may go on */
+    uint8_t *pair; /* the same, r9 is an Insn that a JIT_AFTER() follows, r10 RIP of the block */
+    uint8_t *link; /* jumped to: r9 JitLink */
+    uint8_t *go;   /* jumped to: r9 RIP */
     uint8_t *return_to; /* the same, behind a RET (JitCpu.ret) that was not foreseen */
     uint8_t *leave;     /* the same, s.rip is RIP */
     /* Called: r9 is the RIP behind the instruction; return when its handler is to be called, else
@@ -170,6 +178,7 @@ typedef struct JitCpu {
     JitX87Site *x87_sites; /* by offset; emptied with the code */
     uint32_t x87_site_count;
     Insn pair[2]; /* the instruction a handler runs for translated code, and where it ends */
+    JitDecoded decoded[JIT_DECODED]; /* emptied with the code */
     uint16_t next_site[SITES_COUNT];
     uint64_t stat_translated, stat_bytes, stat_guest_bytes, stat_flushes, stat_slow, stat_enters,
         stat_links, stat_exits;
@@ -232,9 +241,11 @@ void jit_thunks_make(JitCpu *jit);
 /* What stands behind an instruction whose handler translated code calls: where it ends. */
 #define JIT_AFTER(insn) ((Insn){.fn = jit_after, .rip_offset = (insn)->rip_offset + (insn)->length})
 void jit_after(SoftCpu *cpu, const Insn *insn);
-/* Runs the handler of one instruction; true: translated code must be left, s.rip says where to.
- * Called by translated code. */
-bool jit_run_insn(SoftCpu *cpu, const Insn *insn);
+/* Where an instruction is in its block; enough to decode it again. */
+static inline uint32_t jit_place(const Insn *insn)
+{
+    return insn->rip_offset | (uint32_t)insn->length << 16;
+}
 
 /* ---- translate.c ---- */
 

@@ -81,7 +81,7 @@ unsigned live_at(Translation *t, uint64_t target)
     if (!on_same_page(t, target))
         return JIT_ALL_FLAGS;
     const Block *block = block_peek(t->cpu->blocks, t->block->ram, offset, t->block->mode);
-    return block ? jit_block_live_flags(block) : JIT_ALL_FLAGS;
+    return block ? block->live_flags : JIT_ALL_FLAGS;
 }
 
 static uint64_t branch_target(const Translation *t, const Insn *insn)
@@ -363,7 +363,7 @@ static void translate_ret(Translation *t)
     uint32_t wide = t->mode64 ? OP_W : 0;
     int32_t popped = size + (int32_t)t->insn->imm;
     JitReturn *ret = jit_alloc(t->jit, sizeof(JitReturn));
-    *ret = (JitReturn){.insn = t->insn, .rip = t->rip, .popped = popped};
+    *ret = (JitReturn){.block = t->result, .place = jit_place(t->insn), .popped = popped};
     flags_to_slot(t, JIT_ALL_FLAGS);
     Rm rm = access_stack(t, GPR_RSP, 0, size, false, &free);
     emit_op(e, 0x8b | wide, SCRATCH1, rm);

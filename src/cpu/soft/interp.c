@@ -19,6 +19,8 @@
 #include "cpu/soft/soft_vm.h"
 #include "cpu/tsc.h"
 
+/* Decoded instructions to keep: 16 MiB. */
+#define INSNS_MOST ((size_t)256 << 10)
 /* How far below the loop's frame chained handlers may get. */
 #define CHAIN_STACK KIB(128)
 
@@ -133,7 +135,7 @@ bool soft_cpu_emulate(SoftCpu *cpu, unsigned count)
 
 /* ---- state ----------------------------------------------------------------------------------- */
 
-SoftCpu *soft_cpu_new_with(Vcpu *vcpu, SoftVm *vm, size_t extra)
+SoftCpu *soft_cpu_new_with(Vcpu *vcpu, SoftVm *vm, size_t extra, size_t insns_most)
 {
     size_t size = align_up(align_up(sizeof(SoftCpu), 64) + extra, _Alignof(SoftCpu));
     SoftCpu *cpu = aligned_alloc(_Alignof(SoftCpu), size);
@@ -144,7 +146,7 @@ SoftCpu *soft_cpu_new_with(Vcpu *vcpu, SoftVm *vm, size_t extra)
     cpu->vm = vm;
     cpu->model = vcpu->vm->model;
     cpu->event.vector = -1;
-    cpu->blocks = block_cache_new(cpu);
+    cpu->blocks = block_cache_new(cpu, insns_most);
     mmu_init(cpu);
     CpuState state = {0};
     cpu_state_reset(&state, cpu_model_signature(cpu->model), vcpu->index == 0, false);
@@ -155,7 +157,7 @@ SoftCpu *soft_cpu_new_with(Vcpu *vcpu, SoftVm *vm, size_t extra)
 
 SoftCpu *soft_cpu_new(Vcpu *vcpu, SoftVm *vm)
 {
-    return soft_cpu_new_with(vcpu, vm, 0);
+    return soft_cpu_new_with(vcpu, vm, 0, INSNS_MOST);
 }
 
 void soft_cpu_free(SoftCpu *cpu)
