@@ -563,7 +563,7 @@ static void write_miss(Translation *t, const Stub *stub)
 static void write_exit(Translation *t, const Stub *stub)
 {
     if (stub->link && stub->link->unlinked) {
-        emit_patch(&t->e, stub->from, stub->link->unlinked);
+        emit_patch(&t->e, stub->from, t->jit->run + stub->link->unlinked);
         return;
     }
     if (stub->link) {

@@ -67,7 +67,7 @@ static JitBlock *translation_of(SoftCpu *cpu, Block *block, JitLink **link)
     bool plain = *link && (*link)->plain;
     if (block == cpu->blocks->scratch)
         return NULL;
-    JitBlock *translation = jit_find(block, cpu->s.rip, plain);
+    JitBlock *translation = jit_find(cpu->jit, block, cpu->s.rip, plain);
     if (translation)
         return translation;
     if (block->heat < cpu->jit->warm && !plain) {
@@ -128,12 +128,12 @@ static void run_translatable(SoftCpu *cpu)
     }
     if (!translation->plain)
         *jump = (JitJump){.rip = cpu->s.rip,
-                          .host = translation->entry_slot,
+                          .host = jit->run + translation->entry_slot,
                           .stamp = jit_stamp_word(cpu, cpu->s.rip)};
     if (link && link->target == cpu->s.rip)
         jit_link(cpu, link, translation);
     cpu->translation_stop = false;
-    enter(cpu, translation->entry_slot);
+    enter(cpu, jit->run + translation->entry_slot);
 }
 
 static VcpuExit run_loop(SoftCpu *cpu)

@@ -48,27 +48,31 @@
 
 typedef struct JitBlock JitBlock;
 
+/* There are many of these: they name each other by offset in the arena, and code by offset in its
+ * area. 0: nothing. */
+typedef uint32_t JitRef;
+
 /* A way out of a translation to a known RIP, which can be patched to go straight on. */
 typedef struct JitLink {
     uint64_t target;
-    uint8_t *site;     /* rel32 to patch, as executed */
-    uint8_t *unlinked; /* where it goes otherwise */
-    uint8_t *guard;    /* imm32 that must equal map_generation; NULL: target on the same page,
-                        not at its very end */
-    bool host_flags;   /* flags are in EFLAGS there */
-    bool plain;        /* goes to a plain translation */
-    JitBlock *from, *to;
-    struct JitLink *next_in;  /* of the links that go to `to` */
-    struct JitLink *next_out; /* of those that come from `from` */
+    uint32_t site;     /* rel32 to patch */
+    uint32_t unlinked; /* where it goes otherwise */
+    uint32_t guard;  /* imm32 that must equal map_generation; 0: target on the same page, not at its
+                      very end */
+    bool host_flags; /* flags are in EFLAGS there */
+    bool plain;      /* goes to a plain translation */
+    JitRef from, to; /* JitBlock */
+    JitRef next_in;  /* of the links that go to `to` */
+    JitRef next_out; /* of those that come from `from` */
 } JitLink;
 
 struct JitBlock {
     Block *block;
     uint64_t rip;
-    uint8_t *entry_slot, *entry_host;
-    JitLink *in, *out;
-    JitBlock *next; /* of the same Block at another RIP */
-    JitBlock *next_of_all;
+    uint32_t entry_slot, entry_host;
+    JitRef in, out; /* JitLink */
+    JitRef next;    /* of the same Block at another RIP */
+    JitRef next_of_all;
     bool plain; /* checks each access by itself */
     bool dead;
 };
@@ -202,11 +206,15 @@ uint8_t *jit_cache_space(JitCpu *jit, uint8_t **ret_cold);
 void *jit_alloc(JitCpu *jit, size_t size);
 /* Forgets JitCpu.retire. Between blocks. */
 void jit_retire(JitCpu *jit);
-static inline uint8_t *jit_writable(const JitCpu *jit, uint8_t *run)
+static inline void *jit_at(const JitCpu *jit, JitRef ref)
 {
-    return jit->write + (run - jit->run);
+    return ref ? jit->arena + ref : NULL;
 }
-JitBlock *jit_find(const Block *block, uint64_t rip, bool plain);
+static inline JitRef jit_ref(const JitCpu *jit, const void *memory)
+{
+    return memory ? (const uint8_t *)memory - jit->arena : 0;
+}
+JitBlock *jit_find(const JitCpu *jit, const Block *block, uint64_t rip, bool plain);
 /* Makes the link go to `to`. */
 void jit_link(SoftCpu *cpu, JitLink *link, JitBlock *to);
 static inline JitJump *jit_jump(JitCpu *jit, uint64_t linear)

@@ -126,14 +126,19 @@ Stub *new_stub(Translation *t, StubKind kind)
 /* ---- ways out -----------------------------------------------------------------------------------
  */
 
+static uint32_t code_offset(const Translation *t)
+{
+    return t->e.p - t->jit->write;
+}
+
 static JitLink *new_link(Translation *t, uint64_t target)
 {
     JitLink *link = jit_alloc(t->jit, sizeof(JitLink));
     t->jit->stat_exits++;
     link->target = target;
-    link->from = t->result;
+    link->from = jit_ref(t->jit, t->result);
     link->next_out = t->result->out;
-    t->result->out = link;
+    t->result->out = jit_ref(t->jit, link);
     return link;
 }
 
@@ -147,7 +152,7 @@ static Stub *new_link_stub(Translation *t, JitLink *link)
 
 void write_unlinked(Translation *t, JitLink *link)
 {
-    link->unlinked = emit_here(&t->e);
+    link->unlinked = code_offset(t);
     if (link->host_flags)
         save_flags(t);
     emit_constant(&t->e, SCRATCH1, (uintptr_t)link);
@@ -224,12 +229,12 @@ static void leave_by(Translation *t, uint64_t target, unsigned live, bool poll, 
     link->host_flags = t->now.host_flags;
     if (!needs_no_guard(t, target)) {
         emit_op(e, 0x81, 7, rm_gs(GS_CPU(map_generation[0]) + (int)(target >> 63) * 4));
-        link->guard = emit_here(e);
+        link->guard = code_offset(t);
         e32(e, 0);
         new_link_stub(t, link)->from = emit_jcc(e, CC_NE, NULL);
     }
     new_link_stub(t, link)->from = call ? emit_call(e, NULL) : emit_jump(e, NULL);
-    link->site = emit_here(e) - 4;
+    link->site = code_offset(t) - 4;
 }
 
 void exit_to(Translation *t, uint64_t target, unsigned live, bool poll)
@@ -241,7 +246,7 @@ void exit_to_plain(Translation *t, unsigned index)
 {
     JitLink *link = new_link(t, t->rip + t->block->insns[index].rip_offset);
     link->plain = true;
-    link->site = emit_here(&t->e) + 1;
+    link->site = code_offset(t) + 1;
     emit_jump(&t->e, emit_here(&t->e) + 5);
     write_unlinked(t, link);
 }
@@ -311,7 +316,7 @@ static void translate_jcc(Translation *t, uint64_t target)
         if (needs_no_guard(t, target)) {
             stub->link = new_link(t, target);
             stub->link->host_flags = true;
-            stub->link->site = emit_here(e) - 4;
+            stub->link->site = code_offset(t) - 4;
         }
         return;
     }
@@ -489,15 +494,15 @@ static bool wants_host_flags(const Translation *t)
 static void write_entries(Translation *t)
 {
     JitBlock *result = t->result;
-    result->entry_slot = result->entry_host = emit_here(&t->e);
+    result->entry_slot = result->entry_host = code_offset(t);
     if (!t->live[0])
         return;
     if (wants_host_flags(t)) {
         flags_to_host(t, SCRATCH1);
-        result->entry_host = emit_here(&t->e);
+        result->entry_host = code_offset(t);
     } else {
         save_flags(t);
-        result->entry_slot = emit_here(&t->e);
+        result->entry_slot = code_offset(t);
     }
 }
 
@@ -542,13 +547,13 @@ JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip, bool plain)
     t.result->block = block;
     t.result->rip = rip;
     t.result->plain = plain;
-    t.result->next_of_all = jit->all;
+    t.result->next_of_all = jit_ref(jit, jit->all);
     jit->all = t.result;
     translate_all(&t);
     uint8_t *end = t.e.p;
     t.e.p = cold;
     write_stubs(&t);
-    t.result->next = block->translations;
+    t.result->next = jit_ref(jit, block->translations);
     block->translations = t.result;
     jit->stat_translated++;
     jit->stat_bytes += end - write + (t.e.p - cold);
