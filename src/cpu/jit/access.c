@@ -525,7 +525,7 @@ void slow_if(Translation *t, unsigned condition)
 static void write_slow(Translation *t, const Stub *stub)
 {
     Emit *e = &t->e;
-    emit_constant(e, SCRATCH1, (uintptr_t)t->result);
+    emit_constant(e, SCRATCH1, jit_ref(t->jit, t->result));
     emit_constant(e, SCRATCH2, jit_place(&t->block->insns[stub->insn]));
     emit_call(e, t->jit->thunks.insn);
     unsigned next = stub->insn + 1;
@@ -547,7 +547,7 @@ static void write_miss(Translation *t, const Stub *stub)
         emit_op(e, 0x33 | OP_W, SCRATCH1,
                 rm_mem(SCRATCH2, stub->site->how & JIT_FILL_WRITE ? offsetof(TlbEntry, tag_write)
                                                                   : offsetof(TlbEntry, tag_read)));
-    emit_constant(e, SCRATCH2, (uintptr_t)stub->site);
+    emit_constant(e, SCRATCH2, jit_ref(t->jit, stub->site));
     emit_call(e, t->jit->thunks.miss[!!(stub->site->how & JIT_FILL_WRITE)]);
     uint8_t *slow = emit_jcc(e, CC_E, NULL);
     if (!stub->direct)

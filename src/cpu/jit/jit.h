@@ -107,7 +107,7 @@ typedef struct JitJump {
 
 /* A RET, for when it must be executed by its handler after all. */
 typedef struct JitReturn {
-    JitBlock *block;
+    uint64_t block;  /* JitRef of a JitBlock */
     uint64_t place;  /* jit_place() */
     uint64_t popped; /* added to RSP already */
 } JitReturn;
@@ -136,10 +136,10 @@ typedef struct JitSite {
 
 typedef struct JitThunks {
     void (*enter)(SoftCpu *cpu, uint8_t *host);
-    uint8_t
-        *insn; /* called: r9 JitBlock, r10 jit_place(); returns when translated code may go on */
+    uint8_t *insn; /* called: r9 JitRef of the JitBlock, r10 jit_place(); returns when translated
+                      code may go on */
     uint8_t *pair; /* the same, r9 is an Insn that a JIT_AFTER() follows, r10 RIP of the block */
-    uint8_t *link; /* jumped to: r9 JitLink */
+    uint8_t *link; /* jumped to: r9 JitRef of the JitLink */
     uint8_t *go;   /* jumped to: r9 RIP */
     uint8_t *return_to; /* the same, behind a RET (JitCpu.ret) that was not foreseen */
     uint8_t *leave;     /* the same, s.rip is RIP */
@@ -147,8 +147,8 @@ typedef struct JitThunks {
      * they are gone. */
     uint8_t *syscall, *sysret, *iretq;
     uint8_t *fill; /* called: r9 address, r10 JitSite.how; NE: the TLB has it now; r10 changes */
-    /* Called: r9 address, r10 JitSite, for reading and writing. NE: r10 is the addend of the page,
-     * its site has it. EQ: only the handler can do it, if anybody. Keep r9. */
+    /* Called: r9 address, r10 JitRef of the JitSite, for reading and writing. NE: r10 is the addend
+     * of the page, its site has it. EQ: only the handler can do it, if anybody. Keep r9. */
     uint8_t *miss[2];
     /* Called: r9 RIP, where the interpreter goes on if they can't. EFLAGS and r10 change. */
     uint8_t *load_xmm, *load_ymm, *load_x87;

@@ -60,8 +60,9 @@ static const Insn *decode_again(SoftCpu *cpu, const JitBlock *block, uint32_t pl
 }
 
 /* Runs the handler of one instruction; true: translated code must be left, s.rip says where to. */
-static bool run_insn(SoftCpu *cpu, const JitBlock *block, uint32_t place)
+static bool run_insn(SoftCpu *cpu, JitRef ref, uint32_t place)
 {
+    const JitBlock *block = jit_at(cpu->jit, ref);
     Insn *pair = cpu->jit->pair;
     const Insn *insn = decode_again(cpu, block, place);
     cpu->s.gpr[GPR_BLOCK_RIP] = block->rip;
@@ -227,6 +228,7 @@ static uint8_t *write_miss(Emit *e, const JitThunks *thunks, bool write)
 {
     unsigned tag = write ? offsetof(TlbEntry, tag_write) : offsetof(TlbEntry, tag_read);
     uint8_t *start = emit_here(e);
+    emit_op(e, 0x03 | OP_W, SCRATCH2, rm_gs(GS_JIT(arena)));
     emit_op(e, 0x83, 5, rm_mem(SCRATCH2, offsetof(JitSite, misses)));
     e8(e, 1);
     uint8_t *many = emit_jcc(e, CC_S, NULL);
@@ -339,6 +341,7 @@ void jit_thunks_make(JitCpu *jit)
     thunks->insn = write_insn(&e, thunks, (uintptr_t)run_insn, leave);
     thunks->pair = write_insn(&e, thunks, (uintptr_t)run_pair, leave);
     thunks->link = emit_here(&e);
+    emit_op(&e, 0x03 | OP_W, SCRATCH1, rm_gs(GS_JIT(arena)));
     emit_store(&e, SCRATCH1, rm_gs(GS_JIT(link)));
     emit_load(&e, SCRATCH1, rm_mem(SCRATCH1, offsetof(JitLink, target)));
     thunks->go = emit_here(&e);

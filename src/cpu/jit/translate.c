@@ -155,7 +155,7 @@ void write_unlinked(Translation *t, JitLink *link)
     link->unlinked = code_offset(t);
     if (link->host_flags)
         save_flags(t);
-    emit_constant(&t->e, SCRATCH1, (uintptr_t)link);
+    emit_constant(&t->e, SCRATCH1, jit_ref(t->jit, link));
     emit_jump(&t->e, t->jit->thunks.link);
 }
 
@@ -368,7 +368,8 @@ static void translate_ret(Translation *t)
     uint32_t wide = t->mode64 ? OP_W : 0;
     int32_t popped = size + (int32_t)t->insn->imm;
     JitReturn *ret = jit_alloc(t->jit, sizeof(JitReturn));
-    *ret = (JitReturn){.block = t->result, .place = jit_place(t->insn), .popped = popped};
+    *ret = (JitReturn){
+        .block = jit_ref(t->jit, t->result), .place = jit_place(t->insn), .popped = popped};
     flags_to_slot(t, JIT_ALL_FLAGS);
     Rm rm = access_stack(t, GPR_RSP, 0, size, false, &free);
     emit_op(e, 0x8b | wide, SCRATCH1, rm);

@@ -19,12 +19,12 @@
 #define HASH_BITS    16
 #define PAGES_BITS   14
 
-static void *reserve(size_t size)
+void *block_reserve(size_t size)
 {
     void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED)
-        g_error("no address space for decoded code");
+        g_error("no address space for a software CPU");
     return memory;
 }
 
@@ -36,12 +36,13 @@ BlockCache *block_cache_new(SoftCpu *cpu, size_t insns_most)
     cpu->map_generation[0] = 2;
     cpu->map_generation[1] = 1;
     cache->link_generation = 1;
-    cache->hash = g_new0(Block *, 1 << HASH_BITS);
-    cache->pages = g_new0(Block *, 1 << PAGES_BITS);
+    cache->hash = g_new0(BlockRef, 1 << HASH_BITS);
+    cache->pages = g_new0(BlockRef, 1 << PAGES_BITS);
+    cache->arena_used = 1;
     cache->scratch = g_new0(Block, 1);
     cache->scratch->insns = g_new0(Insn, 2);
-    cache->arena = reserve(ARENA_BLOCKS * sizeof(Block));
-    cache->insns = reserve(insns_most * sizeof(Insn));
+    cache->arena = block_reserve(ARENA_BLOCKS * sizeof(Block));
+    cache->insns = block_reserve(insns_most * sizeof(Insn));
     return cache;
 }
 
@@ -88,10 +89,10 @@ void block_cache_clear(BlockCache *cache)
 {
     if (cache->cpu->jit)
         jit_blocks_cleared(cache->cpu);
-    memset(cache->hash, 0, sizeof(Block *) << HASH_BITS);
-    memset(cache->pages, 0, sizeof(Block *) << PAGES_BITS);
+    memset(cache->hash, 0, sizeof(BlockRef) << HASH_BITS);
+    memset(cache->pages, 0, sizeof(BlockRef) << PAGES_BITS);
     memset(cache->jumps, 0, sizeof(cache->jumps));
-    cache->arena_used = 0;
+    cache->arena_used = 1;
     cache->insns_used = 0;
     cache->link_generation = 1;
 }
@@ -114,13 +115,18 @@ static uint64_t mix(uint64_t value)
     return value * UINT64_C(0x9e3779b97f4a7c15) >> 40;
 }
 
-static Block **hash_bucket(BlockCache *cache, const Ram *ram, uint64_t offset, uint32_t mode)
+static Block *block_at(const BlockCache *cache, BlockRef ref)
+{
+    return ref ? &cache->arena[ref] : NULL;
+}
+
+static BlockRef *hash_bucket(BlockCache *cache, const Ram *ram, uint64_t offset, uint32_t mode)
 {
     return &cache->hash[mix(offset ^ (uintptr_t)ram << 8 ^ (uint64_t)mode << 36) &
                         ((1 << HASH_BITS) - 1)];
 }
 
-static Block **page_bucket(BlockCache *cache, const Ram *ram, uint64_t offset)
+static BlockRef *page_bucket(BlockCache *cache, const Ram *ram, uint64_t offset)
 {
     return &cache
                 ->pages[mix(offset >> GUEST_PAGE_SHIFT ^ (uintptr_t)ram) & ((1 << PAGES_BITS) - 1)];
@@ -151,9 +157,9 @@ void block_stop_behind(SoftCpu *cpu, const Insn *insn)
 
 static void block_kill(BlockCache *cache, Block *block)
 {
-    Block **at = hash_bucket(cache, block->ram, block->offset, block->mode);
-    while (*at != block)
-        at = &(*at)->next_in_hash;
+    BlockRef *at = hash_bucket(cache, block->ram, block->offset, block->mode);
+    while (*at != (BlockRef)(block - cache->arena))
+        at = &cache->arena[*at].next_in_hash;
     *at = block->next_in_hash;
     if (block->translations)
         jit_block_dropped(cache->cpu, block);
@@ -193,13 +199,14 @@ static bool block_on_page(const Block *block, const Ram *ram, uint64_t page)
 }
 
 /* Translated code of a page relies on what blocks of the same page do with the flags. */
-static void drop_translations(BlockCache *cache, Block *list, const Ram *ram, uint64_t page)
+static void drop_translations(BlockCache *cache, BlockRef list, const Ram *ram, uint64_t page)
 {
-    for (Block *block = list; block;) {
+    for (Block *block = block_at(cache, list); block;) {
         if (block->translations && block_on_page(block, ram, page))
             jit_block_dropped(cache->cpu, block);
-        block = block->next_in_page[page_bucket(cache, block->ram, block->offset) !=
-                                    page_bucket(cache, ram, page)];
+        bool second =
+            page_bucket(cache, block->ram, block->offset) != page_bucket(cache, ram, page);
+        block = block_at(cache, block->next_in_page[second]);
     }
 }
 
@@ -207,10 +214,10 @@ unsigned block_cache_drop(BlockCache *cache, Ram *ram, uint64_t offset, uint64_t
                           uint64_t *remaining)
 {
     uint64_t page = offset & GUEST_PAGE_MASK;
-    Block **bucket = page_bucket(cache, ram, offset), **at = bucket;
+    BlockRef *bucket = page_bucket(cache, ram, offset), *at = bucket;
     unsigned dropped = 0;
     while (*at) {
-        Block *block = *at;
+        Block *block = block_at(cache, *at);
         /* Which list of the block's two this is: the bucket tells, unless both pages share it. */
         unsigned list = page_bucket(cache, block->ram, block->offset) == bucket ? 0 : 1;
         if (!block->dead && block_on_page(block, ram, page)) {
@@ -341,17 +348,18 @@ static Block *arena_block(BlockCache *cache)
 
 static void block_insert(BlockCache *cache, Block *block)
 {
-    Block **bucket = hash_bucket(cache, block->ram, block->offset, block->mode);
+    BlockRef ref = block - cache->arena;
+    BlockRef *bucket = hash_bucket(cache, block->ram, block->offset, block->mode);
     block->next_in_hash = *bucket;
-    *bucket = block;
-    Block **page = page_bucket(cache, block->ram, block->offset);
+    *bucket = ref;
+    BlockRef *page = page_bucket(cache, block->ram, block->offset);
     block->next_in_page[0] = *page;
-    *page = block;
+    *page = ref;
     if (block->crossing) {
-        Block **second = page_bucket(cache, block->second_ram, block->second_offset);
+        BlockRef *second = page_bucket(cache, block->second_ram, block->second_offset);
         if (second != page) {
             block->next_in_page[1] = *second;
-            *second = block;
+            *second = ref;
         }
     }
     cache->arena_used++;
@@ -474,8 +482,8 @@ static bool crossing_valid(SoftCpu *cpu, const Block *block)
 
 Block *block_peek(BlockCache *cache, const Ram *ram, uint64_t offset, uint32_t mode)
 {
-    for (Block *block = *hash_bucket(cache, ram, offset, mode); block;
-         block = block->next_in_hash) {
+    for (Block *block = block_at(cache, *hash_bucket(cache, ram, offset, mode)); block;
+         block = block_at(cache, block->next_in_hash)) {
         if (block->offset == offset && block->ram == ram && block->mode == mode && !block->crossing)
             return block;
     }
@@ -484,8 +492,9 @@ Block *block_peek(BlockCache *cache, const Ram *ram, uint64_t offset, uint32_t m
 
 static Block *hash_find(SoftCpu *cpu, const Ram *ram, uint64_t offset, uint32_t mode)
 {
-    for (Block *block = *hash_bucket(cpu->blocks, ram, offset, mode); block;
-         block = block->next_in_hash) {
+    BlockCache *cache = cpu->blocks;
+    for (Block *block = block_at(cache, *hash_bucket(cache, ram, offset, mode)); block;
+         block = block_at(cache, block->next_in_hash)) {
         if (block->offset != offset || block->ram != ram || block->mode != mode ||
             !block_fits(cpu, block, cpu->s.rip))
             continue;

@@ -26,6 +26,9 @@
 /* Beside SoftCpu.mode in a block's key: one instruction only. */
 #define BLOCK_SINGLE (1u << 31)
 
+/* There are many of these: they name each other by number in the arena. 0: none. */
+typedef uint32_t BlockRef;
+
 typedef struct Block Block;
 struct Block {
     Ram *ram;
@@ -36,8 +39,8 @@ struct Block {
     uint8_t heat;       /* times it was interpreted, for the translator */
     uint8_t live_flags; /* that the block may read before it writes them, the same */
     bool crossing; /* one instruction that ends on another page, at second_offset in second_ram */
-    Block *next_in_hash;
-    Block *next_in_page[2];        /* [1]: the list of the second page */
+    BlockRef next_in_hash;
+    BlockRef next_in_page[2];      /* [1]: the list of the second page */
     struct JitBlock *translations; /* the translator's, of this block at different RIPs */
     uint64_t scattered; /* instructions whose operand lies now here, now there, as it has learnt */
     Insn *insns;        /* count + 1: the last goes on behind the block; NULL: forgotten */
@@ -57,10 +60,10 @@ struct BlockCache {
                                  call ends here */
     bool look_again;          /* events were looked for while they could not be taken */
     Block *arena;
-    size_t arena_used; /* blocks */
+    size_t arena_used; /* blocks, the first of which is none */
     Insn *insns;
     size_t insns_used, insns_most;
-    Block **hash, **pages;
+    BlockRef *hash, *pages;
     SoftCpu *cpu;
     Block *scratch; /* one instruction that is not to be kept */
     JumpEntry jumps[1 << JUMP_TABLE_BITS];
@@ -141,6 +144,8 @@ void jit_mapping_changed(SoftCpu *cpu, unsigned half);
 
 /* ---- block.c --------------------------------------------------------------------------------- */
 
+/* Zeroed memory that is the host's until it is touched; munmap() it. */
+void *block_reserve(size_t size);
 /* For `insns_most` decoded instructions at a time. */
 BlockCache *block_cache_new(SoftCpu *cpu, size_t insns_most);
 void block_cache_free(BlockCache *cache);

@@ -9,7 +9,7 @@
  */
 #include "cpu/soft/interp.h"
 
-#include <stdlib.h>
+#include <sys/mman.h>
 
 #include "base/bits.h"
 #include "cpu/soft/block.h"
@@ -138,10 +138,8 @@ bool soft_cpu_emulate(SoftCpu *cpu, unsigned count)
 SoftCpu *soft_cpu_new_with(Vcpu *vcpu, SoftVm *vm, size_t extra, size_t insns_most)
 {
     size_t size = align_up(align_up(sizeof(SoftCpu), 64) + extra, _Alignof(SoftCpu));
-    SoftCpu *cpu = aligned_alloc(_Alignof(SoftCpu), size);
-    if (!cpu)
-        g_error("out of memory");
-    memset(cpu, 0, size);
+    SoftCpu *cpu = block_reserve(size); /* page by page, as it is used */
+    cpu->size = size;
     cpu->vcpu = vcpu;
     cpu->vm = vm;
     cpu->model = vcpu->vm->model;
@@ -166,7 +164,7 @@ void soft_cpu_free(SoftCpu *cpu)
         return;
     cpu->vcpu->engine_data = NULL;
     block_cache_free(cpu->blocks);
-    free(cpu);
+    munmap(cpu, cpu->size);
 }
 
 void soft_cpu_get_state(SoftCpu *cpu, CpuState *state)
