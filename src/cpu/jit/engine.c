@@ -20,7 +20,7 @@
 #include <xmmintrin.h>
 
 #define WARM            12 /* times a block is interpreted before it is translated */
-#define INSNS_MOST      ((size_t)48 << 10) /* of blocks that are not translated yet: 3 MiB */
+#define INSNS_MOST      ((size_t)32 << 10) /* of blocks that are not translated yet: 2 MiB */
 #define MXCSR_HOST      0x1f80u
 #define HWCAP2_FSGSBASE 2
 

@@ -556,6 +556,7 @@ JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip, bool plain)
     write_stubs(&t);
     t.result->next = jit_ref(jit, block->translations);
     block->translations = t.result;
+    block->named = true;
     jit->stat_translated++;
     jit->stat_bytes += end - write + (t.e.p - cold);
     jit->stat_guest_bytes += block->bytes;

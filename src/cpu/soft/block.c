@@ -94,19 +94,31 @@ void block_cache_clear(BlockCache *cache)
     memset(cache->jumps, 0, sizeof(cache->jumps));
     cache->arena_used = 1;
     cache->insns_used = 0;
+    cache->unused = cache->spare = 0;
     cache->link_generation = 1;
+}
+
+/* No jump entry or link goes to any block now. One that crosses pages may be in a list yet. */
+static void forget_insns(BlockCache *cache)
+{
+    memset(cache->jumps, 0, sizeof(cache->jumps));
+    for (BlockRef i = 1; i < cache->arena_used; i++) {
+        Block *block = &cache->arena[i];
+        block->insns = NULL;
+        if (!block->dead || block->named || block->crossing)
+            continue;
+        *block = (Block){.next_in_hash = cache->unused};
+        cache->unused = i;
+    }
+    cache->insns_used = 0;
+    forget_links(cache);
 }
 
 /* Room for the instructions of one more block. */
 static Insn *take_insns(BlockCache *cache)
 {
-    if (cache->insns_most - cache->insns_used <= BLOCK_MAX_INSNS) {
-        for (size_t i = 0; i < cache->arena_used; i++)
-            cache->arena[i].insns = NULL;
-        memset(cache->jumps, 0, sizeof(cache->jumps));
-        cache->insns_used = 0;
-        forget_links(cache);
-    }
+    if (cache->insns_most - cache->insns_used <= BLOCK_MAX_INSNS)
+        forget_insns(cache);
     return cache->insns + cache->insns_used;
 }
 
@@ -338,10 +350,16 @@ static Block *decode_scratch(SoftCpu *cpu, uint64_t linear)
 
 static Block *arena_block(BlockCache *cache)
 {
-    if (cache->arena_used == ARENA_BLOCKS)
+    if (!cache->spare && !cache->unused && cache->arena_used == ARENA_BLOCKS)
         block_cache_clear(cache);
     Insn *insns = take_insns(cache);
-    Block *block = &cache->arena[cache->arena_used];
+    if (!cache->spare && cache->unused) {
+        cache->spare = cache->unused;
+        cache->unused = cache->arena[cache->spare].next_in_hash;
+    } else if (!cache->spare) {
+        cache->spare = cache->arena_used++;
+    }
+    Block *block = &cache->arena[cache->spare];
     *block = (Block){.insns = insns};
     return block;
 }
@@ -362,7 +380,7 @@ static void block_insert(BlockCache *cache, Block *block)
             *second = ref;
         }
     }
-    cache->arena_used++;
+    cache->spare = 0;
     cache->insns_used += block->count + 1;
     if (cache->cpu->jit)
         block->live_flags = jit_block_live_flags(block);

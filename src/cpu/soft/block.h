@@ -35,7 +35,8 @@ struct Block {
     uint64_t offset; /* of the first byte in ram */
     uint32_t mode;
     uint16_t bytes, count; /* length of the code, instructions */
-    bool dead;
+    bool dead : 1;
+    bool named : 1;     /* by a translation, if only a dead one */
     uint8_t heat;       /* times it was interpreted, for the translator */
     uint8_t live_flags; /* that the block may read before it writes them, the same */
     bool crossing; /* one instruction that ends on another page, at second_offset in second_ram */
@@ -61,6 +62,8 @@ struct BlockCache {
     bool look_again;          /* events were looked for while they could not be taken */
     Block *arena;
     size_t arena_used; /* blocks, the first of which is none */
+    BlockRef unused;   /* dropped blocks that nothing points at any more, by next_in_hash */
+    BlockRef spare;    /* the block that is being decoded */
     Insn *insns;
     size_t insns_used, insns_most;
     BlockRef *hash, *pages;
