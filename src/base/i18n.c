@@ -4,6 +4,10 @@
 
 #include <glib.h>
 #include <libintl.h>
+#include <locale.h>
+#include <string.h>
+
+extern int _nl_msg_cat_cntr; /* GNU gettext: to be raised when the environment changes */
 
 /* In the build folder the catalogues lie beside the program. */
 static char *catalogue_folder(void)
@@ -28,4 +32,23 @@ void i18n_init(void)
         bind_textdomain_codeset(GETTEXT_PACKAGE, "UTF-8");
         g_once_init_leave(&done, 1);
     }
+}
+
+void i18n_serve(void)
+{
+    /* Of the C locale alone nothing is translated; this one is part of the C library. */
+    setlocale(LC_MESSAGES, "C.UTF-8");
+    i18n_init();
+    i18n_set_language(NULL);
+}
+
+void i18n_set_language(const char *accepted)
+{
+    size_t length = accepted ? strspn(accepted, "abcdefghijklmnopqrstuvwxyz") : 0;
+    g_autofree char *language = length == 2 || length == 3 ? g_strndup(accepted, length) : NULL;
+
+    if (!g_strcmp0(g_getenv("LANGUAGE"), language ?: "en"))
+        return;
+    g_setenv("LANGUAGE", language ?: "en", TRUE);
+    _nl_msg_cat_cntr++;
 }

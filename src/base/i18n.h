@@ -4,8 +4,9 @@
  * table that whoever shows it translates with _(). Functions that take a format and say so
  * translate it themselves; po/meson.build names them. The catalogue is "ospite".
  *
+ * The daemon answers each request in the language that it accepts, by i18n_set_language().
  * Only the command line sets a locale (LC_MESSAGES and LC_CTYPE; numbers are always written with a
- * point). What programs read stays English: JSON, the API, and what qemu-img and VBoxManage print.
+ * point). What programs read stays English: JSON, and what qemu-img and VBoxManage print.
  */
 #pragma once
 
@@ -14,3 +15,8 @@
 
 /* Finds the catalogues, once. Any thread. */
 void i18n_init(void);
+/* For a program that speaks to users of several languages, from its only thread that has messages:
+ * begins with English, then from here on the language that an Accept-Language names first, as far
+ * as there is a catalogue; NULL: English. */
+void i18n_serve(void);
+void i18n_set_language(const char *accepted);

@@ -117,6 +117,9 @@ SoupMessage *remote_message(const Remote *remote, const char *method, const char
         soup_message_headers_replace(soup_message_get_request_headers(message), "Authorization",
                                      remote->token);
     if (message)
+        soup_message_headers_replace(soup_message_get_request_headers(message), "Accept-Language",
+                                     g_get_language_names()[0]);
+    if (message)
         soup_message_add_flags(message, SOUP_MESSAGE_NO_REDIRECT); /* the token stays with us */
     return message;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The table of operations, and those that concern no machine; see api.h. */
 #include "daemon/api.h"
+#include "base/i18n.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -115,10 +116,10 @@ void api_handle(void *obj, Request *request)
     }
     if (found)
         request_fail_code(request, SOUP_STATUS_METHOD_NOT_ALLOWED, "method",
-                          "cannot do that with this path; see api/openapi.yaml");
+                          _("cannot do that with this path; see api/openapi.yaml"));
     else
         request_fail_code(request, SOUP_STATUS_NOT_FOUND, "not_found",
-                          "there is no such path; see api/openapi.yaml");
+                          _("there is no such path; see api/openapi.yaml"));
 }
 
 void api_answer_machine(Request *request, const Machine *machine)
@@ -134,8 +135,8 @@ const char *api_text(JsonObject *body, const char *name, GError **error)
         return NULL;
     if (json_node_get_value_type(node) == G_TYPE_STRING)
         return json_node_get_string(node);
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, "cannot take '%s': it is no text",
-                name);
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                _("cannot take '%s': it is no text"), name);
     return NULL;
 }
 
@@ -144,6 +145,6 @@ bool api_needs_absolute(const char *name, const char *path, GError **error)
     if (!path || g_path_is_absolute(path))
         return true;
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                "cannot take the %s '%s': it is no absolute path", name, path);
+                _("cannot take the %s '%s': it is no absolute path"), name, path);
     return false;
 }

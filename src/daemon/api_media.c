@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "base/i18n.h"
 #include "daemon/api.h"
 #include "daemon/machine_json.h"
 
@@ -64,7 +65,7 @@ static Medium *find(Api *api, Request *request, GError **error)
     if (g_path_is_absolute(name) || g_uuid_string_is_valid(name))
         return media_find(api->media, name, error);
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND,
-                "there is no medium '%s'; use a UUID or an absolute path", name);
+                _("there is no medium '%s'; use a UUID or an absolute path"), name);
     return NULL;
 }
 
@@ -157,7 +158,7 @@ static Medium *add(Api *api, JsonObject *body, GError **error)
     kind = medium_kind_find(texts[KIND] ? texts[KIND] : "disk");
     if (!texts[PATH] || kind == MEDIUM_KINDS) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "cannot add that; send a path, and disk, cdrom or floppy as its kind");
+                    _("cannot add that; send a path, and disk, cdrom or floppy as its kind"));
         return NULL;
     }
     return api_needs_absolute("path", texts[PATH], error) && begin(api, error)
@@ -199,7 +200,7 @@ void api_medium_remove(Api *api, Request *request, Machine *unused)
 
     if (word && !delete_file && strcmp(word, "false")) {
         request_fail_code(request, SOUP_STATUS_BAD_REQUEST, "invalid",
-                          "cannot tell whether to delete the file; use true or false");
+                          _("cannot tell whether to delete the file; use true or false"));
         return;
     }
     medium = find(api, request, &error);
@@ -228,7 +229,7 @@ static void act(Api *api, Request *request, const char *member, MediumAction act
 
     if (member && !text && !error)
         g_set_error(&error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "cannot change the medium without a %s", member);
+                    _("cannot change the medium without a %s"), member);
     medium = error ? NULL : find(api, request, &error);
     if (medium && action(api, medium, text, &error))
         now = media_find(api->media, medium->uuid, &error);
@@ -414,7 +415,7 @@ void api_medium_move(Api *api, Request *request, Machine *unused)
 
     if (!text && !error)
         g_set_error(&error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "cannot change the medium without a path");
+                    _("cannot change the medium without a path"));
     if (!error && api_needs_absolute("path", text, &error))
         medium = find(api, request, &error);
     if (!medium)

@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "base/i18n.h"
 #include "daemon/api.h"
 #include "daemon/console.h"
 #include "daemon/machine_json.h"
@@ -116,27 +117,27 @@ void api_vm_stop(Api *api, Request *request, Machine *machine)
     GError *error = NULL;
 
     if (machine->state == MACHINE_PAUSED) {
-        machine_wrong_state(machine, "stop", "a paused guest does not see its power button",
-                            &error);
+        machine_wrong_state(machine, N_("cannot stop"),
+                            _("a paused guest does not see its power button"), &error);
         request_fail(request, error);
         return;
     }
-    command(api, request, machine, "stop", "powerdown");
+    command(api, request, machine, N_("cannot stop"), "powerdown");
 }
 
 void api_vm_reset(Api *api, Request *request, Machine *machine)
 {
-    command(api, request, machine, "reset", "reset");
+    command(api, request, machine, N_("cannot reset"), "reset");
 }
 
 void api_vm_pause(Api *api, Request *request, Machine *machine)
 {
-    command(api, request, machine, "pause", "pause");
+    command(api, request, machine, N_("cannot pause"), "pause");
 }
 
 void api_vm_resume(Api *api, Request *request, Machine *machine)
 {
-    command(api, request, machine, "resume", "resume");
+    command(api, request, machine, N_("cannot resume"), "resume");
 }
 
 void api_vm_keys(Api *api, Request *request, Machine *machine)
@@ -151,9 +152,9 @@ void api_vm_keys(Api *api, Request *request, Machine *machine)
         request_fail(request, error);
     else if (!text || strlen(text) > 1000)
         request_fail_code(request, SOUP_STATUS_BAD_REQUEST, "invalid",
-                          "cannot type that; send a text of at most 1000 bytes");
+                          _("cannot type that; send a text of at most 1000 bytes"));
     else
-        command(api, request, machine, "type at", line);
+        command(api, request, machine, N_("cannot type at"), line);
 }
 
 static void on_screen_answer(void *obj, const char *answer, const GError *error)
@@ -181,7 +182,8 @@ void api_vm_screen(Api *api, Request *request, Machine *machine)
     Pending *pending = pending_new(api, request, machine);
     GError *error = NULL;
 
-    if (!machine_command(machine, "show the screen of", "text", on_screen_answer, pending, &error))
+    if (!machine_command(machine, N_("cannot show the screen of"), "text", on_screen_answer,
+                         pending, &error))
         request_fail(pending_free(pending), error);
 }
 
@@ -225,9 +227,10 @@ void api_vm_wait(Api *api, Request *request, Machine *machine)
 
     if (state == MACHINE_STATES ||
         (text && !g_ascii_string_to_unsigned(text, 10, 0, WAIT_SECONDS_MAX, &seconds, NULL))) {
-        request_fail_code(request, SOUP_STATUS_BAD_REQUEST, "invalid",
-                          "cannot wait for that; use a state such as off or running, and a timeout "
-                          "in seconds");
+        request_fail_code(
+            request, SOUP_STATUS_BAD_REQUEST, "invalid",
+            _("cannot wait for that; use a state such as off or running, and a timeout "
+              "in seconds"));
         return;
     }
     pending = pending_new(api, request, machine);
@@ -246,7 +249,7 @@ void api_vm_console(Api *api, Request *request, Machine *machine)
     if (machine_is_on(machine))
         stream = process_console(machine->process, &error);
     else
-        machine_wrong_state(machine, "open the console of", "start it first", &error);
+        machine_wrong_state(machine, N_("cannot open the console of"), _("start it first"), &error);
     if (stream)
         request_upgrade(request, console_begin, console_new(stream));
     else

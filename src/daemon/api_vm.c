@@ -2,6 +2,7 @@
 /* Machines that are made, changed, shown and deleted; see api.h. */
 #include <string.h>
 
+#include "base/i18n.h"
 #include "daemon/api.h"
 #include "daemon/live.h"
 #include "daemon/machine_json.h"
@@ -74,7 +75,7 @@ static bool set_one(VmConfig *config, const char *name, JsonNode *node, GError *
 
     if (!value_text(node, &text)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "cannot set '%s': the value is no text, number, true, false or null", name);
+                    _("cannot set '%s': the value is no text, number, true, false or null"), name);
         return false;
     }
     if (!text && vm_tree_remove(config, name, NULL))
@@ -101,7 +102,7 @@ static bool set_all(VmConfig *config, JsonObject *body, GError **error)
         return true;
     if (!JSON_NODE_HOLDS_OBJECT(node)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "cannot take 'settings': it is no object");
+                    _("cannot take 'settings': it is no object"));
         return false;
     }
     json_object_iter_init_ordered(&iter, json_node_get_object(node));
@@ -147,7 +148,8 @@ static JsonNode *changes_json(const Machine *machine, const VmConfig *old, GHash
 
 static bool is_accessible(const Machine *machine, GError **error)
 {
-    return machine->config || machine_wrong_state(machine, "use", machine->problem, error);
+    return machine->config ||
+           machine_wrong_state(machine, N_("cannot use"), machine->problem, error);
 }
 
 typedef struct Setting {
@@ -277,10 +279,10 @@ static bool read_new(JsonObject *body, NewMachine *ret, GError **error)
         return false;
     if (!ret->file && !ret->import && !ret->name)
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "cannot make a machine without a name");
+                    _("cannot make a machine without a name"));
     else if (ret->file && ret->import)
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "cannot register and import at once; choose one");
+                    _("cannot register and import at once; choose one"));
     else
         return true;
     return false;
@@ -338,7 +340,7 @@ void api_vm_delete(Api *api, Request *request, Machine *machine)
         mode++;
     if (mode > DELETE_ALL) {
         request_fail_code(request, SOUP_STATUS_BAD_REQUEST, "invalid",
-                          "cannot delete in that mode; use unregister, keep-disks or all");
+                          _("cannot delete in that mode; use unregister, keep-disks or all"));
     } else if ((mode == DELETE_ALL && !api_media_of(api, machine, own, spare, &error)) ||
                !registry_delete(api->registry, machine, mode, spare, kept, &error)) {
         request_fail(request, error);
@@ -359,7 +361,7 @@ void api_vm_move(Api *api, Request *request, Machine *machine)
 
     if (!error && !folder) {
         request_fail_code(request, SOUP_STATUS_BAD_REQUEST, "invalid",
-                          "cannot move it without a folder");
+                          _("cannot move it without a folder"));
     } else if (error || !api_needs_absolute("folder", folder, &error) ||
                !registry_move(api->registry, machine, folder, &error)) {
         request_fail(request, error);
@@ -378,7 +380,7 @@ void api_vm_log(Api *api, Request *request, Machine *machine)
 
     if (word && !g_ascii_string_to_unsigned(word, 10, 1, LOG_LINES_MAX, &count, NULL)) {
         request_fail_code(request, SOUP_STATUS_BAD_REQUEST, "invalid",
-                          "cannot show that many lines; use 1 to 10000");
+                          _("cannot show that many lines; use 1 to 10000"));
         return;
     }
     lines = process_log_tail(log, (unsigned)count);

@@ -4,6 +4,7 @@
  * goes as an open descriptor, because the process may open nothing (runner/sandbox.c).
  */
 #include "daemon/live.h"
+#include "base/i18n.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -110,7 +111,7 @@ static void open_medium(Step *step, const Machine *machine, const char *place, c
 
     if (strcmp(type, "cdrom") && !read_only && strcmp(mode, "normal") &&
         strcmp(mode, "writethrough")) {
-        step->refuse = g_strdup_printf("a medium of mode '%s' cannot come in now", mode);
+        step->refuse = g_strdup_printf(_("a medium of mode '%s' cannot come in now"), mode);
         return;
     }
     if (path && strchr(path, '\n')) {
@@ -119,7 +120,7 @@ static void open_medium(Step *step, const Machine *machine, const char *place, c
     }
     step->fd = path ? open(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK) : -1;
     if (step->fd < 0)
-        step->refuse = g_strdup_printf("cannot open '%s': %s", path ? path : medium,
+        step->refuse = g_strdup_printf(_("cannot open '%s': %s"), path ? path : medium,
                                        path ? g_strerror(errno) : error->message);
     else
         step->line = g_strdup_printf("medium %s %s %s %s", drive, *format ? format : "raw",

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* A machine's life as the daemon sees it; see machine.h. */
 #include "daemon/machine.h"
+#include "base/i18n.h"
 
 #include <errno.h>
 #include <string.h>
@@ -19,6 +20,12 @@ static const char *const state_names[MACHINE_STATES] = {
     [MACHINE_OFF] = "off",         [MACHINE_STARTING] = "starting",
     [MACHINE_RUNNING] = "running", [MACHINE_PAUSED] = "paused",
     [MACHINE_CRASHED] = "crashed", [MACHINE_INACCESSIBLE] = "inaccessible",
+};
+
+static const char *const state_phrases[MACHINE_STATES] = {
+    [MACHINE_OFF] = N_("it is off"),         [MACHINE_STARTING] = N_("it is starting"),
+    [MACHINE_RUNNING] = N_("it is running"), [MACHINE_PAUSED] = N_("it is paused"),
+    [MACHINE_CRASHED] = N_("it is crashed"), [MACHINE_INACCESSIBLE] = N_("it is inaccessible"),
 };
 
 const char *machine_state_name(MachineState state)
@@ -53,8 +60,8 @@ bool machine_is_busy(const Machine *machine)
 bool machine_wrong_state(const Machine *machine, const char *doing, const char *hint,
                          GError **error)
 {
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_BUSY, "cannot %s '%s': it is %s; %s", doing,
-                machine->name, state_names[machine->state], hint);
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_BUSY, "%s '%s': %s; %s", _(doing), machine->name,
+                _(state_phrases[machine->state]), hint);
     return false;
 }
 
@@ -85,8 +92,8 @@ void machine_forget_waiter(Machine *machine, void *obj)
 
 static GError *start_failed(const Machine *machine)
 {
-    return g_error_new(G_IO_ERROR, G_IO_ERROR_FAILED, "cannot start '%s': %s", machine->name,
-                       machine->end ? machine->end->message : "it ended at once");
+    return g_error_new(G_IO_ERROR, G_IO_ERROR_FAILED, _("cannot start '%s': %s"), machine->name,
+                       machine->end ? machine->end->message : _("it ended at once"));
 }
 
 /* The first waiter whose wish has come true, or never will, taken out of the list. */
@@ -260,9 +267,10 @@ bool machine_start(Machine *machine, MachineDone done, void *obj, GError **error
 
     machine_refresh(machine);
     if (machine->process)
-        return machine_wrong_state(machine, "start", "nothing needs to be done", error);
+        return machine_wrong_state(machine, N_("cannot start"), _("nothing needs to be done"),
+                                   error);
     if (!machine->config)
-        return machine_wrong_state(machine, "start", machine->problem, error);
+        return machine_wrong_state(machine, N_("cannot start"), machine->problem, error);
     text = vm_tree_text(machine->config, NULL);
     machine->process = process_start(&spec, text, &process_events, machine, error);
     if (!machine->process)
@@ -325,7 +333,8 @@ void machine_adopt(Machine *machine)
 bool machine_power_off(Machine *machine, MachineDone done, void *obj, GError **error)
 {
     if (!machine->process)
-        return machine_wrong_state(machine, "turn off", "nothing needs to be done", error);
+        return machine_wrong_state(machine, N_("cannot turn off"), _("nothing needs to be done"),
+                                   error);
     process_end(machine->process);
     machine_wait(machine, MACHINE_OFF, done, obj);
     return true;
@@ -335,7 +344,7 @@ bool machine_command(Machine *machine, const char *doing, const char *line, Proc
                      void *obj, GError **error)
 {
     if (machine->state != MACHINE_RUNNING && machine->state != MACHINE_PAUSED)
-        return machine_wrong_state(machine, doing, "start it first", error);
+        return machine_wrong_state(machine, doing, _("start it first"), error);
     process_ask(machine->process, line, done, obj);
     return true;
 }

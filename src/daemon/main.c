@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/i18n.h"
 #include "base/remote.h"
 #include "base/user_folders.h"
 #include "char/unix_socket.h"
@@ -347,6 +348,7 @@ int main(int argc, char **argv)
     bool ok;
 
     signal(SIGPIPE, SIG_IGN);
+    i18n_serve();
     raise_file_limit();
     if (!parse(&daemon, argc, argv))
         return 2;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Starting, finding and watching a machine's process; see process.h. */
 #include "daemon/process.h"
+#include "base/i18n.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -140,7 +141,7 @@ static void question_finish(Question *question, const char *answer, GError *erro
 static GError *no_answer(const char *why)
 {
     return g_error_new(G_IO_ERROR, G_IO_ERROR_FAILED,
-                       "cannot reach the machine's process: %s; see the machine's log", why);
+                       _("cannot reach the machine's process: %s; see the machine's log"), why);
 }
 
 /* "error TEXT" */
@@ -148,7 +149,7 @@ static GError *refusal(const char *line)
 {
     const char *text = strchr(line, ' ');
 
-    return g_error_new(G_IO_ERROR, G_IO_ERROR_FAILED, "the machine's process cannot do that: %s",
+    return g_error_new(G_IO_ERROR, G_IO_ERROR_FAILED, _("the machine's process cannot do that: %s"),
                        text ? text + 1 : line);
 }
 
@@ -160,7 +161,7 @@ static void on_answer_line(GObject *stream, GAsyncResult *result, gpointer data)
         g_data_input_stream_read_line_finish_utf8(question->input, result, NULL, &error);
 
     if (!line) {
-        question_finish(question, NULL, no_answer(error ? error->message : "it hung up"));
+        question_finish(question, NULL, no_answer(error ? error->message : _("it hung up")));
     } else if (g_str_has_prefix(line, "| ") && question->text->len < ANSWER_MAX_BYTES) {
         g_string_append_printf(question->text, "%s\n", line + 2);
         g_data_input_stream_read_line_async(question->input, G_PRIORITY_DEFAULT, NULL,

@@ -2,6 +2,7 @@
 /* See registry.h. A change of the list is written before it is believed; files made for a change
  * that fails are removed again. */
 #include "daemon/registry.h"
+#include "base/i18n.h"
 
 #include <errno.h>
 #include <glib/gstdio.h>
@@ -77,10 +78,11 @@ static const char *text_member(JsonObject *object, const char *name)
 
 static bool bad_list(const Registry *registry, const char *why, GError **error)
 {
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-                "cannot read the list of machines '%s': %s; mend it, or move it away and register "
-                "the machines again",
-                registry->list, why);
+    g_set_error(
+        error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
+        _("cannot read the list of machines '%s': %s; mend it, or move it away and register "
+          "the machines again"),
+        registry->list, why);
     return false;
 }
 
@@ -91,9 +93,9 @@ static bool read_entries(Registry *registry, JsonNode *root, GError **error)
     JsonArray *entries;
 
     if (!machines || !JSON_NODE_HOLDS_ARRAY(machines))
-        return bad_list(registry, "it holds no list", error);
+        return bad_list(registry, _("it holds no list"), error);
     if (json_object_get_int_member_with_default(object, "version", 0) != 1)
-        return bad_list(registry, "it is of a newer version", error);
+        return bad_list(registry, _("it is of a newer version"), error);
     entries = json_node_get_array(machines);
     for (guint i = 0; i < json_array_get_length(entries); i++) {
         JsonNode *node = json_array_get_element(entries, i);
@@ -101,7 +103,7 @@ static bool read_entries(Registry *registry, JsonNode *root, GError **error)
         const char *uuid = entry ? text_member(entry, "uuid") : NULL;
         const char *file = entry ? text_member(entry, "file") : NULL;
         if (!uuid || !file || !g_uuid_string_is_valid(uuid) || !g_path_is_absolute(file))
-            return bad_list(registry, "an entry has no UUID and file", error);
+            return bad_list(registry, _("an entry has no UUID and file"), error);
         g_ptr_array_add(registry->machines,
                         machine_new(file, uuid, registry->runtime, registry->events));
     }
@@ -119,9 +121,9 @@ static bool load_list(Registry *registry, GError **error)
         return g_error_matches(why, G_FILE_ERROR, G_FILE_ERROR_NOENT) ||
                bad_list(registry, why->message, error);
     if (size > LIST_MAX_BYTES)
-        return bad_list(registry, "it is too large", error);
+        return bad_list(registry, _("it is too large"), error);
     if (!json_parser_load_from_data(parser, text, size, &why) || !json_parser_get_root(parser))
-        return bad_list(registry, why ? why->message : "it is empty", error);
+        return bad_list(registry, why ? why->message : _("it is empty"), error);
     return read_entries(registry, json_parser_get_root(parser), error);
 }
 
@@ -177,7 +179,7 @@ Machine *registry_find(Registry *registry, const char *name, GError **error)
         machine_refresh(machine);
     else
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND,
-                    "there is no machine '%s'; 'ospite vm list' shows all", name);
+                    _("there is no machine '%s'; 'ospite vm list' shows all"), name);
     return machine;
 }
 
@@ -213,7 +215,7 @@ static bool check_new(const Registry *registry, const VmConfig *config, GError *
     if (!find(registry, name) && !find(registry, uuid))
         return true;
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_EXISTS,
-                "there is a machine '%s' already; choose another name",
+                _("there is a machine '%s' already; choose another name"),
                 find(registry, name) ? name : uuid);
     return false;
 }
@@ -244,8 +246,8 @@ static bool make_folder(const char *parent, const char *folder, GError **error)
         return host_error(error, "make the folder", folder);
     g_set_error(
         error, G_IO_ERROR, G_IO_ERROR_EXISTS,
-        "cannot make the folder '%s': it is there already; choose another name or folder, or "
-        "register the machine in it",
+        _("cannot make the folder '%s': it is there already; choose another name or folder, or "
+          "register the machine in it"),
         folder);
     return false;
 }
@@ -305,10 +307,11 @@ static bool relocate(Registry *registry, Machine *machine, const char *folder, G
     if (g_rename(old_folder, folder) < 0) {
         if (errno != EXDEV)
             return host_error(error, "move the machine to", folder);
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-                    "cannot move '%s' to '%s': it is another file system; unregister it, copy its "
-                    "folder, and register the copy",
-                    machine->name, folder);
+        g_set_error(
+            error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
+            _("cannot move '%s' to '%s': it is another file system; unregister it, copy its "
+              "folder, and register the copy"),
+            machine->name, folder);
         return false;
     }
     set_place(machine, file);
@@ -331,12 +334,12 @@ static bool rename_machine(Registry *registry, Machine *machine, VmConfig *confi
     bool own_folder = !strcmp(old_base, machine->name);
 
     if (machine_is_on(machine))
-        return machine_wrong_state(machine, "rename", "turn it off first", error);
+        return machine_wrong_state(machine, N_("cannot rename"), _("turn it off first"), error);
     if (find(registry, name) || g_file_test(file, G_FILE_TEST_EXISTS) ||
         (own_folder && g_file_test(folder, G_FILE_TEST_EXISTS))) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_EXISTS,
-                    "cannot rename '%s' to '%s': there is one; choose another name", machine->name,
-                    name);
+                    _("cannot rename '%s' to '%s': there is one; choose another name"),
+                    machine->name, name);
         return false;
     }
     /* The new file first, then the list, then the old file goes: each step leaves a whole machine.
@@ -359,7 +362,7 @@ bool registry_save(Registry *registry, Machine *machine, VmConfig *config, GErro
 
     if (strcmp(uuid, machine->uuid)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "cannot change the UUID of '%s'; leave it as it is", machine->name);
+                    _("cannot change the UUID of '%s'; leave it as it is"), machine->name);
         return false;
     }
     if (strcmp(name, machine->name))
@@ -374,7 +377,7 @@ bool registry_move(Registry *registry, Machine *machine, const char *folder, GEr
     g_autofree char *target = g_build_filename(folder, base, NULL);
 
     if (machine_is_on(machine))
-        return machine_wrong_state(machine, "move", "turn it off first", error);
+        return machine_wrong_state(machine, N_("cannot move"), _("turn it off first"), error);
     if (g_mkdir_with_parents(folder, 0755) < 0)
         return host_error(error, "make the folder", folder);
     if (!relocate(registry, machine, target, error))
@@ -451,7 +454,7 @@ bool registry_delete(Registry *registry, Machine *machine, DeleteMode mode, GHas
     guint index;
 
     if (machine_is_on(machine))
-        return machine_wrong_state(machine, "delete", "turn it off first", error);
+        return machine_wrong_state(machine, N_("cannot delete"), _("turn it off first"), error);
     g_ptr_array_find(registry->machines, machine, &index);
     g_ptr_array_steal_index(registry->machines, index);
     if (!save_list(registry, error)) {

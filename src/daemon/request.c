@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* A request and its one answer; see server.h. The message is paused until then. */
 #include "daemon/request.h"
+#include "base/i18n.h"
 
 #include <string.h>
 
@@ -129,7 +130,7 @@ GBytes *request_body(const Request *request)
 static bool bad_json(GError **error, const char *why)
 {
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                "cannot read the request's body: %s; send a JSON object", why);
+                _("cannot read the request's body: %s; send a JSON object"), why);
     return false;
 }
 
@@ -146,7 +147,7 @@ static bool check_depth(const char *text, size_t size, GError **error)
         else if (c == '"')
             in_string = !in_string;
         else if (!in_string && (c == '[' || c == '{') && ++depth > JSON_DEPTH_MAX)
-            return bad_json(error, "it is nested too deep");
+            return bad_json(error, _("it is nested too deep"));
         else if (!in_string && (c == ']' || c == '}') && depth > 0)
             depth--;
     }
@@ -160,7 +161,7 @@ JsonNode *request_parse_json(const char *text, size_t size, GError **error)
     JsonNode *root;
 
     if (!g_utf8_validate_len(text, size, NULL)) {
-        bad_json(error, "it is not UTF-8");
+        bad_json(error, _("it is not UTF-8"));
         return NULL;
     }
     if (!check_depth(text, size, error))
@@ -171,7 +172,7 @@ JsonNode *request_parse_json(const char *text, size_t size, GError **error)
     }
     root = json_parser_get_root(parser);
     if (!root || !JSON_NODE_HOLDS_OBJECT(root)) {
-        bad_json(error, "it is no JSON object");
+        bad_json(error, _("it is no JSON object"));
         return NULL;
     }
     return json_node_ref(root);
@@ -323,6 +324,6 @@ void request_upgrade(Request *request, RequestUpgraded fn, void *obj)
         request_free(request);
     } else {
         request_fail_code(request, SOUP_STATUS_BAD_REQUEST, "invalid",
-                          "cannot begin a WebSocket: the request is no handshake; see RFC 6455");
+                          _("cannot begin a WebSocket: the request is no handshake; see RFC 6455"));
     }
 }

@@ -18,7 +18,8 @@
 typedef struct BootFile {
     char *name;      /* for messages */
     char *arguments; /* Multiboot module command line: name and arguments */
-    GBytes *bytes;
+    int fd;          /* to read it again at the next load; -1: `bytes` stay */
+    GBytes *bytes;   /* NULL between loads */
 } BootFile;
 
 typedef struct BootKind {

@@ -8,10 +8,12 @@
 #include "machine/direct_boot.h"
 
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/fd.h"
 #include "base/i18n.h"
 #include "machine/boot_loader.h"
 #include "machine/input_file.h"
@@ -153,6 +155,7 @@ static void boot_file_clear(BootFile *file)
 {
     g_free(file->name);
     g_free(file->arguments);
+    fd_clear(&file->fd);
     g_clear_pointer(&file->bytes, g_bytes_unref);
 }
 
@@ -167,12 +170,19 @@ void direct_boot_free(DirectBoot *boot)
     g_free(boot);
 }
 
-static bool boot_set_kernel(DirectBoot *boot, const char *name, GBytes *bytes, GError **error)
+static DirectBoot *boot_new(const char *name)
+{
+    DirectBoot *boot = g_new0(DirectBoot, 1);
+
+    boot->kernel = (BootFile){.name = g_strdup(name), .fd = -1};
+    return boot;
+}
+
+static bool boot_set_kernel(DirectBoot *boot, GBytes *bytes, GError **error)
 {
     gsize size;
     const uint8_t *data = g_bytes_get_data(bytes, &size);
 
-    boot->kernel.name = g_strdup(name);
     boot->kernel.bytes = g_bytes_ref(bytes);
     for (unsigned i = 0; i < G_N_ELEMENTS(boot_kinds); i++) {
         if (boot_kinds[i]->probe(data, size)) {
@@ -185,36 +195,40 @@ static bool boot_set_kernel(DirectBoot *boot, const char *name, GBytes *bytes, G
                      "ELF kernel with a PVH entry");
 }
 
-/* Takes ownership of name and bytes. */
-static void boot_add_module(DirectBoot *boot, char *name, const char *arguments, GBytes *bytes)
+static BootFile *boot_add_module(DirectBoot *boot, const char *name, const char *arguments)
 {
-    boot->modules[boot->module_count++] = (BootFile){name, g_strdup(arguments), bytes};
+    BootFile *file = &boot->modules[boot->module_count++];
+
+    *file = (BootFile){g_strdup(name), g_strdup(arguments), -1, NULL};
+    return file;
 }
 
-static bool boot_read_module(DirectBoot *boot, const char *text, GError **error)
+/* Opens the file if need be. */
+static bool boot_read_module(BootFile *file, const char *what, GError **error)
+{
+    if (file->fd < 0)
+        file->fd = input_file_open(file->name, what, BOOT_MODULE_BYTES, error);
+    if (file->fd >= 0)
+        file->bytes = input_file_read_fd(file->fd, file->name, what, BOOT_MODULE_BYTES, error);
+    return file->bytes != NULL;
+}
+
+static bool boot_open_module(DirectBoot *boot, const char *text, GError **error)
 {
     g_autofree char *name = g_strndup(text, strcspn(text, " "));
 
     if (boot->module_count == BOOT_MODULE_MAX)
         return boot_fail(boot, error, "more than %u modules", BOOT_MODULE_MAX);
-    GBytes *bytes = input_file_read(name, "module", BOOT_MODULE_BYTES, error);
-    if (!bytes)
-        return false;
-    boot_add_module(boot, g_steal_pointer(&name), text, bytes);
-    return true;
+    return boot_read_module(boot_add_module(boot, name, text), "module", error);
 }
 
-static bool boot_read_initrd(DirectBoot *boot, const char *initrd, GError **error)
+static bool boot_open_initrd(DirectBoot *boot, const char *initrd, GError **error)
 {
-    if (boot->kind != &boot_multiboot) {
-        GBytes *bytes = input_file_read(initrd, "initrd", BOOT_MODULE_BYTES, error);
-        if (bytes)
-            boot_add_module(boot, g_strdup(initrd), initrd, bytes);
-        return bytes != NULL;
-    }
+    if (boot->kind != &boot_multiboot)
+        return boot_read_module(boot_add_module(boot, initrd, initrd), "initrd", error);
     g_auto(GStrv) modules = g_strsplit(initrd, ",", -1);
     for (unsigned i = 0; modules[i]; i++) {
-        if (!boot_read_module(boot, modules[i], error))
+        if (!boot_open_module(boot, modules[i], error))
             return false;
     }
     return true;
@@ -262,30 +276,72 @@ static GBytes *boot_decompress(GBytes *bytes, const char *name, GError **error)
     return g_byte_array_free_to_bytes(g_steal_pointer(&plain));
 }
 
+/* The kernel's descriptor is open. */
+static bool boot_read_kernel(DirectBoot *boot, GError **error)
+{
+    const BootFile *kernel = &boot->kernel;
+    g_autoptr(GBytes) file =
+        input_file_read_fd(kernel->fd, kernel->name, "kernel", BOOT_KERNEL_MAX, error);
+    g_autoptr(GBytes) bytes = file ? boot_decompress(file, kernel->name, error) : NULL;
+
+    return bytes && boot_set_kernel(boot, bytes, error);
+}
+
 DirectBoot *direct_boot_open(const char *kernel, const char *initrd, const char *append,
                              GError **error)
 {
-    g_autoptr(GBytes) file = input_file_read(kernel, "kernel", BOOT_KERNEL_MAX, error);
-    g_autoptr(GBytes) bytes = file ? boot_decompress(file, kernel, error) : NULL;
-    g_autoptr(DirectBoot) boot = g_new0(DirectBoot, 1);
+    g_autoptr(DirectBoot) boot = boot_new(kernel);
 
-    if (!bytes || !boot_set_kernel(boot, kernel, bytes, error) ||
+    boot->kernel.fd = input_file_open(kernel, "kernel", BOOT_KERNEL_MAX, error);
+    if (boot->kernel.fd < 0 || !boot_read_kernel(boot, error) ||
         !boot_set_append(boot, append, error))
         return NULL;
-    if (initrd && *initrd && !boot_read_initrd(boot, initrd, error))
+    if (initrd && *initrd && !boot_open_initrd(boot, initrd, error))
         return NULL;
     return g_steal_pointer(&boot);
 }
 
 DirectBoot *direct_boot_new(GBytes *kernel, GBytes *initrd, const char *append, GError **error)
 {
-    g_autoptr(DirectBoot) boot = g_new0(DirectBoot, 1);
+    g_autoptr(DirectBoot) boot = boot_new("kernel");
 
-    if (!boot_set_kernel(boot, "kernel", kernel, error) || !boot_set_append(boot, append, error))
+    if (!boot_set_kernel(boot, kernel, error) || !boot_set_append(boot, append, error))
         return NULL;
     if (initrd)
-        boot_add_module(boot, g_strdup("initrd"), "initrd", g_bytes_ref(initrd));
+        boot_add_module(boot, "initrd", "initrd")->bytes = g_bytes_ref(initrd);
     return g_steal_pointer(&boot);
+}
+
+/* Has all files in memory. What the machine was built for is a kernel of the same kind. */
+static bool boot_take_files(DirectBoot *boot, GError **error)
+{
+    const BootKind *kind = boot->kind;
+
+    if (!boot->kernel.bytes && !boot_read_kernel(boot, error))
+        return false;
+    if (boot->kind != kind) {
+        boot->kind = kind;
+        return boot_fail(boot, error, "it is another kind of kernel now; start the VM again");
+    }
+    for (unsigned i = 0; i < boot->module_count; i++) {
+        if (!boot->modules[i].bytes && !boot_read_module(&boot->modules[i], "module", error))
+            return false;
+    }
+    return true;
+}
+
+static void boot_drop_file(BootFile *file)
+{
+    if (file->fd >= 0)
+        g_clear_pointer(&file->bytes, g_bytes_unref);
+}
+
+static void boot_drop_files(DirectBoot *boot)
+{
+    boot_drop_file(&boot->kernel);
+    for (unsigned i = 0; i < boot->module_count; i++)
+        boot_drop_file(&boot->modules[i]);
+    malloc_trim(0); /* they are large, and nothing else may want that much for a long time */
 }
 
 const char *direct_boot_protocol(const DirectBoot *boot)
@@ -305,7 +361,8 @@ bool direct_boot_load(DirectBoot *boot, const BootMachine *machine, BootEntry *r
     boot->machine = machine;
     boot->area_next = BOOT_AREA_START;
     boot->placed_end = 0;
-    bool ok = boot->kind->load(boot, ret_entry, error);
+    bool ok = boot_take_files(boot, error) && boot->kind->load(boot, ret_entry, error);
     boot->machine = NULL;
+    boot_drop_files(boot);
     return ok;
 }

@@ -2,9 +2,10 @@
 /*
  * Booting a kernel without firmware: Linux bzImage, Multiboot 1, ELF with a PVH note.
  *
- * direct_boot_open() reads the files once; direct_boot_load() puts everything into guest memory, at
- * power-on and again at each reset, and says with which CPU state the bootstrap processor begins.
- * The files are hostile: parsed with every size checked, then placed in RAM only.
+ * direct_boot_open() opens and reads the files; direct_boot_load() puts everything into guest
+ * memory, at power-on and again at each reset, and says with which CPU state the bootstrap
+ * processor begins. In between the host's memory does not hold the files: a reset boots what they
+ * hold by then. The files are hostile: parsed with every size checked, then placed in RAM only.
  */
 #pragma once
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/fd.h"
 #include "base/i18n.h"
@@ -35,14 +36,26 @@ static bool input_file_check(const struct stat *st, const char *path, const char
     return false;
 }
 
-GBytes *input_file_read(const char *path, const char *what, size_t max_size, GError **error)
+int input_file_open(const char *path, const char *what, size_t max_size, GError **error)
 {
     /* Non-blocking, so that a FIFO cannot hang us before we see that it is one. */
     auto_fd fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat st;
+
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        input_file_fail(error, path, what, errno);
+        return -1;
+    }
+    return input_file_check(&st, path, what, max_size, error) ? fd_steal(&fd) : -1;
+}
+
+GBytes *input_file_read_fd(int fd, const char *path, const char *what, size_t max_size,
+                           GError **error)
+{
+    struct stat st;
     size_t done = 0;
 
-    if (fd < 0 || fstat(fd, &st) < 0)
+    if (fstat(fd, &st) < 0)
         return input_file_fail(error, path, what, errno);
     if (!input_file_check(&st, path, what, max_size, error))
         return NULL;
@@ -51,7 +64,7 @@ GBytes *input_file_read(const char *path, const char *what, size_t max_size, GEr
     if (!data)
         return input_file_fail(error, path, what, ENOMEM);
     while (done < size) {
-        ssize_t got = read(fd, data + done, size - done);
+        ssize_t got = pread(fd, data + done, size - done, (off_t)done);
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
@@ -61,4 +74,11 @@ GBytes *input_file_read(const char *path, const char *what, size_t max_size, GEr
         done += got;
     }
     return g_bytes_new_take(g_steal_pointer(&data), done);
+}
+
+GBytes *input_file_read(const char *path, const char *what, size_t max_size, GError **error)
+{
+    auto_fd fd = input_file_open(path, what, max_size, error);
+
+    return fd < 0 ? NULL : input_file_read_fd(fd, path, what, max_size, error);
 }

@@ -301,9 +301,17 @@ static void test_refused(void)
     assert_refused(&config, "IDE");
 }
 
+#define KERNEL_SIZE (5 * 512 + 4096)
+
+static void write_in_place(const char *path, const void *data)
+{
+    g_assert_true(
+        g_file_set_contents_full(path, data, KERNEL_SIZE, G_FILE_SET_CONTENTS_NONE, 0600, NULL));
+}
+
 static void write_kernel(const char *path)
 {
-    uint8_t k[5 * 512 + 4096] = {0};
+    uint8_t k[KERNEL_SIZE] = {0};
 
     memset(k + 5 * 512, 0xf4, 4096);
     k[0x1f1] = 4;
@@ -315,7 +323,7 @@ static void write_kernel(const char *path)
     store_le32(k + 0x22c, 0x7fffffff);
     store_le16(k + 0x236, 1);
     store_le32(k + 0x238, 2047);
-    g_assert_true(g_file_set_contents(path, (char *)k, sizeof(k), NULL));
+    write_in_place(path, k);
 }
 
 static void assert_booted(Fixture *f)
@@ -354,6 +362,15 @@ static void test_direct_boot(void)
     /* After a reset everything is as at power-on, although the guest overwrote it. */
     memset(f.pc->ram->host + MIB(1), 0, MIB(1));
     memset(f.pc->ram->host + f.pc->low_ram - KIB(128), 0, KIB(128));
+    g_assert_true(pc_reset(f.pc, NULL));
+    assert_booted(&f);
+    /* A reset boots what the file holds by then, and says so when that is no kernel. */
+    static const uint8_t zeros[KERNEL_SIZE];
+    g_autoptr(GError) error = NULL;
+    write_in_place(path, zeros);
+    g_assert_false(pc_reset(f.pc, &error));
+    g_assert_nonnull(strstr(error->message, path));
+    write_kernel(path);
     g_assert_true(pc_reset(f.pc, NULL));
     assert_booted(&f);
     pc_free(f.pc);

@@ -45,7 +45,7 @@ def whole():
 
 
 def session():
-    """A machine is made, shown, started, turned off and deleted in Italian; errors, too; the daemon's own words and JSON are English."""
+    """A machine is made, shown, started, turned off and deleted in Italian; errors, the API's, too; JSON is English."""
     with Session() as d:
         check(d.run("vm", "create", "uno", "memory=8M", "engine=interp").startswith("Creata 'uno' in "), "create")
         check(re.match(r"uno +spenta +8 MiB +1 CPU ", d.run("vm", "list")), "list")
@@ -57,13 +57,25 @@ def session():
         expect(d.run("vm", "poweroff", "uno"), "'uno' è spenta\n", "poweroff")
         answer = json.loads(d.run("vm", "show", "uno", "--json"))["vm"]
         expect((answer["state"], answer["last_end"]["reason"]), ("off", "plug"), "JSON")
-        check("there is no machine 'due'" in d.run("vm", "start", "due", status=3), "the API's message")
+        check("non c'è nessuna macchina 'due'" in d.run("vm", "start", "due", status=3), "the API's message")
         expect(d.run("vm", "autostart", "uno", "forse", status=2), "ospite vm autostart: 'forse' non è né on né off\n", "usage")
         expect(d.run("vm", "niente", status=2), "ospite: comando sconosciuto 'vm niente'; ospite help li elenca\n", "unknown")
         expect(d.run("vm", "list", "--niente", status=2), "ospite vm list: opzione sconosciuta '--niente'; --help le elenca\n", "option")
         check("impossibile aprire il disco" in d.run("disk", "info", d.path / "niente", status=1), "disk")
         check("impossibile avviare il kernel" in d.run("run", "--kernel", __file__, "--serial", "none", status=1), "run")
         d.run("vm", "delete", "uno", "--disks")
+
+
+def api_language():
+    """Each request is answered in the language that it accepts, whoever started the daemon; English without one."""
+    with Session() as d:
+        d.run("vm", "list")
+        for accepted, wanted in (("it", "non c'è nessuna macchina"), ("en", "there is no machine"), ("it-IT,en;q=0.5", "non c'è nessuna macchina"),
+                                 (None, "there is no machine"), ("../../etc", "there is no machine"), ("C", "there is no machine")):
+            d.headers = f"Accept-Language: {accepted}\r\n" if accepted else ""
+            said = d.call("GET", "/vms/due", status=404)["error"]
+            check(said["message"].startswith(wanted), f"{accepted}: {said}")
+            expect(said["code"], "not_found", "code")
 
 
 def help_texts():
@@ -111,4 +123,4 @@ def events():
             process.terminate()
 
 
-sys.exit(run((catalogue, whole, session, help_texts, own_locale, scripts, events), sys.argv[1:]))
+sys.exit(run((catalogue, whole, session, api_language, help_texts, own_locale, scripts, events), sys.argv[1:]))

@@ -527,7 +527,8 @@ static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free
         flags_lost(t, t->live[t->index]);
     check->low = access->at.disp;
     check->high = access->at.disp + access->size;
-    check->scattered = (t->insn->scattered || !t->user) && !stack; /* tlb_site_count() */
+    check->scattered =
+        ((t->block->scattered >> t->index & 1) || !t->user) && !stack; /* tlb_site_count() */
     bool by_registers = check->linear && (is_direct(t, &access->at, check->wide) ||
                                           is_indexed(t, &access->at, check->wide));
     bool keeps_addend = by_registers || !check->scattered;
@@ -585,8 +586,8 @@ static void write_slow(Translation *t, const Stub *stub)
 {
     Emit *e = &t->e;
     lazy_flags_to_slot(t, stub);
-    emit_constant(e, SCRATCH1, (uintptr_t)&t->block->insns[stub->insn]);
-    emit_constant(e, SCRATCH2, t->rip);
+    emit_constant(e, SCRATCH1, jit_ref(t->jit, t->result));
+    emit_constant(e, SCRATCH2, jit_place(&t->block->insns[stub->insn]));
     emit_call(e, t->jit->thunks.insn);
     unsigned next = stub->insn + 1;
     if (!t->start[next])
@@ -623,7 +624,7 @@ static void write_miss(Translation *t, const Stub *stub)
         e8(e, stub->align);
         unaligned = emit_jcc(e, CC_NE, NULL);
     }
-    emit_constant(e, SCRATCH2, (uintptr_t)stub->site);
+    emit_constant(e, SCRATCH2, jit_ref(t->jit, stub->site));
     emit_call(e, t->jit->thunks.miss[!!(stub->site->how & JIT_FILL_WRITE)]);
     uint8_t *slow = emit_jcc(e, CC_E, NULL);
     if (!stub->direct)
@@ -645,11 +646,11 @@ static void write_unlinked_lazy(Translation *t, const Stub *stub)
 {
     Emit *e = &t->e;
     if (!stub->guard)
-        stub->link->unlinked = emit_here(e);
+        stub->link->unlinked = code_offset(t);
     flags_to_slot(t, JIT_ALL_FLAGS);
     if (!stub->guard) {
         emit_jump(e, emit_here(e) + 5);
-        stub->link->again = emit_here(e) - 4;
+        stub->link->again = code_offset(t) - 4;
     }
     write_unlinked(t, stub->link);
 }
@@ -663,9 +664,9 @@ static void write_exit(Translation *t, const Stub *stub)
     } else if (t->now.lazy) {
         write_unlinked_lazy(t, stub);
     } else if (link->unlinked) {
-        emit_patch(&t->e, stub->from, link->unlinked);
+        emit_patch(&t->e, stub->from, t->jit->run + link->unlinked);
     } else {
-        link->unlinked = emit_here(&t->e);
+        link->unlinked = code_offset(t);
         flags_to_slot(t, JIT_ALL_FLAGS);
         write_unlinked(t, link);
     }

@@ -22,6 +22,7 @@
 #define RETURNS_SIZE   ((size_t)KIB(256)) /* with room for signals below the limit */
 #define RETURNS_USED   ((size_t)KIB(32))
 #define RED_ZONE       128
+#define ARENA_START    64 /* no JitRef is 0 */
 
 /* NULL: no address space. */
 static void *reserve(size_t size)
@@ -49,8 +50,8 @@ bool jit_cache_init(JitCpu *jit)
     jit->returns_area = reserve(RETURNS_SIZE);
     jit->returns = (uintptr_t)jit->returns_area + RETURNS_SIZE - RED_ZONE;
     jit->returns_limit = jit->returns - RETURNS_USED;
+    jit->arena_used = ARENA_START;
     jit->limit = COLD_START;
-    jit->arena_used = sizeof(JitReturn);
     jit->cold_used = COLD_START;
     if (jit->write && jit->run && jit->arena && jit->x87_sites && jit->returns_area &&
         mprotect(jit->returns_area, GUEST_PAGE_SIZE, PROT_NONE) == 0)
@@ -94,18 +95,20 @@ void jit_cache_flush(SoftCpu *cpu)
 {
     JitCpu *jit = cpu->jit;
     if (!jit->flush) { /* else the blocks are gone already */
-        for (JitBlock *translation = jit->all; translation; translation = translation->next_of_all)
+        for (JitBlock *translation = jit->all; translation;
+             translation = jit_at(jit, translation->next_of_all))
             forget_translation(translation);
     }
     jit->flush = false;
     jit->used = jit->thunks_end;
     jit->cold_used = COLD_START;
-    jit->arena_used = sizeof(JitReturn); /* 0 is none */
+    jit->arena_used = ARENA_START;
     jit->x87_site_count = 0;
     jit->all = NULL;
     jit->link = NULL;
     jit->retire = NULL;
     memset(jit->jumps, 0, sizeof(jit->jumps));
+    memset(jit->decoded, 0, sizeof(jit->decoded));
     jit->stat_flushes++;
 }
 
@@ -119,10 +122,10 @@ uint8_t *jit_cache_space(JitCpu *jit, uint8_t **ret_cold)
     return jit->write + jit->used;
 }
 
-JitBlock *jit_find(const Block *block, uint64_t rip, bool plain)
+JitBlock *jit_find(const JitCpu *jit, const Block *block, uint64_t rip, bool plain)
 {
     for (JitBlock *translation = block->translations; translation;
-         translation = translation->next) {
+         translation = jit_at(jit, translation->next)) {
         if (translation->rip == rip && translation->plain == plain)
             return translation;
     }
@@ -132,35 +135,32 @@ JitBlock *jit_find(const Block *block, uint64_t rip, bool plain)
 /* ---- links -------------------------------------------------------------------------------------
  */
 
-static void patch(JitCpu *jit, uint8_t *site, const uint8_t *target)
+static void patch(JitCpu *jit, uint32_t site, uint32_t target)
 {
-    int32_t relative = (int32_t)(target - (site + 4));
-    memcpy(jit_writable(jit, site), &relative, 4);
+    uint32_t relative = target - (site + 4);
+    memcpy(jit->write + site, &relative, 4);
 }
 
-static void unlink_from_target(JitLink *link)
+static void unlink_from_target(JitCpu *jit, JitLink *link)
 {
-    g_assert(link->to);
-    JitLink **at = &link->to->in;
-    while (*at != link) {
-        g_assert(*at);
-        at = &(*at)->next_in;
-    }
+    JitRef *at = &((JitBlock *)jit_at(jit, link->to))->in, ref = jit_ref(jit, link);
+    while (*at != ref)
+        at = &((JitLink *)jit_at(jit, *at))->next_in;
     *at = link->next_in;
-    link->to = NULL;
+    link->to = 0;
 }
 
-static const uint8_t *entry_for(const JitLink *link, const JitBlock *to)
+static uint32_t entry_for(const JitLink *link, const JitBlock *to)
 {
     bool loaded = !(to->fpu & ~link->fpu);
     if (link->poll)
-        return loaded ? to->poll[link->host_flags] : to->entry[link->host_flags];
+        return loaded ? to->poll[link->host_flags] : to->poll_load;
     return loaded && to->body ? to->body : to->entry[link->host_flags];
 }
 
 static void patch_link(JitCpu *jit, const JitLink *link)
 {
-    const JitBlock *to = link->to;
+    const JitBlock *to = jit_at(jit, link->to);
     bool saves = link->again && to && to->flagged;
     patch(jit, link->site, to && !saves ? entry_for(link, to) : link->unlinked);
     if (link->again)
@@ -170,17 +170,19 @@ static void patch_link(JitCpu *jit, const JitLink *link)
 void jit_link(SoftCpu *cpu, JitLink *link, JitBlock *to)
 {
     JitCpu *jit = cpu->jit;
-    if (link->from->dead || to->dead)
+    const JitBlock *from = jit_at(jit, link->from);
+    JitRef ref = jit_ref(jit, to);
+    if (from->dead || to->dead)
         return;
-    if (link->to != to) {
+    if (link->to != ref) {
         if (link->to)
-            unlink_from_target(link);
-        link->to = to;
+            unlink_from_target(jit, link);
+        link->to = ref;
         link->next_in = to->in;
-        to->in = link;
+        to->in = jit_ref(jit, link);
     }
     if (link->guard)
-        memcpy(jit_writable(jit, link->guard), &cpu->map_generation[link->target >> 63], 4);
+        memcpy(jit->write + link->guard, &cpu->map_generation[link->target >> 63], 4);
     patch_link(jit, link);
     jit->stat_links++;
 }
@@ -189,16 +191,16 @@ static void translation_kill(JitCpu *jit, JitBlock *translation)
 {
     JitJump *jump = jit_jump(jit, translation->rip);
     translation->dead = true;
-    if (jump->host == translation->jump)
+    if (jump->host == jit->run + translation->jump)
         *jump = (JitJump){0};
     while (translation->in) {
-        JitLink *link = translation->in;
-        unlink_from_target(link);
+        JitLink *link = jit_at(jit, translation->in);
+        unlink_from_target(jit, link);
         patch_link(jit, link);
     }
-    for (JitLink *link = translation->out; link; link = link->next_out) {
+    for (JitLink *link = jit_at(jit, translation->out); link; link = jit_at(jit, link->next_out)) {
         if (link->to)
-            unlink_from_target(link);
+            unlink_from_target(jit, link);
     }
 }
 
@@ -208,10 +210,14 @@ void jit_retire(JitCpu *jit)
     jit->retire = NULL;
     if (translation->dead)
         return;
-    JitBlock **at = &translation->block->translations;
-    while (*at != translation)
-        at = &(*at)->next;
-    *at = translation->next;
+    JitBlock *before = translation->block->translations;
+    if (before == translation) {
+        translation->block->translations = jit_at(jit, translation->next);
+    } else {
+        while (jit_at(jit, before->next) != translation)
+            before = jit_at(jit, before->next);
+        before->next = translation->next;
+    }
     translation_kill(jit, translation);
 }
 
@@ -220,7 +226,7 @@ void jit_block_dropped(SoftCpu *cpu, Block *block)
     JitCpu *jit = cpu->jit;
     if (!jit->flush) {
         for (JitBlock *translation = block->translations; translation;
-             translation = translation->next)
+             translation = jit_at(jit, translation->next))
             translation_kill(jit, translation);
     }
     block->translations = NULL;

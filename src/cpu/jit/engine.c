@@ -20,6 +20,7 @@
 #include <xmmintrin.h>
 
 #define WARM            12 /* times a block is interpreted before it is translated */
+#define INSNS_MOST      ((size_t)32 << 10) /* of blocks that are not translated yet: 2 MiB */
 #define MXCSR_HOST      0x1f80u
 #define HWCAP2_FSGSBASE 2
 
@@ -67,13 +68,15 @@ static JitBlock *translation_of(SoftCpu *cpu, Block *block, JitLink **link)
     bool plain = *link && (*link)->plain;
     if (block == cpu->blocks->scratch)
         return NULL;
-    JitBlock *translation = jit_find(block, cpu->s.rip, plain);
+    JitBlock *translation = jit_find(cpu->jit, block, cpu->s.rip, plain);
     if (translation)
         return translation;
     if (block->heat < cpu->jit->warm && !plain) {
         block->heat++;
         return NULL;
     }
+    if (!block_insns(cpu, block))
+        return NULL;
     translation = jit_translate(cpu, block, cpu->s.rip, plain);
     if (!translation) {
         jit_cache_flush(cpu);
@@ -81,6 +84,12 @@ static JitBlock *translation_of(SoftCpu *cpu, Block *block, JitLink **link)
         translation = jit_translate(cpu, block, cpu->s.rip, plain);
     }
     return translation;
+}
+
+static void interpret(SoftCpu *cpu, Block *block)
+{
+    if (block_insns(cpu, block)) /* else we come again when it was dropped */
+        interp_run_block(cpu, block);
 }
 
 static void run_translatable(SoftCpu *cpu)
@@ -98,7 +107,7 @@ static void run_translatable(SoftCpu *cpu)
         jit_retire(jit);
     if (jit->interpret) {
         jit->interpret = false;
-        interp_run_block(cpu, block_find(cpu, false));
+        interpret(cpu, block_find(cpu, false));
         return;
     }
     cpu->translation_stop = false;
@@ -115,16 +124,17 @@ static void run_translatable(SoftCpu *cpu)
     }
     JitBlock *translation = translation_of(cpu, block, &link);
     if (!translation) {
-        interp_run_block(cpu, block);
+        interpret(cpu, block);
         return;
     }
     if (!translation->plain)
-        *jump = (JitJump){
-            .rip = cpu->s.rip, .host = translation->jump, .stamp = jit_stamp_word(cpu, cpu->s.rip)};
+        *jump = (JitJump){.rip = cpu->s.rip,
+                          .host = jit->run + translation->jump,
+                          .stamp = jit_stamp_word(cpu, cpu->s.rip)};
     if (link && link->target == cpu->s.rip)
         jit_link(cpu, link, translation);
     cpu->translation_stop = false;
-    enter(cpu, translation->entry[0]);
+    enter(cpu, jit->run + translation->entry[0]);
 }
 
 static VcpuExit run_loop(SoftCpu *cpu)
@@ -146,7 +156,7 @@ static VcpuExit run_loop(SoftCpu *cpu)
         } else {
             interp_set_stack_floor(cpu);
             cpu->jit->link = NULL;
-            interp_run_block(cpu, block_find(cpu, false));
+            interpret(cpu, block_find(cpu, false));
         }
     }
 }
@@ -156,13 +166,13 @@ static VcpuExit run_loop(SoftCpu *cpu)
 
 static bool jit_probe(GError **error)
 {
-    JitCpu jit = {0};
-    if (!jit_cache_init(&jit)) {
+    g_autofree JitCpu *jit = g_new0(JitCpu, 1); /* large: the stack would keep it */
+    if (!jit_cache_init(jit)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
                     _("this host gives no memory for translated code; use engine interp"));
         return false;
     }
-    jit_cache_clear(&jit);
+    jit_cache_clear(jit);
     return true;
 }
 
@@ -183,7 +193,7 @@ static void jit_vm_clear(Vm *vm)
 
 static bool jit_vcpu_init(Vcpu *vcpu, GError **error)
 {
-    SoftCpu *cpu = soft_cpu_new_with(vcpu, vcpu->vm->engine_data, sizeof(JitCpu));
+    SoftCpu *cpu = soft_cpu_new_with(vcpu, vcpu->vm->engine_data, sizeof(JitCpu), INSNS_MOST);
     JitCpu *jit = (JitCpu *)((uint8_t *)cpu + JIT_OFFSET);
     if (!jit_cache_init(jit)) {
         soft_cpu_free(cpu);

@@ -49,37 +49,41 @@
 
 typedef struct JitBlock JitBlock;
 
+/* There are many of these: they name each other by offset in the arena, and code by offset in its
+ * area. 0: nothing. */
+typedef uint32_t JitRef;
+
 /* A way out of a translation to a known RIP, which can be patched to go straight on. */
 typedef struct JitLink {
     uint64_t target;
-    uint8_t *site;     /* rel32 to patch, as executed */
-    uint8_t *unlinked; /* where it goes otherwise */
-    uint8_t *guard;    /* imm32 that must equal map_generation; NULL: target on the same page,
-                        not at its very end */
-    uint8_t *again;    /* rel32 to patch behind `unlinked`, which puts lazy flags into the slot */
-    bool host_flags;   /* flags are in EFLAGS there */
-    bool poll;         /* goes backward: the loop is to be asked on the way */
-    bool plain;        /* goes to a plain translation */
-    uint8_t fpu;       /* JIT_LIVE_* that are loaded there */
-    JitBlock *from, *to;
-    struct JitLink *next_in;  /* of the links that go to `to` */
-    struct JitLink *next_out; /* of those that come from `from` */
+    uint32_t site;     /* rel32 to patch */
+    uint32_t unlinked; /* where it goes otherwise */
+    uint32_t guard; /* imm32 that must equal map_generation; 0: target on the same page, not at its
+                       very end */
+    uint32_t
+        again; /* rel32 to patch behind `unlinked`, which puts lazy flags into the slot; or 0 */
+    bool host_flags; /* flags are in EFLAGS there */
+    bool poll;       /* goes backward: the loop is to be asked on the way */
+    bool plain;      /* goes to a plain translation */
+    uint8_t fpu;     /* JIT_LIVE_* that are loaded there */
+    JitRef from, to; /* JitBlock */
+    JitRef next_in;  /* of the links that go to `to` */
+    JitRef next_out; /* of those that come from `from` */
 } JitLink;
 
 struct JitBlock {
     Block *block;
     uint64_t rip;
-    uint8_t *entry[2]; /* with flags in the slot and in EFLAGS */
-    uint8_t
-        *poll[2]; /* the same, for links that go backward: leave if the loop wants to look around */
-    uint8_t *
-        body; /* behind both and behind what loads `fpu`, if that is known to be loaded; poll too */
-    uint8_t fpu;   /* JIT_LIVE_* */
-    uint8_t *jump; /* entry for the jump table: flags are as JitCpu.ret says */
-    bool flagged;  /* reads flags of those that come here */
-    JitLink *in, *out;
-    JitBlock *next; /* of the same Block at another RIP */
-    JitBlock *next_of_all;
+    uint32_t entry[2];  /* with flags in the slot and in EFLAGS */
+    uint32_t poll[2];   /* the same, for links that go backward: leave if the loop wants to look */
+    uint32_t poll_load; /* the same where `fpu` is not known to be loaded; or 0 */
+    uint32_t body;      /* behind both and behind what loads `fpu`, which poll is, too; or 0 */
+    uint32_t jump;      /* entry for the jump table: flags are as JitCpu.ret says */
+    uint8_t fpu;        /* JIT_LIVE_* */
+    bool flagged;       /* reads flags of those that come here */
+    JitRef in, out;     /* JitLink */
+    JitRef next;        /* of the same Block at another RIP */
+    JitRef next_of_all;
     bool plain; /* checks each access by itself */
     bool dead;
 };
@@ -116,10 +120,18 @@ typedef struct JitJump {
  * executed by its handler after all. */
 typedef struct JitReturn {
     uint8_t *recall; /* called: puts the flags into the slot; NULL: they are there */
-    const Insn *insn;
-    uint64_t rip;    /* of the block */
+    uint64_t block;  /* JitRef of a JitBlock */
+    uint64_t place;  /* jit_place() */
     uint64_t popped; /* added to RSP already */
 } JitReturn;
+
+/* An instruction that was decoded again for its handler. */
+typedef struct JitDecoded {
+    const JitBlock *block;
+    uint32_t place;
+    Insn insn;
+} JitDecoded;
+#define JIT_DECODED 512
 
 /* A page check of translated code, for what happens when it fails. */
 typedef struct JitSite {
@@ -137,11 +149,11 @@ typedef struct JitSite {
 
 typedef struct JitThunks {
     void (*enter)(SoftCpu *cpu, uint8_t *host);
-    uint8_t
-        *insn; /* called: r9 Insn, r10 RIP of the block; returns when translated code may go on */
-    uint8_t *pair;      /* the same, r9 is an Insn that a JIT_AFTER() follows */
-    uint8_t *link;      /* jumped to: r9 JitLink */
-    uint8_t *go;        /* jumped to: r9 RIP */
+    uint8_t *insn; /* called: r9 JitRef of the JitBlock, r10 jit_place(); returns when translated
+                      code may go on */
+    uint8_t *pair; /* the same, r9 is an Insn that a JIT_AFTER() follows, r10 RIP of the block */
+    uint8_t *link; /* jumped to: r9 JitRef of the JitLink */
+    uint8_t *go;   /* jumped to: r9 RIP */
     uint8_t *return_to; /* the same, behind a RET (JitCpu.ret) that was not foreseen */
     uint8_t *leave;     /* the same, s.rip is RIP */
     /* Called: r9 is the RIP behind the instruction; return when its handler is to be called, else
@@ -149,8 +161,8 @@ typedef struct JitThunks {
     uint8_t *syscall, *sysret, *iretq;
     uint8_t *recall; /* called: puts the flags into the slot; r9, r10 and EFLAGS change */
     uint8_t *fill;   /* called: r9 address, r10 JitSite.how; NE: the TLB has it now; r10 changes */
-    /* Called: r9 address, r10 JitSite, for reading and writing. NE: r10 is the addend of the page,
-     * its site has it. EQ: only the handler can do it, if anybody. Keep r9. */
+    /* Called: r9 address, r10 JitRef of the JitSite, for reading and writing. NE: r10 is the addend
+     * of the page, its site has it. EQ: only the handler can do it, if anybody. Keep r9. */
     uint8_t *miss[2];
     /* Called: r9 RIP, where the interpreter goes on if they can't. EFLAGS and r10 change. */
     uint8_t *load_xmm, *load_ymm, *load_x87;
@@ -187,6 +199,7 @@ typedef struct JitCpu {
     JitX87Site *x87_sites; /* by offset; emptied with the code */
     uint32_t x87_site_count;
     Insn pair[2]; /* the instruction a handler runs for translated code, and where it ends */
+    JitDecoded decoded[JIT_DECODED]; /* emptied with the code */
     uint16_t next_site[SITES_COUNT];
     uint64_t stat_translated, stat_bytes, stat_guest_bytes, stat_flushes, stat_slow, stat_enters,
         stat_links, stat_exits;
@@ -208,17 +221,17 @@ void jit_cache_flush(SoftCpu *cpu);
  * full. */
 uint8_t *jit_cache_space(JitCpu *jit, uint8_t **ret_cold);
 void *jit_alloc(JitCpu *jit, size_t size);
-static inline uint32_t jit_arena_offset(const JitCpu *jit, const void *memory)
-{
-    return (const uint8_t *)memory - jit->arena;
-}
 /* Forgets JitCpu.retire. Between blocks. */
 void jit_retire(JitCpu *jit);
-static inline uint8_t *jit_writable(const JitCpu *jit, uint8_t *run)
+static inline void *jit_at(const JitCpu *jit, JitRef ref)
 {
-    return jit->write + (run - jit->run);
+    return ref ? jit->arena + ref : NULL;
 }
-JitBlock *jit_find(const Block *block, uint64_t rip, bool plain);
+static inline JitRef jit_ref(const JitCpu *jit, const void *memory)
+{
+    return memory ? (const uint8_t *)memory - jit->arena : 0;
+}
+JitBlock *jit_find(const JitCpu *jit, const Block *block, uint64_t rip, bool plain);
 /* Makes the link go to `to`. */
 void jit_link(SoftCpu *cpu, JitLink *link, JitBlock *to);
 static inline JitJump *jit_jump(JitCpu *jit, uint64_t linear)
@@ -253,9 +266,11 @@ void jit_thunks_make(JitCpu *jit);
 /* What stands behind an instruction whose handler translated code calls: where it ends. */
 #define JIT_AFTER(insn) ((Insn){.fn = jit_after, .rip_offset = (insn)->rip_offset + (insn)->length})
 void jit_after(SoftCpu *cpu, const Insn *insn);
-/* Runs the handler of one instruction; true: translated code must be left, s.rip says where to.
- * Called by translated code. */
-bool jit_run_insn(SoftCpu *cpu, const Insn *insn);
+/* Where an instruction is in its block; enough to decode it again. */
+static inline uint32_t jit_place(const Insn *insn)
+{
+    return insn->rip_offset | (uint32_t)insn->length << 16;
+}
 
 /* ---- translate.c ---- */
 

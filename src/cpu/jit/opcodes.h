@@ -83,7 +83,5 @@ bool jit_is_step(uint32_t mode, const Insn *insn, const JitOp *op, unsigned *ret
                  int64_t *ret_by);
 /* Whether an instruction that ends its block mostly goes on at the next one, in the same mode. */
 bool jit_goes_on(const Insn *insn);
-/* Flags read before the block overwrites them, if it runs from its start. */
-unsigned jit_block_live_flags(const Block *block);
 /* Flags read by a condition code. */
 unsigned jit_condition_flags(unsigned condition);

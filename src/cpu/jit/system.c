@@ -186,11 +186,11 @@ const uint8_t *jit_iretq(SoftCpu *cpu, uint64_t next)
 void jit_site_missed(SoftCpu *cpu, uint64_t linear, JitSite *site)
 {
     uint64_t now = __builtin_ia32_rdtsc();
-    Insn *insn = &site->from->block->insns[site->insn];
+    uint64_t *scattered = &site->from->block->scattered, bit = UINT64_C(1) << site->insn;
     site->misses = JIT_SITE_MISSES;
     if (now - site->since < JIT_SITE_MISSES * TICKS_PER_MISS && !cpu->jit->retire &&
-        !insn->scattered && !site->from->dead) {
-        insn->scattered = true;
+        !(*scattered & bit) && !site->from->dead) {
+        *scattered |= bit;
         cpu->jit->retire = site->from;
     }
     site->since = now;

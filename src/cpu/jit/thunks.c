@@ -47,9 +47,32 @@ static bool run_pair(SoftCpu *cpu, const Insn *insn)
     return false;
 }
 
-bool jit_run_insn(SoftCpu *cpu, const Insn *insn)
+/* NULL: it is just written over. */
+static const Insn *decode_again(SoftCpu *cpu, const JitBlock *block, uint32_t place)
 {
+    size_t hash = ((uintptr_t)block / 8 ^ place * 64) * 0x9e3779b1u >> 8;
+    JitDecoded *decoded = &cpu->jit->decoded[hash % JIT_DECODED];
+    Insn insn;
+    if (decoded->block == block && decoded->place == place)
+        return &decoded->insn;
+    if (!block_insn_at(cpu, block->block, place & 0xffff, &insn) || jit_place(&insn) != place)
+        return NULL;
+    *decoded = (JitDecoded){block, place, insn};
+    return &decoded->insn;
+}
+
+/* Runs the handler of one instruction; true: translated code must be left, s.rip says where to. */
+static bool run_insn(SoftCpu *cpu, JitRef ref, uint32_t place)
+{
+    const JitBlock *block = jit_at(cpu->jit, ref);
     Insn *pair = cpu->jit->pair;
+    const Insn *insn = decode_again(cpu, block, place);
+    cpu->s.gpr[GPR_BLOCK_RIP] = block->rip;
+    if (!insn) {
+        cpu->s.rip = block->rip + (place & 0xffff);
+        cpu->s.fpu.mxcsr = _mm_getcsr();
+        return true;
+    }
     pair[0] = *insn;
     pair[1] = JIT_AFTER(insn);
     return run_pair(cpu, pair);
@@ -135,8 +158,7 @@ static void save_fpu(Emit *e, const JitThunks *thunks)
     emit_call(e, thunks->save_fpu);
 }
 
-static uint8_t *write_insn(Emit *e, const JitThunks *thunks, bool (*run)(SoftCpu *, const Insn *),
-                           const uint8_t *leave)
+static uint8_t *write_insn(Emit *e, const JitThunks *thunks, uintptr_t run, const uint8_t *leave)
 {
     uint8_t *start = emit_here(e);
     emit_to_c_stack(e);
@@ -145,7 +167,8 @@ static uint8_t *write_insn(Emit *e, const JitThunks *thunks, bool (*run)(SoftCpu
     emit_load(e, HOST_RDI, rm_gs(GS_JIT(self)));
     emit_move(e, HOST_RSI, SCRATCH1);
     save_fpu(e, thunks);
-    emit_constant(e, HOST_RAX, (uintptr_t)run);
+    emit_load(e, HOST_RDX, rm_gs(GS_CPU(s.gpr) + GPR_BLOCK_RIP * 8));
+    emit_constant(e, HOST_RAX, run);
     emit_op(e, 0xff, 2, rm_reg(HOST_RAX));
     e8(e, 0x84), e8(e, 0xc0); /* test al, al */
     emit_jcc(e, CC_NE, leave);
@@ -207,6 +230,7 @@ static uint8_t *write_miss(Emit *e, const JitThunks *thunks, bool write)
 {
     unsigned tag = write ? offsetof(TlbEntry, tag_write) : offsetof(TlbEntry, tag_read);
     uint8_t *start = emit_here(e);
+    emit_op(e, 0x03 | OP_W, SCRATCH2, rm_gs(GS_JIT(arena)));
     emit_op(e, 0x83, 5, rm_mem(SCRATCH2, offsetof(JitSite, misses)));
     e8(e, 1);
     uint8_t *many = emit_jcc(e, CC_S, NULL);
@@ -316,8 +340,8 @@ static uint8_t *write_return_to(Emit *e, const JitThunks *thunks)
     emit_op(e, 0x8b, SCRATCH2, rm_gs(GS_JIT(ret)));
     emit_op(e, 0x03 | OP_W, SCRATCH2, rm_gs(GS_JIT(arena)));
     emit_op(e, 0x2b | OP_W, GUEST_RSP, rm_mem(SCRATCH2, offsetof(JitReturn, popped)));
-    emit_load(e, SCRATCH1, rm_mem(SCRATCH2, offsetof(JitReturn, insn)));
-    emit_load(e, SCRATCH2, rm_mem(SCRATCH2, offsetof(JitReturn, rip)));
+    emit_load(e, SCRATCH1, rm_mem(SCRATCH2, offsetof(JitReturn, block)));
+    emit_load(e, SCRATCH2, rm_mem(SCRATCH2, offsetof(JitReturn, place)));
     emit_call(e, thunks->insn); /* it ends the block: never comes back */
     return start;
 }
@@ -335,9 +359,10 @@ void jit_thunks_make(JitCpu *jit)
     write_enter(&e, thunks);
     uint8_t *leave = write_leave(&e);
     fpu_write_save(&e, thunks);
-    thunks->insn = write_insn(&e, thunks, jit_run_insn, leave);
-    thunks->pair = write_insn(&e, thunks, run_pair, leave);
+    thunks->insn = write_insn(&e, thunks, (uintptr_t)run_insn, leave);
+    thunks->pair = write_insn(&e, thunks, (uintptr_t)run_pair, leave);
     thunks->link = emit_here(&e);
+    emit_op(&e, 0x03 | OP_W, SCRATCH1, rm_gs(GS_JIT(arena)));
     emit_store(&e, SCRATCH1, rm_gs(GS_JIT(link)));
     emit_load(&e, SCRATCH1, rm_mem(SCRATCH1, offsetof(JitLink, target)));
     thunks->go = emit_here(&e);

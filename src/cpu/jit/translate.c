@@ -58,7 +58,7 @@ unsigned live_at(Translation *t, uint64_t target)
     if (!on_same_page(t, target))
         return JIT_ALL_FLAGS;
     const Block *block = block_peek(t->cpu->blocks, t->block->ram, offset, t->block->mode);
-    return block ? jit_block_live_flags(block) : JIT_ALL_FLAGS;
+    return block ? block->live_flags : JIT_ALL_FLAGS;
 }
 
 static uint64_t branch_target(const Translation *t, const Insn *insn)
@@ -103,14 +103,19 @@ Stub *new_stub(Translation *t, StubKind kind)
 /* ---- ways out -----------------------------------------------------------------------------------
  */
 
+uint32_t code_offset(const Translation *t)
+{
+    return t->e.p - t->jit->write;
+}
+
 static JitLink *new_link(Translation *t, uint64_t target)
 {
     JitLink *link = jit_alloc(t->jit, sizeof(JitLink));
     t->jit->stat_exits++;
     link->target = target;
-    link->from = t->result;
+    link->from = jit_ref(t->jit, t->result);
     link->next_out = t->result->out;
-    t->result->out = link;
+    t->result->out = jit_ref(t->jit, link);
     return link;
 }
 
@@ -124,7 +129,7 @@ static Stub *new_link_stub(Translation *t, JitLink *link)
 
 void write_unlinked(Translation *t, JitLink *link)
 {
-    emit_constant(&t->e, SCRATCH1, (uintptr_t)link);
+    emit_constant(&t->e, SCRATCH1, jit_ref(t->jit, link));
     emit_jump(&t->e, t->jit->thunks.link);
 }
 
@@ -172,14 +177,14 @@ static void leave_by(Translation *t, uint64_t target, unsigned live, bool poll, 
     link->host_flags = t->now.host_flags;
     if (!needs_no_guard(t, target)) {
         emit_op(e, 0x81, 7, rm_gs(GS_CPU(map_generation[0]) + (int)(target >> 63) * 4));
-        link->guard = emit_here(e);
+        link->guard = code_offset(t);
         e32(e, 0);
         Stub *stub = new_link_stub(t, link);
         stub->from = emit_jcc(e, CC_NE, NULL);
         stub->guard = true;
     }
     new_link_stub(t, link)->from = call ? emit_call(e, NULL) : emit_jump(e, NULL);
-    link->site = emit_here(e) - 4;
+    link->site = code_offset(t) - 4;
 }
 
 void exit_to(Translation *t, uint64_t target, unsigned live, bool poll)
@@ -191,9 +196,9 @@ void exit_to_plain(Translation *t, unsigned index)
 {
     JitLink *link = new_link(t, t->rip + t->block->insns[index].rip_offset);
     link->plain = true;
-    link->site = emit_here(&t->e) + 1;
+    link->site = code_offset(t) + 1;
     emit_jump(&t->e, emit_here(&t->e) + 5);
-    link->unlinked = emit_here(&t->e);
+    link->unlinked = code_offset(t);
     write_unlinked(t, link);
 }
 
@@ -265,7 +270,7 @@ static void translate_jcc(Translation *t, uint64_t target)
         stub->link->host_flags = true;
         stub->link->poll = poll;
         stub->link->fpu = t->now.fpu;
-        stub->link->site = emit_here(e) - 4;
+        stub->link->site = code_offset(t) - 4;
     }
 }
 
@@ -306,7 +311,8 @@ static uint64_t next_rip(const Translation *t)
 static JitReturn *new_return(Translation *t, uint64_t popped)
 {
     JitReturn *ret = jit_alloc(t->jit, sizeof(JitReturn));
-    *ret = (JitReturn){.insn = t->insn, .rip = t->rip, .popped = popped};
+    *ret = (JitReturn){
+        .block = jit_ref(t->jit, t->result), .place = jit_place(t->insn), .popped = popped};
     flags_lost(t, JIT_ALL_FLAGS);
     if (t->now.lazy) {
         Stub *stub = new_stub(t, STUB_RECALL);
@@ -320,7 +326,7 @@ static JitReturn *new_return(Translation *t, uint64_t popped)
 static void leave_by_return(Translation *t, const JitReturn *ret)
 {
     emit_op(&t->e, 0xc7, 0, rm_gs(GS_JIT(ret)));
-    e32(&t->e, jit_arena_offset(t->jit, ret));
+    e32(&t->e, jit_ref(t->jit, ret));
 }
 
 /* The host's RET goes behind the CALL that belongs to it, if there is one: write_return(). */
@@ -487,21 +493,36 @@ static unsigned fpu_needed_first(const Translation *t)
     return need;
 }
 
-/* The same entries do for flags in the slot and in EFLAGS: nobody reads them. */
-static void write_entries_without_flags(Translation *t)
+/* Leaves if the loop wants to look around; flags are dead. */
+static uint32_t write_poll_entry(Translation *t)
 {
-    JitBlock *result = t->result;
-    result->fpu = fpu_needed_first(t);
-    e8(&t->e, 0x90); /* nop: the look is 15 bytes long, and the body begins a line of fetch */
-    result->entry[0] = emit_here(&t->e);
-    fpu_need(t, result->fpu);
-    result->poll[0] = result->poll[1] = emit_here(&t->e);
+    uint32_t entry = code_offset(t);
     emit_op(&t->e, 0x83, 7, rm_gs(GS_CPU(exit_request)));
     e8(&t->e, 0);
     Stub *stub = new_stub(t, STUB_POLL);
     stub->from = emit_jcc(&t->e, CC_NE, NULL);
-    result->body = emit_here(&t->e);
-    if (!result->fpu)
+    return entry;
+}
+
+/* The same entries do for flags in the slot and in EFLAGS: nobody reads them. */
+static void write_entries_without_flags(Translation *t)
+{
+    JitBlock *result = t->result;
+    uint8_t *to_body = NULL;
+    result->fpu = fpu_needed_first(t);
+    if (result->fpu) {
+        result->poll_load = write_poll_entry(t);
+        result->entry[0] = code_offset(t);
+        fpu_need(t, result->fpu);
+        to_body = emit_jump(&t->e, NULL);
+    } else {
+        e8(&t->e, 0x90); /* nop: the look is 15 bytes long, and the body begins a line of fetch */
+    }
+    result->poll[0] = result->poll[1] = write_poll_entry(t);
+    result->body = code_offset(t);
+    if (to_body)
+        emit_patch(&t->e, to_body, emit_here(&t->e));
+    else
         result->entry[0] = result->body;
     result->entry[1] = result->jump = result->entry[0];
 }
@@ -514,14 +535,14 @@ static void write_entries(Translation *t)
         return;
     }
     result->flagged = true;
-    result->entry[0] = result->entry[1] = emit_here(&t->e);
+    result->entry[0] = result->entry[1] = code_offset(t);
     if (wants_host_flags(t)) {
         flags_to_host(t, SCRATCH1);
-        result->entry[1] = emit_here(&t->e);
+        result->entry[1] = code_offset(t);
     } else {
         t->now.host_flags = true;
         flags_to_slot(t, JIT_ALL_FLAGS);
-        result->entry[0] = emit_here(&t->e);
+        result->entry[0] = code_offset(t);
     }
 }
 
@@ -532,13 +553,13 @@ static void write_polls(Translation *t)
     JitBlock *result = t->result;
     uint8_t *clear[2];
     for (unsigned host = 0; host < 2; host++) {
-        result->poll[host] = emit_here(e);
+        result->poll[host] = code_offset(t);
         emit_move(e, SCRATCH2, HOST_RCX);
         emit_op(e, 0x8b, HOST_RCX, rm_gs(GS_CPU(exit_request)));
         e8(e, 0xe3), e8(e, 5); /* jrcxz, over the jump */
         clear[host] = emit_jump(e, NULL);
         emit_move(e, HOST_RCX, SCRATCH2);
-        emit_jump(e, result->entry[host]);
+        emit_jump(e, t->jit->run + result->entry[host]);
     }
     for (unsigned host = 0; host < 2; host++) {
         emit_patch(e, clear[host], emit_here(e));
@@ -548,9 +569,9 @@ static void write_polls(Translation *t)
         emit_constant(e, SCRATCH1, t->rip);
         emit_jump(e, t->jit->thunks.go);
     }
-    result->jump = emit_here(e);
+    result->jump = code_offset(t);
     emit_call(e, t->jit->thunks.recall);
-    emit_jump(e, result->entry[0]);
+    emit_jump(e, t->jit->run + result->entry[0]);
 }
 
 static void translate_all(Translation *t)
@@ -595,7 +616,7 @@ JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip, bool plain)
     t.result->block = block;
     t.result->rip = rip;
     t.result->plain = plain;
-    t.result->next_of_all = jit->all;
+    t.result->next_of_all = jit_ref(jit, jit->all);
     jit->all = t.result;
     translate_all(&t);
     uint8_t *end = t.e.p;
@@ -603,8 +624,9 @@ JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip, bool plain)
     write_stubs(&t);
     if (t.live[0])
         write_polls(&t);
-    t.result->next = block->translations;
+    t.result->next = jit_ref(jit, block->translations);
     block->translations = t.result;
+    block->named = true;
     jit->stat_translated++;
     jit->stat_bytes += end - write + (t.e.p - cold);
     jit->stat_guest_bytes += block->bytes;

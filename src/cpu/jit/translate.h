@@ -201,6 +201,8 @@ Stub *new_stub(Translation *t, StubKind kind);
 void call_handler_inline(Translation *t);
 /* What a link does that goes nowhere yet. */
 void write_unlinked(Translation *t, JitLink *link);
+/* Where the code written so far ends, in the code area. */
+uint32_t code_offset(const Translation *t);
 /* Goes on at instruction `index` in a plain translation; flags are in the slot. */
 void exit_to_plain(Translation *t, unsigned index);
 void exit_to(Translation *t, uint64_t target, unsigned live, bool poll);

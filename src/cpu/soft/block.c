@@ -15,33 +15,44 @@
 #include "cpu/soft/soft_trace.h"
 #include "cpu/soft/soft_vm.h"
 
-#define ARENA_SIZE        ((size_t)192 << 20) /* address space; touched as blocks come */
-#define HASH_BITS         16
-#define PAGES_BITS        14
-#define BLOCK_SIZE(insns) (sizeof(Block) + ((size_t)(insns) + 1) * sizeof(Insn))
+#define ARENA_BLOCKS ((size_t)256 << 10) /* address space; touched as blocks come */
+#define HASH_BITS    16
+#define PAGES_BITS   14
 
-BlockCache *block_cache_new(SoftCpu *cpu)
+void *block_reserve(size_t size)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        g_error("no address space for a software CPU");
+    return memory;
+}
+
+BlockCache *block_cache_new(SoftCpu *cpu, size_t insns_most)
 {
     BlockCache *cache = g_new0(BlockCache, 1);
     cache->cpu = cpu;
+    cache->insns_most = insns_most;
     cpu->map_generation[0] = 2;
     cpu->map_generation[1] = 1;
     cache->link_generation = 1;
-    cache->hash = g_new0(Block *, 1 << HASH_BITS);
-    cache->pages = g_new0(Block *, 1 << PAGES_BITS);
-    cache->scratch = g_malloc0(BLOCK_SIZE(1));
-    cache->arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (cache->arena == MAP_FAILED)
-        g_error("no address space for decoded code");
+    cache->hash = g_new0(BlockRef, 1 << HASH_BITS);
+    cache->pages = g_new0(BlockRef, 1 << PAGES_BITS);
+    cache->arena_used = 1;
+    cache->scratch = g_new0(Block, 1);
+    cache->scratch->insns = g_new0(Insn, 2);
+    cache->arena = block_reserve(ARENA_BLOCKS * sizeof(Block));
+    cache->insns = block_reserve(insns_most * sizeof(Insn));
     return cache;
 }
 
 void block_cache_free(BlockCache *cache)
 {
-    munmap(cache->arena, ARENA_SIZE);
+    munmap(cache->arena, ARENA_BLOCKS * sizeof(Block));
+    munmap(cache->insns, cache->insns_most * sizeof(Insn));
     g_free(cache->hash);
     g_free(cache->pages);
+    g_free(cache->scratch->insns);
     g_free(cache->scratch);
     g_free(cache);
 }
@@ -78,11 +89,37 @@ void block_cache_clear(BlockCache *cache)
 {
     if (cache->cpu->jit)
         jit_blocks_cleared(cache->cpu);
-    memset(cache->hash, 0, sizeof(Block *) << HASH_BITS);
-    memset(cache->pages, 0, sizeof(Block *) << PAGES_BITS);
+    memset(cache->hash, 0, sizeof(BlockRef) << HASH_BITS);
+    memset(cache->pages, 0, sizeof(BlockRef) << PAGES_BITS);
     memset(cache->jumps, 0, sizeof(cache->jumps));
-    cache->arena_used = 0;
+    cache->arena_used = 1;
+    cache->insns_used = 0;
+    cache->unused = cache->spare = 0;
     cache->link_generation = 1;
+}
+
+/* No jump entry or link goes to any block now. One that crosses pages may be in a list yet. */
+static void forget_insns(BlockCache *cache)
+{
+    memset(cache->jumps, 0, sizeof(cache->jumps));
+    for (BlockRef i = 1; i < cache->arena_used; i++) {
+        Block *block = &cache->arena[i];
+        block->insns = NULL;
+        if (!block->dead || block->named || block->crossing)
+            continue;
+        *block = (Block){.next_in_hash = cache->unused};
+        cache->unused = i;
+    }
+    cache->insns_used = 0;
+    forget_links(cache);
+}
+
+/* Room for the instructions of one more block. */
+static Insn *take_insns(BlockCache *cache)
+{
+    if (cache->insns_most - cache->insns_used <= BLOCK_MAX_INSNS)
+        forget_insns(cache);
+    return cache->insns + cache->insns_used;
 }
 
 static uint64_t mix(uint64_t value)
@@ -90,13 +127,18 @@ static uint64_t mix(uint64_t value)
     return value * UINT64_C(0x9e3779b97f4a7c15) >> 40;
 }
 
-static Block **hash_bucket(BlockCache *cache, const Ram *ram, uint64_t offset, uint32_t mode)
+static Block *block_at(const BlockCache *cache, BlockRef ref)
+{
+    return ref ? &cache->arena[ref] : NULL;
+}
+
+static BlockRef *hash_bucket(BlockCache *cache, const Ram *ram, uint64_t offset, uint32_t mode)
 {
     return &cache->hash[mix(offset ^ (uintptr_t)ram << 8 ^ (uint64_t)mode << 36) &
                         ((1 << HASH_BITS) - 1)];
 }
 
-static Block **page_bucket(BlockCache *cache, const Ram *ram, uint64_t offset)
+static BlockRef *page_bucket(BlockCache *cache, const Ram *ram, uint64_t offset)
 {
     return &cache
                 ->pages[mix(offset >> GUEST_PAGE_SHIFT ^ (uintptr_t)ram) & ((1 << PAGES_BITS) - 1)];
@@ -127,14 +169,14 @@ void block_stop_behind(SoftCpu *cpu, const Insn *insn)
 
 static void block_kill(BlockCache *cache, Block *block)
 {
-    Block **at = hash_bucket(cache, block->ram, block->offset, block->mode);
-    while (*at != block)
-        at = &(*at)->next_in_hash;
+    BlockRef *at = hash_bucket(cache, block->ram, block->offset, block->mode);
+    while (*at != (BlockRef)(block - cache->arena))
+        at = &cache->arena[*at].next_in_hash;
     *at = block->next_in_hash;
     if (block->translations)
         jit_block_dropped(cache->cpu, block);
     block->dead = true;
-    for (unsigned i = 0; i <= block->count; i++)
+    for (unsigned i = 0; block->insns && i <= block->count; i++)
         block->insns[i].fn = op_dropped;
 }
 
@@ -169,13 +211,14 @@ static bool block_on_page(const Block *block, const Ram *ram, uint64_t page)
 }
 
 /* Translated code of a page relies on what blocks of the same page do with the flags. */
-static void drop_translations(BlockCache *cache, Block *list, const Ram *ram, uint64_t page)
+static void drop_translations(BlockCache *cache, BlockRef list, const Ram *ram, uint64_t page)
 {
-    for (Block *block = list; block;) {
+    for (Block *block = block_at(cache, list); block;) {
         if (block->translations && block_on_page(block, ram, page))
             jit_block_dropped(cache->cpu, block);
-        block = block->next_in_page[page_bucket(cache, block->ram, block->offset) !=
-                                    page_bucket(cache, ram, page)];
+        bool second =
+            page_bucket(cache, block->ram, block->offset) != page_bucket(cache, ram, page);
+        block = block_at(cache, block->next_in_page[second]);
     }
 }
 
@@ -183,10 +226,10 @@ unsigned block_cache_drop(BlockCache *cache, Ram *ram, uint64_t offset, uint64_t
                           uint64_t *remaining)
 {
     uint64_t page = offset & GUEST_PAGE_MASK;
-    Block **bucket = page_bucket(cache, ram, offset), **at = bucket;
+    BlockRef *bucket = page_bucket(cache, ram, offset), *at = bucket;
     unsigned dropped = 0;
     while (*at) {
-        Block *block = *at;
+        Block *block = block_at(cache, *at);
         /* Which list of the block's two this is: the bucket tells, unless both pages share it. */
         unsigned list = page_bucket(cache, block->ram, block->offset) == bucket ? 0 : 1;
         if (!block->dead && block_on_page(block, ram, page)) {
@@ -233,7 +276,7 @@ static unsigned decode_run(SoftCpu *cpu, Block *block, const uint8_t *bytes, uns
     while (count < max) {
         Insn *insn = &block->insns[count];
         insn->rip_offset = used;
-        if (!decode_insn(cpu->model, cpu->mode, bytes + used, available - used, insn))
+        if (!decode_insn(cpu->model, block->mode, bytes + used, available - used, insn))
             break;
         used += insn->length;
         count++;
@@ -285,6 +328,7 @@ static Block *decode_scratch(SoftCpu *cpu, uint64_t linear)
 {
     uint8_t bytes[INSN_MAX_BYTES];
     Block *block = cpu->blocks->scratch;
+    block->mode = cpu->mode;
     unsigned room = segment_room(cpu, INSN_MAX_BYTES);
     for (unsigned n = 0; n < INSN_MAX_BYTES;) {
         uint64_t at = code_linear(cpu, cpu->s.rip + n), offset;
@@ -306,29 +350,40 @@ static Block *decode_scratch(SoftCpu *cpu, uint64_t linear)
 
 static Block *arena_block(BlockCache *cache)
 {
-    if (ARENA_SIZE - cache->arena_used < BLOCK_SIZE(BLOCK_MAX_INSNS))
+    if (!cache->spare && !cache->unused && cache->arena_used == ARENA_BLOCKS)
         block_cache_clear(cache);
-    Block *block = (Block *)(cache->arena + cache->arena_used);
-    *block = (Block){0};
+    Insn *insns = take_insns(cache);
+    if (!cache->spare && cache->unused) {
+        cache->spare = cache->unused;
+        cache->unused = cache->arena[cache->spare].next_in_hash;
+    } else if (!cache->spare) {
+        cache->spare = cache->arena_used++;
+    }
+    Block *block = &cache->arena[cache->spare];
+    *block = (Block){.insns = insns};
     return block;
 }
 
 static void block_insert(BlockCache *cache, Block *block)
 {
-    Block **bucket = hash_bucket(cache, block->ram, block->offset, block->mode);
+    BlockRef ref = block - cache->arena;
+    BlockRef *bucket = hash_bucket(cache, block->ram, block->offset, block->mode);
     block->next_in_hash = *bucket;
-    *bucket = block;
-    Block **page = page_bucket(cache, block->ram, block->offset);
+    *bucket = ref;
+    BlockRef *page = page_bucket(cache, block->ram, block->offset);
     block->next_in_page[0] = *page;
-    *page = block;
+    *page = ref;
     if (block->crossing) {
-        Block **second = page_bucket(cache, block->second_ram, block->second_offset);
+        BlockRef *second = page_bucket(cache, block->second_ram, block->second_offset);
         if (second != page) {
             block->next_in_page[1] = *second;
-            *second = block;
+            *second = ref;
         }
     }
-    cache->arena_used += BLOCK_SIZE(block->count);
+    cache->spare = 0;
+    cache->insns_used += block->count + 1;
+    if (cache->cpu->jit)
+        block->live_flags = jit_block_live_flags(block);
 }
 
 /* A block inside one page, to be kept. NULL: its first instruction crosses the page's or the
@@ -376,7 +431,8 @@ static Block *decode_crossing(SoftCpu *cpu, const uint8_t *page, Ram *ram, uint6
                      .mode = mode,
                      .crossing = true,
                      .second_ram = second_ram,
-                     .second_offset = second_offset & GUEST_PAGE_MASK};
+                     .second_offset = second_offset & GUEST_PAGE_MASK,
+                     .insns = block->insns};
     do {
         memcpy(copy, page + in_page, first);
         memcpy(copy + first, second, INSN_MAX_BYTES - first);
@@ -389,6 +445,44 @@ static Block *decode_crossing(SoftCpu *cpu, const uint8_t *page, Ram *ram, uint6
              memcmp(copy + first, second, block->bytes - first));
     block_insert(cpu->blocks, block);
     return block;
+}
+
+/* ---- decoding again -------------------------------------------------------------------------- */
+
+/* What it was decoded from, from `from` on, which is on its first page: at most `size` bytes;
+ * returns how many. */
+static unsigned block_bytes(const Block *block, unsigned from, uint8_t *to, unsigned size)
+{
+    uint64_t offset = block->offset + from;
+    unsigned first = MIN(size, GUEST_PAGE_SIZE - (offset & (GUEST_PAGE_SIZE - 1)));
+    memcpy(to, block->ram->host + offset, first);
+    if (!block->crossing)
+        return first;
+    memcpy(to + first, block->second_ram->host + block->second_offset, size - first);
+    return size;
+}
+
+bool block_insns(SoftCpu *cpu, Block *block)
+{
+    uint8_t copy[BLOCK_MAX_INSNS * INSN_MAX_BYTES];
+    if (block->insns)
+        return true;
+    Block again = {.mode = block->mode, .insns = take_insns(cpu->blocks)};
+    unsigned available = block_bytes(block, 0, copy, sizeof(copy));
+    if (decode_run(cpu, &again, copy, available, block->count) != block->count ||
+        again.bytes != block->bytes)
+        return false;
+    block->insns = again.insns;
+    cpu->blocks->insns_used += block->count + 1;
+    return true;
+}
+
+bool block_insn_at(SoftCpu *cpu, const Block *block, unsigned offset, Insn *ret_insn)
+{
+    uint8_t copy[INSN_MAX_BYTES];
+    unsigned available = block_bytes(block, offset, copy, sizeof(copy));
+    *ret_insn = (Insn){.rip_offset = offset};
+    return decode_insn(cpu->model, block->mode, copy, available, ret_insn);
 }
 
 /* ---- finding --------------------------------------------------------------------------------- */
@@ -406,8 +500,8 @@ static bool crossing_valid(SoftCpu *cpu, const Block *block)
 
 Block *block_peek(BlockCache *cache, const Ram *ram, uint64_t offset, uint32_t mode)
 {
-    for (Block *block = *hash_bucket(cache, ram, offset, mode); block;
-         block = block->next_in_hash) {
+    for (Block *block = block_at(cache, *hash_bucket(cache, ram, offset, mode)); block;
+         block = block_at(cache, block->next_in_hash)) {
         if (block->offset == offset && block->ram == ram && block->mode == mode && !block->crossing)
             return block;
     }
@@ -416,8 +510,9 @@ Block *block_peek(BlockCache *cache, const Ram *ram, uint64_t offset, uint32_t m
 
 static Block *hash_find(SoftCpu *cpu, const Ram *ram, uint64_t offset, uint32_t mode)
 {
-    for (Block *block = *hash_bucket(cpu->blocks, ram, offset, mode); block;
-         block = block->next_in_hash) {
+    BlockCache *cache = cpu->blocks;
+    for (Block *block = block_at(cache, *hash_bucket(cache, ram, offset, mode)); block;
+         block = block_at(cache, block->next_in_hash)) {
         if (block->offset != offset || block->ram != ram || block->mode != mode ||
             !block_fits(cpu, block, cpu->s.rip))
             continue;
@@ -452,8 +547,10 @@ static Block *block_find_slow(SoftCpu *cpu, uint64_t linear, bool single)
         if (!block)
             return decode_scratch(cpu, linear);
     }
+    if (!block->translations && !block_insns(cpu, block))
+        return decode_scratch(cpu, linear);
     /* A step ends in the loop, not in the next: nothing may chain to it. */
-    if (!(mode & (BLOCK_SINGLE | MODE_SINGLE_STEP))) {
+    if (block->insns && !(mode & (BLOCK_SINGLE | MODE_SINGLE_STEP))) {
         JumpEntry *entry = jump_entry(cpu->blocks, linear);
         *entry = (JumpEntry){jump_key(linear, cpu->mode), block, cpu->map_generation[linear >> 63]};
     }

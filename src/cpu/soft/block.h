@@ -11,6 +11,10 @@
  * A block is memory of its vCPU's arena and is freed only with all others. A dropped block stays
  * where it is, all its handlers replaced by one that leaves to the loop; so jump table, links and
  * the running handler may go on pointing at it.
+ *
+ * Its instructions are many times as large, and most blocks run a few times: they have a small area
+ * of their own, in which those of all blocks are forgotten whenever it is full. Only blocks that
+ * have theirs are in the jump table and linked to; block_insns() decodes them again.
  */
 #pragma once
 
@@ -22,21 +26,27 @@
 /* Beside SoftCpu.mode in a block's key: one instruction only. */
 #define BLOCK_SINGLE (1u << 31)
 
+/* There are many of these: they name each other by number in the arena. 0: none. */
+typedef uint32_t BlockRef;
+
 typedef struct Block Block;
 struct Block {
     Ram *ram;
     uint64_t offset; /* of the first byte in ram */
     uint32_t mode;
     uint16_t bytes, count; /* length of the code, instructions */
-    bool dead;
-    uint8_t heat;  /* times it was interpreted, for the translator */
+    bool dead : 1;
+    bool named : 1;     /* by a translation, if only a dead one */
+    uint8_t heat;       /* times it was interpreted, for the translator */
+    uint8_t live_flags; /* that the block may read before it writes them, the same */
     bool crossing; /* one instruction that ends on another page, at second_offset in second_ram */
+    BlockRef next_in_hash;
+    BlockRef next_in_page[2];      /* [1]: the list of the second page */
+    struct JitBlock *translations; /* the translator's, of this block at different RIPs */
+    uint64_t scattered; /* instructions whose operand lies now here, now there, as it has learnt */
+    Insn *insns;        /* count + 1: the last goes on behind the block; NULL: forgotten */
     Ram *second_ram;
     uint64_t second_offset;
-    Block *next_in_hash;
-    Block *next_in_page[2];        /* [1]: the list of the second page */
-    struct JitBlock *translations; /* the translator's, of this block at different RIPs */
-    Insn insns[];                  /* count + 1: the last goes on behind the block */
 };
 
 typedef struct JumpEntry {
@@ -50,9 +60,13 @@ struct BlockCache {
     uintptr_t stack_floor;    /* blocks chain on only above it: a handler the compiler gave no tail
                                  call ends here */
     bool look_again;          /* events were looked for while they could not be taken */
-    uint8_t *arena;
-    size_t arena_used;
-    Block **hash, **pages;
+    Block *arena;
+    size_t arena_used; /* blocks, the first of which is none */
+    BlockRef unused;   /* dropped blocks that nothing points at any more, by next_in_hash */
+    BlockRef spare;    /* the block that is being decoded */
+    Insn *insns;
+    size_t insns_used, insns_most;
+    BlockRef *hash, *pages;
     SoftCpu *cpu;
     Block *scratch; /* one instruction that is not to be kept */
     JumpEntry jumps[1 << JUMP_TABLE_BITS];
@@ -125,18 +139,31 @@ void op_block_end(SoftCpu *cpu, const Insn *insn);
 void jit_block_dropped(SoftCpu *cpu, Block *block);
 /* All blocks are about to be forgotten. */
 void jit_blocks_cleared(SoftCpu *cpu);
+/* Flags read before the block overwrites them, if it runs from its start: what Block.live_flags is
+ * to be. It has its instructions. */
+unsigned jit_block_live_flags(const Block *block);
 /* map_generation[half] has another value. */
 void jit_mapping_changed(SoftCpu *cpu, unsigned half);
 
 /* ---- block.c --------------------------------------------------------------------------------- */
 
-BlockCache *block_cache_new(SoftCpu *cpu);
+/* Zeroed memory that is the host's until it is touched; munmap() it. */
+void *block_reserve(size_t size);
+/* For `insns_most` decoded instructions at a time. */
+BlockCache *block_cache_new(SoftCpu *cpu, size_t insns_most);
 void block_cache_free(BlockCache *cache);
 /* Forgets every block. Only between blocks. */
 void block_cache_clear(BlockCache *cache);
 /* The block at s.rip, decoded if need be; with `single` one instruction. Faults of the fetch are
- * raised. */
+ * raised. It has its instructions, unless it has translations. Only between blocks. */
 Block *block_find(SoftCpu *cpu, bool single);
+/* Has the block's instructions decoded, also when they were forgotten. False: somebody is just
+ * writing over the code, and the block about to be dropped. Only between blocks. */
+bool block_insns(SoftCpu *cpu, Block *block);
+/* The same for the one instruction that begins `offset` bytes behind the block's start, at any
+ * time.
+ */
+bool block_insn_at(SoftCpu *cpu, const Block *block, unsigned offset, Insn *ret_insn);
 /* The kept block at `offset` in `ram`, or NULL; nothing is decoded and no mapping looked at. */
 Block *block_peek(BlockCache *cache, const Ram *ram, uint64_t offset, uint32_t mode);
 /* Has the running instruction be the last before the loop looks around, now and whenever it runs

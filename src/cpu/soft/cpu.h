@@ -176,6 +176,7 @@ struct SoftCpu {
     SoftVm *vm;
     const CpuModel *model;
     BlockCache *blocks;
+    size_t size; /* of this, with what an engine has behind it */
     /* Of the linear mapping of code in the lower (even numbers) and upper (odd) half of the address
      * space: what was looked up under another is worthless. Never 0. */
     uint32_t map_generation[2];

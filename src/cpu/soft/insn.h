@@ -71,7 +71,6 @@ struct Insn {
     uint8_t prefixes, rex, flags;
     uint8_t op_size;   /* bytes: 2, 4, 8 (1 for byte opcodes) */
     uint8_t addr_size; /* bytes: 2, 4, 8 */
-    bool scattered;    /* learnt by the translator: its operand lies now here, now there */
     const void *data;  /* the handler family's own (SIMD: its stub) */
 };
 

@@ -9,7 +9,7 @@
  */
 #include "cpu/soft/interp.h"
 
-#include <stdlib.h>
+#include <sys/mman.h>
 
 #include "base/bits.h"
 #include "cpu/soft/block.h"
@@ -19,6 +19,8 @@
 #include "cpu/soft/soft_vm.h"
 #include "cpu/tsc.h"
 
+/* Decoded instructions to keep: 16 MiB. */
+#define INSNS_MOST ((size_t)256 << 10)
 /* How far below the loop's frame chained handlers may get. */
 #define CHAIN_STACK KIB(128)
 
@@ -133,18 +135,16 @@ bool soft_cpu_emulate(SoftCpu *cpu, unsigned count)
 
 /* ---- state ----------------------------------------------------------------------------------- */
 
-SoftCpu *soft_cpu_new_with(Vcpu *vcpu, SoftVm *vm, size_t extra)
+SoftCpu *soft_cpu_new_with(Vcpu *vcpu, SoftVm *vm, size_t extra, size_t insns_most)
 {
     size_t size = align_up(align_up(sizeof(SoftCpu), 64) + extra, _Alignof(SoftCpu));
-    SoftCpu *cpu = aligned_alloc(_Alignof(SoftCpu), size);
-    if (!cpu)
-        g_error("out of memory");
-    memset(cpu, 0, size);
+    SoftCpu *cpu = block_reserve(size); /* page by page, as it is used */
+    cpu->size = size;
     cpu->vcpu = vcpu;
     cpu->vm = vm;
     cpu->model = vcpu->vm->model;
     cpu->event.vector = -1;
-    cpu->blocks = block_cache_new(cpu);
+    cpu->blocks = block_cache_new(cpu, insns_most);
     mmu_init(cpu);
     CpuState state = {0};
     cpu_state_reset(&state, cpu_model_signature(cpu->model), vcpu->index == 0, false);
@@ -155,7 +155,7 @@ SoftCpu *soft_cpu_new_with(Vcpu *vcpu, SoftVm *vm, size_t extra)
 
 SoftCpu *soft_cpu_new(Vcpu *vcpu, SoftVm *vm)
 {
-    return soft_cpu_new_with(vcpu, vm, 0);
+    return soft_cpu_new_with(vcpu, vm, 0, INSNS_MOST);
 }
 
 void soft_cpu_free(SoftCpu *cpu)
@@ -164,7 +164,7 @@ void soft_cpu_free(SoftCpu *cpu)
         return;
     cpu->vcpu->engine_data = NULL;
     block_cache_free(cpu->blocks);
-    free(cpu);
+    munmap(cpu, cpu->size);
 }
 
 void soft_cpu_get_state(SoftCpu *cpu, CpuState *state)

@@ -7,8 +7,9 @@
 /* A CPU in reset state. vcpu->vm must have memory, ports, model and vcpu_count; vcpu->engine_data
  * becomes the result. `vm` may be shared by several. */
 SoftCpu *soft_cpu_new(Vcpu *vcpu, SoftVm *vm);
-/* The same with `extra` zeroed bytes behind it, from align_up(sizeof(SoftCpu), 64) on. */
-SoftCpu *soft_cpu_new_with(Vcpu *vcpu, SoftVm *vm, size_t extra);
+/* The same with `extra` zeroed bytes behind it, from align_up(sizeof(SoftCpu), 64) on, keeping
+ * `insns_most` decoded instructions. */
+SoftCpu *soft_cpu_new_with(Vcpu *vcpu, SoftVm *vm, size_t extra, size_t insns_most);
 void soft_cpu_free(SoftCpu *cpu);
 
 /* Architectural state in and out (engine.h, get_state and set_state). */
