@@ -185,7 +185,9 @@ JsonNode *ospite_vm_delete(OspiteClient *client, const char *name, OspiteDelete 
                            GError **error);
 
 /**
- * Moves the folder of a machine that is off into another folder.
+ * Moves the folder of a machine that is off into another folder. To another file system it is
+ * copied, which takes its time; meanwhile `vm.job` of ospite_vm_show(), asked by another client,
+ * says how far it is.
  *
  * @param client  a client
  * @param name    the machine

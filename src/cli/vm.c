@@ -299,14 +299,6 @@ bool run_vm_import(CommandLine *line, GError **error)
                        answer ? ospite_text(answer, "vm.name") : "");
 }
 
-bool run_vm_move(CommandLine *line, GError **error)
-{
-    JsonNode *answer = ospite_vm_move(line->client, line->words[0], line->words[1], error);
-
-    return call_finish(line, answer, _("'%s' is in %s now\n"), line->words[0],
-                       answer ? ospite_text(answer, "vm.folder") : "");
-}
-
 bool run_vm_type(CommandLine *line, GError **error)
 {
     g_autofree char *text = g_strcompress(line->words[1]);

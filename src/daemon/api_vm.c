@@ -182,25 +182,31 @@ static void answer_changed(Api *api, Request *request, Machine *machine, VmConfi
     live_apply(api->registry, machine, on_live, setting);
 }
 
+/* A new name takes the folder with it, and machines that use images in there. */
+static bool can_rename(Api *api, const Machine *machine, const VmConfig *changed, GError **error)
+{
+    g_autofree char *name = vm_tree_string(changed, "general.name");
+
+    return !strcmp(name, machine->name) || api_media_begin(api, error);
+}
+
 void api_vm_set(Api *api, Request *request, Machine *machine)
 {
     GError *error = NULL;
     JsonObject *body = request_json(request, &error);
     g_autoptr(VmConfig) old = NULL;
     g_autoptr(VmConfig) changed = NULL;
-    g_autofree char *folder = g_strdup(machine->folder);
 
     if (body && is_accessible(machine, &error)) {
         old = vm_tree_copy(machine->config);
         changed = vm_tree_copy(machine->config);
     }
-    if (!changed || !set_all(changed, body, &error) ||
+    if (!changed || !set_all(changed, body, &error) || !can_rename(api, machine, changed, &error) ||
         !registry_save(api->registry, machine, changed, &error)) {
         request_fail(request, error);
         return;
     }
     g_steal_pointer(&changed);
-    api_media_follow(api, folder, machine);
     answer_changed(api, request, machine, g_steal_pointer(&old));
 }
 
@@ -224,14 +230,13 @@ void api_vm_put_config(Api *api, Request *request, Machine *machine)
     gsize size;
     const char *text = g_bytes_get_data(body, &size);
     g_autoptr(VmConfig) config = vm_config_parse(text ? text : "", size, "the new file", &error);
-    g_autofree char *folder = g_strdup(machine->folder);
 
-    if (!config || !registry_save(api->registry, machine, config, &error)) {
+    if (!config || !can_rename(api, machine, config, &error) ||
+        !registry_save(api->registry, machine, config, &error)) {
         request_fail(request, error);
         return;
     }
     g_steal_pointer(&config);
-    api_media_follow(api, folder, machine);
     answer_changed(api, request, machine, NULL);
 }
 
@@ -347,25 +352,6 @@ void api_vm_delete(Api *api, Request *request, Machine *machine)
         request_answer(
             request, SOUP_STATUS_OK,
             json_object_of("kept", node_of_array(array_of((char **)kept->pdata, kept->len))));
-    }
-}
-
-void api_vm_move(Api *api, Request *request, Machine *machine)
-{
-    GError *error = NULL;
-    JsonObject *body = request_json(request, &error);
-    const char *folder = body ? api_text(body, "folder", &error) : NULL;
-    g_autofree char *from = g_strdup(machine->folder);
-
-    if (!error && !folder) {
-        request_fail_code(request, SOUP_STATUS_BAD_REQUEST, "invalid",
-                          "cannot move it without a folder");
-    } else if (error || !api_needs_absolute("folder", folder, &error) ||
-               !registry_move(api->registry, machine, folder, &error)) {
-        request_fail(request, error);
-    } else {
-        api_media_follow(api, from, machine);
-        api_answer_machine(request, machine);
     }
 }
 

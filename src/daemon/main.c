@@ -228,13 +228,9 @@ static bool listen_remote(Daemon *daemon, GError **error)
 
 static bool begin(Daemon *daemon, GError **error)
 {
-    g_autoptr(GError) why = NULL;
     int fd = daemon->activated;
 
     daemon->api.events = events_new();
-    daemon->api.config_folder = daemon->config;
-    if (!api_media_open(&daemon->api, &why))
-        g_warning("%s", why->message);
     daemon->api.registry = registry_new(daemon->config, daemon->runtime, daemon->api.events, error);
     if (!daemon->api.registry)
         return false;
@@ -363,7 +359,6 @@ int main(int argc, char **argv)
     }
     server_free(daemon.server);
     registry_free(daemon.api.registry);
-    media_close(daemon.api.media);
     events_free(daemon.api.events);
     g_free(daemon.runtime);
     g_free(daemon.config);
