@@ -78,6 +78,17 @@ JsonNode *ospite_vm_import(OspiteClient *client, const char *file, const char *n
 JsonNode *ospite_vm_show(OspiteClient *client, const char *name, GError **error);
 
 /**
+ * The same with what the engine of a running machine has counted, in `vm.stats`; null where it does
+ * not run.
+ *
+ * @param client  a client
+ * @param name    the machine
+ * @param error   set when it fails
+ * @return the machine (new); or NULL
+ */
+JsonNode *ospite_vm_show_stats(OspiteClient *client, const char *name, GError **error);
+
+/**
  * Changes settings, all or none.
  *
  * @param client    a client

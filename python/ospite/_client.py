@@ -219,6 +219,11 @@ class Machine:
         vm: Json = self._client.call("GET", self._path)["vm"]
         return vm
 
+    def stats(self) -> Json | None:
+        """What its engine has counted (docs/debugging.md); None unless it runs."""
+        stats: Json | None = self._client.call("GET", f"{self._path}?stats=true")["vm"]["stats"]
+        return stats
+
     @property
     def state(self) -> str:
         """"off", "starting", "running", "paused", "crashed" or "inaccessible"."""

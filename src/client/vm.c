@@ -27,6 +27,11 @@ JsonNode *ospite_vm_show(OspiteClient *client, const char *name, GError **error)
     return call_vm(client, "GET", name, "", NULL, error);
 }
 
+JsonNode *ospite_vm_show_stats(OspiteClient *client, const char *name, GError **error)
+{
+    return call_vm(client, "GET", name, "?stats=true", NULL, error);
+}
+
 /* ---- new ones -------------------------------------------------------------------------------- */
 
 /* The settings as an object (new); NULL with an error for one that is no NAME=VALUE. */

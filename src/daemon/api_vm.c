@@ -5,6 +5,7 @@
 #include "daemon/api.h"
 #include "daemon/live.h"
 #include "daemon/machine_json.h"
+#include "daemon/request.h"
 #include "vm/import.h"
 
 #define LOG_LINES     100
@@ -37,9 +38,56 @@ void api_vm_list(Api *api, Request *request, Machine *machine)
     request_answer(request, SOUP_STATUS_OK, json_object_of("vms", node_of_array(array)));
 }
 
+typedef struct Showing {
+    Api *api;
+    Request *request;
+    char *uuid;
+} Showing;
+
+/* `stats` NULL: nothing can be said. */
+static void answer_with_stats(Request *request, const Machine *machine, JsonNode *stats)
+{
+    JsonNode *vm = machine_json(machine);
+
+    json_object_set_member(json_node_get_object(vm), "stats",
+                           stats ? stats : json_node_new(JSON_NODE_NULL));
+    request_answer(request, SOUP_STATUS_OK, json_object_of("vm", vm));
+}
+
+/* A process that ends just now, or does not answer, leaves the rest to be shown. */
+static void on_stats(void *obj, const char *answer, const GError *error)
+{
+    Showing *showing = obj;
+    GError *gone = NULL;
+    Machine *machine = registry_find(showing->api->registry, showing->uuid, &gone);
+
+    if (machine)
+        answer_with_stats(showing->request, machine,
+                          answer ? request_parse_json(answer, strlen(answer), NULL) : NULL);
+    else
+        request_fail(showing->request, gone);
+    g_free(showing->uuid);
+    g_free(showing);
+}
+
 void api_vm_get(Api *api, Request *request, Machine *machine)
 {
-    api_answer_machine(request, machine);
+    const char *word = request_query(request, "stats");
+    bool wanted = !g_strcmp0(word, "true");
+    Showing *showing;
+
+    if (word && !wanted && strcmp(word, "false")) {
+        request_fail_code(request, SOUP_STATUS_BAD_REQUEST, "invalid",
+                          "cannot tell whether to show counters; use true or false");
+    } else if (!wanted) {
+        api_answer_machine(request, machine);
+    } else if (machine->state != MACHINE_RUNNING && machine->state != MACHINE_PAUSED) {
+        answer_with_stats(request, machine, NULL);
+    } else {
+        showing = g_new0(Showing, 1);
+        *showing = (Showing){api, request, g_strdup(machine->uuid)};
+        process_ask(machine->process, "stats json", on_stats, showing);
+    }
 }
 
 /* ---- settings -------------------------------------------------------------------------------- */

@@ -110,10 +110,11 @@ static bool verify(const FileCopy *copy, char *chunk, off_t size, GError **error
         if (got >= 0 && got == same && !memcmp(chunk, other, (size_t)got))
             continue;
         quoted = text_quote(copy->to);
-        return vm_error(error, G_IO_ERROR_FAILED,
-                        _("the copy in %s is not what was written; the original stays where it was, "
-                          "and that disk wants to be looked at"),
-                        quoted);
+        return vm_error(
+            error, G_IO_ERROR_FAILED,
+            _("the copy in %s is not what was written; the original stays where it was, "
+              "and that disk wants to be looked at"),
+            quoted);
     }
     return true;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * One file's contents in another, as it is needed where an original is removed afterwards: holes stay
- * holes, the copy is durable, and was read back and compared. Any thread.
+ * One file's contents in another, as it is needed where an original is removed afterwards: holes
+ * stay holes, the copy is durable, and was read back and compared. Any thread.
  */
 #pragma once
 
@@ -11,8 +11,8 @@
 #include <stdint.h>
 
 typedef struct FileCopy {
-    int from_fd, fd;       /* the other is empty */
-    const char *from, *to; /* for messages */
+    int from_fd, fd;        /* the other is empty */
+    const char *from, *to;  /* for messages */
     _Atomic uint64_t *done; /* counts the bytes of data that were copied; NULL: nobody asks */
 } FileCopy;
 

@@ -196,9 +196,9 @@ static bool finish_folders(const FolderCopy *copy, GError **error)
 static bool same(const struct stat *a, const struct stat *b)
 {
     return a->st_ino == b->st_ino && a->st_mode == b->st_mode &&
-           (S_ISDIR(a->st_mode) || (a->st_size == b->st_size &&
-                                    a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
-                                    a->st_mtim.tv_nsec == b->st_mtim.tv_nsec));
+           (S_ISDIR(a->st_mode) ||
+            (a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+             a->st_mtim.tv_nsec == b->st_mtim.tv_nsec));
 }
 
 /* Whoever wrote there meanwhile knew nothing of us; his words must not be lost. */

@@ -2,8 +2,9 @@
 /*
  * A machine's folder on its way to another file system. It is copied whole, under a temporary name
  * beside its new place, made durable and compared; then steps of a journal put the copy there and
- * take the old folder out of sight, and both temporary names are removed. Killed at any point, there
- * is the old folder or the new one, whole, and the next daemon removes the rest (vm/leftovers.h).
+ * take the old folder out of sight, and both temporary names are removed. Killed at any point,
+ * there is the old folder or the new one, whole, and the next daemon removes the rest
+ * (vm/leftovers.h).
  *
  * All files stay locked against writers until it is freed. What changed meanwhile is noticed, and
  * stops the move.
