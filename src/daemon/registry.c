@@ -307,7 +307,8 @@ Machine *registry_create(Registry *registry, VmConfig *config, const char *folde
     g_autofree char *file = g_build_filename(own, base, NULL);
     Machine *machine;
 
-    if (!check_new(registry, config, error) || !make_folder(folder ? folder : usual, own, error))
+    if (!check_new(registry, config, error) || !vm_build_can_set(NULL, config, error) ||
+        !make_folder(folder ? folder : usual, own, error))
         return NULL;
     machine = vm_config_save(config, file, error) ? add(registry, config, file, error) : NULL;
     if (!machine) {
@@ -432,7 +433,8 @@ bool registry_save(Registry *registry, Machine *machine, VmConfig *config, GErro
     g_autofree char *name = vm_tree_string(config, "general.name");
     g_autofree char *uuid = vm_tree_string(config, "general.uuid");
 
-    if (!machine_is_settled(machine, "change", error))
+    if (!machine_is_settled(machine, "change", error) ||
+        !vm_build_can_set(machine->config, config, error))
         return false;
     if (strcmp(uuid, machine->uuid)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
