@@ -196,6 +196,21 @@ JsonNode *ospite_vm_delete(OspiteClient *client, const char *name, OspiteDelete 
                            GError **error);
 
 /**
+ * Copies a machine that is off. A full clone has images of its own; a linked one shares them, and
+ * both machines write to differencing images from then on.
+ *
+ * @param client  a client
+ * @param name    the machine
+ * @param clone   the clone's name
+ * @param folder  where the clone's own folder is made; NULL: the usual place
+ * @param linked  whether it shares the images
+ * @param error   set when it fails
+ * @return the clone, as ospite_vm_show() has it (new); or NULL
+ */
+JsonNode *ospite_vm_clone(OspiteClient *client, const char *name, const char *clone,
+                          const char *folder, gboolean linked, GError **error);
+
+/**
  * Moves the folder of a machine that is off into another folder. To another file system it is
  * copied, which takes its time; meanwhile `vm.job` of ospite_vm_show(), asked by another client,
  * says how far it is.

@@ -17,5 +17,5 @@ from ._client import Client, Machine, Medium
 from ._errors import Error, Exists, Invalid, NotFound, TimedOut, Unauthorized, Unreachable, Unsupported, WrongState
 from ._stream import Stream
 
-__all__ = ["Client", "Error", "Exists", "Invalid", "Machine", "Medium", "NotFound", "Stream", "TimedOut", "Unauthorized", "Unreachable", "Unsupported",
+__all__ = ["Client", "Error", "Exists", "Invalid", "Machine", "Medium", "NotFound", "Stream", "TimedOut", "Unauthorized", "Unreachable",
            "Unsupported", "WrongState"]

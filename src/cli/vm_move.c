@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* `vm move`: waits for the answer on a thread, and meanwhile shows on a terminal how far it is. */
+/* `vm move` and `vm clone`: the answer comes on a thread; meanwhile a terminal shows how far it is.
+ */
 #include <stdatomic.h>
 #include <unistd.h>
 
@@ -9,8 +10,11 @@
 
 #define LOOK_US 200000
 
+typedef JsonNode *Call(CommandLine *line, GError **error);
+
 typedef struct Move {
     CommandLine *line; /* with its client, the thread's */
+    Call *call;
     JsonNode *answer;
     GError *error;
     _Atomic bool ended;
@@ -19,9 +23,8 @@ typedef struct Move {
 static gpointer move(gpointer data)
 {
     Move *m = data;
-    char **words = m->line->words;
 
-    m->answer = ospite_vm_move(m->line->client, words[0], words[1], &m->error);
+    m->answer = m->call(m->line, &m->error);
     atomic_store(&m->ended, true);
     return NULL;
 }
@@ -51,9 +54,9 @@ static void watch(const Move *m)
     progress_end(&progress);
 }
 
-bool run_vm_move(CommandLine *line, GError **error)
+static JsonNode *wait_for(CommandLine *line, Call *call, GError **error)
 {
-    Move m = {line};
+    Move m = {line, call};
 
     if (isatty(STDERR_FILENO)) {
         GThread *thread = g_thread_new("move", move, &m);
@@ -64,6 +67,33 @@ bool run_vm_move(CommandLine *line, GError **error)
     }
     if (m.error)
         g_propagate_error(error, m.error);
-    return call_finish(line, m.answer, _("'%s' is in %s now\n"), line->words[0],
-                       m.answer ? ospite_text(m.answer, "vm.folder") : "");
+    return m.answer;
+}
+
+static JsonNode *call_move(CommandLine *line, GError **error)
+{
+    return ospite_vm_move(line->client, line->words[0], line->words[1], error);
+}
+
+bool run_vm_move(CommandLine *line, GError **error)
+{
+    JsonNode *answer = wait_for(line, call_move, error);
+
+    return call_finish(line, answer, _("'%s' is in %s now\n"), line->words[0],
+                       answer ? ospite_text(answer, "vm.folder") : "");
+}
+
+static JsonNode *call_clone(CommandLine *line, GError **error)
+{
+    return ospite_vm_clone(line->client, line->words[0], line->words[1],
+                           command_value(line, "folder"), command_value(line, "linked") != NULL,
+                           error);
+}
+
+bool run_vm_clone(CommandLine *line, GError **error)
+{
+    JsonNode *answer = wait_for(line, call_clone, error);
+
+    return call_finish(line, answer, _("Made '%s' in %s\n"), line->words[1],
+                       answer ? ospite_text(answer, "vm.folder") : "");
 }

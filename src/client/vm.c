@@ -122,6 +122,17 @@ JsonNode *ospite_vm_delete(OspiteClient *client, const char *name, OspiteDelete 
     return call_vm(client, "DELETE", name, modes[what], NULL, error);
 }
 
+JsonNode *ospite_vm_clone(OspiteClient *client, const char *name, const char *clone,
+                          const char *folder, gboolean linked, GError **error)
+{
+    JsonObject *body = json_object_new();
+
+    json_object_set_string_member(body, "name", clone);
+    client_set_file(body, "folder", folder);
+    json_object_set_boolean_member(body, "linked", linked);
+    return call_vm(client, "POST", name, "/clone", body, error);
+}
+
 JsonNode *ospite_vm_move(OspiteClient *client, const char *name, const char *folder, GError **error)
 {
     JsonObject *body = json_object_new();

@@ -27,6 +27,7 @@ void api_vm_set(Api *api, Request *request, Machine *machine);
 void api_vm_delete(Api *api, Request *request, Machine *machine);
 void api_vm_get_config(Api *api, Request *request, Machine *machine);
 void api_vm_put_config(Api *api, Request *request, Machine *machine);
+void api_vm_clone(Api *api, Request *request, Machine *machine);
 void api_vm_move(Api *api, Request *request, Machine *machine);
 void api_vm_log(Api *api, Request *request, Machine *machine);
 void api_vm_start(Api *api, Request *request, Machine *machine);

@@ -63,7 +63,7 @@ bool machine_is_settled(const Machine *machine, const char *doing, GError **erro
     if (!machine->copy)
         return true;
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_BUSY,
-                "cannot %s '%s': its folder is being moved; try again when it has arrived", doing,
+                "cannot %s '%s': its folder is being copied; try again when that is done", doing,
                 machine->name);
     return false;
 }

@@ -96,7 +96,8 @@ static JsonNode *job_json(const Machine *machine)
     if (!object)
         return json_node_new(JSON_NODE_NULL);
     folder_copy_progress(machine->copy, &done, &total);
-    json_object_set_string_member(object, "kind", "move");
+    json_object_set_string_member(object, "kind",
+                                  folder_copy_is_clone(machine->copy) ? "clone" : "move");
     json_object_set_int_member(object, "done", (gint64)done);
     json_object_set_int_member(object, "total", (gint64)total);
     return node_of(object);

@@ -318,6 +318,60 @@ Machine *registry_create(Registry *registry, VmConfig *config, const char *folde
     return machine;
 }
 
+char *registry_new_folder(Registry *registry, const VmConfig *config, const char *folder,
+                          GError **error)
+{
+    g_autofree char *name = vm_tree_string(config, "general.name");
+    g_autofree char *usual = user_machine_folder();
+    g_autofree char *own = g_build_filename(folder ? folder : usual, name, NULL);
+
+    if (!check_new(registry, config, error))
+        return NULL;
+    if (g_mkdir_with_parents(folder ? folder : usual, 0755) < 0)
+        host_error(error, "make the folder", folder ? folder : usual);
+    else if (g_file_test(own, G_FILE_TEST_EXISTS))
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_EXISTS,
+                    "cannot make the folder '%s': it is there already; choose another name or "
+                    "folder",
+                    own);
+    else
+        return g_steal_pointer(&own);
+    return NULL;
+}
+
+/* What the original's copy has and the clone must not. */
+static void strip_clone(const char *made, const Machine *of)
+{
+    g_autofree char *base = g_path_get_basename(of->file);
+    const char *const names[] = {base, "ospite.log", "ospite.log.1"};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_autofree char *path = g_build_filename(made, names[i], NULL);
+        g_unlink(path);
+    }
+}
+
+Machine *registry_create_clone(Registry *registry, const VmConfig *config, const Machine *of,
+                               FolderCopy *copy, GError **error)
+{
+    g_autofree char *name = vm_tree_string(config, "general.name");
+    g_autofree char *base = g_strconcat(name, VM_CONFIG_SUFFIX, NULL);
+    g_autofree char *file = g_build_filename(folder_copy_made(copy), base, NULL);
+    g_autofree char *journal_path =
+        g_build_filename(registry->folder, "leftover-clone.journal", NULL);
+    g_autofree char *target = g_build_filename(folder_copy_target(copy), base, NULL);
+    g_autoptr(Journal) journal = journal_new();
+
+    if (!check_new(registry, config, error))
+        return NULL;
+    strip_clone(folder_copy_made(copy), of);
+    if (!vm_config_save(config, file, error) || !folder_copy_steps(copy, journal, error))
+        return NULL;
+    folder_copy_settled(copy); /* one step, done or not */
+    return journal_commit(journal, journal_path, error) ? add(registry, config, target, error)
+                                                        : NULL;
+}
+
 Machine *registry_register(Registry *registry, const char *file, GError **error)
 {
     g_autoptr(VmConfig) config = vm_config_load(file, error);

@@ -34,6 +34,12 @@ GPtrArray *registry_autostart(Registry *registry);
 /* Makes FOLDER/NAME/NAME.ospite (FOLDER NULL: the user's machine folder). Takes the configuration.
  */
 Machine *registry_create(Registry *registry, VmConfig *config, const char *folder, GError **error);
+/* A clone's folder has been copied: it becomes that of a machine with this configuration. */
+Machine *registry_create_clone(Registry *registry, const VmConfig *config, const Machine *of,
+                               FolderCopy *copy, GError **error);
+/* Where a machine's folder would be (new); an error when it or a machine of that name is there. */
+char *registry_new_folder(Registry *registry, const VmConfig *config, const char *folder,
+                          GError **error);
 /* A machine's file that is there already. */
 Machine *registry_register(Registry *registry, const char *file, GError **error);
 /* Saves changed settings; a changed name also renames the file and a folder of that name. Takes the

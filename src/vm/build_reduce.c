@@ -54,9 +54,9 @@ static char *free_place(const Reducer *r, const char *type)
 
 static void move_drive(const Reducer *r, const char *from, const char *kind)
 {
-    static const char *const fields[] = {"type",       "medium",         "format",        "key-file",
-                                         "mode",       "on-write-error", "on-read-error", "iops",
-                                         "bandwidth",  "difference"};
+    static const char *const fields[] = {"type",      "medium",         "format",        "key-file",
+                                         "mode",      "on-write-error", "on-read-error", "iops",
+                                         "bandwidth", "difference"};
     g_autofree char *type = vm_tree_string(r->config, "%s.type", from);
     g_autofree char *medium = vm_tree_string(r->config, "%s.medium", from);
     g_autofree char *to = strcmp(type, "floppy") ? free_place(r, type) : NULL;
@@ -116,8 +116,9 @@ static void take_out(const Reducer *r, const char *line, const char *path)
     else
         say(r, _("%s; left out"), why);
     if (!strcmp(path, "system.firmware"))
-        say(r, _("a system that was installed for UEFI alone does not start from its disk with a "
-                 "BIOS; boot its kernel directly (kernel.file), or install a boot loader for BIOS"));
+        say(r,
+            _("a system that was installed for UEFI alone does not start from its disk with a "
+              "BIOS; boot its kernel directly (kernel.file), or install a boot loader for BIOS"));
 }
 
 static void reduce(const Reducer *r, const char *line)

@@ -19,7 +19,8 @@
 #define DEPTH_MAX   32
 
 typedef struct Entry {
-    char *name; /* below the folder */
+    char *name;   /* below the folder */
+    char *source; /* from elsewhere; NULL: from the same name */
     struct stat status;
     int fd; /* of a file, locked; else -1 */
 } Entry;
@@ -28,9 +29,10 @@ struct FolderCopy {
     char *from, *to;
     char *temporaries[2]; /* where it is made, and where the old one goes */
     char *note;
+    GPtrArray *added;   /* of Entry, from elsewhere; NULL: they are among the others */
     GPtrArray *entries; /* of Entry, folders before what is in them */
     _Atomic uint64_t done, total;
-    bool complete, taken;
+    bool complete, taken, is_clone;
 };
 
 enum { COPY, OLD };
@@ -47,6 +49,7 @@ static void entry_free(gpointer data)
     Entry *entry = data;
 
     fd_clear(&entry->fd);
+    g_free(entry->source);
     g_free(entry->name);
     g_free(entry);
 }
@@ -107,9 +110,15 @@ static GPtrArray *list_folder(const char *root, GError **error)
     return list(entries, root, NULL, 0, error) ? g_steal_pointer(&entries) : NULL;
 }
 
+static char *source_of(const FolderCopy *copy, const Entry *entry)
+{
+    return entry->source ? g_strdup(entry->source)
+                         : g_build_filename(copy->from, entry->name, NULL);
+}
+
 static bool lock_entry(FolderCopy *copy, Entry *entry, GError **error)
 {
-    g_autofree char *path = g_build_filename(copy->from, entry->name, NULL);
+    g_autofree char *path = source_of(copy, entry);
 
     entry->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (entry->fd < 0 || fstat(entry->fd, &entry->status) < 0)
@@ -122,6 +131,8 @@ static bool lock_entry(FolderCopy *copy, Entry *entry, GError **error)
 static bool lock_all(FolderCopy *copy, GError **error)
 {
     copy->entries = list_folder(copy->from, error);
+    if (copy->entries)
+        g_ptr_array_extend_and_steal(copy->entries, g_steal_pointer(&copy->added));
     for (guint i = 0; copy->entries && i < copy->entries->len; i++) {
         Entry *entry = copy->entries->pdata[i];
         if (S_ISREG(entry->status.st_mode) && !lock_entry(copy, entry, error))
@@ -155,7 +166,7 @@ static bool copy_link(const char *from, const char *to, GError **error)
 /* Sockets are those of programs that run, and nobody runs here. */
 static bool copy_entry(FolderCopy *copy, const Entry *entry, GError **error)
 {
-    g_autofree char *from = g_build_filename(copy->from, entry->name, NULL);
+    g_autofree char *from = source_of(copy, entry);
     g_autofree char *to = g_build_filename(copy->temporaries[COPY], entry->name, NULL);
 
     if (S_ISREG(entry->status.st_mode))
@@ -206,7 +217,8 @@ static bool is_unchanged(const FolderCopy *copy, GError **error)
 {
     g_autoptr(GPtrArray) now = list_folder(copy->from, error);
     g_autoptr(GHashTable) names = g_hash_table_new(g_str_hash, g_str_equal);
-    bool unchanged = now && now->len == copy->entries->len;
+    bool unchanged = true;
+    guint own = 0;
 
     if (!now)
         return false;
@@ -217,9 +229,10 @@ static bool is_unchanged(const FolderCopy *copy, GError **error)
     for (guint i = 0; unchanged && i < copy->entries->len; i++) {
         const Entry *before = copy->entries->pdata[i];
         const Entry *after = g_hash_table_lookup(names, before->name);
-        unchanged = after && same(&before->status, &after->status);
+        own += !before->source;
+        unchanged = before->source || (after && same(&before->status, &after->status));
     }
-    return unchanged ||
+    return (unchanged && own == now->len) ||
            vm_error(error, G_IO_ERROR_BUSY,
                     _("cannot move the machine's folder: files in it changed while they were "
                       "copied; try again"));
@@ -248,9 +261,10 @@ void folder_copy_progress(const FolderCopy *copy, uint64_t *ret_done, uint64_t *
 bool folder_copy_steps(FolderCopy *copy, Journal *journal, GError **error)
 {
     g_assert(copy->complete);
-    copy->taken = is_unchanged(copy, error) &&
-                  journal_rename(journal, copy->temporaries[COPY], copy->to, error) &&
-                  journal_rename(journal, copy->from, copy->temporaries[OLD], error);
+    copy->taken =
+        is_unchanged(copy, error) &&
+        journal_rename(journal, copy->temporaries[COPY], copy->to, error) &&
+        (copy->is_clone || journal_rename(journal, copy->from, copy->temporaries[OLD], error));
     return copy->taken;
 }
 
@@ -272,14 +286,17 @@ static bool can_go(const char *from, GError **error)
     return access(parent, W_OK) == 0 || host_failed(error, _("cannot write to %s: %s"), parent);
 }
 
-FolderCopy *folder_copy_new(const char *from, const char *to, const char *notes, GError **error)
+static FolderCopy *copy_new(const char *from, const char *to, const char *notes, bool is_clone,
+                            GError **error)
 {
     g_autoptr(FolderCopy) copy = g_new0(FolderCopy, 1);
     g_autofree char *source = g_path_get_dirname(from), *target = g_path_get_dirname(to);
 
     copy->from = g_strdup(from);
     copy->to = g_strdup(to);
-    if (!can_go(from, error))
+    copy->is_clone = is_clone;
+    copy->added = g_ptr_array_new_with_free_func(entry_free);
+    if (!is_clone && !can_go(from, error))
         return NULL;
     copy->temporaries[COPY] = leftover_name(target);
     copy->temporaries[OLD] = leftover_name(source);
@@ -292,10 +309,48 @@ FolderCopy *folder_copy_new(const char *from, const char *to, const char *notes,
     return NULL;
 }
 
+FolderCopy *folder_copy_new(const char *from, const char *to, const char *notes, GError **error)
+{
+    return copy_new(from, to, notes, false, error);
+}
+
+FolderCopy *folder_copy_new_clone(const char *from, const char *to, const char *notes,
+                                  GError **error)
+{
+    return copy_new(from, to, notes, true, error);
+}
+
+bool folder_copy_is_clone(const FolderCopy *copy)
+{
+    return copy->is_clone;
+}
+
+void folder_copy_add(FolderCopy *copy, const char *path, const char *name)
+{
+    Entry *entry = g_new0(Entry, 1);
+
+    entry->name = g_strdup(name);
+    entry->source = g_strdup(path);
+    entry->status.st_mode = S_IFREG;
+    entry->fd = -1;
+    g_ptr_array_add(copy->added, entry);
+}
+
+const char *folder_copy_made(const FolderCopy *copy)
+{
+    return copy->temporaries[COPY];
+}
+
+const char *folder_copy_target(const FolderCopy *copy)
+{
+    return copy->to;
+}
+
 void folder_copy_free(FolderCopy *copy)
 {
     if (!copy)
         return;
+    g_clear_pointer(&copy->added, g_ptr_array_unref);
     g_clear_pointer(&copy->entries, g_ptr_array_unref);
     if (copy->note && !copy->taken)
         leftover_clear(copy->note);

@@ -19,6 +19,15 @@ typedef struct FolderCopy FolderCopy;
 
 /* `notes` is the daemon's folder. Main thread. */
 FolderCopy *folder_copy_new(const char *from, const char *to, const char *notes, GError **error);
+/* The same for a folder that stays where it is. */
+FolderCopy *folder_copy_new_clone(const char *from, const char *to, const char *notes,
+                                  GError **error);
+bool folder_copy_is_clone(const FolderCopy *copy);
+/* A file from elsewhere comes in as well, before it is run. */
+void folder_copy_add(FolderCopy *copy, const char *path, const char *name);
+/* The copy before the steps, which may be changed then. */
+const char *folder_copy_made(const FolderCopy *copy);
+const char *folder_copy_target(const FolderCopy *copy);
 /* Takes as long as copying does, and reading all again; any thread. */
 bool folder_copy_run(FolderCopy *copy, GError **error);
 /* Bytes of data copied and in all; any thread. */

@@ -214,4 +214,61 @@ def renamed():
             d.run("vm", "move", "one", folder.parent, status=0 if d.vm("one")["folder"] != str(folder) else 1)
 
 
-sys.exit(run((far, no_room, meanwhile, killed, killed_image, renamed), sys.argv[1:]))
+def cloned():
+    """A full clone has its own images, also of a disk elsewhere, and another identity; both machines run at once."""
+    with Daemon() as d:
+        folder = machine(d, "one", 1 << 20)
+        away = d.path / "away.raw"
+        away.write_bytes(random.randbytes(1 << 20))
+        d.run("vm", "set", "one", "storage.ide0.1.type=disk", "storage.ide0.1.format=raw", f"storage.ide0.1.medium={away}", "autostart.enabled=on",
+              "description=kept", "network.0.mac=52:54:00:00:00:01")
+        before = tree(folder)
+        d.run("vm", "clone", "one", "two")
+        one, two = d.vm("one"), d.vm("two")
+        new = pathlib.Path(two["folder"])
+        expect(tree(folder), before, "the original")
+        expect(sorted(p.name for p in new.iterdir()), ["disk.raw", "ide0.1-away.raw", "two.ospite"], "files of the clone")
+        check((new / "disk.raw").read_bytes() == (folder / "disk.raw").read_bytes(), "the disk")
+        check((new / "ide0.1-away.raw").read_bytes() == away.read_bytes(), "the disk from elsewhere")
+        check(one["uuid"] != two["uuid"] and not two["config"]["autostart"]["enabled"], "it is the same machine")
+        expect((two["config"]["general"]["description"], two["config"]["network"]["0"].get("mac") or ""), ("kept", ""), "settings of the clone")
+        expect(leftovers(folder.parent), [], "temporary names")
+        for name in ("one", "two"):
+            d.run("vm", "set", name, "network.0=")
+        for name in ("one", "two"):
+            d.run("vm", "start", name)
+        d.run("vm", "clone", "one", "three", status=4)
+        for name in ("one", "two"):
+            d.run("vm", "poweroff", name)
+        for body, status in (({}, 400), ({"name": "two"}, 409), ({"name": "a/b"}, 400), ({"name": "x", "folder": "relative"}, 400),
+                             ({"name": "x", "linked": "yes"}, 400), ({"name": 1}, 400)):
+            d.call("POST", "/vms/one/clone", body, status)
+        d.call("POST", "/vms/none/clone", {"name": "x"}, 404)
+        d.run("vm", "delete", "two", "--disks")
+        check(away.exists() and not new.exists(), "the clone's end took the wrong files")
+        expect(sorted(vm["name"] for vm in d.call("GET", "/vms")["vms"]), ["one"], "machines")
+
+
+def linked():
+    """Linked clones share a base that nobody writes to any more; each machine has a differencing image."""
+    with Daemon() as d:
+        folder = machine(d, "one", 1 << 20)
+        base = (folder / "disk.raw").read_bytes()
+        d.run("vm", "clone", "one", "two", "--linked", "--folder", d.path / "elsewhere")
+        two = d.vm("two")
+        expect(two["config"]["storage"]["ide0"]["0"]["medium"], str(folder / "disk.raw"), "the clone's disk")
+        for name in ("one", "two"):
+            expect(d.vm(name)["config"]["storage"]["ide0"]["0"]["mode"], "multiattach", f"mode of {name}'s disk")
+            d.run("vm", "start", name)
+        for place in (folder, d.path / "elsewhere" / "two"):
+            check((place / "difference-ide0.0.qcow2").exists(), f"no differencing image in {place}")
+        for name in ("one", "two"):
+            d.run("vm", "poweroff", name)
+        check("full clone" in d.run("vm", "clone", "one", "three", "--linked", status=1), "a clone that would miss what was written")
+        check((folder / "disk.raw").read_bytes() == base, "somebody wrote to the base")
+        d.run("vm", "delete", "one", "--disks")
+        check((folder / "disk.raw").exists(), "the clone's base was deleted")
+        d.run("vm", "start", "two")
+
+
+sys.exit(run((far, no_room, meanwhile, killed, killed_image, renamed, cloned, linked), sys.argv[1:]))
