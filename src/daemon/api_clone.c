@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Copies of machines; see api.h and vm/clone.h. A full clone is copied by a thread, as a machine that
- * moves is; a linked one is there at once.
+ * Copies of machines; see api.h and vm/clone.h. A full clone is copied by a thread, as a machine
+ * that moves is; a linked one is there at once.
  */
 #include "daemon/api.h"
 #include "daemon/machine_json.h"

@@ -357,8 +357,9 @@ int main(int argc, char **argv)
     } else if (!ok) {
         puts("ready");
     }
-    server_free(daemon.server);
+    /* Whoever waits for a machine is answered as long as there are connections. */
     registry_free(daemon.api.registry);
+    server_free(daemon.server);
     events_free(daemon.api.events);
     g_free(daemon.runtime);
     g_free(daemon.config);

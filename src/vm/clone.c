@@ -77,8 +77,7 @@ static bool clone_drive(const Cloner *c, const char *place, GError **error)
 
     if (strcmp(type, "disk"))
         return true;
-    return c->linked ? link_disk(c, place, mode, error)
-                     : copy_disk(c, place, medium, mode, error);
+    return c->linked ? link_disk(c, place, mode, error) : copy_disk(c, place, medium, mode, error);
 }
 
 static bool clone_storage(const Cloner *c, GError **error)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * What a copy of a machine is made of. A full clone has its own images: those in the machine's folder
- * are copied with it, others into it. A linked one shares them: the disks become multi-attach in both
- * machines, which write to differencing images of their own from then on.
+ * What a copy of a machine is made of. A full clone has its own images: those in the machine's
+ * folder are copied with it, others into it. A linked one shares them: the disks become
+ * multi-attach in both machines, which write to differencing images of their own from then on.
  */
 #pragma once
 

@@ -321,6 +321,20 @@ def leaves():
         d.run("vm", "list")
 
 
+def ended_while_asked():
+    """A daemon that is told to end while somebody waits for a machine ends without a complaint, and the client is told at once."""
+    with Daemon() as d:
+        with subprocess.Popen([BUILD / "ospited"], env=d.environment, stderr=subprocess.PIPE, text=True) as process:
+            wait_until(d.socket.exists, "the socket")
+            d.run("vm", "create", "one", *SMALL)
+            with d.connect() as client:
+                client.sendall(b"GET /v1/vms/one/wait?for=running&timeout=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                d.run("vm", "list")  # the other has been read by then
+                process.send_signal(signal.SIGTERM)
+                expect((process.wait(20 * PATIENCE), process.stderr.read()), (0, ""), "status and complaints")
+                d.rest(client)
+
+
 def fifty():
     """Fifty machines made, started, turned off and deleted leave no process, file, lock, descriptor or memory."""
     def memory_kib():
@@ -531,4 +545,5 @@ def usage():
 
 
 sys.exit(run((life, console, screen, debugged, counted, names, rename_and_move, edit, imported, daemon_killed, ended_without_daemon,
-              process_killed, sandboxed, many_at_once, leaves, fifty, bad_requests, described, huge_request, half_request, gone_waiters, crowd, other_users, bad_files, table, usage), sys.argv[1:]))
+              process_killed, sandboxed, many_at_once, leaves, ended_while_asked, fifty, bad_requests, described, huge_request, half_request,
+              gone_waiters, crowd, other_users, bad_files, table, usage), sys.argv[1:]))
