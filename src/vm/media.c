@@ -11,6 +11,7 @@
 #include "base/i18n.h"
 #include "block/image.h"
 #include "block/locks.h"
+#include "vm/build.h"
 #include "vm/leftovers.h"
 #include "vm/media_internal.h"
 #include "vm/path.h"
@@ -411,8 +412,30 @@ typedef struct Rewrite {
     const char *from;
     const char *to; /* NULL: taken out */
     const char *folder;
+    Journal *journal;
     bool changed;
 } Rewrite;
+
+/*
+ * A differencing image names its base, and a start refuses one that names another: an immutable
+ * disk's is made anew at the next start, a multi-attach disk's keeps the base where it is.
+ */
+static bool free_difference(const VmConfig *config, const char *folder, const char *place,
+                            Journal *journal, GError **error)
+{
+    g_autofree char *mode = vm_tree_string(config, "%s.mode", place);
+    g_autofree char *difference = vm_build_difference(config, folder, place, NULL);
+    g_autofree char *quoted = difference ? text_quote(difference) : NULL;
+
+    if (!difference || access(difference, F_OK) < 0)
+        return true;
+    if (!strcmp(mode, "immutable"))
+        return journal_unlink(journal, difference, error);
+    return vm_error(error, G_IO_ERROR_BUSY,
+                    _("cannot move the image at %s: the differencing image %s builds on it, and "
+                      "names it; commit or delete that one first"),
+                    place, quoted);
+}
 
 static bool rewrite_attachment(void *obj, const char *place, const char *path, GError **error)
 {
@@ -422,6 +445,9 @@ static bool rewrite_attachment(void *obj, const char *place, const char *path, G
     if (strcmp(path, rewrite->from) != 0)
         return true;
     rewrite->changed = true;
+    if (rewrite->to &&
+        !free_difference(rewrite->config, rewrite->folder, place, rewrite->journal, error))
+        return false;
     type = vm_tree_string(rewrite->config, "%s.type", place);
     if (!rewrite->to && !strcmp(type, "disk"))
         return vm_tree_remove(rewrite->config, place, error);
@@ -437,7 +463,7 @@ static bool rewrite_machine(const MediaMachine *machine, const char *from, const
     g_autofree char *absolute = g_canonicalize_filename(machine->config_path, NULL);
     g_autofree char *folder = g_path_get_dirname(absolute), *text = NULL;
     g_autoptr(VmConfig) config = vm_config_load(absolute, error);
-    Rewrite rewrite = {config, from, to, folder, false};
+    Rewrite rewrite = {config, from, to, folder, journal, false};
 
     if (!config || !each_attachment(config, folder, rewrite_attachment, &rewrite, error))
         return false;
