@@ -608,6 +608,8 @@ typedef struct Follow {
     VmConfig *config;
     const char *from, *to;
     const char *folder; /* where the machine will be */
+    Journal *journal;
+    bool stays; /* its folder is another one */
     bool changed;
 } Follow;
 
@@ -622,7 +624,9 @@ static bool follow_attachment(void *obj, const char *place, const char *path, GE
     if (!moved || !strcmp(old, value))
         return true;
     follow->changed = true;
-    return vm_tree_set(follow->config, medium, value, error);
+    return (!follow->stays ||
+            free_difference(follow->config, follow->folder, place, follow->journal, error)) &&
+           vm_tree_set(follow->config, medium, value, error);
 }
 
 /* Adds the changed file of a machine that names images in the folder, which may be its own. */
@@ -634,7 +638,7 @@ static bool follow_machine(const MediaMachine *machine, const char *from, const 
     g_autofree char *folder = g_path_get_dirname(machine->config_path);
     g_autofree char *new_folder = g_path_get_dirname(path);
     g_autoptr(VmConfig) config = vm_config_load(machine->config_path, error);
-    Follow follow = {config, from, to, new_folder, false};
+    Follow follow = {config, from, to, new_folder, journal, !moved, false};
 
     if (!config || !each_attachment(config, folder, follow_attachment, &follow, error))
         return false;
