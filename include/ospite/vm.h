@@ -78,6 +78,17 @@ JsonNode *ospite_vm_import(OspiteClient *client, const char *file, const char *n
 JsonNode *ospite_vm_show(OspiteClient *client, const char *name, GError **error);
 
 /**
+ * The same with what the engine of a running machine has counted, in `vm.stats`; null where it does
+ * not run.
+ *
+ * @param client  a client
+ * @param name    the machine
+ * @param error   set when it fails
+ * @return the machine (new); or NULL
+ */
+JsonNode *ospite_vm_show_stats(OspiteClient *client, const char *name, GError **error);
+
+/**
  * Changes settings, all or none.
  *
  * @param client    a client
@@ -185,7 +196,24 @@ JsonNode *ospite_vm_delete(OspiteClient *client, const char *name, OspiteDelete 
                            GError **error);
 
 /**
- * Moves the folder of a machine that is off into another folder.
+ * Copies a machine that is off. A full clone has images of its own; a linked one shares them, and
+ * both machines write to differencing images from then on.
+ *
+ * @param client  a client
+ * @param name    the machine
+ * @param clone   the clone's name
+ * @param folder  where the clone's own folder is made; NULL: the usual place
+ * @param linked  whether it shares the images
+ * @param error   set when it fails
+ * @return the clone, as ospite_vm_show() has it (new); or NULL
+ */
+JsonNode *ospite_vm_clone(OspiteClient *client, const char *name, const char *clone,
+                          const char *folder, gboolean linked, GError **error);
+
+/**
+ * Moves the folder of a machine that is off into another folder. To another file system it is
+ * copied, which takes its time; meanwhile `vm.job` of ospite_vm_show(), asked by another client,
+ * says how far it is.
  *
  * @param client  a client
  * @param name    the machine

@@ -14,8 +14,8 @@ Answers are the API's JSON as Python has it, described in api/openapi.yaml. Call
 at a time. What fails raises an `Error`.
 """
 from ._client import Client, Machine, Medium
-from ._errors import Error, Exists, Invalid, NotFound, TimedOut, Unreachable, Unsupported, WrongState
+from ._errors import Error, Exists, Invalid, NotFound, TimedOut, Unauthorized, Unreachable, Unsupported, WrongState
 from ._stream import Stream
 
-__all__ = ["Client", "Error", "Exists", "Invalid", "Machine", "Medium", "NotFound", "Stream", "TimedOut", "Unreachable", "Unsupported",
-           "WrongState"]
+__all__ = ["Client", "Error", "Exists", "Invalid", "Machine", "Medium", "NotFound", "Stream", "TimedOut", "Unauthorized", "Unreachable",
+           "Unsupported", "WrongState"]

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, List, Union
 from urllib.parse import quote, urlencode
 
 from . import _errors
+from ._place import Local, Place, Remote, from_environment, read_token
 from ._stream import Stream
 
 Json = dict[str, Any]
@@ -24,24 +24,14 @@ START_ATTEMPTS = 5
 
 
 class _Connection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
+    """HTTP to where the daemon is."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, place: Place) -> None:
         super().__init__("localhost")
-        self._path = path
+        self._place = place
 
     def connect(self) -> None:
-        self.sock = _connected(self._path)
-
-
-def _connected(path: str) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX)
-    try:
-        connection.connect(path)
-    except OSError:
-        connection.close()
-        raise
-    return connection
+        self.sock = self._place.connect()
 
 
 def _socket_path() -> str:
@@ -77,18 +67,34 @@ def _absolute(path: PathLike) -> str:
 
 
 class Client:
-    """A connection to the user's daemon, which is started when there is none: `ospited` of $OSPITED, or of the path."""
+    """A connection to the user's daemon, which is started when there is none: `ospited` of $OSPITED, or of the path.
+
+    Where $OSPITE_CONNECT is https://HOST:PORT, it is the daemon there, with $OSPITE_TOKEN_FILE and $OSPITE_FINGERPRINT; Client.remote() says
+    so in the program. Names of files are then of that host.
+    """
 
     def __init__(self, path: PathLike | None = None) -> None:
         """`path`: the API's socket, by default the user's own daemon's; another one is not started."""
-        self._path = os.fspath(path) if path else _socket_path()
+        elsewhere = None if path else from_environment()
+        self._place: Place = elsewhere or Local(os.fspath(path) if path else _socket_path())
+        self._reach(can_start=not path and not elsewhere)
+
+    @classmethod
+    def remote(cls, url: str, *, token_file: PathLike, fingerprint: str | None = None) -> Client:
+        """The daemon at https://HOST:PORT. `fingerprint`: of its certificate, as `ospited --make-certificate` prints it."""
+        client = cls.__new__(cls)
+        client._place = Remote(url, read_token(os.fspath(token_file)), fingerprint)
+        client._reach(can_start=False)
+        return client
+
+    def _reach(self, can_start: bool) -> None:
         for attempt in range(START_ATTEMPTS + 1):
             try:
-                _connected(self._path).close()
+                self._place.connect().close()
                 break
             except OSError as reason:
-                if path or attempt == START_ATTEMPTS:
-                    raise _errors.Unreachable(f"cannot reach the daemon at '{self._path}': {reason}", "unreachable") from reason
+                if not can_start or attempt == START_ATTEMPTS:
+                    raise _errors.Unreachable(f"cannot reach the daemon at '{self._place}': {reason}", "unreachable") from reason
             _start_daemon()
 
     def __enter__(self) -> Client:
@@ -107,9 +113,9 @@ class Client:
         return answer
 
     def _send(self, method: str, path: str, data: bytes | None = None, kind: str = "application/json") -> bytes:
-        connection = _Connection(self._path)
+        connection = _Connection(self._place)
         try:
-            connection.request(method, f"/v1{path}", data, {"Content-Type": kind} if data is not None else {})
+            connection.request(method, f"/v1{path}", data, {**self._place.headers, **({"Content-Type": kind} if data is not None else {})})
             answer = connection.getresponse()
             text = answer.read()
         except (OSError, http.client.HTTPException) as reason:
@@ -128,9 +134,12 @@ class Client:
         """`version`, `api` and the daemon's `pid`."""
         return self.call("GET", "/version")
 
+    def _stream(self, path: str) -> Stream:
+        return Stream(self._place.connect(), f"/v1{path}", self._place.headers)
+
     def events(self) -> Iterator[Json]:
         """What happens, from this call on, until the daemon leaves; the first has the kind "hello"."""
-        stream = Stream(_connected(self._path), "/v1/events")
+        stream = self._stream("/events")
 
         def follow() -> Iterator[Json]:
             with stream:
@@ -219,6 +228,11 @@ class Machine:
         vm: Json = self._client.call("GET", self._path)["vm"]
         return vm
 
+    def stats(self) -> Json | None:
+        """What its engine has counted (docs/debugging.md); None unless it runs."""
+        stats: Json | None = self._client.call("GET", f"{self._path}?stats=true")["vm"]["stats"]
+        return stats
+
     @property
     def state(self) -> str:
         """"off", "starting", "running", "paused", "crashed" or "inaccessible"."""
@@ -259,6 +273,13 @@ class Machine:
         vm: Json = self._client.call("GET", f"{self._path}/wait?{urlencode({'for': state, 'timeout': timeout})}")["vm"]
         return vm
 
+    def clone(self, name: str, *, folder: PathLike | None = None, linked: bool = False) -> Machine:
+        """A copy with images of its own, or, linked, with differencing images on the same ones."""
+        body: Json = {"name": name, "linked": linked}
+        if folder:
+            body["folder"] = _absolute(folder)
+        return Machine(self._client, self._client.call("POST", f"{self._path}/clone", body)["vm"]["uuid"])
+
     def move(self, folder: PathLike) -> Json:
         """Moves its folder into another one."""
         return self._act("move", {"folder": _absolute(folder)})
@@ -287,7 +308,7 @@ class Machine:
 
     def console(self) -> Stream:
         """Its serial port: what it wrote lately, then what it writes; send() types there."""
-        return Stream(_connected(self._client._path), f"/v1{self._path}/console")
+        return self._client._stream(f"{self._path}/console")
 
     def read_file(self) -> str:
         """Its file, NAME.ospite."""

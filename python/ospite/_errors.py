@@ -37,12 +37,16 @@ class Unsupported(Error):
     """This version or this host cannot do it."""
 
 
+class Unauthorized(Error):
+    """The daemon elsewhere does not know our token."""
+
+
 class Unreachable(Error):
     """There is no daemon, and none could be started; or it left."""
 
 
 BY_CODE: dict[str, type[Error]] = {"invalid": Invalid, "not_found": NotFound, "wrong_state": WrongState, "timed_out": TimedOut,
-                                   "exists": Exists, "unsupported": Unsupported}
+                                   "exists": Exists, "unsupported": Unsupported, "unauthorized": Unauthorized}
 
 
 def of_answer(answer: object) -> Error:

@@ -6,7 +6,8 @@ import base64
 import json
 import os
 import socket
-from collections.abc import Iterator
+import ssl
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 
 from . import _errors
@@ -18,12 +19,13 @@ TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 class Stream:
     """Messages from the daemon, and for consoles to it. Iterating gives them until the daemon ends the stream."""
 
-    def __init__(self, connection: socket.socket, path: str) -> None:
+    def __init__(self, connection: socket.socket, path: str, headers: Mapping[str, str]) -> None:
         self._connection = connection
         self._buffer = b""
         self._message = b""
         key = base64.b64encode(os.urandom(16)).decode()
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}Upgrade: websocket\r\nConnection: Upgrade\r\n"
                            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
         head = self._head()
         if b" 101 " not in head.split(b"\r\n", 1)[0]:
@@ -40,7 +42,7 @@ class Stream:
         self._connection.close()
 
     def fileno(self) -> int:
-        """For select(): readable when there is something, though perhaps no whole message."""
+        """For select(): readable when there is something, though perhaps no whole message. Over TLS something may have come before: ask receive(0) first."""
         return self._connection.fileno()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -90,7 +92,7 @@ class Stream:
         while len(self._buffer) < size:
             try:
                 more = self._connection.recv(65536)
-            except (TimeoutError, BlockingIOError):
+            except (TimeoutError, socket.timeout, BlockingIOError, ssl.SSLWantReadError):
                 raise _errors.TimedOut("nothing came in time", "timed_out") from None
             except ConnectionResetError:
                 more = b""

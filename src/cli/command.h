@@ -75,6 +75,7 @@ bool run_vm_delete(CommandLine *line, GError **error);
 bool run_vm_register(CommandLine *line, GError **error);
 bool run_vm_import(CommandLine *line, GError **error);
 bool run_vm_move(CommandLine *line, GError **error);
+bool run_vm_clone(CommandLine *line, GError **error);
 bool run_vm_edit(CommandLine *line, GError **error);
 bool run_vm_log(CommandLine *line, GError **error);
 bool run_vm_wait(CommandLine *line, GError **error);

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The table of commands; see command.h. */
+#include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/i18n.h"
+#include "base/user_folders.h"
 #include "cli/beside.h"
 #include "cli/command.h"
 #include "cli/run.h"
@@ -18,10 +21,52 @@ static void print_text_member(const char *name, const char *text)
     command_print_json(node);
 }
 
+/* Whether a process of a machine has its folder there; without one no daemon needs to be asked. */
+static bool machines_run(void)
+{
+    g_autofree char *runtime = user_runtime_folder(NULL);
+    g_autofree char *folder = runtime ? g_build_filename(runtime, "vms", NULL) : NULL;
+    g_autoptr(GDir) dir = folder ? g_dir_open(folder, 0, NULL) : NULL;
+
+    return dir && g_dir_read_name(dir);
+}
+
+static void report_machine(OspiteClient *client, const char *name, GString *report)
+{
+    g_autoptr(JsonNode) vm = ospite_vm_show_stats(client, name, NULL);
+    const char *engine = vm ? ospite_text(vm, "vm.stats.engine") : "";
+
+    if (*engine)
+        g_string_append_printf(report,
+                               _("machine '%s': %s; the software CPU went on for KVM %" PRIu64
+                                 " times, engines were changed %" PRIu64 " times\n"),
+                               name, engine,
+                               (uint64_t)ospite_number(vm, "vm.stats.total.kvm_hand_overs"),
+                               (uint64_t)ospite_number(vm, "vm.stats.total.hand_overs"));
+}
+
+/* What they run in is what this host offers, in practice. */
+static void report_machines(GString *report)
+{
+    g_autoptr(OspiteClient) client = machines_run() ? ospite_client_new(NULL) : NULL;
+    g_autoptr(JsonNode) answer = client ? ospite_vm_list(client, NULL) : NULL;
+    JsonArray *all = answer ? ospite_list(answer, "vms") : NULL;
+
+    for (guint i = 0; all && i < json_array_get_length(all); i++) {
+        JsonObject *vm = json_array_get_object_element(all, i);
+        if (!strcmp(json_object_get_string_member(vm, "state"), "running"))
+            report_machine(client, json_object_get_string_member(vm, "name"), report);
+    }
+}
+
 static bool run_doctor(CommandLine *line, GError **error)
 {
-    g_autofree char *report = engine_report();
+    g_autofree char *host = engine_report();
+    g_autoptr(GString) text = g_string_new(host);
+    const char *report;
 
+    report_machines(text);
+    report = text->str;
     if (line->json)
         print_text_member("report", report);
     else
@@ -97,6 +142,9 @@ const Command commands[] = {
             "createVm", {"name", "NAME", N_("another name than in the file")}, FOLDER_OPTION),
     COMMAND("vm", "move", N_("NAME FOLDER"), 2, 2, N_("move a machine's folder into another"),
             run_vm_move, "moveVm"),
+    COMMAND("vm", "clone", N_("NAME CLONE"), 2, 2, N_("copy a machine that is off, with its disks"),
+            run_vm_clone, "cloneVm", FOLDER_OPTION,
+            {"linked", NULL, N_("share the disks: both machines write to differencing images")}),
     COMMAND("vm", "edit", N_("NAME"), 1, 1, N_("change a machine's file in $EDITOR"), run_vm_edit,
             "putVmConfig"),
     COMMAND("vm", "log", N_("NAME"), 1, 1, N_("the end of a machine's log"), run_vm_log, "getVmLog",

@@ -100,16 +100,6 @@ typedef struct DiskCopy {
 bool disk_copy(Image *source, const char *path, const DiskCopy *copy, GError **error);
 bool disk_compact_image(Image *image, bool progress, GError **error);
 
-/* A bar on a terminal, nothing elsewhere. */
-typedef struct DiskProgress {
-    bool on;
-    uint64_t total;
-    int64_t begin_us, shown_us;
-} DiskProgress;
-void disk_progress_begin(DiskProgress *progress, bool wanted, uint64_t total);
-void disk_progress_update(DiskProgress *progress, uint64_t done);
-void disk_progress_end(DiskProgress *progress);
-
 /* An image that is being made. Until it is kept, a signal that ends us removes its files. */
 typedef struct DiskTarget {
     GPtrArray *files; /* char *, NULL at the end */

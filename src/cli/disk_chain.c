@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/disk.h"
+#include "cli/progress.h"
 
 #define CHUNK (1u << 20)
 
@@ -94,10 +95,10 @@ static int read_clipped(Image *image, uint64_t at, uint8_t *data, uint64_t size)
 /* What came from the old parent and is not in the new one goes into the image. */
 static int keep_differences(Image *image, Image *parent, bool progress)
 {
-    DiskProgress bar;
+    Progress bar;
     g_autofree uint8_t *old = g_malloc(CHUNK), *new = g_malloc(CHUNK);
     int result = 0;
-    disk_progress_begin(&bar, progress, image->map->size);
+    progress_begin(&bar, progress, image->map->size);
     for (uint64_t at = 0; at < image->map->size && !result;) {
         ImageStatus status;
         uint64_t part = MIN(CHUNK, image->map->size - at);
@@ -113,9 +114,9 @@ static int keep_differences(Image *image, Image *parent, bool progress)
                 result = image_write(image, at + i, old + i, MIN(512, part - i));
         }
         at += part;
-        disk_progress_update(&bar, at);
+        progress_update(&bar, at);
     }
-    disk_progress_end(&bar);
+    progress_end(&bar);
     return result ? result : image_flush(image);
 }
 
@@ -193,7 +194,7 @@ static int forget_committed(Image *image, GError **error)
 
 static void show_commit(void *obj, uint64_t done)
 {
-    disk_progress_update(obj, done);
+    progress_update(obj, done);
 }
 
 static bool commit_into(DiskArgs *a, Image *image, const char *path, GError **error)
@@ -202,10 +203,10 @@ static bool commit_into(DiskArgs *a, Image *image, const char *path, GError **er
     if (!parent ||
         (parent->map->size < image->map->size && !image_resize(parent, image->map->size, error)))
         return false;
-    DiskProgress bar;
-    disk_progress_begin(&bar, a->progress, image->map->size);
+    Progress bar;
+    progress_begin(&bar, a->progress, image->map->size);
     int result = image_commit(image, parent, show_commit, &bar);
-    disk_progress_end(&bar);
+    progress_end(&bar);
     if (result)
         return disk_fail(error, "commit", image->path, result) == 0;
     g_autofree char *doubt =

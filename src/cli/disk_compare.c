@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli/disk.h"
+#include "cli/progress.h"
 
 #define CHUNK (1u << 20)
 
@@ -78,18 +79,18 @@ static int compare(DiskArgs *a, Pair *p, GError **error)
 {
     uint64_t size = MIN(p->one->map->size, p->other->map->size), where = 0;
     bool same = true;
-    DiskProgress bar;
+    Progress bar;
     int result = 0;
     if (a->letter['s'] && p->one->map->size != p->other->map->size)
         return differ(a, "Strict mode: Image size mismatch!\n", size);
-    disk_progress_begin(&bar, a->progress, size);
+    progress_begin(&bar, a->progress, size);
     for (uint64_t at = 0; at < size && same && !result;) {
         uint64_t part = size - at;
         result = compare_part(p, at, &part, &same, &where);
         at += part;
-        disk_progress_update(&bar, at);
+        progress_update(&bar, at);
     }
-    disk_progress_end(&bar);
+    progress_end(&bar);
     if (!result && same && p->one->map->size != p->other->map->size)
         result = compare_tail(p, size, &same, &where);
     if (result) {

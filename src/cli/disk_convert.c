@@ -7,12 +7,13 @@
 
 #include "base/i18n.h"
 #include "cli/disk.h"
+#include "cli/progress.h"
 
 /* ---- copying --------------------------------------------------------------------------------- */
 
 static bool show_progress(void *obj, uint64_t done)
 {
-    disk_progress_update(obj, done);
+    progress_update(obj, done);
     return true;
 }
 
@@ -24,7 +25,7 @@ static void tell_lost(void *obj, uint64_t offset, uint64_t size, int error)
 
 static bool fill(Image *from, Image *to, const DiskCopy *copy, GError **error)
 {
-    DiskProgress progress;
+    Progress progress;
     ImageCopy how = copy->how;
     how.from = from;
     how.to = to;
@@ -35,11 +36,11 @@ static bool fill(Image *from, Image *to, const DiskCopy *copy, GError **error)
     how.obj = &progress;
     if (how.compress && !to->driver->compress)
         return format_fail(error, to->path, "the format %s has no compression", to->driver->name);
-    disk_progress_begin(&progress, copy->progress, from->map->size);
+    progress_begin(&progress, copy->progress, from->map->size);
     int result = image_copy(&how);
     if (!result)
         result = image_flush(to);
-    disk_progress_end(&progress);
+    progress_end(&progress);
     if (image_blames_server(from, result))
         return format_fail_io(error, from->path, "read", result);
     return result ? format_fail_io(error, to->path, "write", result) : true;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/disk.h"
+#include "cli/progress.h"
 
 /* backing_file=, backing_fmt= and size= may stand among the options of -o, as in qemu-img. */
 static const char *take_option(DiskArgs *a, const char *name)
@@ -103,11 +104,11 @@ static bool is_zero(const uint8_t *data, size_t size)
 
 bool disk_compact_image(Image *image, bool progress, GError **error)
 {
-    DiskProgress bar;
+    Progress bar;
     uint64_t unit = MAX(image->map->unit_size, 65536);
     g_autofree uint8_t *data = g_malloc(unit);
     int result = 0;
-    disk_progress_begin(&bar, progress, image->map->size);
+    progress_begin(&bar, progress, image->map->size);
     for (uint64_t at = 0; at < image->map->size && !result;) {
         uint64_t part = MIN(unit - at % unit, image->map->size - at);
         ImageStatus status;
@@ -118,9 +119,9 @@ bool disk_compact_image(Image *image, bool progress, GError **error)
                 result = image_write_zeros(image, at, part);
         }
         at += part;
-        disk_progress_update(&bar, at);
+        progress_update(&bar, at);
     }
-    disk_progress_end(&bar);
+    progress_end(&bar);
     if (!result)
         result = image_flush(image);
     if (!result)

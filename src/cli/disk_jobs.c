@@ -7,6 +7,7 @@
 
 #include "base/bits.h"
 #include "cli/disk.h"
+#include "cli/progress.h"
 
 /* ---- merge ----------------------------------------------------------------------------------- */
 
@@ -220,10 +221,10 @@ static int parse_dd(const DiskArgs *a, Dd *d, GError **error)
 
 static int copy_blocks(Image *from, Image *to, uint64_t begin, uint64_t size, bool progress)
 {
-    DiskProgress bar;
+    Progress bar;
     int result = 0;
     g_autofree uint8_t *data = g_malloc0(MIB(1) + 1024);
-    disk_progress_begin(&bar, progress, size);
+    progress_begin(&bar, progress, size);
     for (uint64_t at = 0; at < size && !result;) {
         /* The source is read in whole sectors, wherever the blocks begin. */
         uint64_t part = MIN(MIB(1), size - at), first = align_down(begin + at, 512);
@@ -234,9 +235,9 @@ static int copy_blocks(Image *from, Image *to, uint64_t begin, uint64_t size, bo
         if (!result && !image_bytes_are_zero(bytes, part))
             result = image_write(to, at, bytes, align_up(part, 512));
         at += part;
-        disk_progress_update(&bar, at);
+        progress_update(&bar, at);
     }
-    disk_progress_end(&bar);
+    progress_end(&bar);
     return result ? result : image_flush(to);
 }
 

@@ -11,10 +11,13 @@ static const struct {
     VboxWord word;
     VboxRun *run;
 } vbox_commands[] = {
-    {{{"list"}, "vms|runningvms|hdds|dvds|floppies"}, vbox_list},
+    {{{"list"}, "vms|runningvms|hdds|dvds|floppies|ostypes|systemproperties"}, vbox_list},
     {{{"showvminfo"}, "NAME|UUID [--machinereadable]"}, vbox_show_vm},
     {{{"createvm"}, "--name NAME [--ostype OS] [--register] [--basefolder FOLDER]"},
      vbox_create_vm},
+    {{{"clonevm"},
+      "NAME|UUID [--name NAME] [--options link] [--basefolder FOLDER] --register [--mode machine]"},
+     vbox_clone_vm},
     {{{"registervm"}, "FILE"}, vbox_register_vm},
     {{{"unregistervm"}, "NAME|UUID [--delete]"}, vbox_unregister_vm},
     {{{"modifyvm"}, "NAME|UUID [--memory MB] [--cpus N] ..."}, vbox_modify_vm},
@@ -41,8 +44,6 @@ static const char *const(missing[])[2] = {
                     "images")},
     {"discardstate", N_("this version saves no machine's state")},
     {"adoptstate", N_("this version saves no machine's state")},
-    {"clonevm", N_("this version copies no machines; copy the disks with clonemedium, and make a "
-                   "machine for them")},
     {"export", N_("this version writes no OVF appliances")},
     {"import", N_("this version reads no OVF appliances; registervm reads .vbox files")},
     {"guestcontrol", N_("this version has no guest additions")},

@@ -11,6 +11,7 @@ int main_vbox(int argc, char **argv);
 
 /* vbox_vm.c */
 VboxRun vbox_create_vm;
+VboxRun vbox_clone_vm;
 VboxRun vbox_register_vm;
 VboxRun vbox_unregister_vm;
 VboxRun vbox_start_vm;

@@ -5,7 +5,9 @@
 
 #include "base/bits.h"
 #include "base/i18n.h"
+#include "base/user_folders.h"
 #include "cli/vbox.h"
+#include "machine/pc.h"
 
 /* ---- lists ----------------------------------------------------------------------------------- */
 
@@ -51,6 +53,56 @@ static bool list_media(VboxArgs *a, const char *kind, GError **error)
     return answer != NULL;
 }
 
+/* What scripts choose from; createvm takes any word. */
+static bool list_systems(void)
+{
+    static const struct {
+        const char *id, *name, *family;
+        bool is_64;
+    } systems[] = {
+        {"Other", "Other/Unknown", "Other", false},
+        {"Other_64", "Other/Unknown (64-bit)", "Other", true},
+        {"Linux26", "Linux 2.6 / 3.x / 4.x / 5.x (32-bit)", "Linux", false},
+        {"Linux26_64", "Linux 2.6 / 3.x / 4.x / 5.x (64-bit)", "Linux", true},
+        {"ArchLinux_64", "Arch Linux (64-bit)", "Linux", true},
+        {"Debian", "Debian (32-bit)", "Linux", false},
+        {"Debian_64", "Debian (64-bit)", "Linux", true},
+        {"Fedora_64", "Fedora (64-bit)", "Linux", true},
+        {"OpenSUSE_64", "openSUSE (64-bit)", "Linux", true},
+        {"Oracle_64", "Oracle Linux (64-bit)", "Linux", true},
+        {"RedHat_64", "Red Hat (64-bit)", "Linux", true},
+        {"Ubuntu", "Ubuntu (32-bit)", "Linux", false},
+        {"Ubuntu_64", "Ubuntu (64-bit)", "Linux", true},
+        {"FreeBSD_64", "FreeBSD (64-bit)", "BSD", true},
+        {"OpenBSD_64", "OpenBSD (64-bit)", "BSD", true},
+        {"NetBSD_64", "NetBSD (64-bit)", "BSD", true},
+        {"Windows10_64", "Windows 10 (64-bit)", "Windows", true},
+        {"Windows11_64", "Windows 11 (64-bit)", "Windows", true},
+        {"DOS", "DOS", "Other", false},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(systems); i++)
+        printf("ID:          %s\nDescription: %s\nFamily ID:   %s\nFamily Desc: %s\n"
+               "64 bit:      %s\n\n",
+               systems[i].id, systems[i].name, systems[i].family, systems[i].family,
+               systems[i].is_64 ? "true" : "false");
+    return true;
+}
+
+static bool list_properties(void)
+{
+    g_autofree char *folder = user_machine_folder();
+
+    printf("API version:                     1\n"
+           "Minimum guest RAM size:          %" G_GUINT64_FORMAT " Megabytes\n"
+           "Maximum guest RAM size:          %" G_GUINT64_FORMAT " Megabytes\n"
+           "Minimum guest CPU count:         1\nMaximum guest CPU count:         %u\n"
+           "Default machine folder:          %s\n",
+           (guint64)(PC_MEMORY_MIN / MIB(1)), (guint64)(PC_MEMORY_MAX / MIB(1)), VM_MAX_VCPUS,
+           folder);
+    return true;
+}
+
 bool vbox_list(VboxArgs *a, GError **error)
 {
     static const char *const kinds[][2] = {
@@ -62,7 +114,13 @@ bool vbox_list(VboxArgs *a, GError **error)
         return list_media(a, kind, error);
     if (!strcmp(what, "vms") || !strcmp(what, "runningvms"))
         return list_machines(a, *what == 'r', error);
-    return vbox_usage(error, _("list has vms, runningvms, hdds, dvds and floppies, not '%s'"),
+    if (!strcmp(what, "ostypes"))
+        return list_systems();
+    if (!strcmp(what, "systemproperties"))
+        return list_properties();
+    return vbox_usage(error,
+                      _("list has vms, runningvms, hdds, dvds, floppies, ostypes and "
+                        "systemproperties, not '%s'"),
                       what);
 }
 

@@ -46,6 +46,32 @@ bool vbox_create_vm(VboxArgs *a, GError **error)
     return true;
 }
 
+/* Without --register the clone's file is made, and known to nobody, as with createvm. */
+bool vbox_clone_vm(VboxArgs *a, GError **error)
+{
+    const char *name = vbox_word(a, 0), *given = vbox_value(a, "name");
+    const char *mode = vbox_value(a, "mode"), *options = vbox_value(a, "options");
+    g_autofree char *clone =
+        given ? g_strdup(given) : g_strconcat(name ? name : "", " Clone", NULL);
+    bool is_linked = options && strstr(options, "link");
+    g_autoptr(JsonNode) made = NULL, forgotten = NULL;
+
+    if (!name)
+        return vbox_usage(error, _("clonevm takes a machine"));
+    if (vbox_value(a, "snapshot") || (mode && strcmp(mode, "machine")))
+        return vbox_usage(error, _("this version has no snapshots of machines; clonevm copies them "
+                                   "as they are now"));
+    made = ospite_vm_clone(a->client, name, clone, vbox_value(a, "basefolder"), is_linked, error);
+    if (made && !vbox_value(a, "register"))
+        forgotten = ospite_vm_delete(a->client, ospite_text(made, "vm.uuid"),
+                                     OSPITE_DELETE_UNREGISTER, error);
+    if (!made || (!vbox_value(a, "register") && !forgotten))
+        return false;
+    vbox_print_progress();
+    printf("Machine has been successfully cloned as \"%s\"\n", clone);
+    return true;
+}
+
 static void print_report(JsonNode *made)
 {
     JsonArray *report = ospite_list(made, "report");

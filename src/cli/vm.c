@@ -132,6 +132,18 @@ static void print_end(JsonObject *vm)
                call_text(end, "at"));
 }
 
+/* What the engine has counted on all CPUs together. */
+static void print_stats(JsonObject *vm)
+{
+    JsonNode *node = json_object_get_member(vm, "stats");
+    JsonObject *stats = node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
+
+    if (!stats)
+        return;
+    json_object_remove_member(stats, "cpus");
+    print_settings(stats, "stats");
+}
+
 bool run_vm_show(CommandLine *line, GError **error)
 {
     static const char state[] = "state";
@@ -142,7 +154,7 @@ bool run_vm_show(CommandLine *line, GError **error)
         {state, N_("state:   %s\n")},  {"file", N_("file:    %s\n")},
         {"log", N_("log:     %s\n")},  {"problem", N_("problem: %s\n")},
     };
-    g_autoptr(JsonNode) answer = ospite_vm_show(line->client, line->words[0], error);
+    g_autoptr(JsonNode) answer = ospite_vm_show_stats(line->client, line->words[0], error);
     JsonObject *vm;
 
     if (!answer)
@@ -161,6 +173,7 @@ bool run_vm_show(CommandLine *line, GError **error)
     if (json_object_get_boolean_member(vm, "restart_needed"))
         printf(_("Some settings change at the next start.\n"));
     print_settings(json_object_get_object_member(vm, "config"), "");
+    print_stats(vm);
     return true;
 }
 
@@ -297,14 +310,6 @@ bool run_vm_import(CommandLine *line, GError **error)
         print_report(answer);
     return call_finish(line, answer, _("Imported '%s'\n"),
                        answer ? ospite_text(answer, "vm.name") : "");
-}
-
-bool run_vm_move(CommandLine *line, GError **error)
-{
-    JsonNode *answer = ospite_vm_move(line->client, line->words[0], line->words[1], error);
-
-    return call_finish(line, answer, _("'%s' is in %s now\n"), line->words[0],
-                       answer ? ospite_text(answer, "vm.folder") : "");
 }
 
 bool run_vm_type(CommandLine *line, GError **error)

@@ -27,7 +27,7 @@ static bool is_running(JsonObject *vm)
             !strcmp(call_text(vm, "state"), "paused"));
 }
 
-/* Begins to; a saved state (autostart.stop=save) is not there yet, so that is the button, too. */
+/* Begins to. A file that says `save`, which this version refuses to set, gets the button. */
 static bool begin_stop(OspiteClient *client, const char *name, GError **error)
 {
     g_autoptr(JsonNode) shown = ospite_vm_show(client, name, error), answer = NULL;
@@ -36,6 +36,8 @@ static bool begin_stop(OspiteClient *client, const char *name, GError **error)
         answer = ospite_vm_poweroff(client, name, error);
     else if (shown)
         answer = ospite_vm_stop(client, name, error);
+    if (answer && !strcmp(ospite_text(shown, "vm.config.autostart.stop"), "save"))
+        g_printerr(_("'%s': this version cannot save its state; pressed its power button\n"), name);
     return answer != NULL;
 }
 

@@ -27,6 +27,11 @@ JsonNode *ospite_vm_show(OspiteClient *client, const char *name, GError **error)
     return call_vm(client, "GET", name, "", NULL, error);
 }
 
+JsonNode *ospite_vm_show_stats(OspiteClient *client, const char *name, GError **error)
+{
+    return call_vm(client, "GET", name, "?stats=true", NULL, error);
+}
+
 /* ---- new ones -------------------------------------------------------------------------------- */
 
 /* The settings as an object (new); NULL with an error for one that is no NAME=VALUE. */
@@ -115,6 +120,17 @@ JsonNode *ospite_vm_delete(OspiteClient *client, const char *name, OspiteDelete 
 
     g_return_val_if_fail((unsigned)what < G_N_ELEMENTS(modes), NULL);
     return call_vm(client, "DELETE", name, modes[what], NULL, error);
+}
+
+JsonNode *ospite_vm_clone(OspiteClient *client, const char *name, const char *clone,
+                          const char *folder, gboolean linked, GError **error)
+{
+    JsonObject *body = json_object_new();
+
+    json_object_set_string_member(body, "name", clone);
+    client_set_file(body, "folder", folder);
+    json_object_set_boolean_member(body, "linked", linked);
+    return call_vm(client, "POST", name, "/clone", body, error);
 }
 
 JsonNode *ospite_vm_move(OspiteClient *client, const char *name, const char *folder, GError **error)

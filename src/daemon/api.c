@@ -51,6 +51,7 @@ static const struct {
     {"GET", "vms/*/config", api_vm_get_config},
     {"PUT", "vms/*/config", api_vm_put_config},
     {"POST", "vms/*/move", api_vm_move},
+    {"POST", "vms/*/clone", api_vm_clone},
     {"GET", "vms/*/log", api_vm_log},
     {"POST", "vms/*/start", api_vm_start},
     {"POST", "vms/*/stop", api_vm_stop},

@@ -4,21 +4,15 @@
 
 #include "daemon/registry.h"
 #include "daemon/server.h"
-#include "vm/media.h"
 
 typedef struct Api {
     Registry *registry;
     Events *events;
-    const char *config_folder;
-    Media *media;  /* NULL: could not be opened yet */
     unsigned busy; /* what goes on though its client may have left */
 } Api;
 
 /* A ServerHandler; `obj` is the Api. */
 void api_handle(void *obj, Request *request);
-/* Opens the registry of media, which finishes what a killed change of it left; before machines'
- * files are read. What needs it tries again. */
-bool api_media_open(Api *api, GError **error);
 
 /* ---- between the files of the API -------------------------------------------------------------
  */
@@ -33,6 +27,7 @@ void api_vm_set(Api *api, Request *request, Machine *machine);
 void api_vm_delete(Api *api, Request *request, Machine *machine);
 void api_vm_get_config(Api *api, Request *request, Machine *machine);
 void api_vm_put_config(Api *api, Request *request, Machine *machine);
+void api_vm_clone(Api *api, Request *request, Machine *machine);
 void api_vm_move(Api *api, Request *request, Machine *machine);
 void api_vm_log(Api *api, Request *request, Machine *machine);
 void api_vm_start(Api *api, Request *request, Machine *machine);
@@ -61,8 +56,8 @@ bool api_media_of(Api *api, const Machine *machine, GPtrArray *own, GHashTable *
                   GError **error);
 /* Images whose files are gone with their machine are no images any more. */
 void api_media_forget(Api *api, const GPtrArray *paths);
-/* The machine's folder was `from`. */
-void api_media_follow(Api *api, const char *from, const Machine *machine);
+/* The registry of media knows what machines use now. */
+bool api_media_begin(Api *api, GError **error);
 
 /* Answers {"vm": …}. */
 void api_answer_machine(Request *request, const Machine *machine);

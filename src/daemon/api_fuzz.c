@@ -62,10 +62,9 @@ static House *build_house(void)
     g_setenv("XDG_DATA_HOME", top, TRUE);
     g_setenv("XDG_CONFIG_HOME", top, TRUE);
     house->path = g_build_filename(top, "api", NULL);
-    house->api.config_folder = g_steal_pointer(&config);
-    g_assert_cmpint(g_mkdir(house->api.config_folder, 0700), ==, 0);
+    g_assert_cmpint(g_mkdir(config, 0700), ==, 0);
     house->api.events = events_new();
-    house->api.registry = registry_new(house->api.config_folder, top, house->api.events, &error);
+    house->api.registry = registry_new(config, top, house->api.events, &error);
     g_assert_no_error(error);
     house->server = server_new(handle, &house->api);
     int fd = unix_socket_listen(house->path, 8, &error);

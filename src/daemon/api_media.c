@@ -11,6 +11,11 @@
 
 /* ---- the registry of media ------------------------------------------------------------------- */
 
+static Media *media_of(Api *api)
+{
+    return registry_media(api->registry, NULL);
+}
+
 static bool sync_machines(Api *api, GError **error)
 {
     GPtrArray *all = registry_list(api->registry);
@@ -19,7 +24,8 @@ static bool sync_machines(Api *api, GError **error)
         Machine *machine = all->pdata[i];
         if (!machine->config || machine->media_known)
             continue;
-        if (!media_sync(api->media, machine->uuid, NULL, machine->config, machine->folder, error))
+        if (!media_sync(media_of(api), machine->uuid, NULL, machine->config, machine->folder,
+                        error))
             return false;
         machine->media_known = true;
     }
@@ -29,30 +35,24 @@ static bool sync_machines(Api *api, GError **error)
 /* Machines that were deleted use nothing any more. */
 static bool forget_machines(Api *api, GError **error)
 {
-    g_autoptr(GPtrArray) media = media_list(api->media, error);
+    g_autoptr(GPtrArray) media = media_list(media_of(api), error);
 
     for (guint i = 0; media && i < media->len; i++) {
         const Medium *medium = media->pdata[i];
         for (guint k = 0; k < medium->uses->len; k++) {
             const MediumUse *use = medium->uses->pdata[k];
             if (!registry_find(api->registry, use->machine, NULL) &&
-                !media_sync(api->media, use->machine, use->snapshot, NULL, NULL, error))
+                !media_sync(media_of(api), use->machine, use->snapshot, NULL, NULL, error))
                 return false;
         }
     }
     return media != NULL;
 }
 
-bool api_media_open(Api *api, GError **error)
+bool api_media_begin(Api *api, GError **error)
 {
-    if (!api->media)
-        api->media = media_open(api->config_folder, error);
-    return api->media != NULL;
-}
-
-static bool begin(Api *api, GError **error)
-{
-    return api_media_open(api, error) && sync_machines(api, error) && forget_machines(api, error);
+    return registry_media(api->registry, error) && sync_machines(api, error) &&
+           forget_machines(api, error);
 }
 
 /* The medium that the path names. */
@@ -60,10 +60,10 @@ static Medium *find(Api *api, Request *request, GError **error)
 {
     const char *name = request_path(request)[2]; /* after "v1" and "media" */
 
-    if (!begin(api, error))
+    if (!api_media_begin(api, error))
         return NULL;
     if (g_path_is_absolute(name) || g_uuid_string_is_valid(name))
-        return media_find(api->media, name, error);
+        return media_find(media_of(api), name, error);
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND,
                 _("there is no medium '%s'; use a UUID or an absolute path"), name);
     return NULL;
@@ -125,7 +125,8 @@ static void tell(Api *api, const char *uuid)
 void api_media_list(Api *api, Request *request, Machine *unused)
 {
     GError *error = NULL;
-    g_autoptr(GPtrArray) all = begin(api, &error) ? media_list(api->media, &error) : NULL;
+    g_autoptr(GPtrArray) all =
+        api_media_begin(api, &error) ? media_list(media_of(api), &error) : NULL;
     JsonNode *node;
     JsonArray *array;
 
@@ -161,8 +162,8 @@ static Medium *add(Api *api, JsonObject *body, GError **error)
                     _("cannot add that; send a path, and disk, cdrom or floppy as its kind"));
         return NULL;
     }
-    return api_needs_absolute("path", texts[PATH], error) && begin(api, error)
-               ? media_add(api->media, kind, texts[PATH], texts[FORMAT], texts[MODE], error)
+    return api_needs_absolute("path", texts[PATH], error) && api_media_begin(api, error)
+               ? media_add(media_of(api), kind, texts[PATH], texts[FORMAT], texts[MODE], error)
                : NULL;
 }
 
@@ -204,7 +205,7 @@ void api_medium_remove(Api *api, Request *request, Machine *unused)
         return;
     }
     medium = find(api, request, &error);
-    if (!medium || !media_remove(api->media, medium->uuid, delete_file, &error)) {
+    if (!medium || !media_remove(media_of(api), medium->uuid, delete_file, &error)) {
         request_fail(request, error);
         return;
     }
@@ -232,7 +233,7 @@ static void act(Api *api, Request *request, const char *member, MediumAction act
                     _("cannot change the medium without a %s"), member);
     medium = error ? NULL : find(api, request, &error);
     if (medium && action(api, medium, text, &error))
-        now = media_find(api->media, medium->uuid, &error);
+        now = media_find(media_of(api), medium->uuid, &error);
     if (!now) {
         request_fail(request, error);
         return;
@@ -243,7 +244,7 @@ static void act(Api *api, Request *request, const char *member, MediumAction act
 
 static bool set_mode(Api *api, const Medium *medium, const char *mode, GError **error)
 {
-    return media_set_mode(api->media, medium->uuid, mode, error);
+    return media_set_mode(media_of(api), medium->uuid, mode, error);
 }
 
 void api_medium_set(Api *api, Request *request, Machine *unused)
@@ -253,7 +254,7 @@ void api_medium_set(Api *api, Request *request, Machine *unused)
 
 static bool refresh(Api *api, const Medium *medium, const char *unused, GError **error)
 {
-    return media_refresh(api->media, medium->uuid, error);
+    return media_refresh(media_of(api), medium->uuid, error);
 }
 
 void api_medium_refresh(Api *api, Request *request, Machine *unused)
@@ -303,7 +304,7 @@ static bool release(Api *api, const Medium *medium, const char *unused, GError *
 {
     g_autoptr(GArray) machines = users(api, medium, true);
 
-    if (!media_release(api->media, medium->uuid, (const MediaMachine *)machines->data,
+    if (!media_release(media_of(api), medium->uuid, (const MediaMachine *)machines->data,
                        machines->len, error))
         return false;
     tell_users(api, machines);
@@ -339,14 +340,14 @@ static bool move(Api *api, Request *request, const Medium *medium, const char *t
     g_autoptr(GArray) machines = users(api, medium, false);
     g_autoptr(Medium) now = NULL;
     GError *error = NULL;
-    bool moved = media_move(api->media, medium->uuid, to, copy,
+    bool moved = media_move(media_of(api), medium->uuid, to, copy,
                             (const MediaMachine *)machines->data, machines->len, &error);
 
     if (!moved && !copy && g_error_matches(error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK)) {
         g_error_free(error);
         return true;
     }
-    now = moved ? media_find(api->media, medium->uuid, &error) : NULL;
+    now = moved ? media_find(media_of(api), medium->uuid, &error) : NULL;
     if (!now) {
         request_fail(request, error);
         return false;
@@ -374,8 +375,8 @@ static void on_copied(GObject *source, GAsyncResult *result, gpointer data)
     Moving *moving = data;
     GError *error = NULL;
     bool copied = g_task_propagate_boolean(G_TASK(result), &error);
-    g_autoptr(Medium) medium = copied && begin(moving->api, &error)
-                                   ? media_find(moving->api->media, moving->uuid, &error)
+    g_autoptr(Medium) medium = copied && api_media_begin(moving->api, &error)
+                                   ? media_find(media_of(moving->api), moving->uuid, &error)
                                    : NULL;
 
     moving->api->busy--;
@@ -389,7 +390,7 @@ static void on_copied(GObject *source, GAsyncResult *result, gpointer data)
 static void begin_copy(Api *api, Request *request, const Medium *medium, const char *to)
 {
     GError *error = NULL;
-    MediaCopy *copy = media_copy_new(medium->path, to, &error);
+    MediaCopy *copy = media_copy_new(media_of(api), medium->path, to, &error);
     Moving *moving;
     g_autoptr(GTask) task = NULL;
 
@@ -430,7 +431,8 @@ void api_medium_move(Api *api, Request *request, Machine *unused)
 bool api_media_of(Api *api, const Machine *machine, GPtrArray *own, GHashTable *spare,
                   GError **error)
 {
-    g_autoptr(GPtrArray) all = begin(api, error) ? media_list(api->media, error) : NULL;
+    g_autoptr(GPtrArray) all =
+        api_media_begin(api, error) ? media_list(media_of(api), error) : NULL;
 
     for (guint i = 0; all && i < all->len; i++) {
         const Medium *medium = all->pdata[i];
@@ -452,21 +454,12 @@ void api_media_forget(Api *api, const GPtrArray *paths)
 {
     g_autoptr(GError) error = NULL;
 
-    if (!begin(api, &error))
+    if (!api_media_begin(api, &error))
         g_warning("%s", error->message);
     for (guint i = 0; !error && i < paths->len; i++) {
         const char *path = paths->pdata[i];
         if (!g_file_test(path, G_FILE_TEST_EXISTS))
-            media_remove(api->media, path, false,
+            media_remove(media_of(api), path, false,
                          NULL); /* in use elsewhere: it stays, and says so */
     }
-}
-
-void api_media_follow(Api *api, const char *from, const Machine *machine)
-{
-    g_autoptr(GError) error = NULL;
-
-    if (strcmp(from, machine->folder) &&
-        (!api_media_open(api, &error) || !media_follow(api->media, from, machine->folder, &error)))
-        g_warning("%s", error->message);
 }

@@ -6,6 +6,7 @@
 #include "daemon/api.h"
 #include "daemon/live.h"
 #include "daemon/machine_json.h"
+#include "daemon/request.h"
 #include "vm/import.h"
 
 #define LOG_LINES     100
@@ -38,9 +39,56 @@ void api_vm_list(Api *api, Request *request, Machine *machine)
     request_answer(request, SOUP_STATUS_OK, json_object_of("vms", node_of_array(array)));
 }
 
+typedef struct Showing {
+    Api *api;
+    Request *request;
+    char *uuid;
+} Showing;
+
+/* `stats` NULL: nothing can be said. */
+static void answer_with_stats(Request *request, const Machine *machine, JsonNode *stats)
+{
+    JsonNode *vm = machine_json(machine);
+
+    json_object_set_member(json_node_get_object(vm), "stats",
+                           stats ? stats : json_node_new(JSON_NODE_NULL));
+    request_answer(request, SOUP_STATUS_OK, json_object_of("vm", vm));
+}
+
+/* A process that ends just now, or does not answer, leaves the rest to be shown. */
+static void on_stats(void *obj, const char *answer, const GError *error)
+{
+    Showing *showing = obj;
+    GError *gone = NULL;
+    Machine *machine = registry_find(showing->api->registry, showing->uuid, &gone);
+
+    if (machine)
+        answer_with_stats(showing->request, machine,
+                          answer ? request_parse_json(answer, strlen(answer), NULL) : NULL);
+    else
+        request_fail(showing->request, gone);
+    g_free(showing->uuid);
+    g_free(showing);
+}
+
 void api_vm_get(Api *api, Request *request, Machine *machine)
 {
-    api_answer_machine(request, machine);
+    const char *word = request_query(request, "stats");
+    bool wanted = !g_strcmp0(word, "true");
+    Showing *showing;
+
+    if (word && !wanted && strcmp(word, "false")) {
+        request_fail_code(request, SOUP_STATUS_BAD_REQUEST, "invalid",
+                          "cannot tell whether to show counters; use true or false");
+    } else if (!wanted) {
+        api_answer_machine(request, machine);
+    } else if (machine->state != MACHINE_RUNNING && machine->state != MACHINE_PAUSED) {
+        answer_with_stats(request, machine, NULL);
+    } else {
+        showing = g_new0(Showing, 1);
+        *showing = (Showing){api, request, g_strdup(machine->uuid)};
+        process_ask(machine->process, "stats json", on_stats, showing);
+    }
 }
 
 /* ---- settings -------------------------------------------------------------------------------- */
@@ -184,25 +232,31 @@ static void answer_changed(Api *api, Request *request, Machine *machine, VmConfi
     live_apply(api->registry, machine, on_live, setting);
 }
 
+/* A new name takes the folder with it, and machines that use images in there. */
+static bool can_rename(Api *api, const Machine *machine, const VmConfig *changed, GError **error)
+{
+    g_autofree char *name = vm_tree_string(changed, "general.name");
+
+    return !strcmp(name, machine->name) || api_media_begin(api, error);
+}
+
 void api_vm_set(Api *api, Request *request, Machine *machine)
 {
     GError *error = NULL;
     JsonObject *body = request_json(request, &error);
     g_autoptr(VmConfig) old = NULL;
     g_autoptr(VmConfig) changed = NULL;
-    g_autofree char *folder = g_strdup(machine->folder);
 
     if (body && is_accessible(machine, &error)) {
         old = vm_tree_copy(machine->config);
         changed = vm_tree_copy(machine->config);
     }
-    if (!changed || !set_all(changed, body, &error) ||
+    if (!changed || !set_all(changed, body, &error) || !can_rename(api, machine, changed, &error) ||
         !registry_save(api->registry, machine, changed, &error)) {
         request_fail(request, error);
         return;
     }
     g_steal_pointer(&changed);
-    api_media_follow(api, folder, machine);
     answer_changed(api, request, machine, g_steal_pointer(&old));
 }
 
@@ -226,14 +280,13 @@ void api_vm_put_config(Api *api, Request *request, Machine *machine)
     gsize size;
     const char *text = g_bytes_get_data(body, &size);
     g_autoptr(VmConfig) config = vm_config_parse(text ? text : "", size, "the new file", &error);
-    g_autofree char *folder = g_strdup(machine->folder);
 
-    if (!config || !registry_save(api->registry, machine, config, &error)) {
+    if (!config || !can_rename(api, machine, config, &error) ||
+        !registry_save(api->registry, machine, config, &error)) {
         request_fail(request, error);
         return;
     }
     g_steal_pointer(&config);
-    api_media_follow(api, folder, machine);
     answer_changed(api, request, machine, NULL);
 }
 
@@ -349,25 +402,6 @@ void api_vm_delete(Api *api, Request *request, Machine *machine)
         request_answer(
             request, SOUP_STATUS_OK,
             json_object_of("kept", node_of_array(array_of((char **)kept->pdata, kept->len))));
-    }
-}
-
-void api_vm_move(Api *api, Request *request, Machine *machine)
-{
-    GError *error = NULL;
-    JsonObject *body = request_json(request, &error);
-    const char *folder = body ? api_text(body, "folder", &error) : NULL;
-    g_autofree char *from = g_strdup(machine->folder);
-
-    if (!error && !folder) {
-        request_fail_code(request, SOUP_STATUS_BAD_REQUEST, "invalid",
-                          _("cannot move it without a folder"));
-    } else if (error || !api_needs_absolute("folder", folder, &error) ||
-               !registry_move(api->registry, machine, folder, &error)) {
-        request_fail(request, error);
-    } else {
-        api_media_follow(api, from, machine);
-        api_answer_machine(request, machine);
     }
 }
 

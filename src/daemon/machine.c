@@ -65,6 +65,16 @@ bool machine_wrong_state(const Machine *machine, const char *doing, const char *
     return false;
 }
 
+bool machine_is_settled(const Machine *machine, const char *doing, GError **error)
+{
+    if (!machine->copy)
+        return true;
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_BUSY,
+                "cannot %s '%s': its folder is being copied; try again when that is done", doing,
+                machine->name);
+    return false;
+}
+
 /* ---- waiting --------------------------------------------------------------------------------- */
 
 static bool is_reached(const Machine *machine, MachineState wanted)
@@ -271,6 +281,8 @@ bool machine_start(Machine *machine, MachineDone done, void *obj, GError **error
                                    error);
     if (!machine->config)
         return machine_wrong_state(machine, N_("cannot start"), machine->problem, error);
+    if (!machine_is_settled(machine, "start", error))
+        return false;
     text = vm_tree_text(machine->config, NULL);
     machine->process = process_start(&spec, text, &process_events, machine, error);
     if (!machine->process)

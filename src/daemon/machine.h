@@ -8,6 +8,7 @@
 #include "daemon/events.h"
 #include "daemon/process.h"
 #include "vm/config.h"
+#include "vm/folder_copy.h"
 
 typedef enum MachineState {
     MACHINE_OFF,
@@ -39,6 +40,7 @@ struct Machine {
     VmConfig *started; /* the configuration of the process; NULL: none, or not readable */
     ProcessEnd *end;   /* the last one; NULL: none known */
     GArray *waiters;   /* of MachineWaiter */
+    FolderCopy *copy;  /* its folder is on the way to another file system; NULL: it is not */
     guint autostart;   /* the source that starts it after its delay; 0: none */
     Events *events;
 };
@@ -80,6 +82,8 @@ void machine_wait(Machine *machine, MachineState state, MachineDone done, void *
 /* Nobody waits with this `obj` any more; `done` is not called. */
 void machine_forget_waiter(Machine *machine, void *obj);
 
+/* Nothing is being done to its files; else BUSY, as below. */
+bool machine_is_settled(const Machine *machine, const char *doing, GError **error);
 /* Sets BUSY: "cannot DOING 'NAME': it is STATE; HINT". */
 bool machine_wrong_state(const Machine *machine, const char *doing, const char *hint,
                          GError **error);

@@ -87,6 +87,22 @@ static bool restart_needed(const Machine *machine)
            vm_config_change(machine->started, machine->config) >= VM_CHANGE_LIVE;
 }
 
+/* What is done to its files; null: nothing. */
+static JsonNode *job_json(const Machine *machine)
+{
+    JsonObject *object = machine->copy ? json_object_new() : NULL;
+    uint64_t done, total;
+
+    if (!object)
+        return json_node_new(JSON_NODE_NULL);
+    folder_copy_progress(machine->copy, &done, &total);
+    json_object_set_string_member(object, "kind",
+                                  folder_copy_is_clone(machine->copy) ? "clone" : "move");
+    json_object_set_int_member(object, "done", (gint64)done);
+    json_object_set_int_member(object, "total", (gint64)total);
+    return node_of(object);
+}
+
 JsonNode *machine_json(const Machine *machine)
 {
     JsonObject *object = identity(machine);
@@ -101,6 +117,7 @@ JsonNode *machine_json(const Machine *machine)
         set_time(object, "started_at", process_started_at(machine->process));
     }
     json_object_set_boolean_member(object, "restart_needed", restart_needed(machine));
+    json_object_set_member(object, "job", job_json(machine));
     json_object_set_member(object, "last_end",
                            machine->end ? machine_end_json(machine->end)
                                         : json_node_new(JSON_NODE_NULL));

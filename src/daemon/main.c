@@ -229,13 +229,9 @@ static bool listen_remote(Daemon *daemon, GError **error)
 
 static bool begin(Daemon *daemon, GError **error)
 {
-    g_autoptr(GError) why = NULL;
     int fd = daemon->activated;
 
     daemon->api.events = events_new();
-    daemon->api.config_folder = daemon->config;
-    if (!api_media_open(&daemon->api, &why))
-        g_warning("%s", why->message);
     daemon->api.registry = registry_new(daemon->config, daemon->runtime, daemon->api.events, error);
     if (!daemon->api.registry)
         return false;
@@ -363,9 +359,9 @@ int main(int argc, char **argv)
     } else if (!ok) {
         puts("ready");
     }
-    server_free(daemon.server);
+    /* Whoever waits for a machine is answered as long as there are connections. */
     registry_free(daemon.api.registry);
-    media_close(daemon.api.media);
+    server_free(daemon.server);
     events_free(daemon.api.events);
     g_free(daemon.runtime);
     g_free(daemon.config);

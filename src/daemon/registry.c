@@ -17,8 +17,10 @@
 #define LIST_MAX_BYTES (16 * 1024 * 1024)
 
 struct Registry {
-    char *list; /* machines.json */
+    char *folder, *list; /* machines.json in it */
     char *runtime;
+    char *unfinished; /* why a change that was interrupted could not be finished; NULL: none was */
+    Media *media;     /* NULL: could not be opened yet */
     GPtrArray *machines; /* of Machine, sorted by name */
     Events *events;
 };
@@ -41,11 +43,10 @@ static int compare_names(gconstpointer a, gconstpointer b)
 
 /* ---- the list -------------------------------------------------------------------------------- */
 
-static bool save_list(Registry *registry, GError **error)
+static char *list_text(const Registry *registry)
 {
     g_autoptr(JsonBuilder) builder = json_builder_new();
     g_autoptr(JsonNode) root = NULL;
-    g_autofree char *text = NULL;
 
     json_builder_begin_object(builder);
     json_builder_set_member_name(builder, "version");
@@ -64,8 +65,22 @@ static bool save_list(Registry *registry, GError **error)
     json_builder_end_array(builder);
     json_builder_end_object(builder);
     root = json_builder_get_root(builder);
-    text = json_to_string(root, TRUE);
-    return vm_replace_file(registry->list, text, strlen(text), error);
+    return json_to_string(root, TRUE);
+}
+
+/* A journal may hold an older list, which must not come after this one. */
+static bool save_list(const Registry *registry, GError **error)
+{
+    g_autofree char *text = list_text(registry);
+
+    if (registry->unfinished) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED,
+                    "cannot change the list of machines: %s; mend that, then end the daemon",
+                    registry->unfinished);
+        return false;
+    }
+    return media_finish(registry->folder, error) &&
+           vm_replace_file(registry->list, text, strlen(text), error);
 }
 
 static const char *text_member(JsonObject *object, const char *name)
@@ -127,15 +142,44 @@ static bool load_list(Registry *registry, GError **error)
     return read_entries(registry, json_parser_get_root(parser), error);
 }
 
+/* Before anything is read: what a killed change left is finished or removed. */
+static void begin_media(Registry *registry)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!media_finish(registry->folder, &error)) {
+        g_warning("%s", error->message);
+        registry->unfinished = g_strdup(error->message);
+    } else if (registry_media(registry, &error)) {
+        media_clear_leftovers(registry->media);
+    } else {
+        g_warning("%s", error->message);
+    }
+}
+
+Media *registry_media(Registry *registry, GError **error)
+{
+    if (!registry->media)
+        registry->media = media_open(registry->folder, error);
+    return registry->media;
+}
+
+const char *registry_folder(const Registry *registry)
+{
+    return registry->folder;
+}
+
 Registry *registry_new(const char *config_folder, const char *runtime, Events *events,
                        GError **error)
 {
     g_autoptr(Registry) registry = g_new0(Registry, 1);
 
+    registry->folder = g_strdup(config_folder);
     registry->list = g_build_filename(config_folder, "machines.json", NULL);
     registry->runtime = g_strdup(runtime);
     registry->machines = g_ptr_array_new_with_free_func((GDestroyNotify)machine_free);
     registry->events = events;
+    begin_media(registry);
     if (!load_list(registry, error))
         return NULL;
     for (guint i = 0; i < registry->machines->len; i++)
@@ -148,6 +192,9 @@ void registry_free(Registry *registry)
     if (!registry)
         return;
     g_ptr_array_unref(registry->machines);
+    media_close(registry->media);
+    g_free(registry->unfinished);
+    g_free(registry->folder);
     g_free(registry->list);
     g_free(registry->runtime);
     g_free(registry);
@@ -262,7 +309,8 @@ Machine *registry_create(Registry *registry, VmConfig *config, const char *folde
     g_autofree char *file = g_build_filename(own, base, NULL);
     Machine *machine;
 
-    if (!check_new(registry, config, error) || !make_folder(folder ? folder : usual, own, error))
+    if (!check_new(registry, config, error) || !vm_build_can_set(NULL, config, error) ||
+        !make_folder(folder ? folder : usual, own, error))
         return NULL;
     machine = vm_config_save(config, file, error) ? add(registry, config, file, error) : NULL;
     if (!machine) {
@@ -270,6 +318,60 @@ Machine *registry_create(Registry *registry, VmConfig *config, const char *folde
         g_rmdir(own);
     }
     return machine;
+}
+
+char *registry_new_folder(Registry *registry, const VmConfig *config, const char *folder,
+                          GError **error)
+{
+    g_autofree char *name = vm_tree_string(config, "general.name");
+    g_autofree char *usual = user_machine_folder();
+    g_autofree char *own = g_build_filename(folder ? folder : usual, name, NULL);
+
+    if (!check_new(registry, config, error))
+        return NULL;
+    if (g_mkdir_with_parents(folder ? folder : usual, 0755) < 0)
+        host_error(error, "make the folder", folder ? folder : usual);
+    else if (g_file_test(own, G_FILE_TEST_EXISTS))
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_EXISTS,
+                    "cannot make the folder '%s': it is there already; choose another name or "
+                    "folder",
+                    own);
+    else
+        return g_steal_pointer(&own);
+    return NULL;
+}
+
+/* What the original's copy has and the clone must not. */
+static void strip_clone(const char *made, const Machine *of)
+{
+    g_autofree char *base = g_path_get_basename(of->file);
+    const char *const names[] = {base, "ospite.log", "ospite.log.1"};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_autofree char *path = g_build_filename(made, names[i], NULL);
+        g_unlink(path);
+    }
+}
+
+Machine *registry_create_clone(Registry *registry, const VmConfig *config, const Machine *of,
+                               FolderCopy *copy, GError **error)
+{
+    g_autofree char *name = vm_tree_string(config, "general.name");
+    g_autofree char *base = g_strconcat(name, VM_CONFIG_SUFFIX, NULL);
+    g_autofree char *file = g_build_filename(folder_copy_made(copy), base, NULL);
+    g_autofree char *journal_path =
+        g_build_filename(registry->folder, "leftover-clone.journal", NULL);
+    g_autofree char *target = g_build_filename(folder_copy_target(copy), base, NULL);
+    g_autoptr(Journal) journal = journal_new();
+
+    if (!check_new(registry, config, error))
+        return NULL;
+    strip_clone(folder_copy_made(copy), of);
+    if (!vm_config_save(config, file, error) || !folder_copy_steps(copy, journal, error))
+        return NULL;
+    folder_copy_settled(copy); /* one step, done or not */
+    return journal_commit(journal, journal_path, error) ? add(registry, config, target, error)
+                                                        : NULL;
 }
 
 Machine *registry_register(Registry *registry, const char *file, GError **error)
@@ -292,32 +394,57 @@ static void set_place(Machine *machine, const char *file)
     machine->media_known = false;
 }
 
-/* A folder is renamed and the list says so, or nothing has changed. */
-static bool relocate(Registry *registry, Machine *machine, const char *folder, GError **error)
+/* All machines as media.h wants them; the files of `moving` are still at `file`. */
+static GArray *media_machines(const Registry *registry, const Machine *moving, const char *file)
+{
+    GArray *machines = g_array_new(FALSE, FALSE, sizeof(MediaMachine));
+
+    for (guint i = 0; i < registry->machines->len; i++) {
+        const Machine *machine = registry->machines->pdata[i];
+        MediaMachine one = {machine->uuid, machine == moving ? file : machine->file};
+        if (machine->config)
+            g_array_append_val(machines, one);
+    }
+    return machines;
+}
+
+/* All that knows of the folder changes with it: the list, the media, machines that use them. */
+static bool commit_place(Registry *registry, const char *from, const char *to,
+                         const GArray *machines, Journal *journal, GError **error)
+{
+    g_autofree char *text = list_text(registry);
+
+    return journal_replace(journal, registry->list, text, error) &&
+           media_follow(registry->media, from, to, (const MediaMachine *)machines->data,
+                        machines->len, journal, error);
+}
+
+/* A folder is renamed, or its copy takes its place, or nothing has changed. */
+static bool relocate(Registry *registry, Machine *machine, const char *folder, FolderCopy *copy,
+                     GError **error)
 {
     g_autofree char *old_file = g_strdup(machine->file);
     g_autofree char *old_folder = g_strdup(machine->folder);
     g_autofree char *base = g_path_get_basename(machine->file);
     g_autofree char *file = g_build_filename(folder, base, NULL);
+    g_autoptr(GArray) machines = media_machines(registry, machine, old_file);
+    g_autoptr(Journal) journal = journal_new();
 
-    if (g_file_test(folder, G_FILE_TEST_EXISTS)) {
-        errno = EEXIST;
-        return host_error(error, "move the machine to", folder);
-    }
-    if (g_rename(old_folder, folder) < 0) {
-        if (errno != EXDEV)
-            return host_error(error, "move the machine to", folder);
-        g_set_error(
-            error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
-            _("cannot move '%s' to '%s': it is another file system; unregister it, copy its "
-              "folder, and register the copy"),
-            machine->name, folder);
+    if (!registry_media(registry, error) || !media_finish(registry->folder, error) ||
+        !(copy ? folder_copy_steps(copy, journal, error)
+               : journal_rename(journal, old_folder, folder, error)))
         return false;
-    }
     set_place(machine, file);
-    if (save_list(registry, error))
+    if (commit_place(registry, old_folder, folder, machines, journal, error)) {
+        if (copy)
+            folder_copy_settled(copy);
         return true;
-    if (g_rename(folder, old_folder) == 0)
+    }
+    if (!media_finish(registry->folder, NULL))
+        return false; /* it is on its way */
+    if (copy)
+        folder_copy_settled(copy);
+    if (access(file, F_OK) < 0)
         set_place(machine, old_file);
     return false;
 }
@@ -335,6 +462,8 @@ static bool rename_machine(Registry *registry, Machine *machine, VmConfig *confi
 
     if (machine_is_on(machine))
         return machine_wrong_state(machine, N_("cannot rename"), _("turn it off first"), error);
+    if (!registry_media(registry, error))
+        return false;
     if (find(registry, name) || g_file_test(file, G_FILE_TEST_EXISTS) ||
         (own_folder && g_file_test(folder, G_FILE_TEST_EXISTS))) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_EXISTS,
@@ -352,7 +481,7 @@ static bool rename_machine(Registry *registry, Machine *machine, VmConfig *confi
         return false;
     }
     g_unlink(old_file);
-    return !own_folder || relocate(registry, machine, folder, error);
+    return !own_folder || relocate(registry, machine, folder, NULL, error);
 }
 
 bool registry_save(Registry *registry, Machine *machine, VmConfig *config, GError **error)
@@ -360,6 +489,9 @@ bool registry_save(Registry *registry, Machine *machine, VmConfig *config, GErro
     g_autofree char *name = vm_tree_string(config, "general.name");
     g_autofree char *uuid = vm_tree_string(config, "general.uuid");
 
+    if (!machine_is_settled(machine, "change", error) ||
+        !vm_build_can_set(machine->config, config, error))
+        return false;
     if (strcmp(uuid, machine->uuid)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
                     _("cannot change the UUID of '%s'; leave it as it is"), machine->name);
@@ -371,16 +503,34 @@ bool registry_save(Registry *registry, Machine *machine, VmConfig *config, GErro
     return machine_save(machine, config, error);
 }
 
-bool registry_move(Registry *registry, Machine *machine, const char *folder, GError **error)
+char *registry_move_target(const Machine *machine, const char *folder)
 {
     g_autofree char *base = g_path_get_basename(machine->folder);
-    g_autofree char *target = g_build_filename(folder, base, NULL);
+
+    return g_build_filename(folder, base, NULL);
+}
+
+bool registry_move(Registry *registry, Machine *machine, const char *folder, FolderCopy *copy,
+                   GError **error)
+{
+    g_autofree char *target = registry_move_target(machine, folder);
 
     if (machine_is_on(machine))
         return machine_wrong_state(machine, N_("cannot move"), _("turn it off first"), error);
+    if (!copy && !machine_is_settled(machine, "move", error))
+        return false;
     if (g_mkdir_with_parents(folder, 0755) < 0)
         return host_error(error, "make the folder", folder);
-    if (!relocate(registry, machine, target, error))
+    if (g_file_test(target, G_FILE_TEST_EXISTS)) {
+        errno = EEXIST;
+        return host_error(error, "move the machine to", target);
+    }
+    if (!copy && !vm_same_mount(machine->folder, folder)) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK,
+                    "'%s' has to be copied to another file system", machine->name);
+        return false;
+    }
+    if (!relocate(registry, machine, target, copy, error))
         return false;
     machine_tell(machine, "vm-changed");
     return true;
@@ -455,6 +605,8 @@ bool registry_delete(Registry *registry, Machine *machine, DeleteMode mode, GHas
 
     if (machine_is_on(machine))
         return machine_wrong_state(machine, N_("cannot delete"), _("turn it off first"), error);
+    if (!machine_is_settled(machine, "delete", error))
+        return false;
     g_ptr_array_find(registry->machines, machine, &index);
     g_ptr_array_steal_index(registry->machines, index);
     if (!save_list(registry, error)) {

@@ -6,17 +6,21 @@
 #pragma once
 
 #include "daemon/machine.h"
+#include "vm/media.h"
 
 typedef struct Registry Registry;
 
 typedef enum DeleteMode { DELETE_UNREGISTER, DELETE_KEEP_DISKS, DELETE_ALL } DeleteMode;
 
-/* Reads the list and finds running machines. */
+/* Finishes or removes what a killed change left, reads the list and finds running machines. */
 Registry *registry_new(const char *config_folder, const char *runtime, Events *events,
                        GError **error);
 void registry_free(Registry *registry);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Registry, registry_free)
 
+/* The registry of media; what needs it tries again when it could not be opened. */
+Media *registry_media(Registry *registry, GError **error);
+const char *registry_folder(const Registry *registry);
 /* Sorted by name (of Machine); the registry's own. */
 GPtrArray *registry_list(Registry *registry);
 /* By name or UUID; NOT_FOUND. */
@@ -30,13 +34,22 @@ GPtrArray *registry_autostart(Registry *registry);
 /* Makes FOLDER/NAME/NAME.ospite (FOLDER NULL: the user's machine folder). Takes the configuration.
  */
 Machine *registry_create(Registry *registry, VmConfig *config, const char *folder, GError **error);
+/* A clone's folder has been copied: it becomes that of a machine with this configuration. */
+Machine *registry_create_clone(Registry *registry, const VmConfig *config, const Machine *of,
+                               FolderCopy *copy, GError **error);
+/* Where a machine's folder would be (new); an error when it or a machine of that name is there. */
+char *registry_new_folder(Registry *registry, const VmConfig *config, const char *folder,
+                          GError **error);
 /* A machine's file that is there already. */
 Machine *registry_register(Registry *registry, const char *file, GError **error);
 /* Saves changed settings; a changed name also renames the file and a folder of that name. Takes the
  * configuration on success. */
 bool registry_save(Registry *registry, Machine *machine, VmConfig *config, GError **error);
-/* The machine's folder moves into `folder`. */
-bool registry_move(Registry *registry, Machine *machine, const char *folder, GError **error);
+/* The machine's folder moves into `folder`. WOULD_BLOCK when that is on another file system and
+ * `copy`, to registry_move_target() (new), is NULL. */
+bool registry_move(Registry *registry, Machine *machine, const char *folder, FolderCopy *copy,
+                   GError **error);
+char *registry_move_target(const Machine *machine, const char *folder);
 /* DELETE_ALL leaves the disks in `spare` (a set of paths). Files that are still there are added to
  * `kept` (of char *). The machine is freed on success. */
 bool registry_delete(Registry *registry, Machine *machine, DeleteMode mode, GHashTable *spare,

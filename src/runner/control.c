@@ -127,7 +127,15 @@ static bool run_screenshot(Pc *pc, char **words, GString *answer, GError **error
 
 static bool run_stats(Pc *pc, char **words, GString *answer, GError **error)
 {
-    stats_append_lines(pc->vm, answer);
+    g_autofree char *json = words[0] ? stats_json(pc->vm) : NULL;
+    g_auto(GStrv) lines = json ? g_strsplit(g_strchomp(json), "\n", -1) : NULL;
+
+    if (!json)
+        stats_append_lines(pc->vm, answer);
+    else if (strcmp(words[0], "json"))
+        return bad(error, "it takes json, or nothing");
+    for (char **line = lines; line && *line; line++)
+        g_string_append_printf(answer, "| %s\n", *line);
     return true;
 }
 
@@ -334,7 +342,7 @@ static const Command commands[] = {
     {"state", 0, 0, run_state},
     {"text", 0, 0, run_text},
     {"screenshot", 1, 1, run_screenshot},
-    {"stats", 0, 0, run_stats},
+    {"stats", 0, 1, run_stats},
     {"eject", 2, 2, run_eject},
     {"throttle", 4, 4, run_throttle},
     {"key", 1, 2, run_key},

@@ -105,6 +105,18 @@ GPtrArray *vm_build_missing(const VmConfig *config)
     return missing;
 }
 
+/* It would seem to work until the day it is needed. */
+bool vm_build_can_set(const VmConfig *old, const VmConfig *config, GError **error)
+{
+    g_autofree char *before = old ? vm_tree_string(old, "autostart.stop") : NULL;
+    g_autofree char *stop = vm_tree_string(config, "autostart.stop");
+
+    return strcmp(stop, "save") || !g_strcmp0(before, stop) ||
+           vm_error(error, G_IO_ERROR_NOT_SUPPORTED,
+                    _("autostart.stop: this version cannot save a running machine's state; use "
+                      "acpi or poweroff"));
+}
+
 /* ---- building -----------------------------------------------------------------------------------
  */
 

@@ -35,6 +35,16 @@ char *vm_build_difference(const VmConfig *config, const char *folder, const char
 
 /*
  * Everything in `config` that this version lacks, a line each (of char *, owned; empty: it can
- * start). vm_build() fails with the first.
+ * start): "SETTING: why; what to do". vm_build() fails with the first.
  */
 GPtrArray *vm_build_missing(const VmConfig *config);
+/*
+ * Takes all that out: drives of controllers that this version lacks go where there is room, the
+ * rest is removed. Adds a line for each to `report` (of char *).
+ */
+void vm_build_reduce(VmConfig *config, GPtrArray *report);
+/*
+ * Whether a changed setting may be set in this version though it could be stored; NOT_SUPPORTED.
+ * `old` NULL: all are new.
+ */
+bool vm_build_can_set(const VmConfig *old, const VmConfig *config, GError **error);

@@ -223,6 +223,22 @@ static void vbox_boot(const Importer *in, const xmlNode *hardware)
     put(in, "system.boot", order->len ? order->str : NULL);
 }
 
+/* What it was plugged into, which has no counterpart, and whose ports led to it. */
+static void say_network(const Importer *in, const xmlNode *adapter, const char *slot)
+{
+    const xmlNode *nat = child(adapter, "NAT");
+
+    if (!nat)
+        say(in, _("network adapter %s is not plugged into NAT; check its settings"), slot);
+    for (const xmlNode *at = nat ? nat->children : NULL; at; at = at->next) {
+        g_autofree char *name = attribute(at, "name"), *host = attribute(at, "hostport");
+        g_autofree char *guest = attribute(at, "guestport");
+        if (is_named(at, "Forwarding"))
+            say(in, _("port forwarding '%s' (host port %s to guest port %s) is not imported"),
+                name ? name : "?", host ? host : "?", guest ? guest : "?");
+    }
+}
+
 static void vbox_network(const Importer *in, const xmlNode *hardware)
 {
     const xmlNode *list = child(hardware, "Network");
@@ -238,8 +254,7 @@ static void vbox_network(const Importer *in, const xmlNode *hardware)
                                    g_ascii_tolower(mac[i]));
         path = g_strdup_printf("network.%s.mac", slot);
         put(in, path, colons->len ? colons->str : NULL);
-        if (!child(at, "NAT"))
-            say(in, _("network adapter %s is not plugged into NAT; check its settings"), slot);
+        say_network(in, at, slot);
     }
 }
 
@@ -321,6 +336,7 @@ static void vbox_machine(const Importer *in, const xmlNode *machine)
     g_autofree char *mib = attribute(child(hardware, "Memory"), "RAMSize");
     g_autofree char *memory = mib ? g_strconcat(mib, "M", NULL) : NULL;
     g_autofree char *firmware = attribute(child(hardware, "Firmware"), "type");
+    g_autofree char *chipset = attribute(child(hardware, "Chipset"), "type");
 
     put_name(in, name);
     put(in, "general.os", os);
@@ -328,6 +344,8 @@ static void vbox_machine(const Importer *in, const xmlNode *machine)
     put(in, "system.memory", memory);
     put(in, "system.cpus", cpus);
     put(in, "system.firmware", firmware && g_str_has_prefix(firmware, "EFI") ? "uefi" : NULL);
+    if (chipset && !strcmp(chipset, "ICH9"))
+        say(in, _("the board '%s' becomes that of this version, an i440FX"), chipset);
     vbox_boot(in, hardware);
     vbox_storage(in, machine);
     vbox_network(in, hardware);
@@ -371,7 +389,9 @@ static void libvirt_disk(const Importer *in, const xmlNode *disk)
                  {"virtio", "virtio-blk", "virtio0"},
                  {"usb", "usb", "usb0"}};
     g_autofree char *device = attribute(disk, "device");
-    g_autofree char *file = attribute(child(disk, "source"), "file");
+    g_autofree char *source_type = attribute(disk, "type");
+    bool is_block = source_type && !strcmp(source_type, "block");
+    g_autofree char *file = attribute(child(disk, "source"), is_block ? "dev" : "file");
     g_autofree char *format = attribute(child(disk, "driver"), "type");
     g_autofree char *target = attribute(child(disk, "target"), "dev");
     g_autofree char *bus = attribute(child(disk, "target"), "bus"), *path = NULL, *place = NULL;
@@ -389,7 +409,8 @@ static void libvirt_disk(const Importer *in, const xmlNode *disk)
     path = g_strdup_printf("storage.%s.type", buses[i].name);
     place = g_strdup_printf("storage.%s.%u", buses[i].name, slot);
     put(in, path, buses[i].type);
-    put_attachment(in, place, device ? device : "disk", file, format ? format : "raw");
+    put_attachment(in, place, device && strcmp(device, "lun") ? device : "disk", file,
+                   format ? format : "raw");
     if (child(disk, "readonly") && vm_tree_has(in->config, place)) {
         g_autofree char *mode = g_strconcat(place, ".mode", NULL);
         put(in, mode, "readonly");
@@ -419,12 +440,41 @@ static void libvirt_devices(const Importer *in)
         } else if (is_named(at, "interface")) {
             path = g_strdup_printf("network.%u.mac", adapters++);
             put(in, path, mac);
-            say(in, _("%s: check what it is plugged into"), path);
         } else if (is_named(at, "filesystem")) {
             libvirt_share(in, at);
         } else if (!say_lost(in, at, libvirt_lost, G_N_ELEMENTS(libvirt_lost))) {
             say(in, _("<%s> is not imported"), (const char *)at->name);
         }
+    }
+}
+
+/* <boot order='N'/> of a device: what virt-manager writes in place of <os><boot/>. */
+static void libvirt_device_order(const xmlNode *device, const char **order, unsigned count)
+{
+    g_autofree char *text = attribute(child(device, "boot"), "order");
+    g_autofree char *kind = attribute(device, "device");
+    guint64 number = text ? g_ascii_strtoull(text, NULL, 10) : 0;
+
+    if (number == 0 || number > count)
+        return;
+    if (is_named(device, "interface"))
+        order[number - 1] = "network";
+    else if (is_named(device, "disk"))
+        order[number - 1] = !g_strcmp0(kind, "cdrom")    ? "cdrom"
+                            : !g_strcmp0(kind, "floppy") ? "floppy"
+                                                         : "disk";
+}
+
+static void libvirt_boot_devices(const Importer *in, GString *text)
+{
+    const char *order[32] = {NULL};
+    const xmlNode *devices = child(in->root, "devices");
+
+    for (const xmlNode *at = devices ? devices->children : NULL; at; at = at->next)
+        libvirt_device_order(at, order, G_N_ELEMENTS(order));
+    for (unsigned i = 0; i < G_N_ELEMENTS(order); i++) {
+        if (order[i] && !strstr(text->str, order[i]))
+            g_string_append_printf(text, "%s%s", text->len ? "," : "", order[i]);
     }
 }
 
@@ -443,7 +493,17 @@ static void libvirt_boot(const Importer *in)
                 g_string_append_printf(order, "%s%s", order->len ? "," : "", devices[i].ours);
         }
     }
+    libvirt_boot_devices(in, order);
     put(in, "system.boot", order->len ? order->str : NULL);
+}
+
+/* By name, or by its files: OVMF's come as flash memory. */
+static bool libvirt_is_uefi(const xmlNode *os)
+{
+    g_autofree char *firmware = attribute(os, "firmware");
+    g_autofree char *loader = attribute(child(os, "loader"), "type");
+
+    return (firmware && !strcmp(firmware, "efi")) || (loader && !strcmp(loader, "pflash"));
 }
 
 static void libvirt_domain(const Importer *in)
@@ -453,14 +513,19 @@ static void libvirt_domain(const Importer *in)
     g_autofree char *cpus = content(child(in->root, "vcpu"));
     g_autofree char *description = content(child(in->root, "description"));
     g_autofree char *offset = attribute(child(in->root, "clock"), "offset");
-    g_autofree char *firmware = attribute(os, "firmware"), *kernel = content(child(os, "kernel"));
+    g_autofree char *machine = attribute(child(os, "type"), "machine");
+    g_autofree char *kernel = content(child(os, "kernel"));
     g_autofree char *initrd = content(child(os, "initrd")), *line = content(child(os, "cmdline"));
 
     put_name(in, name);
     put(in, "system.cpus", cpus);
     put(in, "general.description", description);
     put(in, "system.rtc", offset && !strcmp(offset, "localtime") ? "local" : NULL);
-    put(in, "system.firmware", firmware && !strcmp(firmware, "efi") ? "uefi" : NULL);
+    put(in, "system.firmware", libvirt_is_uefi(os) ? "uefi" : NULL);
+    if (machine && strstr(machine, "q35"))
+        say(in, _("the board '%s' becomes that of this version, an i440FX"), machine);
+    if (child(os, "nvram"))
+        say(in, _("the firmware's variables (<nvram>) are not imported"));
     put(in, "kernel.file", kernel);
     put(in, "kernel.initrd", kernel ? initrd : NULL);
     put(in, "kernel.append", kernel ? line : NULL);
@@ -471,15 +536,6 @@ static void libvirt_domain(const Importer *in)
 
 /* ---- both -------------------------------------------------------------------------------------
  */
-
-/* What is kept in the configuration, but hinders a start today. */
-static void say_missing(const Importer *in)
-{
-    g_autoptr(GPtrArray) missing = vm_build_missing(in->config);
-
-    for (guint i = 0; i < missing->len; i++)
-        say(in, _("change this before a start: %s"), (const char *)missing->pdata[i]);
-}
 
 static bool import_root(const Importer *in, const char *quoted, GError **error)
 {
@@ -495,7 +551,7 @@ static bool import_root(const Importer *in, const char *quoted, GError **error)
                           "domain"),
                         quoted);
     if (vm_config_check(in->config, error)) {
-        say_missing(in);
+        vm_build_reduce(in->config, in->report);
         return true;
     }
     g_prefix_error(error, _("cannot import %s: "), quoted);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,7 +18,10 @@
 #define STEPS_MAX       4096
 
 static const VmField step_fields[] = {
-    {.name = "action", .type = VM_ENUM, .required = true, .choices = "replace rename unlink"},
+    {.name = "action",
+     .type = VM_ENUM,
+     .required = true,
+     .choices = "replace rename unlink remove"},
     {.name = "path", .type = VM_PATH, .required = true, .max = PATH_LENGTH_MAX},
     {.name = "to", .type = VM_PATH, .max = PATH_LENGTH_MAX},
     {.name = "text", .type = VM_TEXT, .max = MIB(16)},
@@ -92,6 +96,15 @@ bool journal_unlink(Journal *journal, const char *path, GError **error)
     return ok;
 }
 
+bool journal_remove(Journal *journal, const char *path, GError **error)
+{
+    bool ok =
+        add_value(journal, "action", "remove", error) && add_value(journal, "path", path, error);
+
+    journal->count++;
+    return ok;
+}
+
 static bool sync_folder_of(const char *path)
 {
     g_autofree char *folder = g_path_get_dirname(path);
@@ -124,6 +137,24 @@ static bool do_unlink(const char *path, GError **error)
     return true;
 }
 
+static int remove_one(const char *path, const struct stat *status, int kind, struct FTW *place)
+{
+    return remove(path) < 0 && errno != ENOENT;
+}
+
+/* Never through a symbolic link, nor into what is mounted there. */
+static bool do_remove(const char *path, GError **error)
+{
+    g_autofree char *quoted = text_quote(path);
+    bool gone = nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT) == 0 ||
+                (errno == ENOENT && access(path, F_OK) < 0);
+
+    if (!gone || (!sync_folder_of(path) && errno != ENOENT))
+        return vm_error(error, g_io_error_from_errno(errno), _("cannot delete %s: %s"), quoted,
+                        g_strerror(errno));
+    return true;
+}
+
 static bool do_step(const VmTree *tree, const char *step, GError **error)
 {
     g_autofree char *action = vm_tree_string(tree, "step.%s.action", step);
@@ -135,6 +166,8 @@ static bool do_step(const VmTree *tree, const char *step, GError **error)
         return do_rename(path, to, error);
     if (!strcmp(action, "unlink"))
         return do_unlink(path, error);
+    if (!strcmp(action, "remove"))
+        return do_remove(path, error);
     return vm_replace_file(path, text, strlen(text), error);
 }
 
@@ -151,9 +184,14 @@ static bool carry_out(const VmTree *tree, const char *journal_path, GError **err
     return do_unlink(journal_path, error);
 }
 
+bool journal_store(const Journal *journal, const char *path, GError **error)
+{
+    return vm_tree_save(journal->tree, path, error);
+}
+
 bool journal_commit(const Journal *journal, const char *path, GError **error)
 {
-    return vm_tree_save(journal->tree, path, error) && carry_out(journal->tree, path, error);
+    return journal_store(journal, path, error) && carry_out(journal->tree, path, error);
 }
 
 bool journal_recover(const char *path, GError **error)

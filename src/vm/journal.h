@@ -22,9 +22,13 @@ bool journal_replace(Journal *journal, const char *path, const char *text, GErro
 /* Never over a file that is there. */
 bool journal_rename(Journal *journal, const char *from, const char *to, GError **error);
 bool journal_unlink(Journal *journal, const char *path, GError **error);
+/* A file, or a folder with all that is in it. */
+bool journal_remove(Journal *journal, const char *path, GError **error);
 
 /* When it fails before the journal is stored nothing has changed; later, journal_recover() goes on.
  */
 bool journal_commit(const Journal *journal, const char *path, GError **error);
+/* Only writes it down: journal_recover() carries it out. */
+bool journal_store(const Journal *journal, const char *path, GError **error);
 /* Carries out the journal at `path`; true when there is none. */
 bool journal_recover(const char *path, GError **error);

@@ -11,6 +11,8 @@
 #include "base/i18n.h"
 #include "block/image.h"
 #include "block/locks.h"
+#include "vm/build.h"
+#include "vm/leftovers.h"
 #include "vm/media_internal.h"
 #include "vm/path.h"
 #include "vm/text.h"
@@ -410,8 +412,30 @@ typedef struct Rewrite {
     const char *from;
     const char *to; /* NULL: taken out */
     const char *folder;
+    Journal *journal;
     bool changed;
 } Rewrite;
+
+/*
+ * A differencing image names its base, and a start refuses one that names another: an immutable
+ * disk's is made anew at the next start, a multi-attach disk's keeps the base where it is.
+ */
+static bool free_difference(const VmConfig *config, const char *folder, const char *place,
+                            Journal *journal, GError **error)
+{
+    g_autofree char *mode = vm_tree_string(config, "%s.mode", place);
+    g_autofree char *difference = vm_build_difference(config, folder, place, NULL);
+    g_autofree char *quoted = difference ? text_quote(difference) : NULL;
+
+    if (!difference || access(difference, F_OK) < 0)
+        return true;
+    if (!strcmp(mode, "immutable"))
+        return journal_unlink(journal, difference, error);
+    return vm_error(error, G_IO_ERROR_BUSY,
+                    _("cannot move the image at %s: the differencing image %s builds on it, and "
+                      "names it; commit or delete that one first"),
+                    place, quoted);
+}
 
 static bool rewrite_attachment(void *obj, const char *place, const char *path, GError **error)
 {
@@ -421,6 +445,9 @@ static bool rewrite_attachment(void *obj, const char *place, const char *path, G
     if (strcmp(path, rewrite->from) != 0)
         return true;
     rewrite->changed = true;
+    if (rewrite->to &&
+        !free_difference(rewrite->config, rewrite->folder, place, rewrite->journal, error))
+        return false;
     type = vm_tree_string(rewrite->config, "%s.type", place);
     if (!rewrite->to && !strcmp(type, "disk"))
         return vm_tree_remove(rewrite->config, place, error);
@@ -436,7 +463,7 @@ static bool rewrite_machine(const MediaMachine *machine, const char *from, const
     g_autofree char *absolute = g_canonicalize_filename(machine->config_path, NULL);
     g_autofree char *folder = g_path_get_dirname(absolute), *text = NULL;
     g_autoptr(VmConfig) config = vm_config_load(absolute, error);
-    Rewrite rewrite = {config, from, to, folder, false};
+    Rewrite rewrite = {config, from, to, folder, journal, false};
 
     if (!config || !each_attachment(config, folder, rewrite_attachment, &rewrite, error))
         return false;
@@ -511,19 +538,6 @@ static bool can_move(const Medium *medium, const char *to, GError **error)
     return true;
 }
 
-/* Whether a rename takes it there. */
-static bool is_near(const char *from, const char *to, bool *ret_near, GError **error)
-{
-    g_autofree char *folder = g_path_get_dirname(to), *quoted = text_quote(folder);
-    struct stat source, target;
-
-    if (stat(from, &source) < 0 || stat(folder, &target) < 0)
-        return vm_error(error, g_io_error_from_errno(errno), _("cannot move to %s: %s"), quoted,
-                        g_strerror(errno));
-    *ret_near = source.st_dev == target.st_dev;
-    return true;
-}
-
 static bool is_copy_of(const MediaCopy *copy, const Medium *medium, const char *to)
 {
     return copy->done && !strcmp(copy->from, medium->path) && !strcmp(copy->to, to);
@@ -532,24 +546,18 @@ static bool is_copy_of(const MediaCopy *copy, const Medium *medium, const char *
 static bool journal_file_move(Journal *journal, const Medium *medium, const char *to,
                               const MediaCopy *copy, GError **error)
 {
-    bool near = false;
+    g_autofree char *folder = g_path_get_dirname(to), *quoted = text_quote(folder);
 
-    if (!is_near(medium->path, to, &near, error))
-        return false;
+    if (access(folder, F_OK) < 0)
+        return vm_error(error, g_io_error_from_errno(errno), _("cannot move to %s: %s"), quoted,
+                        g_strerror(errno));
     if (copy && is_copy_of(copy, medium, to))
         return journal_rename(journal, copy->temporary, to, error) &&
                journal_unlink(journal, medium->path, error);
-    if (near)
+    if (vm_same_mount(medium->path, folder))
         return journal_rename(journal, medium->path, to, error);
     return vm_error(error, G_IO_ERROR_WOULD_BLOCK, _("%s has to be copied to another file system"),
                     medium->path);
-}
-
-/* Once the journal is stored the copy is the image, whatever fails now. */
-static void copy_take(MediaCopy *copy)
-{
-    if (copy)
-        g_clear_pointer(&copy->temporary, g_free);
 }
 
 bool media_move(Media *media, const char *name, const char *to, MediaCopy *copy,
@@ -574,32 +582,113 @@ bool media_move(Media *media, const char *name, const char *to, MediaCopy *copy,
     if (!journal_file_move(journal, medium, target, copy, error) ||
         !media_put(media, medium->uuid, "path", target, error))
         return false;
-    copy_take(copy);
-    return media_store_with(media, journal, error);
+    if (copy)
+        copy->taken = true; /* once the journal is stored it is the image, whatever fails now */
+    if (!media_store_with(media, journal, error))
+        return false;
+    if (copy)
+        copy->taken = false;
+    return true;
 }
 
 /* ---- folders that move ------------------------------------------------------------------------
  */
 
-bool media_follow(Media *media, const char *from, const char *to, GError **error)
+/* A path that was below `from` (new), or NULL. */
+static char *moved_path(const char *path, const char *from, const char *to)
+{
+    size_t length = strlen(from);
+
+    return g_str_has_prefix(path, from) && path[length] == '/'
+               ? g_build_filename(to, path + length + 1, NULL)
+               : NULL;
+}
+
+typedef struct Follow {
+    VmConfig *config;
+    const char *from, *to;
+    const char *folder; /* where the machine will be */
+    Journal *journal;
+    bool stays; /* its folder is another one */
+    bool changed;
+} Follow;
+
+static bool follow_attachment(void *obj, const char *place, const char *path, GError **error)
+{
+    Follow *follow = obj;
+    g_autofree char *moved = moved_path(path, follow->from, follow->to);
+    g_autofree char *medium = g_strconcat(place, ".medium", NULL);
+    g_autofree char *old = moved ? vm_tree_string(follow->config, "%s", medium) : NULL;
+    g_autofree char *value = moved ? vm_path_store(follow->folder, moved) : NULL;
+
+    if (!moved || !strcmp(old, value))
+        return true;
+    follow->changed = true;
+    return (!follow->stays ||
+            free_difference(follow->config, follow->folder, place, follow->journal, error)) &&
+           vm_tree_set(follow->config, medium, value, error);
+}
+
+/* Adds the changed file of a machine that names images in the folder, which may be its own. */
+static bool follow_machine(const MediaMachine *machine, const char *from, const char *to,
+                           Journal *journal, GError **error)
+{
+    g_autofree char *moved = moved_path(machine->config_path, from, to), *text = NULL;
+    const char *path = moved ? moved : machine->config_path;
+    g_autofree char *folder = g_path_get_dirname(machine->config_path);
+    g_autofree char *new_folder = g_path_get_dirname(path);
+    g_autoptr(VmConfig) config = vm_config_load(machine->config_path, error);
+    Follow follow = {config, from, to, new_folder, journal, !moved, false};
+
+    if (!config || !each_attachment(config, folder, follow_attachment, &follow, error))
+        return false;
+    if (!follow.changed)
+        return true;
+    text = vm_tree_text(config, NULL);
+    return vm_config_check(config, error) && journal_replace(journal, path, text, error);
+}
+
+static bool follow_medium(Media *media, GPtrArray *all, const Medium *medium, const char *path,
+                          GError **error)
+{
+    const Medium *stale = media_pick(all, path, NULL);
+
+    return (!stale || remove_entry(media, stale->uuid, error)) &&
+           media_put(media, medium->uuid, "path", path, error);
+}
+
+static void note_users(GHashTable *users, const Medium *medium)
+{
+    for (guint i = 0; i < medium->uses->len; i++) {
+        const MediumUse *use = medium->uses->pdata[i];
+        g_hash_table_add(users, use->machine);
+    }
+}
+
+bool media_follow(Media *media, const char *from, const char *to, const MediaMachine *machines,
+                  size_t count, Journal *journal, GError **error)
 {
     auto_media locked = media_begin(media, error) ? media : NULL;
     g_autoptr(GPtrArray) all = locked ? media_read(media) : NULL;
-    g_autofree char *prefix = g_strconcat(from, "/", NULL);
+    g_autoptr(GHashTable) users = g_hash_table_new(g_str_hash, g_str_equal);
 
-    if (!all)
-        return false;
-    for (guint i = 0; i < all->len; i++) {
+    for (guint i = 0; all && i < all->len; i++) {
         const Medium *medium = all->pdata[i];
-        g_autofree char *path = NULL;
-        if (!g_str_has_prefix(medium->path, prefix))
-            continue;
-        path = g_build_filename(to, medium->path + strlen(prefix), NULL);
-        Medium *stale = media_pick(all, path, NULL);
-        if (stale && !remove_entry(media, stale->uuid, error))
+        g_autofree char *path = moved_path(medium->path, from, to);
+        if (path && !follow_medium(media, all, medium, path, error))
             return false;
-        if (!media_put(media, medium->uuid, "path", path, error))
+        if (path)
+            note_users(users, medium);
+    }
+    for (size_t i = 0; all && i < count; i++) {
+        if (g_hash_table_contains(users, machines[i].uuid) &&
+            !follow_machine(&machines[i], from, to, journal, error))
             return false;
     }
-    return media_store(media, error);
+    return all && media_store_with(media, journal, error);
+}
+
+void media_clear_leftovers(Media *media)
+{
+    leftovers_clear(media->folder);
 }

@@ -16,6 +16,7 @@
 #pragma once
 
 #include "vm/config.h"
+#include "vm/journal.h"
 
 typedef struct Media Media;
 
@@ -93,10 +94,11 @@ bool media_release(Media *media, const char *name, const MediaMachine *machines,
 /*
  * A copy of an image beside the place on another file system that it is to move to. It keeps the
  * image locked. Running it takes as long as copying does, twice, and may be done on any thread; it
- * is durable then, and compared with the image. Freed, what was not moved is removed.
+ * is durable then, and compared with the image. Freed, what was not moved is removed; what a killed
+ * daemon left, by media_clear_leftovers().
  */
 typedef struct MediaCopy MediaCopy;
-MediaCopy *media_copy_new(const char *from, const char *to, GError **error);
+MediaCopy *media_copy_new(const Media *media, const char *from, const char *to, GError **error);
 bool media_copy_run(MediaCopy *copy, GError **error);
 void media_copy_free(MediaCopy *copy);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(MediaCopy, media_copy_free)
@@ -109,5 +111,13 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(MediaCopy, media_copy_free)
  */
 bool media_move(Media *media, const char *name, const char *to, MediaCopy *copy,
                 const MediaMachine *machines, size_t count, GError **error);
-/* A folder was renamed: images in and below it are where it is now. */
-bool media_follow(Media *media, const char *from, const char *to, GError **error);
+/* Removes what killed copies left; once, by the one daemon of this registry, before it copies. */
+void media_clear_leftovers(Media *media);
+/* A folder is renamed by the journal's steps, which are carried out: with them, images in and below
+ * it become known where it is then, and machines that use them name them so (`machines` are all).
+ */
+bool media_follow(Media *media, const char *from, const char *to, const MediaMachine *machines,
+                  size_t count, Journal *journal, GError **error);
+/* Finishes what a killed change left, of the registry in this folder; needs not be able to read it.
+ */
+bool media_finish(const char *folder, GError **error);

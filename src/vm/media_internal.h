@@ -2,7 +2,6 @@
 /* What the files of the registry share. */
 #pragma once
 
-#include "vm/journal.h"
 #include "vm/media.h"
 
 struct Media {
@@ -18,8 +17,10 @@ struct Media {
 
 struct MediaCopy {
     char *from, *to, *temporary;
+    char *note; /* vm/leftovers.h */
     int from_fd, fd;
-    bool done; /* it can take the image's place */
+    bool done;  /* it can take the image's place */
+    bool taken; /* it may have: the note is for the next daemon, after the journal */
 };
 /* An image's file, open and locked for writing; -1 with an error. */
 int media_lock_image(const char *path, GError **error);

@@ -334,16 +334,32 @@ bool media_store_with(Media *media, Journal *journal, GError **error)
     return true;
 }
 
-Media *media_open(const char *folder, GError **error)
+/* What it is called; nothing is read. */
+static Media *media_at(const char *folder)
 {
-    g_autoptr(Media) media = g_new0(Media, 1);
-    g_autofree char *quoted = text_quote(folder);
+    Media *media = g_new0(Media, 1);
 
     media->lock_fd = -1;
     media->folder = g_canonicalize_filename(folder, NULL);
     media->path = g_build_filename(media->folder, "media.xml", NULL);
     media->lock_path = g_build_filename(media->folder, "media.lock", NULL);
     media->journal_path = g_build_filename(media->folder, "media.journal", NULL);
+    return media;
+}
+
+bool media_finish(const char *folder, GError **error)
+{
+    g_autoptr(Media) media = media_at(folder);
+
+    return (access(media->journal_path, F_OK) < 0 && errno == ENOENT) ||
+           (take_lock(media, error) && journal_recover(media->journal_path, error));
+}
+
+Media *media_open(const char *folder, GError **error)
+{
+    g_autoptr(Media) media = media_at(folder);
+    g_autofree char *quoted = text_quote(folder);
+
     if (g_mkdir_with_parents(media->folder, 0700) < 0) {
         vm_error(error, g_io_error_from_errno(errno), _("cannot make the folder %s: %s"), quoted,
                  g_strerror(errno));

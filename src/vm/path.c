@@ -89,6 +89,16 @@ char *vm_path_store(const char *folder, const char *path)
     return g_strdup(path);
 }
 
+bool vm_same_mount(const char *a, const char *b)
+{
+    struct statx one, other;
+    const unsigned mask = STATX_INO | STATX_MNT_ID;
+
+    return statx(AT_FDCWD, a, 0, mask, &one) == 0 && statx(AT_FDCWD, b, 0, mask, &other) == 0 &&
+           one.stx_mnt_id == other.stx_mnt_id && one.stx_dev_major == other.stx_dev_major &&
+           one.stx_dev_minor == other.stx_dev_minor;
+}
+
 /* ---- replacing a file -------------------------------------------------------------------------
  */
 

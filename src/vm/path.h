@@ -24,6 +24,10 @@ char *vm_path_resolve(const char *folder, const char *value, GError **error);
 /* The value to store for a path of the host (new): relative when it lies in or below `folder`. */
 char *vm_path_store(const char *folder, const char *path);
 
+/* Whether a rename takes what is at one path to the other's folder: both are in one mounted file
+ * system. False also when one is not there. */
+bool vm_same_mount(const char *a, const char *b);
+
 /*
  * Replaces a file in one step and durably: temporary file beside it, fsync, rename, fsync of the
  * folder. On failure the old file is as it was and the temporary file (.ospite-….tmp) is gone; only

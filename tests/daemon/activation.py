@@ -145,6 +145,9 @@ def autostart():
         d.run("vm", "start", "never")
         d.run("vm", "autostart", "--stop")
         expect([vm["state"] for vm in d.call("GET", "/vms")["vms"]], ["off", "running", "off"], "states of later, never and now")
+        check("acpi or poweroff" in d.run("vm", "set", "now", "autostart.stop=save", status=1), "a saved state is promised")
+        d.call("POST", "/vms", {"name": "third", "settings": {"autostart.stop": "save"}}, 501)
+        expect(d.vm("now")["config"]["autostart"]["stop"], "poweroff", "how it is stopped")
         d.run("vm", "set", "now", "autostart.stop=acpi")  # firmware alone does not hear the button
         d.run("vm", "autostart")
         d.run("vm", "wait", "now", "--for", "running")

@@ -69,6 +69,7 @@ def json_answers():
         answer("vm", "set", "one", "cpus=2")
         answer("vm", "edit", "one")
         answer("vm", "move", "one", d.path / "elsewhere")
+        answer("vm", "clone", "one", "clone")
         answer("vm", "autostart")
         answer("vm", "autostart", "one", "on", schema="setVm")
         for verb in ("start", "pause", "resume", "reset"):

@@ -249,21 +249,26 @@ SMALL_TMPFS = os.environ.get("OSPITE_TEST_TMPFS")
 BLOCK = 4096
 
 
-def in_small_file_system(test):
-    """Runs the test with SMALL_TMPFS set to a file system of 1 MiB."""
-    def wrapper():
-        if SMALL_TMPFS:
-            test(pathlib.Path(SMALL_TMPFS))
-            return
-        script = f'mount -t tmpfs -o size=1M,nr_inodes=200 none /mnt && OSPITE_TEST_TMPFS=/mnt exec "$0" "$1" {test.__name__}'
-        if subprocess.run(["unshare", "-rm", "sh", "-c", "mount -t tmpfs none /mnt"], capture_output=True, check=False).returncode:
-            raise Skipped("this host gives users no namespaces")
-        result = subprocess.run(["unshare", "-rm", "sh", "-c", script, sys.executable, sys.argv[0]], capture_output=True, text=True,
-                                timeout=120 * PATIENCE, check=False)
-        if result.returncode:
-            raise Failed(result.stdout + result.stderr)
-    wrapper.__name__, wrapper.__doc__ = test.__name__, test.__doc__
-    return wrapper
+def in_file_system(size):
+    """Runs the test with the folder of a file system of that size (as mount(8) has it), which is no other's."""
+    def decorate(test):
+        def wrapper():
+            if SMALL_TMPFS:
+                test(pathlib.Path(SMALL_TMPFS))
+                return
+            script = f'mount -t tmpfs -o size={size},nr_inodes=200 none /mnt && OSPITE_TEST_TMPFS=/mnt exec "$0" "$1" {test.__name__}'
+            if subprocess.run(["unshare", "-rm", "sh", "-c", "mount -t tmpfs none /mnt"], capture_output=True, check=False).returncode:
+                raise Skipped("this host gives users no namespaces")
+            result = subprocess.run(["unshare", "-rm", "sh", "-c", script, sys.executable, sys.argv[0]], capture_output=True, text=True,
+                                    timeout=120 * PATIENCE, check=False)
+            if result.returncode:
+                raise Failed(result.stdout + result.stderr)
+        wrapper.__name__, wrapper.__doc__ = test.__name__, test.__doc__
+        return wrapper
+    return decorate
+
+
+in_small_file_system = in_file_system("1M")
 
 
 def fill(path):

@@ -10,7 +10,12 @@ import ssl
 import subprocess
 import sys
 
-from daemon import BUILD, PATIENCE, Daemon, WebSocket, check, expect, run, validate_event, wait_until
+from daemon import BUILD, PATIENCE, TOP, Daemon, Failed, WebSocket, check, expect, run, validate_event, wait_until
+
+sys.path.insert(0, str(TOP / "python"))
+import ospite  # noqa: E402  # pylint: disable=wrong-import-position
+
+PROGRAM = BUILD / "tests" / "guests" / "paging64.elf"
 
 
 def free_port():
@@ -192,4 +197,52 @@ def asked():
         refused("ospited.conf")
 
 
-sys.exit(run((served, events, strangers, handshakes, pinned, asked), sys.argv[1:]))
+def python_module():
+    """The Python module is served as well: calls, events and a console; a wrong token, certificate or name is refused before the token is sent."""
+    def refused(kind, **changed):
+        given = {"url": f"https://127.0.0.1:{d.port}", "token_file": d.token_file, "fingerprint": d.fingerprint, **changed}
+        try:
+            ospite.Client.remote(given.pop("url"), **given).version()
+        except kind as error:
+            return str(error)
+        raise Failed(f"{changed} is no {kind.__name__}")
+
+    with Remote() as d:
+        with ospite.Client.remote(f"https://127.0.0.1:{d.port}", token_file=d.token_file, fingerprint=d.fingerprint) as client:
+            expect(client.version()["pid"], d.process.pid, "pid")
+            events = client.events()
+            expect(next(events)["kind"], "hello", "first event")
+            guest = client.create("guest", {"memory": "64M", "engine": "interp", "kernel.file": str(PROGRAM)})
+            expect(next(events)["kind"], "vm-created", "event")
+            guest.start()
+            with guest.console() as console:
+                text = b""
+                while b"1.." not in text:
+                    text += console.receive(timeout=30 * PATIENCE) or b""
+                try:
+                    console.receive(timeout=0)
+                except ospite.TimedOut:
+                    pass
+                console.send(b"x")
+            guest.poweroff()
+        wrong = d.path / "wrong"
+        wrong.write_text("0" * 64)
+        check("chmod 600" in refused(ospite.Unreachable, token_file=wrong), "a token that all may read")
+        wrong.chmod(0o600)
+        refused(ospite.Unauthorized, token_file=wrong)
+        check(d.fingerprint in refused(ospite.Unreachable, fingerprint="sha256:" + "0" * 64), "another certificate is not shown")
+        check("certificate" in refused(ospite.Unreachable, fingerprint=None), "a certificate that nobody vouches for")
+        for url in ("http://127.0.0.1:1", "https://127.0.0.1", "https://127.0.0.1:x", f"https://127.0.0.1:{d.port}/v1"):
+            check("https://HOST:PORT" in refused(ospite.Unreachable, url=url), url)
+        refused(ospite.Unreachable, url=f"https://127.0.0.1:{free_port()}")
+        refused(ospite.Unreachable, token_file=d.path / "none")
+        environment = {"OSPITE_CONNECT": f"https://127.0.0.1:{d.port}", "OSPITE_TOKEN_FILE": str(d.token_file), "OSPITE_FINGERPRINT": d.fingerprint}
+        os.environ.update(environment)
+        try:
+            expect(ospite.Client().machine("guest").state, "off", "state by the environment's daemon")
+        finally:
+            for name in environment:
+                del os.environ[name]
+
+
+sys.exit(run((served, events, strangers, handshakes, pinned, asked, python_module), sys.argv[1:]))

@@ -114,6 +114,32 @@ def debugged():
         wait_until(lambda: "SeaBIOS" in d.run("vm", "screen", "bios"), "the firmware's greeting")
 
 
+def counted():
+    """What the engine of a running machine counts is shown by vm show, its JSON and doctor; a machine that is off has none."""
+    with Daemon() as d:
+        check("machine '" not in d.run("doctor"), "doctor knows of machines")
+        check(not d.socket.exists(), "doctor has started a daemon")
+        d.run("vm", "create", "guest", "memory=64M", "engine=jit", f"kernel.file={PROGRAM}")
+        expect(json.loads(d.run("vm", "show", "guest", "--json"))["vm"]["stats"], None, "counters of a machine that is off")
+        d.run("vm", "start", "guest")
+        d.websocket("/vms/guest/console").expect(rb"1\.\.\d+", 20)
+        stats = d.call("GET", "/vms/guest?stats=true")["vm"]["stats"]
+        expect(stats["engine"], "jit", "engine")
+        for name in ("blocks_translated", "linked_exits", "tlb_fills", "faults", "exits_halted"):
+            check(name in stats["total"], f"{name} is not counted: {stats['total']}")
+            expect(stats["total"][name], sum(cpu[name] for cpu in stats["cpus"]), name)
+        check(stats["total"]["blocks_translated"] > 0 and stats["linked_ratio"] > 0, f"counters {stats}")
+        shown = d.run("vm", "show", "guest")
+        check(re.search(r"^stats\.engine=jit$", shown, re.M) and re.search(r"^stats\.total\.tlb_fills=[1-9]\d*$", shown, re.M), shown)
+        check("machine 'guest': jit; " in d.run("doctor") and "were changed 0 times" in d.run("doctor"), "doctor")
+        d.run("vm", "set", "guest", "engine=interp")
+        expect(d.call("GET", "/vms/guest?stats=true")["vm"]["stats"]["total"]["hand_overs"], 1, "hand-overs")
+        check("machine 'guest': interp; " in (said := d.run("doctor")) and "were changed 1 times" in said, said)
+        check("stats" not in d.vm("guest"), "counters that nobody asked for")
+        d.call("GET", "/vms/guest?stats=maybe", status=400)
+        d.run("vm", "poweroff", "guest")
+
+
 def names():
     """Emoji and spaces are names; slashes, newlines and dots are refused."""
     with Daemon() as d:
@@ -293,6 +319,20 @@ def leaves():
         expect(process.wait(20 * PATIENCE), 0, "status")
         check(not d.socket.exists(), "the socket is still there")
         d.run("vm", "list")
+
+
+def ended_while_asked():
+    """A daemon that is told to end while somebody waits for a machine ends without a complaint, and the client is told at once."""
+    with Daemon() as d:
+        with subprocess.Popen([BUILD / "ospited"], env=d.environment, stderr=subprocess.PIPE, text=True) as process:
+            wait_until(d.socket.exists, "the socket")
+            d.run("vm", "create", "one", *SMALL)
+            with d.connect() as client:
+                client.sendall(b"GET /v1/vms/one/wait?for=running&timeout=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                d.run("vm", "list")  # the other has been read by then
+                process.send_signal(signal.SIGTERM)
+                expect((process.wait(20 * PATIENCE), process.stderr.read()), (0, ""), "status and complaints")
+                d.rest(client)
 
 
 def fifty():
@@ -504,5 +544,6 @@ def usage():
             check(said.startswith("ospite") and said.count("\n") == 1, f"{words}: {said!r}")
 
 
-sys.exit(run((life, console, screen, debugged, names, rename_and_move, edit, imported, daemon_killed, ended_without_daemon, process_killed, sandboxed, many_at_once,
-              leaves, fifty, bad_requests, described, huge_request, half_request, gone_waiters, crowd, other_users, bad_files, table, usage), sys.argv[1:]))
+sys.exit(run((life, console, screen, debugged, counted, names, rename_and_move, edit, imported, daemon_killed, ended_without_daemon,
+              process_killed, sandboxed, many_at_once, leaves, ended_while_asked, fifty, bad_requests, described, huge_request, half_request,
+              gone_waiters, crowd, other_users, bad_files, table, usage), sys.argv[1:]))

@@ -132,15 +132,32 @@ def absent():
     """Words for what is not there say so; wrong ones cost one line or the usage."""
     with Session() as d:
         d.vbox("createvm", "--name", "one", "--register")
-        for words, part in ((("snapshot", "one", "take", "a"), "snapshots"), (("clonevm", "one"), "copies"),
+        for words, part in ((("snapshot", "one", "take", "a"), "snapshots"), (("clonevm", "one", "--snapshot", "a"), "snapshots"),
                             (("controlvm", "one", "savestate"), "state"), (("startvm", "one", "--type", "gui"), "headless"),
-                            (("controlvm", "one", "dance"), "dance"), (("list", "systemproperties"), "systemproperties"),
+                            (("controlvm", "one", "dance"), "dance"), (("list", "webcams"), "webcams"),
                             (("showvminfo", "none"), "none"), (("createvm",), "--name")):
             said = d.vbox(*words, status=1)
             check(part in said and said.count("\n") == 1, f"{words}: {said!r}")
         check("no command 'nonsense'" in d.vbox("nonsense", status=2), "a wrong word is not named")
         check("storageattach" in d.vbox("help"), "help")
         d.vbox("-q", "list", "vms")
+
+
+def clones():
+    """clonevm makes full and linked clones; ostypes and systemproperties are listed as scripts read them."""
+    with Session() as d:
+        d.vbox("createvm", "--name", "base", "--ostype", "Debian_64", "--register")
+        d.vbox("createmedium", "disk", "--filename", d.path / "base.vdi", "--size", "8")
+        d.vbox("storagectl", "base", "--name", "IDE", "--add", "ide")
+        d.vbox("storageattach", "base", "--storagectl", "IDE", "--port", "0", "--device", "0", "--type", "hdd", "--medium", d.path / "base.vdi")
+        check('cloned as "full"' in d.vbox("clonevm", "base", "--name", "full", "--mode", "machine", "--register"), "clonevm")
+        expect(d.info("full")["IDE-0-0"], "IDE.0-base.vdi", "the clone's disk")
+        d.vbox("clonevm", "base", "--name=link", "--options=link", "--register")
+        expect(d.info("link")["IDE-0-0"], str(d.path / "base.vdi"), "the linked clone's disk")
+        d.vbox("clonevm", "base", "--options", "link")
+        check('"base Clone"' not in d.vbox("list", "vms"), "a clone without --register is known")
+        check(re.search(r"^ID: +Debian_64\nDescription: Debian \(64-bit\)\nFamily ID: +Linux\n", d.vbox("list", "ostypes"), re.M), "list ostypes")
+        check(re.search(r"^Default machine folder: +/.*machines$", d.vbox("list", "systemproperties"), re.M), "list systemproperties")
 
 
 def demo():
@@ -162,4 +179,4 @@ def demo():
         check(not folder.exists(), "the folder is still there")
 
 
-sys.exit(run((tutorial, settings, media, absent, demo), sys.argv[1:]))
+sys.exit(run((tutorial, settings, media, absent, clones, demo), sys.argv[1:]))

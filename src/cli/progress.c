@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The bar of long disk commands: only on a terminal. */
+/* See progress.h. */
+#include "cli/progress.h"
+
 #include <stdio.h>
 #include <unistd.h>
-
-#include "cli/disk.h"
 
 #define BAR_WIDTH   30
 #define INTERVAL_US 100000
 
-void disk_progress_begin(DiskProgress *p, bool wanted, uint64_t total)
+void progress_begin(Progress *p, bool wanted, uint64_t total)
 {
-    *p = (DiskProgress){.on = wanted && isatty(STDERR_FILENO), .total = MAX(total, 1)};
+    *p = (Progress){.on = wanted && isatty(STDERR_FILENO), .total = MAX(total, 1)};
     p->begin_us = g_get_monotonic_time();
 }
 
-void disk_progress_update(DiskProgress *p, uint64_t done)
+void progress_update(Progress *p, uint64_t done)
 {
     gint64 now = g_get_monotonic_time();
     if (!p->on || now - MAX(p->shown_us, p->begin_us) < INTERVAL_US)
@@ -29,7 +29,7 @@ void disk_progress_update(DiskProgress *p, uint64_t done)
     p->shown_us = now;
 }
 
-void disk_progress_end(DiskProgress *p)
+void progress_end(Progress *p)
 {
     if (p->on && p->shown_us)
         fprintf(stderr, "\r%*s\r", BAR_WIDTH + 45, "");
