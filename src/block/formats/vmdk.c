@@ -277,7 +277,14 @@ static int vmdk_commit(ImageMap *map)
 static int vmdk_decompress(const ImageMap *map, const Extent *extent, const uint8_t *stored,
                            uint8_t *unit)
 {
-    return unpack(PACKING_ZLIB, stored + 12, extent->stored_size - 12, unit, map->unit_size);
+    size_t size = map->unit_size, tail = map->size % size, stored_size = extent->stored_size - 12;
+    int result = unpack(PACKING_ZLIB, stored + 12, stored_size, unit, size);
+    bool is_last = tail && load_le64(stored) == (map->size - tail) / 512;
+    if (!result || !is_last)
+        return result;
+    /* Some writers end the last grain with the disk. */
+    memset(unit + tail, 0, size - tail);
+    return unpack(PACKING_ZLIB, stored + 12, stored_size, unit, tail);
 }
 
 /* The marker's lba is the engine's to know: see vmdk_mark_packed(). */
