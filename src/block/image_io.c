@@ -84,6 +84,7 @@ int image_read_extent(Image *owner, uint64_t offset, uint64_t size, const Extent
                       uint8_t *packed, void *data)
 {
     uint32_t unit_size = owner->map->unit_size;
+    offset -= owner->start;
     if (extent->kind == EXTENT_DATA) {
         struct iovec iov = {data, size};
         IovCursor cursor;
@@ -743,9 +744,22 @@ static void status_of_data(const Extent *extent, bool is_flat, bool look_in_file
     }
 }
 
+static Image *find_part(const Image *image, uint64_t offset)
+{
+    guint i = 0;
+    while (i + 1 < image->parts->len && ((Image *)image->parts->pdata[i + 1])->start <= offset)
+        i++;
+    return image->parts->pdata[i];
+}
+
 int image_status(Image *image, uint64_t offset, uint64_t size, bool look_in_files,
                  ImageStatus *ret_status)
 {
+    if (image->parts) {
+        image = find_part(image, offset);
+        offset -= image->start;
+        size = MIN(size, image->map->size - offset);
+    }
     ImageStatus s = {.length = size};
     for (;; image = image->parent, s.depth++) {
         Extent extent;
