@@ -117,7 +117,7 @@ bool qcow2_resize(ImageMap *map, uint64_t size, GError **error)
                            "its cluster size allows at most %" PRIu64
                            " bytes; make it with larger clusters",
                            span * (MIB(32) / 8));
-    if (qcow2_bitmaps_resize(q, size))
+    if (!qcow2_bitmaps_allow(q, size))
         return format_fail(error, map->file->path,
                            "its bitmaps would be too large; remove them with 'qemu-img bitmap'");
     if (size < map->size)
@@ -128,6 +128,8 @@ bool qcow2_resize(ImageMap *map, uint64_t size, GError **error)
         result = write_size(q, size);
     if (!result && q->external_data)
         result = host_file_truncate(q->data_file, MAX(size, q->data_file->size));
+    if (!result)
+        result = qcow2_bitmaps_resize(q, size);
     return result ? format_fail_io(error, map->file->path, "resize", result) : true;
 }
 
