@@ -223,6 +223,14 @@ void snapshot_info_free(SnapshotInfo *info)
     g_free(info);
 }
 
+void image_map_tell_progress(const ImageMap *map, unsigned phase, unsigned phases, uint64_t done,
+                             uint64_t all)
+{
+    if (map->progress)
+        map->progress(map->progress_obj,
+                      (phase + (double)done / (double)MAX(all, 1)) / (double)phases);
+}
+
 void image_map_clear(ImageMap *map)
 {
     g_free(map->parent_name);

@@ -673,6 +673,17 @@ static int clear_tail(Image *image, uint64_t size)
     return result ? result : image_flush(image);
 }
 
+/* Where a grown disk would show more of its parent there are zeros. */
+static int hide_parent(Image *image, uint64_t old, uint64_t end)
+{
+    int result = 0;
+    for (uint64_t at = old; at < end && !result; at += FORGET_PART) {
+        image_map_tell_progress(image->map, 0, 1, at - old, end - old);
+        result = image_write_zeros(image, at, MIN(end - at, FORGET_PART));
+    }
+    return result;
+}
+
 bool image_resize(Image *image, uint64_t size, GError **error)
 {
     uint64_t old = image->map->size, parent = image->parent ? image->parent->map->size : 0;
@@ -689,7 +700,7 @@ bool image_resize(Image *image, uint64_t size, GError **error)
         return false;
     image->unit_file = NULL;
     if (parent > old && size > old)
-        result = image_write_zeros(image, old, MIN(parent, size) - old);
+        result = hide_parent(image, old, MIN(parent, size));
     if (!result)
         result = image_flush(image);
     return result ? format_fail_io(error, image->path, "resize", result) : true;

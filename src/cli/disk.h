@@ -108,6 +108,8 @@ typedef struct DiskProgress {
 } DiskProgress;
 void disk_progress_begin(DiskProgress *progress, bool wanted, uint64_t total);
 void disk_progress_update(DiskProgress *progress, uint64_t done);
+/* As ImageMap's `progress`. */
+void disk_progress_part(void *progress, double part);
 void disk_progress_end(DiskProgress *progress);
 
 /* An image that is being made. Until it is kept, a signal that ends us removes its files. */

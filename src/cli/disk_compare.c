@@ -56,7 +56,8 @@ static bool is_zero(const uint8_t *data, size_t size)
 }
 
 /* What a longer disk has behind the shorter one's end must be zeros. */
-static int compare_tail(Pair *p, uint64_t from, bool *ret_same, uint64_t *ret_where)
+static int compare_tail(Pair *p, uint64_t from, DiskProgress *bar, bool *ret_same,
+                        uint64_t *ret_where)
 {
     Image *longer = p->one->map->size > from ? p->one : p->other;
     *ret_same = true;
@@ -70,6 +71,7 @@ static int compare_tail(Pair *p, uint64_t from, bool *ret_same, uint64_t *ret_wh
         if (!*ret_same)
             break;
         at += part;
+        disk_progress_update(bar, at);
     }
     return 0;
 }
@@ -82,16 +84,16 @@ static int compare(DiskArgs *a, Pair *p, GError **error)
     int result = 0;
     if (a->letter['s'] && p->one->map->size != p->other->map->size)
         return differ(a, "Strict mode: Image size mismatch!\n", size);
-    disk_progress_begin(&bar, a->progress, size);
+    disk_progress_begin(&bar, a->progress, MAX(p->one->map->size, p->other->map->size));
     for (uint64_t at = 0; at < size && same && !result;) {
         uint64_t part = size - at;
         result = compare_part(p, at, &part, &same, &where);
         at += part;
         disk_progress_update(&bar, at);
     }
-    disk_progress_end(&bar);
     if (!result && same && p->one->map->size != p->other->map->size)
-        result = compare_tail(p, size, &same, &where);
+        result = compare_tail(p, size, &bar, &same, &where);
+    disk_progress_end(&bar);
     if (result) {
         disk_fail(error, "compare", p->one->path, result);
         return COMPARE_FAILED;

@@ -299,6 +299,18 @@ static void print_check(const CheckResult *r)
     printf("Image end offset: %" G_GUINT64_FORMAT "\n", r->end_offset);
 }
 
+static bool check_with_bar(const DiskArgs *a, Image *image, CheckResult *r, GError **error)
+{
+    DiskProgress bar;
+    disk_progress_begin(&bar, a->progress, image->map->size);
+    image->map->progress = disk_progress_part;
+    image->map->progress_obj = &bar;
+    bool good = image->driver->check(image->map, a->repair, r, error);
+    image->map->progress = NULL;
+    disk_progress_end(&bar);
+    return good;
+}
+
 int disk_command_check(DiskArgs *a, GError **error)
 {
     CheckResult r = {0};
@@ -317,7 +329,7 @@ int disk_command_check(DiskArgs *a, GError **error)
         g_printerr(_("%s: the format %s has nothing to check\n"), a->program, image->driver->name);
         return CHECK_NONE;
     }
-    if (!image->driver->check(image->map, a->repair, &r, error))
+    if (!check_with_bar(a, image, &r, error))
         return CHECK_FAILED;
     if (a->json)
         print_check_json(a, image, &r);

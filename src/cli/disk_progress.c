@@ -29,6 +29,12 @@ void disk_progress_update(DiskProgress *p, uint64_t done)
     p->shown_us = now;
 }
 
+void disk_progress_part(void *progress, double part)
+{
+    DiskProgress *p = progress;
+    disk_progress_update(p, (uint64_t)(part * (double)p->total));
+}
+
 void disk_progress_end(DiskProgress *p)
 {
     if (p->on && p->shown_us)

@@ -12,6 +12,8 @@
 
 #define MAX_CHECK_BYTES MIB(48)
 
+enum { PHASE_USES, PHASE_COUNTS, PHASE_COPIED, PHASES };
+
 typedef struct Check {
     Qcow2 *q;
     CheckResult *result;
@@ -76,6 +78,8 @@ static int use_tree(Check *c, const uint64_t *l1, uint32_t size)
     g_autofree uint8_t *table = g_malloc(q->cluster_size);
     for (uint32_t i = 0; i < size; i++) {
         uint64_t offset = l1[i] & QCOW2_OFFSET_MASK;
+        if (c->active)
+            image_map_tell_progress(&q->map, PHASE_USES, PHASES, i, size);
         if (!offset)
             continue;
         if (offset % q->cluster_size) {
@@ -227,8 +231,11 @@ static int compare_count(Check *c, uint64_t cluster, bool repair)
 static int compare(Check *c, bool repair)
 {
     int result = 0;
-    for (uint64_t i = 0; i < c->clusters && !result; i++)
+    for (uint64_t i = 0; i < c->clusters && !result; i++) {
+        if (i % 4096 == 0)
+            image_map_tell_progress(&c->q->map, PHASE_COUNTS, PHASES, i, c->clusters);
         result = compare_count(c, i, repair);
+    }
     return result;
 }
 
@@ -273,6 +280,7 @@ int qcow2_refresh_copied(Qcow2 *q, bool repair, uint64_t *ret_wrong)
     *ret_wrong = 0;
     for (uint32_t i = 0; i < q->l1_size && !result; i++) {
         uint64_t offset = q->l1[i] & QCOW2_OFFSET_MASK;
+        image_map_tell_progress(&q->map, PHASE_COPIED, PHASES, i, q->l1_size);
         if (!offset || offset % q->cluster_size)
             continue;
         uint64_t count;

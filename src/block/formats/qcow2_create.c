@@ -81,9 +81,10 @@ static int write_size(Qcow2 *q, uint64_t size)
 /* What lies behind the new end is given up before the size tells of it. */
 static int drop_tail(Qcow2 *q, uint64_t size)
 {
-    uint64_t at = align_up(size, q->cluster_size);
+    uint64_t first = align_up(size, q->cluster_size), at = first;
     while (at < q->map.size) {
         uint64_t done = 0;
+        image_map_tell_progress(&q->map, 0, 1, at - first, q->map.size - first);
         int result = qcow2_zero(&q->map, at, q->map.size - at, true, &done);
         if (result == -ENOTSUP)
             return 0; /* kept; it is out of sight */

@@ -342,6 +342,7 @@ static bool vmdk_check(ImageMap *map, bool repair, CheckResult *r, GError **erro
     r->total_units = map->unit_size ? (map->size + map->unit_size - 1) / map->unit_size : 0;
     for (uint64_t at = 0; at < map->size && !result;) {
         Extent e;
+        image_map_tell_progress(map, 0, 1, at, map->size);
         result = vmdk_lookup(map, at, false, &e);
         if (result == -EIO) {
             r->corruptions++;
