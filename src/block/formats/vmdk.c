@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "base/i18n.h"
 #include "block/compress.h"
 #include "block/image.h"
 
@@ -64,7 +65,8 @@ static bool open_line(Vmdk *v, const ExtentLine *l, const OpenParameters *p, GEr
 {
     const char *path = v->map.file->path;
     bool flat = !strcmp(l->kind, "FLAT") || !strcmp(l->kind, "VMFS");
-    bool sparse = !strcmp(l->kind, "SPARSE") || !strcmp(l->kind, "VMFSSPARSE");
+    bool sparse = !strcmp(l->kind, "SPARSE") || !strcmp(l->kind, "VMFSSPARSE") ||
+                  !strcmp(l->kind, "SESPARSE");
     bool zero = !strcmp(l->kind, "ZERO");
     if ((!flat && !sparse && !zero) || l->sectors > FORMAT_SIZE_MAX / 512 / MAX_EXTENTS ||
         l->offset > FORMAT_SIZE_MAX / 512 || v->extents->len >= MAX_EXTENTS)
@@ -73,8 +75,10 @@ static bool open_line(Vmdk *v, const ExtentLine *l, const OpenParameters *p, GEr
     if (!zero && !p->only_look) {
         g_autofree char *part = image_resolve_name(path, l->name, p->trust_names, error);
         file = part ? host_file_open(part, p->read_only, p->io_hook, error) : NULL;
-        if (!file)
+        if (!file) {
+            g_prefix_error(error, _("an extent of '%s': "), path);
             return false;
+        }
         file->no_sync = p->no_sync;
     }
     VmdkExtent *e = add_extent(v, file, true, sparse, l->sectors * 512);
@@ -116,11 +120,13 @@ static bool read_text(Vmdk *v, bool *ret_single, GError **error)
     HostFile *file = v->map.file;
     uint64_t offset = 0, room = 0, size = MIN(file->size, VMDK_DESCRIPTOR);
     int result = host_file_read(file, 0, h, sizeof(h));
-    *ret_single = !result && (load_le32(h) == VMDK_MAGIC || load_le32(h) == VMDK_COWD);
+    bool is_se = load_le64(h) == VMDK_SE_MAGIC;
+    *ret_single = !result && (load_le32(h) == VMDK_MAGIC || load_le32(h) == VMDK_COWD || is_se);
     if (*ret_single) {
         offset = load_le64(h + VMDK_H_TEXT) * 512;
         room = size = load_le64(h + VMDK_H_TEXT_SIZE) * 512;
-        if (load_le32(h) == VMDK_COWD)
+        /* Some extents have no descriptor. */
+        if (load_le32(h) == VMDK_COWD || is_se)
             offset = room = size = 0;
         if (size > VMDK_DESCRIPTOR || offset > file->size)
             return format_fail(error, file->path, "its descriptor is too large");
