@@ -327,6 +327,11 @@ Image *disk_open_image(const DiskArgs *args, const char *path, const char *forma
     return image;
 }
 
+bool disk_as_qemu_img(const DiskArgs *args)
+{
+    return !strcmp(args->program, "qemu-img");
+}
+
 void disk_print_json(JsonText *json)
 {
     puts(json->text->str);

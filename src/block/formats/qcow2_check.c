@@ -19,7 +19,7 @@ typedef struct Check {
     CheckResult *result;
     uint16_t *uses; /* saturating */
     uint64_t clusters;
-    uint64_t last_place; /* of the walk through the active map: for fragmentation */
+    uint64_t next_place; /* behind the last one in the table: for fragmentation */
     bool active;
 } Check;
 
@@ -59,17 +59,20 @@ static void use_entry(Check *c, uint64_t word)
         c->result->fragmented_units += c->active;
         return;
     }
-    if (!offset || q->external_data)
+    bool is_there = offset || (q->external_data && (word & QCOW2_COPIED));
+    if (!is_there)
         return;
-    if (offset % q->cluster_size)
+    if (q->external_data)
+        ; /* counts are for this file's clusters */
+    else if (offset % q->cluster_size)
         complain(c, "cluster is not aligned", offset);
     else
         use(c, offset, q->cluster_size, "cluster outside of the file");
     if (!c->active)
         return;
     c->result->allocated_units++;
-    c->result->fragmented_units += c->last_place && offset != c->last_place + q->cluster_size;
-    c->last_place = offset;
+    c->result->fragmented_units += c->next_place && offset != c->next_place;
+    c->next_place = offset + q->cluster_size;
 }
 
 static int use_tree(Check *c, const uint64_t *l1, uint32_t size)
@@ -88,6 +91,7 @@ static int use_tree(Check *c, const uint64_t *l1, uint32_t size)
         }
         if (!use(c, offset, q->cluster_size, "L2 table outside of the file"))
             continue;
+        c->next_place = 0;
         int result = host_file_read(q->map.file, offset, table, q->cluster_size);
         if (result)
             return result;

@@ -83,6 +83,8 @@ static bool open_line(Vmdk *v, const ExtentLine *l, const OpenParameters *p, GEr
     }
     VmdkExtent *e = add_extent(v, file, true, sparse, l->sectors * 512);
     e->is_zero = zero;
+    e->kind = g_strdup(l->kind);
+    e->name = g_strdup(l->name);
     e->flat_offset = l->offset * 512;
     v->map.size += e->size;
     v->map.many_files = true;
@@ -368,12 +370,37 @@ static bool vmdk_check(ImageMap *map, bool repair, CheckResult *r, GError **erro
     return result ? format_fail_io(error, map->file->path, "check", result) : true;
 }
 
+/* Of other files only what the descriptor says: to look opens none. */
+static GVariant *describe_extent(const Vmdk *v, const VmdkExtent *e)
+{
+    g_autofree char *folder = g_path_get_dirname(v->map.file->path);
+    bool is_here = !strcmp(folder, ".") || (e->name && g_path_is_absolute(e->name));
+    g_autofree char *path = !e->name  ? g_strdup(v->map.file->path)
+                            : is_here ? g_strdup(e->name)
+                                      : g_build_filename(folder, e->name, NULL);
+    GVariantDict dict;
+    g_variant_dict_init(&dict, NULL);
+    g_variant_dict_insert(&dict, "filename", "s", path);
+    g_variant_dict_insert(&dict, "format", "s", e->kind ? e->kind : "");
+    g_variant_dict_insert(&dict, "virtual-size", "x", (gint64)e->size);
+    if (e->grain)
+        g_variant_dict_insert(&dict, "cluster-size", "x", (gint64)e->grain);
+    if (e->compressed)
+        g_variant_dict_insert(&dict, "compressed", "b", TRUE);
+    return g_variant_dict_end(&dict);
+}
+
 static void vmdk_describe(const ImageMap *map, GVariantDict *d)
 {
+    GVariantBuilder extents;
     const Vmdk *v = (const Vmdk *)map;
     g_variant_dict_insert(d, "cid", "x", (gint64)v->cid);
     g_variant_dict_insert(d, "parent-cid", "x", (gint64)v->parent_cid);
     g_variant_dict_insert(d, "create-type", "s", v->kind ? v->kind : "?");
+    g_variant_builder_init(&extents, G_VARIANT_TYPE("aa{sv}"));
+    for (guint i = 0; i < v->extents->len; i++)
+        g_variant_builder_add_value(&extents, describe_extent(v, v->extents->pdata[i]));
+    g_variant_dict_insert_value(d, "extents", g_variant_builder_end(&extents));
 }
 
 const FormatDriver vmdk_format = {

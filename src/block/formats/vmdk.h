@@ -62,6 +62,7 @@ typedef struct VmdkExtent {
     uint64_t flat_offset;                                  /* of a flat extent's data */
     uint32_t grain;                                        /* bytes */
     uint32_t entries;                                      /* of a grain table */
+    char *kind, *name; /* as the descriptor has them; NULL: it is the image's own */
     FlatTable directory, redundant;
     TableCache *tables, *redundant_tables;
     uint64_t end; /* of the file's used part */

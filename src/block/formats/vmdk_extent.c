@@ -22,6 +22,8 @@ void vmdk_extent_free(gpointer extent)
     table_cache_free(e->redundant_tables);
     if (e->own_file)
         host_file_close(e->file);
+    g_free(e->kind);
+    g_free(e->name);
     g_free(e);
 }
 
