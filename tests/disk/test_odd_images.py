@@ -104,5 +104,97 @@ class SesparseTest(OddTest):
         disk("convert", "-O", "qcow2", "a.vmdk", "x", status=1)
 
 
+class DescriptorTest(OddTest):
+    LINES = ['RW 8192 FLAT "a.raw" 0', 'RW 8192 FLAT "a.raw" 8192']
+
+    def setUp(self):
+        super().setUp()
+        self.content = os.urandom(MIB) + bytes(5 * MIB) + os.urandom(MIB) + bytes(MIB)
+        write("a.raw", (0, self.content))
+
+    def read_as(self, text, beside=True):
+        write("a.vmdk", (0, text))
+        if beside:
+            self.assertEqual(self.same("a.vmdk", "vmdk"), self.content)
+        disk("convert", "-O", "raw", "a.vmdk", "ours.raw")
+        self.assertEqual(read("ours.raw"), self.content, text)
+
+    def test_texts(self):
+        plain = descriptor("twoGbMaxExtentFlat", *self.LINES)
+        body = plain.split(b"\n", 1)[1]
+        self.read_as(plain)
+        self.read_as(descriptor("twoGbMaxExtentFlat", *self.LINES, end="\r\n"))
+        self.read_as(b"\n# made by hand\n\n" + plain)
+        self.read_as(plain.lower().replace(b"flat", b"FLAT").replace(b"rw", b"RW").replace(b"twogbmaxextentFLAT", b"twoGbMaxExtentFlat")
+                     .replace(b"createtype", b"createType").replace(b"cid", b"CID").replace(b"parentCID", b"parentCID"))
+        self.read_as(body)
+        self.read_as(plain.replace(b"RW 8192 FLAT", b"RW   8192  FLAT "))
+        self.read_as(plain.replace(b"FLAT", b"VMFS").replace(b"twoGbMaxExtentFlat", b"vmfs"), beside=False)
+        self.read_as(plain.replace(b"=", b" = "), beside=False)  # which the real one does not read
+        self.read_as(plain.replace(b"RW 8192 FLAT", b"RDONLY 8192 FLAT", 1), beside=False)  # which it leaves out
+
+    def test_no_descriptors(self):
+        for text in b"version=9\n", b"version\n", b"# only comments\n" * 40 + b"version=1\n", b"version=1", b"x\nversion=1\n":
+            write("b", (0, text.ljust(1024, b"\0")))
+            self.assertIn("file format: raw", disk("info", "b"))
+
+    def test_extents_at_the_end(self):
+        """A stream whose header leaves it to its footer where the directory is."""
+        run("qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", "a.raw", "s.vmdk")
+        data = read("s.vmdk")
+        data += bytes(-len(data) % SECTOR)
+        head = data[:56] + words(0xffffffffffffffff) + data[64:]
+        marker = struct.pack("<QII", 1, 0, 3).ljust(SECTOR, b"\0")
+        write("e.vmdk", (0, head + marker + data[:SECTOR] + bytes(SECTOR)))
+        self.assertEqual(self.same("e.vmdk", "vmdk"), self.content)
+
+
+class OthersTest(OddTest):
+    def setUp(self):
+        super().setUp()
+        write("a.raw", (0, os.urandom(MIB)), (7 * MIB, os.urandom(MIB)))
+
+    def make(self, theirs, *options):
+        run("qemu-img", "convert", "-f", "raw", "-O", theirs, *(["-o", ",".join(options)] if options else []), "a.raw", "i")
+        return bytearray(read("i"))
+
+    def put(self, theirs, data):
+        write("i", (0, data))
+        return self.same("i", theirs)
+
+    def test_vhd_footers(self):
+        for kind in "dynamic", "fixed":
+            data = self.make("vpc", "force_size=on", f"subformat={kind}")
+            self.assertEqual(self.put("vpc", data[:-1]), read("a.raw"))  # of 511 bytes
+        data = self.make("vpc", "force_size=on")
+        self.assertEqual(self.put("vpc", data[:-SECTOR]), read("a.raw"))  # lost
+
+    def test_vhd_creators(self):
+        data = self.make("vpc")
+        for creator in b"vpc ", b"vs  ", b"win ", b"vbox", b"d2v ", b"tap\0", b"CTXS", b"????":
+            for at in 0, len(data) - SECTOR:
+                data[at + 28:at + 32] = creator
+                data[at + 64:at + 68] = bytes(4)
+                struct.pack_into(">I", data, at + 64, ~sum(data[at:at + SECTOR]) & 0xffffffff)
+            self.put("vpc", data)
+
+    def test_vdi_comments(self):
+        data = self.make("vdi")
+        for text in b"<<< Sun xVM VirtualBox Disk Image >>>\n", b"<<< innotek VirtualBox Disk Image >>>\n", b"":
+            data[:64] = text.ljust(64, b"\0")
+            self.assertEqual(self.put("vdi", data), read("a.raw"))
+
+    def test_qcow2_headers(self):
+        data = self.make("qcow2")
+        end = struct.unpack_from(">I", data, 100)[0]
+        unknown = struct.pack(">II5s3x", 0xdeadbeef, 5, b"hello")
+        self.put("qcow2", data[:end] + unknown + data[end:65536 - len(unknown)] + data[65536:])
+        for at, number in (80, 1 << 40), (88, 1 << 50):  # features that need not be known
+            changed = bytearray(data)
+            struct.pack_into(">Q", changed, at, number)
+            self.put("qcow2", changed)
+        self.put("qcow2", self.make("qcow2", "compat=0.10"))
+
+
 if __name__ == "__main__":
     main()

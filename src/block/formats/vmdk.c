@@ -15,7 +15,7 @@ static bool vmdk_probe(const ProbeData *data)
 {
     uint32_t magic = load_le32(data->head);
     return magic == VMDK_MAGIC || magic == VMDK_COWD ||
-           g_str_has_prefix((const char *)data->head, "# Disk DescriptorFile");
+           vmdk_is_descriptor(data->head, sizeof(data->head));
 }
 
 static VmdkExtent *find_extent(Vmdk *v, uint64_t offset)

@@ -80,6 +80,11 @@ typedef struct Vmdk {
 } Vmdk;
 
 /* vmdk_descriptor.c */
+/*
+ * The text begins as descriptors do, as far as its first sector tells: with the usual words, or
+ * with a version behind comments and empty lines.
+ */
+bool vmdk_is_descriptor(const void *text, size_t size);
 /* The value of `key = value` without quotes; NULL: none. */
 char *vmdk_text_value(const char *text, const char *key);
 /* The text with another value; free it. */
