@@ -169,6 +169,16 @@ class DiskTest(unittest.TestCase):
             disk("bench", *bad, "one", status=2)
         disk("bench", "--block", "1000", "one", status=1)
 
+    def test_preallocated_raw(self):
+        for how in "falloc", "full":
+            img("create", "-q", "-f", "raw", "-o", f"preallocation={how}", "r.raw", "3M")
+            self.assertGreaterEqual(os.stat("r.raw").st_blocks * 512, 3 << 20)
+            img("convert", "-f", "raw", "-O", "raw", "-o", f"preallocation={how}", "a.raw", "r.raw")
+            self.assertGreaterEqual(os.stat("r.raw").st_blocks * 512, SIZE)
+            real("compare", "-f", "raw", "-F", "raw", "a.raw", "r.raw")
+        img("create", "-q", "-f", "raw", "-o", "preallocation=metadata", "bad.raw", "3M", status=1)
+        self.assertFalse(os.path.exists("bad.raw"))
+
     def test_info_fields(self):
         img("create", "-q", "-f", "qcow2", "base.qcow2", "1G")
         img("create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "top.qcow2")
