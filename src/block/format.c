@@ -7,6 +7,7 @@
  * would show the guest garbage and let it destroy the file, hence the list of foreign marks.
  */
 #include "block/format.h"
+#include "block/formats/vmdk.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -39,7 +40,6 @@ static const Mark marks[] = {
     {"VDI", false, 64, 4, "\x7f\x10\xda\xbe"},
     {"VMDK", false, 0, 4, "KDMV"},
     {"VMDK", false, 0, 4, "COWD"},
-    {"VMDK", false, 0, 21, "# Disk DescriptorFile"},
     {"VMware SEsparse", false, 0, 8, "\xbe\xba\xfe\xca\0\0\0\0"},
     {"VHDX", false, 0, 8, "vhdxfile"},
     {"VHD", false, 0, 8, "conectix"},
@@ -107,7 +107,7 @@ bool format_is_mark(const void *data, size_t size, uint64_t offset, uint64_t dis
             memcmp((const uint8_t *)data + (at - offset), marks[i].bytes, marks[i].length) == 0)
             return true;
     }
-    return false;
+    return offset == 0 && vmdk_is_descriptor(data, size);
 }
 
 /* ---- options --------------------------------------------------------------------------------- */
@@ -221,6 +221,14 @@ void snapshot_info_free(SnapshotInfo *info)
     g_free(info->id);
     g_free(info->name);
     g_free(info);
+}
+
+void image_map_tell_progress(const ImageMap *map, unsigned phase, unsigned phases, uint64_t done,
+                             uint64_t all)
+{
+    if (map->progress)
+        map->progress(map->progress_obj,
+                      (phase + (double)done / (double)MAX(all, 1)) / (double)phases);
 }
 
 void image_map_clear(ImageMap *map)

@@ -55,9 +55,12 @@ typedef struct ImageMap {
     Cipher *cipher;       /* of the data that are not packed; NULL: none, or no key. Owned */
     bool begins_as_noise; /* a new image does not read as zeros */
     bool cipher_by_place; /* sectors are numbered by their place in the file, not on the disk */
-    const char *warning;  /* what whoever uses it must know; NULL: nothing. Static */
-    char *parent_name;    /* as the image says; NULL: it has no parent. Owned */
-    char *parent_format;  /* NULL: the image doesn't say. Owned */
+    /* How far a long call (`check`, `resize`) is, from 0 to 1; NULL: nobody asks. */
+    void (*progress)(void *obj, double part);
+    void *progress_obj;
+    const char *warning; /* what whoever uses it must know; NULL: nothing. Static */
+    char *parent_name;   /* as the image says; NULL: it has no parent. Owned */
+    char *parent_format; /* NULL: the image doesn't say. Owned */
 } ImageMap;
 
 typedef enum ExtentKind {
@@ -256,6 +259,9 @@ bool format_fail_io(GError **error, const char *path, const char *doing, int res
 
 void check_result_add(CheckResult *result, const char *format, ...) G_GNUC_PRINTF(2, 3);
 void snapshot_info_free(SnapshotInfo *info);
+/* Tells `progress` that `done` of `all` steps of one of several `phases` are over. */
+void image_map_tell_progress(const ImageMap *map, unsigned phase, unsigned phases, uint64_t done,
+                             uint64_t all);
 /* Clears what every ImageMap owns. */
 void image_map_clear(ImageMap *map);
 /* Forgets the parent's names and takes copies of these. */

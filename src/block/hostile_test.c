@@ -20,6 +20,7 @@ static const struct {
     {"vmdk-stream", "vmdk", "subformat=streamOptimized"},
     {"qcow2-luks", "qcow2", "encrypt.format=luks", true},
     {"luks", "luks", NULL, true},
+    {"vmdk-sesparse"},
 };
 
 enum { SEALED = 0x40, PARTS = 0x80 }; /* see image_fuzz.c */
@@ -66,6 +67,37 @@ static void torment(const uint8_t *seed, gsize size, uint8_t how, int rounds, GR
     }
 }
 
+/* Three grains of an SEsparse extent; see vmdk_sesparse.c. */
+static void make_sesparse(void)
+{
+    static const struct {
+        size_t at;
+        uint64_t value;
+    } numbers[] = {
+        {0, 0xcafebabe},
+        {8, UINT64_C(0x200000001)},
+        {16, MIB(2) / 512},
+        {24, 8},
+        {32, 64},
+        {80, 1},
+        {128, 2},
+        {136, 1},
+        {144, 3},
+        {192, 72},
+        {512, 0xcafecafe},
+        {1024, UINT64_C(0x1000000000000000)},
+        {1536, UINT64_C(0x3000000000000000)},
+        {1544, UINT64_C(0x3001000000000000)},
+        {1552, UINT64_C(0x2000000000000000)},
+        {1568, UINT64_C(0x3002000000000000)},
+    };
+    g_autofree uint8_t *file = g_malloc0(KIB(48));
+    for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++)
+        store_le64(file + numbers[i].at, numbers[i].value);
+    memset(file + KIB(36), 7, KIB(12));
+    g_assert_true(g_file_set_contents("seed.vmdk", (char *)file, KIB(48), NULL));
+}
+
 /* An image whose data are few bytes. */
 static void make_seed(size_t n, GRand *rand)
 {
@@ -105,7 +137,10 @@ static void test_hostile(gconstpointer p)
     g_autofree char *data = NULL;
     gsize size;
     kit_enter_folder();
-    make_seed(n, rand);
+    if (seeds[n].format)
+        make_seed(n, rand);
+    else
+        make_sesparse();
     g_assert_true(g_file_get_contents("seed.vmdk", &data, &size, NULL));
     g_autoptr(GByteArray) parts = take_apart(data, size);
     keep_seed(parts, seeds[n].name);

@@ -220,10 +220,36 @@ Image *image_open(const char *path, const ImageOptions *options, GError **error)
     return g_steal_pointer(&image);
 }
 
+Image *image_join(GPtrArray *images)
+{
+    Image *joined = g_new0(Image, 1);
+    GString *names = g_string_new(NULL);
+    joined->parts = images;
+    joined->read_only = true;
+    joined->map = g_new0(ImageMap, 1);
+    for (guint i = 0; i < images->len; i++) {
+        Image *part = images->pdata[i];
+        g_string_append_printf(names, "%s%s", i ? ", " : "", part->path);
+        for (Image *image = part; image; image = image->parent) {
+            image->start = joined->map->size;
+            joined->map->encrypted |= image->map->encrypted;
+        }
+        joined->map->size += part->map->size;
+    }
+    joined->path = g_string_free(names, FALSE);
+    joined->file = ((Image *)images->pdata[0])->file;
+    joined->driver = &raw_format;
+    return joined;
+}
+
 bool image_blames_server(const Image *image, int result)
 {
     if (result != -ENOLINK && result != -ESTALE && result != -EPROTO)
         return false;
+    for (guint i = 0; image->parts && i < image->parts->len; i++) {
+        if (image_blames_server(image->parts->pdata[i], result))
+            return true;
+    }
     while (image && !image->file->remote)
         image = image->parent;
     return image != NULL;
@@ -239,7 +265,9 @@ void image_close(Image *image)
     if (image->map)
         image->driver->close(image->map);
     image_close(image->parent);
-    host_file_close(image->file);
+    if (!image->parts)
+        host_file_close(image->file);
+    g_clear_pointer(&image->parts, g_ptr_array_unref);
     g_free(image->unit);
     g_free(image->sectors);
     g_free(image->path);

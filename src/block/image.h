@@ -20,6 +20,8 @@ struct Image {
     const FormatDriver *driver;
     ImageMap *map;
     Image *parent;
+    GPtrArray *parts; /* Image *: this one is theirs, one after the other; NULL: it is a real one */
+    uint64_t start;   /* as one of them: where it begins */
     char *path;
     bool read_only;
     bool guard_marks;    /* raw by probing: writes must not make it another format's image */
@@ -49,6 +51,11 @@ typedef struct ImageOptions {
 
 /* Opens and locks an image and, read-only, its parents. */
 Image *image_open(const char *path, const ImageOptions *options, GError **error);
+/*
+ * Images one after the other as one, whose places image_status() tells, for copying; nothing else
+ * works on it. Takes the images, which are opened read-only.
+ */
+Image *image_join(GPtrArray *images);
 /* That a call failed with this result is for a server that it, or something it stands on, is on. */
 bool image_blames_server(const Image *image, int result);
 /* Commits, closes and unlocks. NULL is allowed. */

@@ -123,8 +123,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (data[0] & SEALED)
         seal(fd);
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    uint64_t mark = 0;
+    if (pread(fd, &mark, sizeof(mark), 0) < 0)
+        mark = 0;
     bool writes = data[0] & WRITES, repairs = data[0] & REPAIRS;
-    ImageOptions options = {.read_only = !writes,
+    /* An SEsparse extent alone is an image for who says so. */
+    ImageOptions options = {.format = mark == 0xcafebabe ? "vmdk" : NULL,
+                            .read_only = !writes,
                             .no_parents = true,
                             .keeps_locked = true,
                             .ignore_damage = data[0] & IGNORES_DAMAGE};

@@ -84,6 +84,7 @@ int image_read_extent(Image *owner, uint64_t offset, uint64_t size, const Extent
                       uint8_t *packed, void *data)
 {
     uint32_t unit_size = owner->map->unit_size;
+    offset -= owner->start;
     if (extent->kind == EXTENT_DATA) {
         struct iovec iov = {data, size};
         IovCursor cursor;
@@ -672,6 +673,17 @@ static int clear_tail(Image *image, uint64_t size)
     return result ? result : image_flush(image);
 }
 
+/* Where a grown disk would show more of its parent there are zeros. */
+static int hide_parent(Image *image, uint64_t old, uint64_t end)
+{
+    int result = 0;
+    for (uint64_t at = old; at < end && !result; at += FORGET_PART) {
+        image_map_tell_progress(image->map, 0, 1, at - old, end - old);
+        result = image_write_zeros(image, at, MIN(end - at, FORGET_PART));
+    }
+    return result;
+}
+
 bool image_resize(Image *image, uint64_t size, GError **error)
 {
     uint64_t old = image->map->size, parent = image->parent ? image->parent->map->size : 0;
@@ -688,7 +700,7 @@ bool image_resize(Image *image, uint64_t size, GError **error)
         return false;
     image->unit_file = NULL;
     if (parent > old && size > old)
-        result = image_write_zeros(image, old, MIN(parent, size) - old);
+        result = hide_parent(image, old, MIN(parent, size));
     if (!result)
         result = image_flush(image);
     return result ? format_fail_io(error, image->path, "resize", result) : true;
@@ -743,9 +755,22 @@ static void status_of_data(const Extent *extent, bool is_flat, bool look_in_file
     }
 }
 
+static Image *find_part(const Image *image, uint64_t offset)
+{
+    guint i = 0;
+    while (i + 1 < image->parts->len && ((Image *)image->parts->pdata[i + 1])->start <= offset)
+        i++;
+    return image->parts->pdata[i];
+}
+
 int image_status(Image *image, uint64_t offset, uint64_t size, bool look_in_files,
                  ImageStatus *ret_status)
 {
+    if (image->parts) {
+        image = find_part(image, offset);
+        offset -= image->start;
+        size = MIN(size, image->map->size - offset);
+    }
     ImageStatus s = {.length = size};
     for (;; image = image->parent, s.depth++) {
         Extent extent;

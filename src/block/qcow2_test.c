@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* qcow2: snapshots, packed clusters, size, parents and marks, with qemu-img as the judge. */
+#include <glib/gstdio.h>
+#include <inttypes.h>
+
 #include "block/formats/qcow2.h"
 
 #include "block/image_test_kit.h"
@@ -301,6 +304,43 @@ static void test_bitmaps(Fixture *f, gconstpointer p)
     g_assert_nonnull(strstr(still, "in-use"));
 }
 
+/* Tables of more clusters than one refcount block counts. */
+static void test_long_tables(Fixture *f, gconstpointer p)
+{
+    GError *error = NULL;
+    uint8_t sector[512];
+    if (!kit_has_qemu())
+        return;
+    g_clear_pointer(&f->image, image_close);
+    kit_do("qemu-img bitmap --add -g 64k a.qcow2 on");
+    f->image = kit_open("a.qcow2", NULL, false);
+    for (uint64_t size = GIB(1); size <= GIB(9); size += GIB(4)) {
+        g_assert_true(image_resize(f->image, size, &error));
+        g_assert_no_error(error);
+        memset(sector, (int)(size >> 30), sizeof(sector));
+        g_assert_cmpint(image_write(f->image, size - 512, sector, 512), ==, 0);
+        g_assert_true(f->image->driver->snapshots->create(f->image->map, "s", &error));
+        g_clear_pointer(&f->image, image_close);
+        kit_do("qemu-img check -q a.qcow2");
+        g_autofree char *info = kit_run("qemu-img info a.qcow2");
+        g_assert_null(strstr(info, "in-use"));
+        kit_do("qemu-io -r -c 'read -P %d %" PRIu64 " 512' a.qcow2", (int)(size >> 30), size - 512);
+        f->image = kit_open("a.qcow2", NULL, false);
+        g_assert_true(f->image->driver->snapshots->remove(f->image->map, "s", &error));
+    }
+    /* The bitmap of a size that cannot be is as it was. */
+    g_assert_false(image_resize(f->image, GIB(5000), &error));
+    g_clear_error(&error);
+    g_assert_true(image_resize(f->image, SIZE, &error));
+    g_clear_pointer(&f->image, image_close);
+    kit_do("qemu-img check -q a.qcow2");
+    GStatBuf st;
+    g_assert_cmpint(g_stat("a.qcow2", &st), ==, 0);
+    g_assert_cmpint(st.st_size, <, MIB(100));
+    f->image = kit_open("a.qcow2", NULL, false);
+    expect_disk(f, f->disk);
+}
+
 static void test_names(Fixture *f, gconstpointer p)
 {
     GError *error = NULL;
@@ -349,11 +389,13 @@ int main(int argc, char **argv)
     ADD("packed/1bit", "refcount_bits=1", test_packed);
     ADD("resize", NULL, test_resize);
     ADD("resize/4k", "cluster_size=4k", test_resize);
+    ADD("long-tables", "cluster_size=512", test_long_tables);
     ADD("dirty", NULL, test_dirty);
     ADD("refusals", NULL, test_refusals);
     ADD("autoclear", NULL, test_autoclear);
     ADD("bitmaps", NULL, test_bitmaps);
     ADD("bitmaps/4k", "cluster_size=4k", test_bitmaps);
+    ADD("bitmaps/512", "cluster_size=512", test_bitmaps);
     ADD("names", NULL, test_names);
     ADD("loop", NULL, test_loop);
     return g_test_run();

@@ -21,7 +21,7 @@ static const DiskCommand commands[] = {
     {"check", "f:r:qU", disk_command_check, "[-f FORMAT] [--repair] FILE", N_("look for damage")},
     {"convert", "f:O:o:b:B:F:l:cCnpqr:S:t:T:m:WU", disk_command_convert,
      "[-f FORMAT] [-O FORMAT] [-c] "
-     "[-o OPTIONS] SOURCE TARGET",
+     "[-o OPTIONS] SOURCE... TARGET",
      N_("copy into another format")},
     {"clone", "f:O:pq", disk_command_clone, "[--linked] SOURCE TARGET",
      N_("copy, or make an image over this one")},
@@ -325,6 +325,11 @@ Image *disk_open_image(const DiskArgs *args, const char *path, const char *forma
     if (image && image->map->warning)
         g_printerr("%s: warning: %s: %s\n", args->program, path, image->map->warning);
     return image;
+}
+
+bool disk_as_qemu_img(const DiskArgs *args)
+{
+    return !strcmp(args->program, "qemu-img");
 }
 
 void disk_print_json(JsonText *json)

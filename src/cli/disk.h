@@ -78,6 +78,12 @@ char *disk_size_text(uint64_t size);
 int disk_print_changed(const DiskArgs *args, const char *path, const char *format, GError **error);
 bool disk_info_print(const DiskArgs *args, const char *path, const char *format, GError **error);
 
+/* The program was called by its other name, and its words are those of the real one. */
+bool disk_as_qemu_img(const DiskArgs *args);
+/* image_status(), with what holes in the host's files tell, as the program's name has it. */
+int disk_status(const DiskArgs *args, Image *image, uint64_t offset, uint64_t size,
+                ImageStatus *ret_status);
+
 void disk_print_snapshots(const Image *image);
 
 /* disk_key.c: a passphrase from a file, "-" (standard input), fd:N or env:NAME. */

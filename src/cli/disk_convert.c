@@ -84,6 +84,8 @@ bool disk_copy(Image *from, const char *path, const DiskCopy *copy, GError **err
 
 static bool same_file(const char *a, const char *b)
 {
+    if (remote_is_address(a) || remote_is_address(b))
+        return !strcmp(a, b);
     g_autofree char *x = g_canonicalize_filename(a, NULL);
     g_autofree char *y = g_canonicalize_filename(b, NULL);
     return !strcmp(x, y);
@@ -127,9 +129,29 @@ static int copy_options(const DiskArgs *a, ImageCopy *how, GError **error)
     return 0;
 }
 
+static Image *open_sources(DiskArgs *a, GError **error)
+{
+    g_autoptr(GPtrArray) images = g_ptr_array_new_with_free_func((GDestroyNotify)image_close);
+    uint64_t size = 0;
+    for (int i = 0; i < a->count - 1; i++) {
+        Image *image = disk_open_image(a, a->rest[i], a->letter['f'], true, error);
+        if (!image)
+            return NULL;
+        g_ptr_array_add(images, image);
+        size += image->map->size;
+        if (size > FORMAT_SIZE_MAX) {
+            disk_refuse(error, "together the sources are too large");
+            return NULL;
+        }
+    }
+    return image_join(g_steal_pointer(&images));
+}
+
 static Image *open_source(DiskArgs *a, GError **error)
 {
     const char *tag = a->letter['l'];
+    if (!tag && a->count > 2)
+        return open_sources(a, error);
     if (!tag)
         return disk_open_image(a, a->rest[0], a->letter['f'], true, error);
     ImageOptions options = {.format = a->letter['f'],
@@ -142,16 +164,28 @@ static Image *open_source(DiskArgs *a, GError **error)
 
 static int print_result(const DiskArgs *a, const char *format, GError **error)
 {
-    return a->json && !disk_info_print(a, a->rest[1], format, error) ? -1 : 0;
+    return a->json && !disk_info_print(a, a->rest[a->count - 1], format, error) ? -1 : 0;
+}
+
+static int check_files(const DiskArgs *a, const char *parent, GError **error)
+{
+    if (a->count < 2)
+        return disk_usage(error, "convert takes a source, or several, and a target");
+    for (int i = 0; i < a->count - 1; i++) {
+        if (same_file(a->rest[i], a->rest[a->count - 1]))
+            return disk_usage(error, "the source and the target are one file");
+    }
+    if (a->count > 2 && parent)
+        return disk_usage(error, "a target that several sources make has no parent: -B can't go "
+                                 "with them");
+    if (a->count > 2 && a->letter['l'])
+        return disk_usage(error, "-l takes a snapshot of one source, not of several");
+    return 0;
 }
 
 int disk_command_convert(DiskArgs *a, GError **error)
 {
     const char *cache = a->letter['t'];
-    if (a->count != 2)
-        return disk_usage(error, "convert takes a source and a target");
-    if (same_file(a->rest[0], a->rest[1]))
-        return disk_usage(error, "the source and the target are one file");
     if (a->letter['n'] && a->options->len > 1)
         return disk_usage(error, "-n keeps the target's format: -o can't go with it");
     DiskCopy copy = {.format = a->letter['O'] ? a->letter['O'] : "raw",
@@ -162,10 +196,10 @@ int disk_command_convert(DiskArgs *a, GError **error)
                      .into_existing = a->letter['n'] != NULL,
                      .durable = cache && strcmp(cache, "unsafe") != 0,
                      .progress = a->progress};
-    if (copy_options(a, &copy.how, error))
+    if (check_files(a, copy.parent, error) || copy_options(a, &copy.how, error))
         return -1;
     g_autoptr(Image) from = open_source(a, error);
-    if (!from || !disk_copy(from, a->rest[1], &copy, error))
+    if (!from || !disk_copy(from, a->rest[a->count - 1], &copy, error))
         return -1;
     return print_result(a, copy.format, error);
 }

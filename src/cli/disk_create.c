@@ -71,6 +71,19 @@ static int parse_new_size(const char *text, uint64_t old, uint64_t *ret_size, GE
     return *ret_size > FORMAT_SIZE_MAX ? disk_usage(error, "'%s' is too large", text) : 0;
 }
 
+static bool resize_with_bar(const DiskArgs *a, Image *image, uint64_t size, GError **error)
+{
+    uint64_t old = image->map->size;
+    Progress bar;
+    progress_begin(&bar, a->progress, MAX(size, old) - MIN(size, old));
+    image->map->progress = progress_part;
+    image->map->progress_obj = &bar;
+    bool good = image_resize(image, size, error);
+    image->map->progress = NULL;
+    progress_end(&bar);
+    return good;
+}
+
 int disk_command_resize(DiskArgs *a, GError **error)
 {
     uint64_t size = 0;
@@ -85,7 +98,7 @@ int disk_command_resize(DiskArgs *a, GError **error)
             a->rest[0], size);
     uint64_t old = image->map->size;
     unsigned grown;
-    if (!image_resize(image, size, error))
+    if (!resize_with_bar(a, image, size, error))
         return -1;
     if (a->grow_partition && size > old && !partition_grow_last(image, old, &grown, error))
         return -1;

@@ -6,6 +6,7 @@
 
 #include "base/i18n.h"
 #include "cli/disk.h"
+#include "cli/progress.h"
 
 /* As image_open() has it. */
 #define CHAIN_MAX 200
@@ -17,6 +18,37 @@ static bool space_used(const char *path, uint64_t *ret)
     bool known = stat(path, &st) == 0;
     *ret = known ? (uint64_t)st.st_blocks * 512 : 0;
     return known;
+}
+
+static bool lie_together(const char *a, const char *b)
+{
+    g_autofree char *x = g_path_get_dirname(a), *y = g_path_get_dirname(b);
+    return !strcmp(x, y);
+}
+
+/* Of those in the image's folder: nobody learns from `info` what lies elsewhere. */
+static uint64_t extents_space(GVariant *extents, const char *path)
+{
+    uint64_t sum = 0;
+    for (gsize i = 0; i < g_variant_n_children(extents); i++) {
+        g_autoptr(GVariant) extent = g_variant_get_child_value(extents, i);
+        const char *name = NULL;
+        uint64_t used;
+        if (g_variant_lookup(extent, "filename", "&s", &name) && strcmp(name, path) &&
+            lie_together(name, path) && space_used(name, &used))
+            sum += used;
+    }
+    return sum;
+}
+
+/* With the other files that the image names, which are not opened. */
+static bool image_space(const Image *image, GVariant *details, uint64_t *ret)
+{
+    if (!space_used(image->path, ret))
+        return false;
+    g_autoptr(GVariant) extents = g_variant_lookup_value(details, "extents", NULL);
+    *ret += extents ? extents_space(extents, image->path) : 0;
+    return true;
 }
 
 static GVariant *details_of(const Image *image)
@@ -37,15 +69,10 @@ static char *full_parent_name(const Image *image)
     return g_strdup_printf("%.*s%s", (int)(slash + 1 - image->path), image->path, name);
 }
 
-static bool as_qemu_img(const DiskArgs *a)
-{
-    return !strcmp(a->program, "qemu-img");
-}
-
 /* What scripts that know qemu-img look for. */
 static const char *format_name(const DiskArgs *a, const Image *image)
 {
-    return as_qemu_img(a) && image->driver == &vhd_format ? "vpc" : image->driver->name;
+    return disk_as_qemu_img(a) && image->driver == &vhd_format ? "vpc" : image->driver->name;
 }
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
@@ -85,7 +112,7 @@ static bool is_ours_alone(const Image *image)
 static void add_details(const DiskArgs *a, JsonText *b, const Image *image)
 {
     g_autoptr(GVariant) details = details_of(image);
-    if (!g_variant_n_children(details) || (as_qemu_img(a) && is_ours_alone(image)))
+    if (!g_variant_n_children(details) || (disk_as_qemu_img(a) && is_ours_alone(image)))
         return;
     json_name(b, "format-specific");
     json_begin(b, '{');
@@ -105,7 +132,8 @@ static void build_info(const DiskArgs *a, JsonText *b, const Image *image)
     if (image->map->unit_size)
         json_add_int(b, "cluster-size", image->map->unit_size);
     json_add_string(b, "format", format_name(a, image));
-    if (space_used(image->path, &used))
+    g_autoptr(GVariant) details = details_of(image);
+    if (image_space(image, details, &used))
         json_add_int(b, "actual-size", (int64_t)used);
     add_details(a, b, image);
     if (full)
@@ -126,35 +154,104 @@ static void build_info(const DiskArgs *a, JsonText *b, const Image *image)
 
 /* ---- for people ------------------------------------------------------------------------------ */
 
-static void print_details(const Image *image)
+/* In this order; what is not here comes after. */
+static const char *const detail_names[] = {
+    "compat",         "compression-type",
+    "lazy-refcounts", "bitmaps",
+    "encrypt",        "refcount-bits",
+    "data-file",      "data-file-raw",
+    "corrupt",        "extended-l2",
+    "variant",        "uuid",
+    "parent-uuid",    "cid",
+    "parent-cid",     "create-type",
+    "compressed",     "virtual-size",
+    "filename",       "cluster-size",
+    "format",
+};
+
+static guint rank_of(const char *name)
 {
-    g_autoptr(GVariant) details = details_of(image);
+    for (guint i = 0; i < G_N_ELEMENTS(detail_names); i++) {
+        if (!strcmp(detail_names[i], name))
+            return i;
+    }
+    return G_N_ELEMENTS(detail_names);
+}
+
+static gint compare_names(gconstpointer a, gconstpointer b)
+{
+    const char *x = *(const char *const *)a, *y = *(const char *const *)b;
+    guint one = rank_of(x), two = rank_of(y);
+    return one != two ? (one > two) - (one < two) : strcmp(x, y);
+}
+
+static void print_value(GVariant *value, int indent);
+
+static void print_child(const char *label, GVariant *value, int indent)
+{
+    printf("%*s%s:%s", indent, "", label, g_variant_is_container(value) ? "\n" : " ");
+    print_value(value, indent + 4);
+}
+
+static void print_dict(GVariant *dict, int indent)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
     GVariantIter iter;
-    const char *name;
-    GVariant *value;
-    if (g_variant_n_children(details))
-        printf("Format specific information:\n");
-    g_variant_iter_init(&iter, details);
-    while (g_variant_iter_next(&iter, "{&sv}", &name, &value)) {
-        g_autofree char *text = g_variant_is_of_type(value, G_VARIANT_TYPE_STRING)
-                                    ? g_variant_dup_string(value, NULL)
-                                    : g_variant_print(value, FALSE);
-        g_autofree char *words = g_strdelimit(g_strdup(name), "-", ' ');
-        printf("    %s: %s\n", words, text);
-        g_variant_unref(value);
+    char *name;
+    g_variant_iter_init(&iter, dict);
+    while (g_variant_iter_next(&iter, "{sv}", &name, NULL))
+        g_ptr_array_add(names, name);
+    g_ptr_array_sort(names, compare_names);
+    for (guint i = 0; i < names->len; i++) {
+        g_autoptr(GVariant) value = g_variant_lookup_value(dict, names->pdata[i], NULL);
+        g_autofree char *words = g_strdelimit(g_strdup(names->pdata[i]), "-", ' ');
+        print_child(words, value, indent);
     }
 }
 
-static void print_info(const Image *image)
+static void print_list(GVariant *list, int indent)
+{
+    for (gsize i = 0; i < g_variant_n_children(list); i++) {
+        g_autoptr(GVariant) value = g_variant_get_child_value(list, i);
+        g_autofree char *label = g_strdup_printf("[%" G_GSIZE_FORMAT "]", i);
+        print_child(label, value, indent);
+    }
+}
+
+static void print_value(GVariant *value, int indent)
+{
+    if (g_variant_is_of_type(value, G_VARIANT_TYPE_VARDICT)) {
+        print_dict(value, indent);
+    } else if (g_variant_is_container(value)) {
+        print_list(value, indent);
+    } else {
+        g_autofree char *text = g_variant_is_of_type(value, G_VARIANT_TYPE_STRING)
+                                    ? g_variant_dup_string(value, NULL)
+                                    : g_variant_print(value, FALSE);
+        printf("%s\n", text);
+    }
+}
+
+static void print_details(const DiskArgs *a, const Image *image)
+{
+    g_autoptr(GVariant) details = details_of(image);
+    if (!g_variant_n_children(details) || (disk_as_qemu_img(a) && is_ours_alone(image)))
+        return;
+    printf("Format specific information:\n");
+    print_dict(details, 4);
+}
+
+static void print_info(const DiskArgs *a, const Image *image)
 {
     g_autofree char *size = disk_size_text(image->map->size);
     uint64_t space;
+    g_autoptr(GVariant) details = details_of(image);
     g_autofree char *used =
-        space_used(image->path, &space) ? disk_size_text(space) : g_strdup("unavailable");
+        image_space(image, details, &space) ? disk_size_text(space) : g_strdup("unavailable");
     g_autofree char *full = full_parent_name(image);
     printf("image: %s\nfile format: %s\nvirtual size: %s (%" G_GUINT64_FORMAT
            " bytes)\ndisk size: %s\n",
-           image->path, image->driver->name, size, image->map->size, used);
+           image->path, format_name(a, image), size, image->map->size, used);
     if (image->map->encrypted)
         printf("encrypted: yes\n");
     if (image->map->unit_size)
@@ -166,7 +263,7 @@ static void print_info(const Image *image)
     if (image->map->parent_format)
         printf("backing file format: %s\n", image->map->parent_format);
     disk_print_snapshots(image);
-    print_details(image);
+    print_details(a, image);
 }
 
 static void tell(const DiskArgs *a, JsonText *b, const Image *image, bool is_first)
@@ -176,7 +273,7 @@ static void tell(const DiskArgs *a, JsonText *b, const Image *image, bool is_fir
         return;
     }
     printf("%s", is_first ? "" : "\n");
-    print_info(image);
+    print_info(a, image);
 }
 
 /* Opens nothing else than this file (SAFETY §2); its parents, if it is asked to. */
@@ -299,6 +396,18 @@ static void print_check(const CheckResult *r)
     printf("Image end offset: %" G_GUINT64_FORMAT "\n", r->end_offset);
 }
 
+static bool check_with_bar(const DiskArgs *a, Image *image, CheckResult *r, GError **error)
+{
+    Progress bar;
+    progress_begin(&bar, a->progress, image->map->size);
+    image->map->progress = progress_part;
+    image->map->progress_obj = &bar;
+    bool good = image->driver->check(image->map, a->repair, r, error);
+    image->map->progress = NULL;
+    progress_end(&bar);
+    return good;
+}
+
 int disk_command_check(DiskArgs *a, GError **error)
 {
     CheckResult r = {0};
@@ -317,7 +426,7 @@ int disk_command_check(DiskArgs *a, GError **error)
         g_printerr(_("%s: the format %s has nothing to check\n"), a->program, image->driver->name);
         return CHECK_NONE;
     }
-    if (!image->driver->check(image->map, a->repair, &r, error))
+    if (!check_with_bar(a, image, &r, error))
         return CHECK_FAILED;
     if (a->json)
         print_check_json(a, image, &r);

@@ -100,11 +100,11 @@ static uint64_t qcow2_full_size(const Measure *m, unsigned refcount_bits, unsign
     return meta + refcount_bytes((meta + data) / m->cluster, m->cluster, refcount_bits) + data;
 }
 
-static int count_needed(Image *image, Measure *m)
+static int count_needed(const DiskArgs *a, Image *image, Measure *m)
 {
     for (uint64_t at = 0; at < image->map->size;) {
         ImageStatus s;
-        int result = image_status(image, at, image->map->size - at, true, &s);
+        int result = disk_status(a, image, at, image->map->size - at, &s);
         if (result)
             return result;
         uint64_t end = at + s.length;
@@ -140,6 +140,17 @@ static void print_measure(const DiskArgs *a, uint64_t required, uint64_t full, b
                required, full, bitmaps ? "bitmaps size: 0\n" : "");
 }
 
+static bool can_have_bitmaps(const Image *image)
+{
+    g_auto(GVariantDict) dict;
+    const char *compat;
+    if (image->driver != &qcow2_format)
+        return false;
+    g_variant_dict_init(&dict, NULL);
+    image->driver->describe(image->map, &dict);
+    return g_variant_dict_lookup(&dict, "compat", "&s", &compat) && strcmp(compat, "0.10") != 0;
+}
+
 int disk_command_measure(DiskArgs *a, GError **error)
 {
     const char *format = a->letter['O'] ? a->letter['O'] : "raw", *tag = a->letter['l'];
@@ -170,7 +181,7 @@ int disk_command_measure(DiskArgs *a, GError **error)
         print_measure(a, m.size, m.size, false);
         return 0;
     }
-    int result = image ? count_needed(image, &m) : 0;
+    int result = image ? count_needed(a, image, &m) : 0;
     if (result)
         return disk_fail(error, "measure", a->rest[0], result);
     const char *preallocation = option_value(a, "preallocation", "off");
@@ -179,7 +190,7 @@ int disk_command_measure(DiskArgs *a, GError **error)
     bool extended = !strcmp(option_value(a, "extended_l2", "off"), "on");
     uint64_t full = qcow2_full_size(&m, (unsigned)bits, extended ? 16 : 8);
     print_measure(a, full - align_up(m.size, m.cluster) + m.needed, full,
-                  image && !strcmp(image->driver->name, "qcow2"));
+                  image && can_have_bitmaps(image));
     return 0;
 }
 

@@ -29,6 +29,12 @@ void progress_update(Progress *p, uint64_t done)
     p->shown_us = now;
 }
 
+void progress_part(void *progress, double part)
+{
+    Progress *p = progress;
+    progress_update(p, (uint64_t)(part * (double)p->total));
+}
+
 void progress_end(Progress *p)
 {
     if (p->on && p->shown_us)

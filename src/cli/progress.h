@@ -14,4 +14,6 @@ typedef struct Progress {
 
 void progress_begin(Progress *progress, bool wanted, uint64_t total);
 void progress_update(Progress *progress, uint64_t done);
+/* As ImageMap's `progress`. */
+void progress_part(void *progress, double part);
 void progress_end(Progress *progress);

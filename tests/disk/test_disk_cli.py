@@ -86,6 +86,30 @@ class DiskTest(unittest.TestCase):
         img("convert", "-O", "vmdk", "-o", "subformat=streamOptimized", "-f", "raw", "a.raw", "s.vmdk")
         real("compare", "-f", "raw", "-F", "vmdk", "a.raw", "s.vmdk")
 
+    def test_convert_several(self):
+        """Sources one after the other, whatever their formats, chains and ends."""
+        with open("b.raw", "wb") as f:  # its end is in the middle of a sector, and of everything larger
+            f.write(os.urandom(3 * 65536 + 1000))
+        img("convert", "-c", "-f", "raw", "-O", "qcow2", "a.raw", "packed.qcow2")
+        img("create", "-q", "-f", "qcow2", "-b", "packed.qcow2", "-F", "qcow2", "top.qcow2")
+        real("convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", "b.raw", "b.vmdk")
+        run("qemu-io", "-c", "write -P 7 1M 192k", "top.qcow2")
+        groups = ["a.raw", "b.raw", "a.raw"], ["b.vmdk", "top.qcow2", "b.vmdk", "packed.qcow2"], ["top.qcow2"] * 3
+        for sources in groups:
+            real("convert", *sources, "theirs")
+            for flags in ["-O", "raw"], ["-O", "vdi"], ["-c", "-O", "qcow2"], ["-W", "-O", "qcow2"], ["-n", "-O", "raw"]:
+                if "-n" in flags:
+                    real("create", "-q", "-f", "raw", "ours", str(os.stat("theirs").st_size))
+                img("convert", *flags, *sources, "ours")
+                real("compare", "-f", "raw", "-F", flags[-1], "theirs", "ours")
+                self.assertEqual(json.loads(real("info", "--output=json", "-f", flags[-1], "ours"))["virtual-size"],
+                                 os.stat("theirs").st_size)
+        disk("convert", "a.raw", "b.raw", "a.raw", status=2)
+        disk("convert", "-B", "a.raw", "-O", "qcow2", "a.raw", "b.raw", "x", status=2)
+        disk("convert", "-l", "one", "packed.qcow2", "packed.qcow2", "x", status=2)
+        disk("convert", "a.raw", "missing", "x", status=1)
+        self.assertFalse(os.path.exists("x"))
+
     def test_starts_with_few_libraries(self):
         """Everything large is a module, which commands that do without must not wait for."""
         needed = run("ldd", f"{BUILD}/ospite")
@@ -144,6 +168,16 @@ class DiskTest(unittest.TestCase):
         for bad in (["--pattern", "sideways"], ["--depth", "0"], ["--block", "1G"], ["--depth", "1024", "--block", "1M"]):
             disk("bench", *bad, "one", status=2)
         disk("bench", "--block", "1000", "one", status=1)
+
+    def test_preallocated_raw(self):
+        for how in "falloc", "full":
+            img("create", "-q", "-f", "raw", "-o", f"preallocation={how}", "r.raw", "3M")
+            self.assertGreaterEqual(os.stat("r.raw").st_blocks * 512, 3 << 20)
+            img("convert", "-f", "raw", "-O", "raw", "-o", f"preallocation={how}", "a.raw", "r.raw")
+            self.assertGreaterEqual(os.stat("r.raw").st_blocks * 512, SIZE)
+            real("compare", "-f", "raw", "-F", "raw", "a.raw", "r.raw")
+        img("create", "-q", "-f", "raw", "-o", "preallocation=metadata", "bad.raw", "3M", status=1)
+        self.assertFalse(os.path.exists("bad.raw"))
 
     def test_info_fields(self):
         img("create", "-q", "-f", "qcow2", "base.qcow2", "1G")

@@ -105,6 +105,10 @@ class LongTest(FolderTest):
         yield "clone", "base", "copy2"
         yield "dd", "-f", "raw", "if=a.raw", "of=copy3", "bs=1M"
         yield "merge", "top"
+        yield "check", "base"
+        disk("create", "-f", "qcow2", "-b", "base", "-F", "qcow2", "short", "1M")
+        yield "resize", "short", "4G"
+        yield "resize", "--shrink", "base", "1M"
 
     def test_bar(self):
         bars = 0
@@ -116,6 +120,15 @@ class LongTest(FolderTest):
             self.assertTrue(not said or said.endswith("\r"), f"{command}: the bar stays")
         # On a fast host some are over before the first bar is due.
         self.assertGreater(bars, 0)
+
+    def test_bar_of_slow_checks_and_resizes(self):
+        """A disk of many small clusters takes long on every host."""
+        disk("create", "-f", "qcow2", "-o", "cluster_size=512,preallocation=metadata", "many", "1G")
+        for command in ("check", "many"), ("resize", "--shrink", "many", "1M"):
+            said = self.on_terminal(*command)
+            self.assertRegex(said, r"\[[#.]+\] +[0-9.]+%  [0-9]+ MiB/s  [0-9]+ s left", command)
+            self.assertTrue(said.endswith("\r"), f"{command}: the bar stays")
+            disk("check", "many")
 
     def test_silence(self):
         for command in self.long_commands():

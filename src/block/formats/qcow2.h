@@ -170,6 +170,8 @@ GVariant *qcow2_describe_crypt(const Qcow2 *q);
 int qcow2_bitmaps_begin(Qcow2 *q);
 /* At closing. */
 void qcow2_bitmaps_end(Qcow2 *q);
+/* A disk of that size leaves them small enough. */
+bool qcow2_bitmaps_allow(const Qcow2 *q, uint64_t disk_size);
 int qcow2_bitmaps_resize(Qcow2 *q, uint64_t disk_size);
 void qcow2_note_change(ImageMap *map, uint64_t offset, uint64_t length);
 /* aa{sv}, or NULL: there are none. */

@@ -183,12 +183,17 @@ static void fit_bits(const Qcow2 *q, Bitmap *b, uint64_t disk_size)
     b->disk_size = disk_size;
 }
 
-int qcow2_bitmaps_resize(Qcow2 *q, uint64_t disk_size)
+bool qcow2_bitmaps_allow(const Qcow2 *q, uint64_t disk_size)
 {
     uint64_t total = 0;
     for (guint n = 0; q->bitmaps && n < q->bitmaps->len; n++)
         total += bits_size(q->bitmaps->pdata[n], disk_size) + q->cluster_size;
-    if (total > MAX_BITMAPS)
+    return total <= MAX_BITMAPS;
+}
+
+int qcow2_bitmaps_resize(Qcow2 *q, uint64_t disk_size)
+{
+    if (!qcow2_bitmaps_allow(q, disk_size))
         return -EFBIG;
     for (guint n = 0; q->bitmaps && n < q->bitmaps->len; n++)
         fit_bits(q, q->bitmaps->pdata[n], disk_size);

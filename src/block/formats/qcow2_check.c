@@ -12,12 +12,14 @@
 
 #define MAX_CHECK_BYTES MIB(48)
 
+enum { PHASE_USES, PHASE_COUNTS, PHASE_COPIED, PHASES };
+
 typedef struct Check {
     Qcow2 *q;
     CheckResult *result;
     uint16_t *uses; /* saturating */
     uint64_t clusters;
-    uint64_t last_place; /* of the walk through the active map: for fragmentation */
+    uint64_t next_place; /* behind the last one in the table: for fragmentation */
     bool active;
 } Check;
 
@@ -57,17 +59,20 @@ static void use_entry(Check *c, uint64_t word)
         c->result->fragmented_units += c->active;
         return;
     }
-    if (!offset || q->external_data)
+    bool is_there = offset || (q->external_data && (word & QCOW2_COPIED));
+    if (!is_there)
         return;
-    if (offset % q->cluster_size)
+    if (q->external_data)
+        ; /* counts are for this file's clusters */
+    else if (offset % q->cluster_size)
         complain(c, "cluster is not aligned", offset);
     else
         use(c, offset, q->cluster_size, "cluster outside of the file");
     if (!c->active)
         return;
     c->result->allocated_units++;
-    c->result->fragmented_units += c->last_place && offset != c->last_place + q->cluster_size;
-    c->last_place = offset;
+    c->result->fragmented_units += c->next_place && offset != c->next_place;
+    c->next_place = offset + q->cluster_size;
 }
 
 static int use_tree(Check *c, const uint64_t *l1, uint32_t size)
@@ -76,6 +81,8 @@ static int use_tree(Check *c, const uint64_t *l1, uint32_t size)
     g_autofree uint8_t *table = g_malloc(q->cluster_size);
     for (uint32_t i = 0; i < size; i++) {
         uint64_t offset = l1[i] & QCOW2_OFFSET_MASK;
+        if (c->active)
+            image_map_tell_progress(&q->map, PHASE_USES, PHASES, i, size);
         if (!offset)
             continue;
         if (offset % q->cluster_size) {
@@ -84,6 +91,7 @@ static int use_tree(Check *c, const uint64_t *l1, uint32_t size)
         }
         if (!use(c, offset, q->cluster_size, "L2 table outside of the file"))
             continue;
+        c->next_place = 0;
         int result = host_file_read(q->map.file, offset, table, q->cluster_size);
         if (result)
             return result;
@@ -227,8 +235,11 @@ static int compare_count(Check *c, uint64_t cluster, bool repair)
 static int compare(Check *c, bool repair)
 {
     int result = 0;
-    for (uint64_t i = 0; i < c->clusters && !result; i++)
+    for (uint64_t i = 0; i < c->clusters && !result; i++) {
+        if (i % 4096 == 0)
+            image_map_tell_progress(&c->q->map, PHASE_COUNTS, PHASES, i, c->clusters);
         result = compare_count(c, i, repair);
+    }
     return result;
 }
 
@@ -273,6 +284,7 @@ int qcow2_refresh_copied(Qcow2 *q, bool repair, uint64_t *ret_wrong)
     *ret_wrong = 0;
     for (uint32_t i = 0; i < q->l1_size && !result; i++) {
         uint64_t offset = q->l1[i] & QCOW2_OFFSET_MASK;
+        image_map_tell_progress(&q->map, PHASE_COPIED, PHASES, i, q->l1_size);
         if (!offset || offset % q->cluster_size)
             continue;
         uint64_t count;

@@ -81,9 +81,10 @@ static int write_size(Qcow2 *q, uint64_t size)
 /* What lies behind the new end is given up before the size tells of it. */
 static int drop_tail(Qcow2 *q, uint64_t size)
 {
-    uint64_t at = align_up(size, q->cluster_size);
+    uint64_t first = align_up(size, q->cluster_size), at = first;
     while (at < q->map.size) {
         uint64_t done = 0;
+        image_map_tell_progress(&q->map, 0, 1, at - first, q->map.size - first);
         int result = qcow2_zero(&q->map, at, q->map.size - at, true, &done);
         if (result == -ENOTSUP)
             return 0; /* kept; it is out of sight */
@@ -117,7 +118,7 @@ bool qcow2_resize(ImageMap *map, uint64_t size, GError **error)
                            "its cluster size allows at most %" PRIu64
                            " bytes; make it with larger clusters",
                            span * (MIB(32) / 8));
-    if (qcow2_bitmaps_resize(q, size))
+    if (!qcow2_bitmaps_allow(q, size))
         return format_fail(error, map->file->path,
                            "its bitmaps would be too large; remove them with 'qemu-img bitmap'");
     if (size < map->size)
@@ -128,6 +129,8 @@ bool qcow2_resize(ImageMap *map, uint64_t size, GError **error)
         result = write_size(q, size);
     if (!result && q->external_data)
         result = host_file_truncate(q->data_file, MAX(size, q->data_file->size));
+    if (!result)
+        result = qcow2_bitmaps_resize(q, size);
     return result ? format_fail_io(error, map->file->path, "resize", result) : true;
 }
 

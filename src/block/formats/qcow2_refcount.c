@@ -302,11 +302,69 @@ int qcow2_alloc(Qcow2 *q, uint64_t wanted, uint64_t *ret_offset, uint64_t *ret_c
     return result;
 }
 
+/* Blocks that the clusters' counts lack. */
+static uint64_t missing_blocks(const Qcow2 *q, uint64_t first, uint64_t count)
+{
+    uint64_t missing = 0, last = (first + count - 1) >> q->ref_block_bits;
+    for (uint64_t i = first >> q->ref_block_bits; i <= last; i++)
+        missing += i >= q->reftable_size || !(q->reftable[i] & QCOW2_OFFSET_MASK);
+    return missing;
+}
+
+/* The first free clusters together, with room for the blocks that they lack behind them. */
+static int find_long(Qcow2 *q, uint64_t count, uint64_t *ret_first, uint64_t *ret_blocks)
+{
+    uint64_t first = q->free_hint, run = 0, used;
+    *ret_blocks = 0;
+    while (run < count + *ret_blocks) {
+        if ((first + run) >> (56 - q->cluster_bits))
+            return -EFBIG;
+        int result = qcow2_ref_get(q, first + run, &used);
+        if (result)
+            return result;
+        first += used ? run + 1 : 0;
+        run = used ? 0 : run + 1;
+        *ret_blocks = run >= count ? missing_blocks(q, first, run) : 0;
+    }
+    *ret_first = first;
+    return 0;
+}
+
+/*
+ * More clusters than a block counts. Elsewhere a block lies where its clusters begin: here, that
+ * would leave no room for them.
+ */
+static int take_long(Qcow2 *q, uint64_t count, uint64_t *ret_first)
+{
+    uint64_t first = 0, blocks = 0, end = 0;
+    int result;
+    do {
+        result = end ? grow_reftable(q, end) : 0;
+        if (!result)
+            result = find_long(q, count, &first, &blocks);
+        end = ((first + count + blocks - 1) >> q->ref_block_bits) + 1;
+    } while (!result && end > q->reftable_size);
+    if (result)
+        return result;
+    if (qcow2_overlaps_tables(q, first << q->cluster_bits, (count + blocks) << q->cluster_bits))
+        return -EIO; /* the counts are wrong: these are in use */
+    uint64_t at = first + count;
+    for (uint64_t i = first >> q->ref_block_bits; i < end && !result; i++) {
+        if (!(q->reftable[i] & QCOW2_OFFSET_MASK))
+            result = make_block(q, i, at++);
+    }
+    for (uint64_t i = 0; i < count + blocks && !result; i++)
+        result = qcow2_ref_set(q, first + i, 1);
+    *ret_first = first;
+    return result;
+}
+
 int qcow2_alloc_all(Qcow2 *q, uint64_t count, uint64_t *ret_offset)
 {
     uint64_t first = 0, found;
-    int result = find_free(q, count, false, &first, &found);
-    if (!result)
+    bool is_long = count >> q->ref_block_bits;
+    int result = is_long ? take_long(q, count, &first) : find_free(q, count, false, &first, &found);
+    if (!result && !is_long)
         result = take(q, first, count);
     *ret_offset = first << q->cluster_bits;
     return result;

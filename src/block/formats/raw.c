@@ -7,15 +7,48 @@
  */
 #include "base/bits.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <string.h>
 
 #include "block/format.h"
 
 #define RAW_SECTOR_SIZE 512
 
+static const FormatOption options_known[] = {
+    {"preallocation", "off", "off, falloc or full"},
+    {NULL},
+};
+
+static int write_zeros(HostFile *file, uint64_t size)
+{
+    g_autofree uint8_t *zeros = g_malloc0(MIB(1));
+    int result = 0;
+    for (uint64_t at = 0; at < size && !result; at += MIB(1))
+        result = host_file_write(file, at, zeros, MIN(size - at, MIB(1)));
+    return result;
+}
+
+/* The space is the disk's at once, rather than when it is written to. */
+static int preallocate(HostFile *file, const char *how, uint64_t size)
+{
+    if (!size || !strcmp(how, "off"))
+        return 0;
+    if (!strcmp(how, "full"))
+        return write_zeros(file, size);
+    return fallocate(file->fd, 0, 0, (off_t)size) < 0 ? -errno : 0;
+}
+
 static bool raw_create(HostFile *file, const CreateOptions *options, GError **error)
 {
+    const char *how = format_option(options, "preallocation");
+    if (strcmp(how, "off") && strcmp(how, "falloc") && strcmp(how, "full"))
+        return format_fail(error, file->path, "preallocation is off, falloc or full, not '%s'",
+                           how);
     int result = host_file_truncate(file, options->size);
+    if (!result)
+        result = preallocate(file, how, options->size);
     if (!result)
         result = host_file_sync(file);
     return result ? format_fail_io(error, file->path, "create", result) : true;
@@ -68,6 +101,7 @@ static bool raw_resize(ImageMap *map, uint64_t size, GError **error)
 
 const FormatDriver raw_format = {
     .name = "raw",
+    .options = options_known,
     .create = raw_create,
     .open = raw_open,
     .close = raw_close,

@@ -69,7 +69,10 @@ typedef struct Vhd {
 
 static bool vhd_probe(const ProbeData *data)
 {
-    return memcmp(data->head, "conectix", 8) == 0 || memcmp(data->tail, "conectix", 8) == 0;
+    /* Old Virtual PC wrote footers of 511 bytes. */
+    bool is_short = data->file_size % 512 == 511 && !memcmp(data->tail + 1, "conectix", 8);
+    return memcmp(data->head, "conectix", 8) == 0 || memcmp(data->tail, "conectix", 8) == 0 ||
+           is_short;
 }
 
 static uint32_t checksum(const uint8_t *data, size_t size, size_t at)

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "base/i18n.h"
 #include "block/compress.h"
 #include "block/image.h"
 
@@ -14,7 +15,7 @@ static bool vmdk_probe(const ProbeData *data)
 {
     uint32_t magic = load_le32(data->head);
     return magic == VMDK_MAGIC || magic == VMDK_COWD ||
-           g_str_has_prefix((const char *)data->head, "# Disk DescriptorFile");
+           vmdk_is_descriptor(data->head, sizeof(data->head));
 }
 
 static VmdkExtent *find_extent(Vmdk *v, uint64_t offset)
@@ -64,7 +65,8 @@ static bool open_line(Vmdk *v, const ExtentLine *l, const OpenParameters *p, GEr
 {
     const char *path = v->map.file->path;
     bool flat = !strcmp(l->kind, "FLAT") || !strcmp(l->kind, "VMFS");
-    bool sparse = !strcmp(l->kind, "SPARSE") || !strcmp(l->kind, "VMFSSPARSE");
+    bool sparse = !strcmp(l->kind, "SPARSE") || !strcmp(l->kind, "VMFSSPARSE") ||
+                  !strcmp(l->kind, "SESPARSE");
     bool zero = !strcmp(l->kind, "ZERO");
     if ((!flat && !sparse && !zero) || l->sectors > FORMAT_SIZE_MAX / 512 / MAX_EXTENTS ||
         l->offset > FORMAT_SIZE_MAX / 512 || v->extents->len >= MAX_EXTENTS)
@@ -73,12 +75,16 @@ static bool open_line(Vmdk *v, const ExtentLine *l, const OpenParameters *p, GEr
     if (!zero && !p->only_look) {
         g_autofree char *part = image_resolve_name(path, l->name, p->trust_names, error);
         file = part ? host_file_open(part, p->read_only, p->io_hook, error) : NULL;
-        if (!file)
+        if (!file) {
+            g_prefix_error(error, _("an extent of '%s': "), path);
             return false;
+        }
         file->no_sync = p->no_sync;
     }
     VmdkExtent *e = add_extent(v, file, true, sparse, l->sectors * 512);
     e->is_zero = zero;
+    e->kind = g_strdup(l->kind);
+    e->name = g_strdup(l->name);
     e->flat_offset = l->offset * 512;
     v->map.size += e->size;
     v->map.many_files = true;
@@ -116,11 +122,13 @@ static bool read_text(Vmdk *v, bool *ret_single, GError **error)
     HostFile *file = v->map.file;
     uint64_t offset = 0, room = 0, size = MIN(file->size, VMDK_DESCRIPTOR);
     int result = host_file_read(file, 0, h, sizeof(h));
-    *ret_single = !result && (load_le32(h) == VMDK_MAGIC || load_le32(h) == VMDK_COWD);
+    bool is_se = load_le64(h) == VMDK_SE_MAGIC;
+    *ret_single = !result && (load_le32(h) == VMDK_MAGIC || load_le32(h) == VMDK_COWD || is_se);
     if (*ret_single) {
         offset = load_le64(h + VMDK_H_TEXT) * 512;
         room = size = load_le64(h + VMDK_H_TEXT_SIZE) * 512;
-        if (load_le32(h) == VMDK_COWD)
+        /* Some extents have no descriptor. */
+        if (load_le32(h) == VMDK_COWD || is_se)
             offset = room = size = 0;
         if (size > VMDK_DESCRIPTOR || offset > file->size)
             return format_fail(error, file->path, "its descriptor is too large");
@@ -277,7 +285,14 @@ static int vmdk_commit(ImageMap *map)
 static int vmdk_decompress(const ImageMap *map, const Extent *extent, const uint8_t *stored,
                            uint8_t *unit)
 {
-    return unpack(PACKING_ZLIB, stored + 12, extent->stored_size - 12, unit, map->unit_size);
+    size_t size = map->unit_size, tail = map->size % size, stored_size = extent->stored_size - 12;
+    int result = unpack(PACKING_ZLIB, stored + 12, stored_size, unit, size);
+    bool is_last = tail && load_le64(stored) == (map->size - tail) / 512;
+    if (!result || !is_last)
+        return result;
+    /* Some writers end the last grain with the disk. */
+    memset(unit + tail, 0, size - tail);
+    return unpack(PACKING_ZLIB, stored + 12, stored_size, unit, tail);
 }
 
 /* The marker's lba is the engine's to know: see vmdk_mark_packed(). */
@@ -336,6 +351,7 @@ static bool vmdk_check(ImageMap *map, bool repair, CheckResult *r, GError **erro
     r->total_units = map->unit_size ? (map->size + unit - 1) / unit : 0;
     for (uint64_t at = 0; at < map->size && !result;) {
         Extent e;
+        image_map_tell_progress(map, 0, 1, at, map->size);
         result = vmdk_lookup(map, at, false, &e);
         if (result == -EIO) {
             r->corruptions++;
@@ -355,12 +371,37 @@ static bool vmdk_check(ImageMap *map, bool repair, CheckResult *r, GError **erro
     return result ? format_fail_io(error, map->file->path, "check", result) : true;
 }
 
+/* Of other files only what the descriptor says: to look opens none. */
+static GVariant *describe_extent(const Vmdk *v, const VmdkExtent *e)
+{
+    g_autofree char *folder = g_path_get_dirname(v->map.file->path);
+    bool is_here = !strcmp(folder, ".") || (e->name && g_path_is_absolute(e->name));
+    g_autofree char *path = !e->name  ? g_strdup(v->map.file->path)
+                            : is_here ? g_strdup(e->name)
+                                      : g_build_filename(folder, e->name, NULL);
+    GVariantDict dict;
+    g_variant_dict_init(&dict, NULL);
+    g_variant_dict_insert(&dict, "filename", "s", path);
+    g_variant_dict_insert(&dict, "format", "s", e->kind ? e->kind : "");
+    g_variant_dict_insert(&dict, "virtual-size", "x", (gint64)e->size);
+    if (e->grain)
+        g_variant_dict_insert(&dict, "cluster-size", "x", (gint64)e->grain);
+    if (e->compressed)
+        g_variant_dict_insert(&dict, "compressed", "b", TRUE);
+    return g_variant_dict_end(&dict);
+}
+
 static void vmdk_describe(const ImageMap *map, GVariantDict *d)
 {
+    GVariantBuilder extents;
     const Vmdk *v = (const Vmdk *)map;
     g_variant_dict_insert(d, "cid", "x", (gint64)v->cid);
     g_variant_dict_insert(d, "parent-cid", "x", (gint64)v->parent_cid);
     g_variant_dict_insert(d, "create-type", "s", v->kind ? v->kind : "?");
+    g_variant_builder_init(&extents, G_VARIANT_TYPE("aa{sv}"));
+    for (guint i = 0; i < v->extents->len; i++)
+        g_variant_builder_add_value(&extents, describe_extent(v, v->extents->pdata[i]));
+    g_variant_dict_insert_value(d, "extents", g_variant_builder_end(&extents));
 }
 
 const FormatDriver vmdk_format = {

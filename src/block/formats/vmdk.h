@@ -21,6 +21,7 @@
 
 #define VMDK_MAGIC         0x564d444bu
 #define VMDK_COWD          0x44574f43u
+#define VMDK_SE_MAGIC      0xcafebabeu
 #define VMDK_NO_CID        0xffffffffu
 #define VMDK_DESCRIPTOR    MIB(1) /* no text is longer */
 #define VMDK_MAX_DIRECTORY MIB(8)
@@ -55,10 +56,13 @@ typedef struct VmdkExtent {
     HostFile *file;
     bool own_file;                                         /* not the image's */
     bool is_sparse, is_zero, compressed, has_zero, is_old; /* old: COWD */
+    bool is_se;                                            /* SEsparse */
+    uint64_t tables_at, grains_at;                         /* of an SEsparse extent, in the file */
     uint64_t start, size;                                  /* bytes of the disk */
     uint64_t flat_offset;                                  /* of a flat extent's data */
     uint32_t grain;                                        /* bytes */
     uint32_t entries;                                      /* of a grain table */
+    char *kind, *name; /* as the descriptor has them; NULL: it is the image's own */
     FlatTable directory, redundant;
     TableCache *tables, *redundant_tables;
     uint64_t end; /* of the file's used part */
@@ -76,6 +80,11 @@ typedef struct Vmdk {
 } Vmdk;
 
 /* vmdk_descriptor.c */
+/*
+ * The text begins as descriptors do, as far as its first sector tells: with the usual words, or
+ * with a version behind comments and empty lines.
+ */
+bool vmdk_is_descriptor(const void *text, size_t size);
 /* The value of `key = value` without quotes; NULL: none. */
 char *vmdk_text_value(const char *text, const char *key);
 /* The text with another value; free it. */
@@ -98,6 +107,10 @@ int vmdk_extent_set_unclean(VmdkExtent *e, bool unclean);
 int vmdk_extent_commit(VmdkExtent *e);
 /* An empty sparse extent of `size` bytes whose place for the descriptor holds `text`. */
 int vmdk_extent_create(HostFile *file, uint64_t size, uint32_t flags, const char *text);
+
+/* vmdk_sesparse.c */
+bool vmdk_se_open(VmdkExtent *e, const uint8_t *header, GError **error);
+int vmdk_se_lookup(VmdkExtent *e, uint64_t offset, bool cached, Extent *extent);
 
 /* vmdk_resize.c */
 bool vmdk_resize(ImageMap *map, uint64_t size, GError **error);

@@ -2,6 +2,8 @@
 /* VMDK: the text that describes an image. */
 #include "block/formats/vmdk.h"
 
+#define FIRST_WORDS "# Disk DescriptorFile"
+
 static bool is_key(const char *line, const char *key, const char **ret_value)
 {
     size_t length = strlen(key);
@@ -12,6 +14,29 @@ static bool is_key(const char *line, const char *key, const char **ret_value)
         line++;
     *ret_value = line + 1;
     return *line == '=';
+}
+
+static bool is_version(const char *line)
+{
+    const char *value;
+    if (!is_key(line, "version", &value))
+        return false;
+    value += strspn(value, " \t");
+    return *value >= '1' && *value <= '3' && !value[1 + strspn(value + 1, " \t\r")];
+}
+
+bool vmdk_is_descriptor(const void *text, size_t size)
+{
+    g_autofree char *start = g_strndup(text, MIN(size, 512));
+    g_auto(GStrv) lines = g_strsplit(start, "\n", -1);
+    if (!g_ascii_strncasecmp(start, FIRST_WORDS, strlen(FIRST_WORDS)))
+        return true;
+    for (char **l = lines; *l && l[1]; l++) {
+        const char *line = *l + strspn(*l, " \t\r");
+        if (*line && *line != '#')
+            return is_version(line);
+    }
+    return false;
 }
 
 char *vmdk_text_value(const char *text, const char *key)

@@ -22,6 +22,8 @@ void vmdk_extent_free(gpointer extent)
     table_cache_free(e->redundant_tables);
     if (e->own_file)
         host_file_close(e->file);
+    g_free(e->kind);
+    g_free(e->name);
     g_free(e);
 }
 
@@ -97,6 +99,8 @@ bool vmdk_extent_open(VmdkExtent *e, GError **error)
     int result = read_header(e, h);
     if (result)
         return format_fail_io(error, e->file->path, "read the header of", result);
+    if (load_le64(h) == VMDK_SE_MAGIC)
+        return vmdk_se_open(e, h, error);
     e->is_old = load_le32(h) == VMDK_COWD;
     if (!e->is_old && load_le32(h) != VMDK_MAGIC)
         return format_fail(error, e->file->path, "it is no sparse extent");
@@ -201,7 +205,7 @@ int vmdk_extent_lookup(VmdkExtent *e, uint64_t offset, bool cached, Extent *exte
     if (e->is_zero) {
         extent->kind = EXTENT_ZERO;
     } else if (e->is_sparse) {
-        result = lookup_sparse(e, offset, cached, extent);
+        result = (e->is_se ? vmdk_se_lookup : lookup_sparse)(e, offset, cached, extent);
     } else {
         extent->writable = true;
         extent->host_offset = e->flat_offset + offset;

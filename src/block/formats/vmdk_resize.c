@@ -90,10 +90,12 @@ static int grow_directories(VmdkExtent *e, uint64_t size, uint64_t count)
 /* Grains behind a smaller end must not come back. */
 static int forget_behind(VmdkExtent *e, uint64_t size)
 {
-    uint64_t at = align_up(size, e->grain), done = 0;
+    uint64_t first = align_up(size, e->grain), at = first, done = 0;
     int result = 0;
-    for (; at < e->size && !result; at += done)
+    for (; at < e->size && !result; at += done) {
+        image_map_tell_progress(&e->vmdk->map, 0, 1, at - first, e->size - first);
         result = vmdk_extent_forget(e, at, e->size - at, &done);
+    }
     return result ? result : vmdk_extent_commit(e);
 }
 

@@ -438,6 +438,8 @@ static gpointer work(gpointer obj)
 static size_t source_unit(const Image *image)
 {
     size_t unit = 0;
+    for (guint i = 0; image->parts && i < image->parts->len; i++)
+        unit = MAX(unit, source_unit(image->parts->pdata[i]));
     for (; image; image = image->parent)
         unit = image->driver->decompress ? MAX(unit, image->map->unit_size) : unit;
     return unit;

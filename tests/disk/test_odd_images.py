@@ -1,0 +1,200 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Images as other products make them, built here byte by byte, beside what the real qemu-img says of them. Usage: test_odd_images.py BUILD"""
+import os
+import struct
+
+from kit import FolderTest, disk, main, needs, read, run
+
+MIB = 1 << 20
+SECTOR = 512
+
+
+def write(path, *parts):
+    """Bytes at places, with a hole between them."""
+    with open(path, "wb") as file:
+        for at, data in parts:
+            file.seek(at)
+            file.write(data)
+
+
+def words(*numbers):
+    return struct.pack(f"<{len(numbers)}Q", *numbers)
+
+
+def descriptor(kind, *lines, head=(), end="\n"):
+    text = ["# Disk DescriptorFile", "version=1", "CID=12345678", "parentCID=ffffffff", f'createType="{kind}"', *head,
+            "# Extent description", *lines, "#DDB", 'ddb.adapterType = "lsilogic"', ""]
+    return end.join(text).encode()
+
+
+@needs("qemu-img")
+class OddTest(FolderTest):
+    def same(self, path, theirs, *more):
+        """What we read is what qemu-img reads, by our copying and by our single reads."""
+        run("qemu-img", "convert", "-f", theirs, *more, "-O", "raw", path, "theirs.raw")
+        ours = disk("info", path)
+        self.assertIn(f"({os.stat('theirs.raw').st_size} bytes)", ours)
+        disk("convert", "-O", "raw", path, "ours.raw")
+        self.assertEqual(read("ours.raw"), read("theirs.raw"))
+        disk("compare", "-F", "raw", path, "theirs.raw")
+        return read("ours.raw")
+
+
+class SesparseTest(OddTest):
+    SIZE = 40 * MIB
+
+    def make(self, entries, size=SIZE, replay=0, name="a-sesparse.vmdk"):
+        """`entries`: of grain tables, by grain; the grains hold their numbers."""
+        table, tables_at, grains_at = 64 * SECTOR, 64, 4096
+        directory, parts = {}, []
+        for grain, entry in entries.items():
+            number = directory.setdefault(grain // 4096, len(directory))
+            parts.append((tables_at * SECTOR + number * table + grain % 4096 * 8, words(entry)))
+        for i, number in directory.items():
+            parts.append((32 * SECTOR + i * 8, words(0x10000000 << 32 | number)))
+        header = words(0xcafebabe, 0x200000001, size // SECTOR, 8, 64, 0, 0, 0, 0, 0, 1, 1, 2, 1, 4, 4, 32, 4, tables_at,
+                       (len(directory) + 1) * 64, 3000, 1, 3001, 1, grains_at, 4096)
+        parts += [(0, header.ljust(SECTOR, b"\0")), (SECTOR, words(0xcafecafe, 0, 0, replay).ljust(SECTOR, b"\0"))]
+        for i in range(20):
+            parts.append((grains_at * SECTOR + i * 4096, bytes([i + 1]) * 4096))
+        write(name, *parts)
+        with open("a.vmdk", "wb") as file:
+            file.write(descriptor("seSparse", f'RW {size // SECTOR} SESPARSE "{name}"'))
+
+    @staticmethod
+    def data(number):
+        return 3 << 60 | (number & 0xfff) << 48 | number >> 12
+
+    def test_read(self):
+        entries = {i: self.data(i) for i in range(5)}  # together
+        entries |= {4095: self.data(9), 4096: self.data(8), 4097: self.data(7), 4098: self.data(6)}  # backwards, over two tables
+        entries |= {10: 1 << 60, 11: 2 << 60, 12: self.data(19), 10239: self.data(13)}
+        self.make(entries)
+        content = self.same("a.vmdk", "vmdk")
+        self.assertEqual(content[4096 * 12], 20)
+        self.assertEqual(content[-1], 14)
+        run("qemu-img", "compare", "-f", "vmdk", "a.vmdk", "ours.raw")
+        disk("check", "a.vmdk")
+        self.assertEqual(disk("compare", "-f", "vmdk", "-F", "raw", "a-sesparse.vmdk", "ours.raw"), "Images are identical.\n")
+
+    def test_over_a_parent(self):
+        disk("create", "-f", "raw", "parent.raw", str(self.SIZE))
+        with open("parent.raw", "r+b") as file:
+            file.write(b"p" * MIB)
+        disk("convert", "-f", "raw", "-O", "vmdk", "parent.raw", "base.vmdk")
+        cid = [line for line in read("base.vmdk", 0, 65536).split(b"\n") if line.startswith(b"CID=")][0][4:].decode()
+        self.make({0: self.data(0), 2: 2 << 60, 4: self.data(3)})
+        text = read("a.vmdk").decode().replace("parentCID=ffffffff", f'parentCID={cid}\nparentFileNameHint="base.vmdk"')
+        write("a.vmdk", (0, text.encode()))
+        content = self.same("a.vmdk", "vmdk")
+        self.assertEqual([content[i * 4096] for i in range(6)], [1, ord("p"), 0, ord("p"), 4, ord("p")])
+
+    def test_refusals(self):
+        self.make({0: self.data(0)})
+        self.assertIn("for reading", disk("resize", "a.vmdk", "1G", status=1))
+        self.assertIn("SEsparse", disk("info", "a-sesparse.vmdk", status=1))
+        self.make({0: self.data(0)}, replay=1)
+        self.assertIn("journal", disk("convert", "a.vmdk", "x", status=1))
+        for bad in 4 << 60, self.data(1 << 40), 17:
+            self.make({0: bad})
+            disk("convert", "-O", "raw", "a.vmdk", "x", status=1)
+            disk("check", "a.vmdk", status=2)
+        self.make({0: self.data(0)}, size=1 << 47)
+        disk("convert", "-O", "qcow2", "a.vmdk", "x", status=1)
+
+
+class DescriptorTest(OddTest):
+    LINES = ['RW 8192 FLAT "a.raw" 0', 'RW 8192 FLAT "a.raw" 8192']
+
+    def setUp(self):
+        super().setUp()
+        self.content = os.urandom(MIB) + bytes(5 * MIB) + os.urandom(MIB) + bytes(MIB)
+        write("a.raw", (0, self.content))
+
+    def read_as(self, text, beside=True):
+        write("a.vmdk", (0, text))
+        if beside:
+            self.assertEqual(self.same("a.vmdk", "vmdk"), self.content)
+        disk("convert", "-O", "raw", "a.vmdk", "ours.raw")
+        self.assertEqual(read("ours.raw"), self.content, text)
+
+    def test_texts(self):
+        plain = descriptor("twoGbMaxExtentFlat", *self.LINES)
+        body = plain.split(b"\n", 1)[1]
+        self.read_as(plain)
+        self.read_as(descriptor("twoGbMaxExtentFlat", *self.LINES, end="\r\n"))
+        self.read_as(b"\n# made by hand\n\n" + plain)
+        self.read_as(plain.lower().replace(b"flat", b"FLAT").replace(b"rw", b"RW").replace(b"twogbmaxextentFLAT", b"twoGbMaxExtentFlat")
+                     .replace(b"createtype", b"createType").replace(b"cid", b"CID").replace(b"parentCID", b"parentCID"))
+        self.read_as(body)
+        self.read_as(plain.replace(b"RW 8192 FLAT", b"RW   8192  FLAT "))
+        self.read_as(plain.replace(b"FLAT", b"VMFS").replace(b"twoGbMaxExtentFlat", b"vmfs"), beside=False)
+        self.read_as(plain.replace(b"=", b" = "), beside=False)  # which the real one does not read
+        self.read_as(plain.replace(b"RW 8192 FLAT", b"RDONLY 8192 FLAT", 1), beside=False)  # which it leaves out
+
+    def test_no_descriptors(self):
+        for text in b"version=9\n", b"version\n", b"# only comments\n" * 40 + b"version=1\n", b"version=1", b"x\nversion=1\n":
+            write("b", (0, text.ljust(1024, b"\0")))
+            self.assertIn("file format: raw", disk("info", "b"))
+
+    def test_extents_at_the_end(self):
+        """A stream whose header leaves it to its footer where the directory is."""
+        run("qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", "a.raw", "s.vmdk")
+        data = read("s.vmdk")
+        data += bytes(-len(data) % SECTOR)
+        head = data[:56] + words(0xffffffffffffffff) + data[64:]
+        marker = struct.pack("<QII", 1, 0, 3).ljust(SECTOR, b"\0")
+        write("e.vmdk", (0, head + marker + data[:SECTOR] + bytes(SECTOR)))
+        self.assertEqual(self.same("e.vmdk", "vmdk"), self.content)
+
+
+class OthersTest(OddTest):
+    def setUp(self):
+        super().setUp()
+        write("a.raw", (0, os.urandom(MIB)), (7 * MIB, os.urandom(MIB)))
+
+    def make(self, theirs, *options):
+        run("qemu-img", "convert", "-f", "raw", "-O", theirs, *(["-o", ",".join(options)] if options else []), "a.raw", "i")
+        return bytearray(read("i"))
+
+    def put(self, theirs, data):
+        write("i", (0, data))
+        return self.same("i", theirs)
+
+    def test_vhd_footers(self):
+        for kind in "dynamic", "fixed":
+            data = self.make("vpc", "force_size=on", f"subformat={kind}")
+            self.assertEqual(self.put("vpc", data[:-1]), read("a.raw"))  # of 511 bytes
+        data = self.make("vpc", "force_size=on")
+        self.assertEqual(self.put("vpc", data[:-SECTOR]), read("a.raw"))  # lost
+
+    def test_vhd_creators(self):
+        data = self.make("vpc")
+        for creator in b"vpc ", b"vs  ", b"win ", b"vbox", b"d2v ", b"tap\0", b"CTXS", b"????":
+            for at in 0, len(data) - SECTOR:
+                data[at + 28:at + 32] = creator
+                data[at + 64:at + 68] = bytes(4)
+                struct.pack_into(">I", data, at + 64, ~sum(data[at:at + SECTOR]) & 0xffffffff)
+            self.put("vpc", data)
+
+    def test_vdi_comments(self):
+        data = self.make("vdi")
+        for text in b"<<< Sun xVM VirtualBox Disk Image >>>\n", b"<<< innotek VirtualBox Disk Image >>>\n", b"":
+            data[:64] = text.ljust(64, b"\0")
+            self.assertEqual(self.put("vdi", data), read("a.raw"))
+
+    def test_qcow2_headers(self):
+        data = self.make("qcow2")
+        end = struct.unpack_from(">I", data, 100)[0]
+        unknown = struct.pack(">II5s3x", 0xdeadbeef, 5, b"hello")
+        self.put("qcow2", data[:end] + unknown + data[end:65536 - len(unknown)] + data[65536:])
+        for at, number in (80, 1 << 40), (88, 1 << 50):  # features that need not be known
+            changed = bytearray(data)
+            struct.pack_into(">Q", changed, at, number)
+            self.put("qcow2", changed)
+        self.put("qcow2", self.make("qcow2", "compat=0.10"))
+
+
+if __name__ == "__main__":
+    main()
