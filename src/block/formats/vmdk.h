@@ -87,7 +87,8 @@ const char *vmdk_new_text(GString *text, const char *kind, uint64_t size, const 
 /* vmdk_extent.c */
 bool vmdk_extent_open(VmdkExtent *e, GError **error);
 void vmdk_extent_free(gpointer extent);
-int vmdk_extent_lookup(VmdkExtent *e, uint64_t offset, bool cached, Extent *extent);
+int vmdk_extent_lookup(VmdkExtent *e, uint64_t offset, uint64_t length, bool cached,
+                       Extent *extent);
 int vmdk_extent_allocate(VmdkExtent *e, uint64_t offset, uint64_t length, Allocation *a);
 int vmdk_extent_allocate_packed(VmdkExtent *e, uint64_t offset, uint32_t size, Allocation *a);
 int vmdk_extent_link(VmdkExtent *e, const Allocation *a);
