@@ -180,7 +180,7 @@ static void test_shareable(gconstpointer data)
     g_assert_error(busy, G_IO_ERROR, G_IO_ERROR_BUSY);
     for (uint64_t at = 0; at < SIZE; at += MIB(1)) {
         Extent extent;
-        g_assert_cmpint(reader->driver->lookup(reader->map, at, false, &extent), ==, 0);
+        g_assert_cmpint(reader->driver->lookup(reader->map, at, MIB(1), false, &extent), ==, 0);
         g_assert_cmpint(extent.kind, ==, EXTENT_DATA);
     }
     if (kit_has_qemu()) {

@@ -416,8 +416,8 @@ static int step_find(DiskTask *task, Extent *ret_extent)
     Disk *disk = task->disk;
     while (task->position < request->size) {
         if (is_for_the_map(disk, request) ||
-            image_find(disk->image, request->offset + task->position, request->op != DISK_READ,
-                       ret_extent))
+            image_find(disk->image, request->offset + task->position,
+                       request->size - task->position, request->op != DISK_READ, ret_extent))
             return -EAGAIN;
         ret_extent->length = MIN(ret_extent->length, request->size - task->position);
         if (ret_extent->kind != EXTENT_ZERO)

@@ -169,10 +169,11 @@ typedef struct FormatDriver {
     /* Drops what was not committed. */
     void (*close)(ImageMap *map);
     /*
-     * Where the byte at `offset` is, and how far the answer holds; offset < size. With `cached`,
-     * -EAGAIN instead of reading from the host.
+     * Where the byte at `offset` is, and how far the answer holds; offset < size. Nobody cares for
+     * what lies `length` or more behind it: looking there would make small requests slow. With
+     * `cached`, -EAGAIN instead of reading from the host.
      */
-    int (*lookup)(ImageMap *map, uint64_t offset, bool cached, Extent *ret_extent);
+    int (*lookup)(ImageMap *map, uint64_t offset, uint64_t length, bool cached, Extent *ret_extent);
     /* Before the first change of an opened image. NULL: nothing to do. */
     int (*begin_write)(ImageMap *map);
     /*

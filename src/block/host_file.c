@@ -488,8 +488,17 @@ int host_file_discard(HostFile *file, uint64_t offset, uint64_t size)
     return result == -EOPNOTSUPP ? 0 : result;
 }
 
+/* Looking for the end of long data takes the host long, so nobody asks twice for the same. */
+static bool is_known_data(const HostFile *file, uint64_t offset)
+{
+    return offset >= file->data_start && offset < file->data_end &&
+           file->data_written == __atomic_load_n(&file->written, __ATOMIC_RELAXED);
+}
+
 uint64_t host_file_next_data(HostFile *file, uint64_t offset)
 {
+    if (is_known_data(file, offset))
+        return offset;
     if (file->remote)
         return remote_next(file->remote, offset, false);
     off_t at = lseek(file->fd, (off_t)offset, SEEK_DATA);
@@ -498,10 +507,20 @@ uint64_t host_file_next_data(HostFile *file, uint64_t offset)
     return errno == ENXIO ? UINT64_MAX : offset;
 }
 
-uint64_t host_file_next_hole(HostFile *file, uint64_t offset)
+static uint64_t find_hole(HostFile *file, uint64_t offset)
 {
     if (file->remote)
         return remote_next(file->remote, offset, true);
     off_t at = lseek(file->fd, (off_t)offset, SEEK_HOLE);
     return at >= 0 ? (uint64_t)at : MAX(file->size, offset);
+}
+
+uint64_t host_file_next_hole(HostFile *file, uint64_t offset)
+{
+    if (!is_known_data(file, offset)) {
+        file->data_written = __atomic_load_n(&file->written, __ATOMIC_RELAXED);
+        file->data_start = offset;
+        file->data_end = find_hole(file, offset);
+    }
+    return MAX(file->data_end, offset);
 }

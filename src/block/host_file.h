@@ -28,6 +28,8 @@ typedef struct HostFile {
     uint64_t synced;  /* … and how many of them are known to be on stable storage */
     int sync_error;   /* positive errno of the first sync that failed: sticky (SAFETY §5.5) */
     int zero_method;  /* how this file zeroes ranges: see host_file_zero_mode() */
+    uint64_t data_start, data_end; /* no hole was between them … */
+    uint64_t data_written;         /* … when `written` was this */
 } HostFile;
 
 /*

@@ -201,7 +201,7 @@ static bool begin_sharing(Image *image, GError **error)
     Extent extent = {.length = 0};
     bool fixed = !image->parent && !image->map->encrypted && !image->map->tracks_changes;
     for (uint64_t at = 0; at < image->map->size && fixed; at += extent.length) {
-        fixed = image->driver->lookup(image->map, at, false, &extent) == 0 &&
+        fixed = image->driver->lookup(image->map, at, image->map->size - at, false, &extent) == 0 &&
                 extent.kind == EXTENT_DATA && extent.writable && extent.file == image->file;
     }
     if (!fixed)

@@ -144,7 +144,7 @@ int image_write_extent(Image *image, uint64_t offset, uint64_t size, const Exten
  * What can be done at once: DATA (whose file and place the extent names, writable or not) or ZERO;
  * -EAGAIN when it takes a call that may wait. Parents are followed for reading only.
  */
-int image_find(Image *image, uint64_t offset, bool for_write, Extent *ret_extent);
+int image_find(Image *image, uint64_t offset, uint64_t size, bool for_write, Extent *ret_extent);
 
 /* The map wants to hear of zeroed and discarded ranges. */
 bool image_map_can_zero(const Image *image);

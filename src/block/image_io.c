@@ -158,7 +158,7 @@ int image_readv(Image *image, uint64_t offset, uint64_t size, IovCursor *to)
 {
     while (size) {
         Extent extent;
-        int result = image->driver->lookup(image->map, offset, false, &extent);
+        int result = image->driver->lookup(image->map, offset, size, false, &extent);
         if (result)
             return result;
         uint64_t part = MIN(extent.length, size);
@@ -357,7 +357,7 @@ int image_place(Image *image, uint64_t offset, uint64_t size, Extent *ret_extent
     g_assert(!image->parent && !image->map->encrypted);
     int result = begin_write(image);
     if (!result)
-        result = image->driver->lookup(image->map, offset, false, ret_extent);
+        result = image->driver->lookup(image->map, offset, size, false, ret_extent);
     if (result || (ret_extent->kind == EXTENT_DATA && ret_extent->writable))
         return result;
     if (image->map->packs_only || !image->driver->allocate)
@@ -415,7 +415,7 @@ int image_writev(Image *image, uint64_t offset, uint64_t size, IovCursor *from)
     note_change(image, offset, size);
     while (size && !result) {
         Extent extent;
-        result = image->driver->lookup(image->map, offset, false, &extent);
+        result = image->driver->lookup(image->map, offset, size, false, &extent);
         if (result)
             break;
         uint64_t part = MIN(extent.length, size);
@@ -495,7 +495,7 @@ bool image_map_can_zero(const Image *image)
 static int zero_part(Image *image, uint64_t offset, uint64_t *size)
 {
     Extent extent;
-    int result = image->driver->lookup(image->map, offset, false, &extent);
+    int result = image->driver->lookup(image->map, offset, *size, false, &extent);
     if (result)
         return result;
     uint64_t part = MIN(extent.length, *size);
@@ -537,7 +537,7 @@ int image_write_zeros(Image *image, uint64_t offset, uint64_t size)
 static int discard_part(Image *image, uint64_t offset, uint64_t *size)
 {
     Extent extent;
-    int result = image->driver->lookup(image->map, offset, false, &extent);
+    int result = image->driver->lookup(image->map, offset, *size, false, &extent);
     uint64_t part = MIN(extent.length, *size), done = *size;
     if (result)
         return result;
@@ -584,7 +584,7 @@ static int find_places(Image *image, uint64_t offset, uint64_t length, GArray *p
 {
     Extent extent;
     for (uint64_t end = offset + length; offset < end; offset += extent.length) {
-        int result = image->driver->lookup(image->map, offset, false, &extent);
+        int result = image->driver->lookup(image->map, offset, end - offset, false, &extent);
         if (result)
             return result;
         extent.length = MIN(extent.length, end - offset);
@@ -708,14 +708,14 @@ bool image_resize(Image *image, uint64_t size, GError **error)
 
 /* ---- questions ------------------------------------------------------------------------------- */
 
-int image_find(Image *image, uint64_t offset, bool for_write, Extent *ret_extent)
+int image_find(Image *image, uint64_t offset, uint64_t size, bool for_write, Extent *ret_extent)
 {
-    uint64_t limit = UINT64_MAX;
+    uint64_t limit = size;
     if (for_write &&
         ((!image->write_begun && image->driver->begin_write) || image->map->tracks_changes))
         return -EAGAIN;
     for (;; image = image->parent) {
-        int result = image->driver->lookup(image->map, offset, true, ret_extent);
+        int result = image->driver->lookup(image->map, offset, limit, true, ret_extent);
         if (result)
             return result;
         ret_extent->length = MIN(ret_extent->length, limit);
@@ -774,7 +774,7 @@ int image_status(Image *image, uint64_t offset, uint64_t size, bool look_in_file
     ImageStatus s = {.length = size};
     for (;; image = image->parent, s.depth++) {
         Extent extent;
-        int result = image->driver->lookup(image->map, offset, false, &extent);
+        int result = image->driver->lookup(image->map, offset, s.length, false, &extent);
         if (result)
             return result;
         s.length = MIN(s.length, extent.length);

@@ -189,9 +189,32 @@ static void test_vdi_undo(void)
     kit_leave_folder();
 }
 
+/* A small request must not pay for all that lies together behind it. */
+static void test_short_lookup(void)
+{
+    static const char *const formats[] = {"qcow", "qcow2", "vdi", "vhd", "vhdx", "vmdk"};
+    enum { SIZE = MIB(8) };
+    g_autofree uint8_t *data = g_malloc(SIZE);
+    memset(data, 7, SIZE);
+    kit_enter_folder();
+    for (size_t i = 0; i < G_N_ELEMENTS(formats); i++) {
+        Extent extent;
+        kit_create(formats[i], formats[i], SIZE, NULL, NULL);
+        g_autoptr(Image) image = kit_open(formats[i], formats[i], false);
+        const ImageMap *map = image->map;
+        g_assert_cmpint(image_write(image, 0, data, SIZE), ==, 0);
+        g_assert_cmpint(image->driver->lookup(image->map, 512, 1024, false, &extent), ==, 0);
+        g_assert_cmpint(extent.kind, ==, EXTENT_DATA);
+        g_assert_cmpuint(extent.length, >=, MIN(1024, map->unit_size - 512));
+        g_assert_cmpuint(extent.length, <=, map->unit_size);
+    }
+    kit_leave_folder();
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/image/short-lookup", test_short_lookup);
     g_test_add_func("/image/vdi-undo", test_vdi_undo);
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autofree char *ours = g_strdup_printf("/image/%s/ours", cases[i].name);

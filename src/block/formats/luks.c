@@ -89,7 +89,8 @@ static ImageMap *luks_map_open(HostFile *file, const OpenParameters *p, GError *
     return NULL;
 }
 
-static int luks_map_lookup(ImageMap *map, uint64_t offset, bool cached, Extent *extent)
+static int luks_map_lookup(ImageMap *map, uint64_t offset, uint64_t length, bool cached,
+                           Extent *extent)
 {
     *extent = (Extent){.kind = EXTENT_DATA,
                        .writable = true,

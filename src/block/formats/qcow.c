@@ -169,7 +169,7 @@ static int describe(const Qcow *q, uint64_t entry, Extent *extent)
     return is_place(extent->host_offset) ? 0 : -EIO;
 }
 
-static int qcow_lookup(ImageMap *map, uint64_t offset, bool cached, Extent *extent)
+static int qcow_lookup(ImageMap *map, uint64_t offset, uint64_t length, bool cached, Extent *extent)
 {
     Qcow *q = (Qcow *)map;
     uint64_t inside = offset & (q->cluster_size - 1);

@@ -193,7 +193,7 @@ int qcow2_release_freed(Qcow2 *q);
 int qcow2_commit_refs(Qcow2 *q);
 
 /* qcow2_map.c */
-int qcow2_lookup(ImageMap *map, uint64_t offset, bool cached, Extent *extent);
+int qcow2_lookup(ImageMap *map, uint64_t offset, uint64_t length, bool cached, Extent *extent);
 int qcow2_allocate(ImageMap *map, uint64_t offset, uint64_t length, Allocation *a);
 int qcow2_allocate_compressed(ImageMap *map, uint64_t offset, uint32_t stored_size, Allocation *a);
 int qcow2_link(ImageMap *map, const Allocation *a);

@@ -123,7 +123,7 @@ static bool continues(const Extent *run, const Extent *next)
            (run->writable == next->writable && run->host_offset + run->length == next->host_offset);
 }
 
-int qcow2_lookup(ImageMap *map, uint64_t offset, bool cached, Extent *extent)
+int qcow2_lookup(ImageMap *map, uint64_t offset, uint64_t length, bool cached, Extent *extent)
 {
     Qcow2 *q = (Qcow2 *)map;
     uint8_t *table;
@@ -142,7 +142,7 @@ int qcow2_lookup(ImageMap *map, uint64_t offset, bool cached, Extent *extent)
     if (result)
         return result;
     uint64_t inside = offset % (extent->kind == EXTENT_COMPRESSED ? q->cluster_size : q->sub_size);
-    while (extent->kind != EXTENT_COMPRESSED) {
+    while (extent->kind != EXTENT_COMPRESSED && extent->length - inside < length) {
         Extent next;
         if (++sub == q->sub_count) {
             sub = 0;

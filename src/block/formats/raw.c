@@ -80,7 +80,7 @@ static void raw_close(ImageMap *map)
     g_free(map);
 }
 
-static int raw_lookup(ImageMap *map, uint64_t offset, bool cached, Extent *extent)
+static int raw_lookup(ImageMap *map, uint64_t offset, uint64_t length, bool cached, Extent *extent)
 {
     *extent = (Extent){.kind = EXTENT_DATA,
                        .writable = true,

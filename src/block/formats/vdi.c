@@ -230,7 +230,7 @@ static ImageMap *vdi_open(HostFile *file, const OpenParameters *p, GError **erro
 
 /* ---- the map --------------------------------------------------------------------------------- */
 
-static int vdi_lookup(ImageMap *map, uint64_t offset, bool cached, Extent *extent)
+static int vdi_lookup(ImageMap *map, uint64_t offset, uint64_t length, bool cached, Extent *extent)
 {
     Vdi *v = (Vdi *)map;
     uint64_t block = offset / v->block_size, inside = offset % v->block_size;
@@ -244,7 +244,8 @@ static int vdi_lookup(ImageMap *map, uint64_t offset, bool cached, Extent *exten
         extent->file = map->file;
         extent->host_offset = place(v, n) + inside;
     }
-    while (++block < v->blocks && extent->length < map->size - offset) {
+    length = MIN(length, map->size - offset);
+    while (++block < v->blocks && extent->length < length) {
         uint32_t next = entry(v, block);
         if (n < ZERO ? v->extra || next != ++n : next != n)
             break;

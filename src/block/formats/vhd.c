@@ -260,7 +260,7 @@ static bool bit_get(const uint8_t *bitmap, uint64_t sector)
     return bitmap[sector / 8] >> (7 - sector % 8) & 1;
 }
 
-static int vhd_lookup(ImageMap *map, uint64_t offset, bool cached, Extent *extent)
+static int vhd_lookup(ImageMap *map, uint64_t offset, uint64_t length, bool cached, Extent *extent)
 {
     Vhd *v = (Vhd *)map;
     *extent = (Extent){.kind = EXTENT_DATA,
@@ -279,7 +279,8 @@ static int vhd_lookup(ImageMap *map, uint64_t offset, bool cached, Extent *exten
     int result = table_cache_get(v->bitmaps, place, cached, &bitmap);
     if (result)
         return result;
-    uint64_t first = inside / 512, last = first, end = v->block_size / 512;
+    uint64_t first = inside / 512, last = first;
+    uint64_t end = (inside + MIN(length, v->block_size - inside) + 511) / 512;
     bool here = bit_get(bitmap, first);
     while (++last < end && bit_get(bitmap, last) == here)
         ;

@@ -87,12 +87,13 @@ static int set_bits(Vhdx *v, uint64_t sector, uint64_t count, bool value)
 
 /* ---- lookup ---------------------------------------------------------------------------------- */
 
-static int lookup_partial(Vhdx *v, uint64_t offset, bool cached, Extent *extent)
+static int lookup_partial(Vhdx *v, uint64_t offset, uint64_t length, bool cached, Extent *extent)
 {
     bool here;
     uint64_t count, sector_size = v->map.sector_size;
     uint64_t inside = offset % v->block_size;
-    uint64_t left = v->sectors_per_block - inside / sector_size;
+    uint64_t wanted = MIN(length, v->block_size) / sector_size + 1;
+    uint64_t left = MIN(v->sectors_per_block - inside / sector_size, wanted);
     if (!(v->flags & VHDX_HAS_PARENT))
         return -EIO; /* there are no bitmaps */
     int result = vhdx_count_bits(v, offset / sector_size, left, cached, &here, &count);
@@ -103,7 +104,7 @@ static int lookup_partial(Vhdx *v, uint64_t offset, bool cached, Extent *extent)
     return 0;
 }
 
-static int vhdx_lookup(ImageMap *map, uint64_t offset, bool cached, Extent *extent)
+static int vhdx_lookup(ImageMap *map, uint64_t offset, uint64_t length, bool cached, Extent *extent)
 {
     Vhdx *v = (Vhdx *)map;
     uint64_t inside = offset % v->block_size, entry = block_entry(v, offset / v->block_size);
@@ -116,7 +117,7 @@ static int vhdx_lookup(ImageMap *map, uint64_t offset, bool cached, Extent *exte
     if (state >= VHDX_FULL && (!vhdx_place(entry) || vhdx_place(entry) > FORMAT_SIZE_MAX))
         return -EIO;
     if (state == VHDX_PARTIAL)
-        return lookup_partial(v, offset, cached, extent);
+        return lookup_partial(v, offset, length, cached, extent);
     if (state == VHDX_FULL)
         extent->kind = EXTENT_DATA;
     else if (state == VHDX_ABSENT)

@@ -206,10 +206,10 @@ static ImageMap *vmdk_open(HostFile *file, const OpenParameters *p, GError **err
 
 /* ---- the map --------------------------------------------------------------------------------- */
 
-static int vmdk_lookup(ImageMap *map, uint64_t offset, bool cached, Extent *extent)
+static int vmdk_lookup(ImageMap *map, uint64_t offset, uint64_t length, bool cached, Extent *extent)
 {
     VmdkExtent *e = find_extent((Vmdk *)map, offset);
-    return vmdk_extent_lookup(e, offset - e->start, cached, extent);
+    return vmdk_extent_lookup(e, offset - e->start, length, cached, extent);
 }
 
 /* Children learn from another CID that we changed. */
@@ -352,7 +352,7 @@ static bool vmdk_check(ImageMap *map, bool repair, CheckResult *r, GError **erro
     for (uint64_t at = 0; at < map->size && !result;) {
         Extent e;
         image_map_tell_progress(map, 0, 1, at, map->size);
-        result = vmdk_lookup(map, at, false, &e);
+        result = vmdk_lookup(map, at, map->size - at, false, &e);
         if (result == -EIO) {
             r->corruptions++;
             check_result_add(r, "ERROR the grain of byte %" G_GUINT64_FORMAT " is damaged", at);

@@ -96,7 +96,8 @@ const char *vmdk_new_text(GString *text, const char *kind, uint64_t size, const 
 /* vmdk_extent.c */
 bool vmdk_extent_open(VmdkExtent *e, GError **error);
 void vmdk_extent_free(gpointer extent);
-int vmdk_extent_lookup(VmdkExtent *e, uint64_t offset, bool cached, Extent *extent);
+int vmdk_extent_lookup(VmdkExtent *e, uint64_t offset, uint64_t length, bool cached,
+                       Extent *extent);
 int vmdk_extent_allocate(VmdkExtent *e, uint64_t offset, uint64_t length, Allocation *a);
 int vmdk_extent_allocate_packed(VmdkExtent *e, uint64_t offset, uint32_t size, Allocation *a);
 int vmdk_extent_link(VmdkExtent *e, const Allocation *a);
@@ -110,7 +111,7 @@ int vmdk_extent_create(HostFile *file, uint64_t size, uint32_t flags, const char
 
 /* vmdk_sesparse.c */
 bool vmdk_se_open(VmdkExtent *e, const uint8_t *header, GError **error);
-int vmdk_se_lookup(VmdkExtent *e, uint64_t offset, bool cached, Extent *extent);
+int vmdk_se_lookup(VmdkExtent *e, uint64_t offset, uint64_t length, bool cached, Extent *extent);
 
 /* vmdk_resize.c */
 bool vmdk_resize(ImageMap *map, uint64_t size, GError **error);

@@ -164,7 +164,8 @@ static int find_packed(VmdkExtent *e, uint64_t place, bool cached, Extent *exten
     return result;
 }
 
-static int lookup_sparse(VmdkExtent *e, uint64_t offset, bool cached, Extent *extent)
+static int lookup_sparse(VmdkExtent *e, uint64_t offset, uint64_t length, bool cached,
+                         Extent *extent)
 {
     uint64_t grain = offset / e->grain, inside = offset % e->grain;
     uint8_t *table;
@@ -187,7 +188,7 @@ static int lookup_sparse(VmdkExtent *e, uint64_t offset, bool cached, Extent *ex
         extent->host_offset = sector * UINT64_C(512) + inside;
     }
     uint32_t step = extent->kind == EXTENT_DATA ? e->grain / 512 : 0;
-    for (uint32_t next = sector + step; ++i < e->entries; next += step) {
+    for (uint32_t next = sector + step; ++i < e->entries && extent->length < length; next += step) {
         uint32_t there = load_le32(table + i * 4);
         if (there != next || kind_of(e, there) != extent->kind)
             break;
@@ -196,7 +197,7 @@ static int lookup_sparse(VmdkExtent *e, uint64_t offset, bool cached, Extent *ex
     return 0;
 }
 
-int vmdk_extent_lookup(VmdkExtent *e, uint64_t offset, bool cached, Extent *extent)
+int vmdk_extent_lookup(VmdkExtent *e, uint64_t offset, uint64_t length, bool cached, Extent *extent)
 {
     *extent = (Extent){.kind = EXTENT_DATA, .file = e->file, .length = e->size - offset};
     int result = 0;
@@ -205,7 +206,7 @@ int vmdk_extent_lookup(VmdkExtent *e, uint64_t offset, bool cached, Extent *exte
     if (e->is_zero) {
         extent->kind = EXTENT_ZERO;
     } else if (e->is_sparse) {
-        result = (e->is_se ? vmdk_se_lookup : lookup_sparse)(e, offset, cached, extent);
+        result = (e->is_se ? vmdk_se_lookup : lookup_sparse)(e, offset, length, cached, extent);
     } else {
         extent->writable = true;
         extent->host_offset = e->flat_offset + offset;

@@ -143,7 +143,7 @@ static int read_entry(const VmdkExtent *e, uint64_t entry, Extent *extent)
     }
 }
 
-int vmdk_se_lookup(VmdkExtent *e, uint64_t offset, bool cached, Extent *extent)
+int vmdk_se_lookup(VmdkExtent *e, uint64_t offset, uint64_t length, bool cached, Extent *extent)
 {
     uint64_t grain = offset / e->grain, inside = offset % e->grain;
     uint32_t i = (uint32_t)(grain % e->entries);
@@ -159,7 +159,7 @@ int vmdk_se_lookup(VmdkExtent *e, uint64_t offset, bool cached, Extent *extent)
     uint64_t first = extent->host_offset;
     extent->host_offset += extent->kind == EXTENT_DATA ? inside : 0;
     extent->length = e->grain - inside;
-    for (uint64_t n = 1; !result && ++i < e->entries; n++) {
+    for (uint64_t n = 1; !result && ++i < e->entries && extent->length < length; n++) {
         Extent next = {0};
         bool same = !read_entry(e, load_le64(table + i * 8), &next) && next.kind == extent->kind;
         if (!same || (next.kind == EXTENT_DATA && next.host_offset != first + n * e->grain))

@@ -18,10 +18,14 @@
 
 #include "base/bits.h"
 
-#define PART_SIZE     (1u << 20)
+/* Larger writes make Linux look for pages in rows that long, which can take longer than copying. */
+#define PART_SIZE     (512u << 10)
 #define MEMORY_BUDGET (36u << 20)
 #define SALVAGE_STEP  4096
-#define THREADS_LEAST 8 /* reads that wait for the host's disk want company */
+/* Threads: Linux lets one at a time write to a file, while others read ahead of it … */
+#define THREADS_MOVING 3
+/* … and what packs or waits for a server wants company. */
+#define THREADS_WORKING 8
 
 /* Bytes of a part whose place in the source is known. */
 typedef struct Piece {
@@ -52,8 +56,6 @@ typedef struct Copying {
     uint64_t next, placed; /* numbers of parts: to be planned, to be placed */
     int error;
     int64_t begin_us;
-    HostFile *data_file; /* [data_start, data_end) of this file is known to be no hole */
-    uint64_t data_start, data_end;
 } Copying;
 
 /* One thread and the part that it has. */
@@ -77,24 +79,18 @@ bool image_bytes_are_zero(const void *bytes, size_t size)
 
 /* ---- planning -------------------------------------------------------------------------------- */
 
-/* Holes of the host's file are zeros; what is known of the last one is not asked again. */
-static void look_for_hole(Copying *c, ImageStatus *s)
+/* Holes of the host's file are zeros. */
+static void look_for_hole(ImageStatus *s)
 {
     uint64_t at = s->host_offset;
-    if (!s->file)
-        return;
-    if (s->file != c->data_file || at < c->data_start || at >= c->data_end) {
-        uint64_t next = host_file_next_data(s->file, at);
-        if (next > at) {
-            s->zero = true;
-            s->length = MIN(s->length, next - at);
-            return;
-        }
-        c->data_file = s->file;
-        c->data_start = at;
-        c->data_end = align_up(MAX(host_file_next_hole(s->file, at), at + 1), 512);
+    uint64_t next = s->file ? host_file_next_data(s->file, at) : at;
+    if (next > at) {
+        s->zero = true;
+        s->length = MIN(s->length, next - at);
+    } else if (s->file) {
+        uint64_t end = align_up(MAX(host_file_next_hole(s->file, at), at + 1), 512);
+        s->length = MIN(s->length, end - at);
     }
-    s->length = MIN(s->length, c->data_end - at);
 }
 
 /* What is at `at`; `ret_skip`: nothing of it goes to the target. */
@@ -109,7 +105,7 @@ static int ask(Copying *c, uint64_t at, uint64_t limit, ImageStatus *s, bool *re
     }
     if (result)
         return result;
-    look_for_hole(c, s);
+    look_for_hole(s);
     bool is_parents = c->copy->skip_parents && s->depth > 0;
     *ret_skip = is_parents || (s->zero && c->reads_zero && !c->copy->dense);
     return 0;
@@ -473,12 +469,27 @@ static void worker_free(Worker *w)
     g_free(w);
 }
 
-/* More threads than processors: some wait for the disk, or for their turn. */
+static bool is_remote(const Image *image)
+{
+    for (; image; image = image->parent) {
+        if (image->file->remote)
+            return true;
+    }
+    return false;
+}
+
+static unsigned default_threads(const Copying *c)
+{
+    unsigned processors = g_get_num_processors();
+    if (c->packed || is_remote(c->from) || is_remote(c->to))
+        return MAX(2 * processors, THREADS_WORKING);
+    return source_unit(c->from) ? MAX(processors + 1, THREADS_MOVING) : THREADS_MOVING;
+}
+
 static unsigned thread_count(const Copying *c)
 {
     size_t each = c->part_size * (c->packed ? 3 : 1) + 3 * source_unit(c->from);
-    unsigned wanted =
-        c->copy->threads ? c->copy->threads : MAX(2 * g_get_num_processors(), THREADS_LEAST);
+    unsigned wanted = c->copy->threads ? c->copy->threads : default_threads(c);
     return CLAMP(wanted, 1, (unsigned)MAX(MEMORY_BUDGET / each, 1));
 }
 

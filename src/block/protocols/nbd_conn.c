@@ -14,12 +14,14 @@
 
 /* ---- input ----------------------------------------------------------------------------------- */
 
-static NbdChunk *chunk_new(NbdConn *conn, size_t size)
+NbdChunk *nbd_conn_chunk_new(NbdConn *conn, size_t size)
 {
-    NbdChunk *chunk = NULL;
-    if (size == CHUNK_SIZE)
-        chunk = g_steal_pointer(&conn->spare);
-    if (!chunk)
+    NbdChunk *chunk;
+    if (size > CHUNK_SIZE / 4 && size < CHUNK_SIZE)
+        size = CHUNK_SIZE;
+    if (size == CHUNK_SIZE && conn->spare_count)
+        chunk = conn->spares[--conn->spare_count];
+    else
         chunk = g_malloc(sizeof(NbdChunk) + size);
     chunk->refs = 1;
     chunk->size = size;
@@ -37,8 +39,8 @@ void nbd_conn_chunk_unref(NbdConn *conn, NbdChunk *chunk)
 {
     if (!chunk || --chunk->refs)
         return;
-    if (chunk->size == CHUNK_SIZE && !conn->spare)
-        conn->spare = chunk;
+    if (chunk->size == CHUNK_SIZE && conn->spare_count < NBD_SPARES)
+        conn->spares[conn->spare_count++] = chunk;
     else
         g_free(chunk);
 }
@@ -52,7 +54,7 @@ static void make_room(NbdConn *conn)
         old->start = old->used = 0;
     if (old->start + MAX(conn->need, have + 1) <= old->size)
         return;
-    conn->chunk = chunk_new(conn, MAX(CHUNK_SIZE, conn->need));
+    conn->chunk = nbd_conn_chunk_new(conn, MAX(CHUNK_SIZE, conn->need));
     memcpy(conn->chunk->data, old->data + old->start, have);
     conn->chunk->used = have;
     nbd_conn_chunk_unref(conn, old);
@@ -94,7 +96,8 @@ static void conn_free(NbdConn *conn)
     NbdServer *server = conn->server;
     g_queue_unlink(&server->conns, &conn->link);
     nbd_conn_chunk_unref(conn, conn->chunk);
-    g_free(conn->spare);
+    while (conn->spare_count)
+        g_free(conn->spares[--conn->spare_count]);
     g_free(conn);
     if (server->options.client_left)
         server->options.client_left(server->options.obj, server->conns.length);
@@ -320,7 +323,7 @@ NbdConn *nbd_conn_new(NbdServer *server, int fd)
     conn->server = server;
     conn->link.data = conn->dirty.data = conn;
     nbd_stream_init(&conn->stream, fd);
-    conn->chunk = chunk_new(conn, CHUNK_SIZE);
+    conn->chunk = nbd_conn_chunk_new(conn, CHUNK_SIZE);
     conn->source = g_source_new(&source_funcs, sizeof(ConnSource));
     ((ConnSource *)conn->source)->conn = conn;
     conn->tag = g_source_add_unix_fd(conn->source, fd, G_IO_IN);

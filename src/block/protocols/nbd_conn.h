@@ -39,6 +39,8 @@ typedef struct NbdOut {
     void (*free)(struct NbdOut *out);
 } NbdOut;
 
+#define NBD_SPARES 16
+
 struct NbdConn {
     NbdServer *server;
     GList link; /* in the server's list */
@@ -48,7 +50,9 @@ struct NbdConn {
     unsigned busy; /* depth of calls that must not lose it */
     /* Takes one message from the input; false: it needs more, or must wait. */
     bool (*step)(NbdConn *conn);
-    NbdChunk *chunk, *spare;
+    NbdChunk *chunk;
+    NbdChunk *spares[NBD_SPARES]; /* fresh memory would cost as much as copying into it */
+    unsigned spare_count;
     size_t need;    /* bytes that the next message is known to have */
     GQueue out;     /* NbdOut */
     bool out_waits; /* the socket takes no more for now */
@@ -92,6 +96,8 @@ void nbd_conn_close(NbdConn *conn, bool after_output);
 void nbd_conn_end_timer(NbdConn *conn);
 /* Frees it if it is closed and nothing needs it any more. */
 void nbd_conn_settle(NbdConn *conn);
+/* Room for so many bytes. */
+NbdChunk *nbd_conn_chunk_new(NbdConn *conn, size_t size);
 NbdChunk *nbd_chunk_ref(NbdChunk *chunk);
 void nbd_conn_chunk_unref(NbdConn *conn, NbdChunk *chunk);
 NbdConn *nbd_conn_new(NbdServer *server, int fd);

@@ -26,8 +26,8 @@ typedef struct NbdRequest {
     uint64_t done;       /* of zeros that are written */
     struct iovec iov;    /* of the data */
     struct iovec *zeros; /* of zeros to write */
-    uint8_t *data;       /* read, or extents as the wire has them */
-    NbdChunk *chunk;     /* that a write's data are in */
+    uint8_t *data;       /* extents as the wire has them */
+    NbdChunk *chunk;     /* that the data are in */
     DiskExtent *extents;
     size_t held; /* of the connection's bytes_held */
 } NbdRequest;
@@ -121,7 +121,7 @@ static void answer_error(NbdRequest *r, int error)
 
 static void answer_read(NbdRequest *r)
 {
-    r->out.data = r->data;
+    r->out.data = r->chunk->data;
     r->out.data_size = r->size;
     if (wants_chunks(r))
         store_be64(put_structured(r, NBD_CHUNK_DATA, 8), r->offset);
@@ -228,8 +228,8 @@ static void disk_done(DiskRequest *disk, int error)
 
 static void start_read(NbdRequest *r)
 {
-    r->data = g_malloc(MAX(r->size, 1));
-    r->iov = (struct iovec){r->data, r->size};
+    r->chunk = nbd_conn_chunk_new(r->conn, r->size);
+    r->iov = (struct iovec){r->chunk->data, r->size};
     r->disk.iov = &r->iov;
     r->disk.iov_count = 1;
     submit(r, DISK_READ, r->offset, r->size);
