@@ -94,7 +94,12 @@ class Debugger:
     def __init__(self, machine):
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(PATIENCE)
-        self.socket.connect(str(machine.path))
+        while True:
+            try:
+                self.socket.connect(str(machine.path))
+                break
+            except ConnectionRefusedError:  # the name is there a moment before the listener
+                check(machine.process.poll() is None, "no machine")
 
     def send(self, data):
         self.socket.sendall(b"$" + data + b"#%02x" % (sum(data) & 0xff))
