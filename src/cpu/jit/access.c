@@ -527,16 +527,17 @@ static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free
         flags_lost(t, t->live[t->index]);
     check->low = access->at.disp;
     check->high = access->at.disp + access->size;
-    check->scattered =
-        ((t->block->scattered >> t->index & 1) || !t->user) && !stack; /* tlb_site_count() */
+    /* Accesses to the stack share a site, until frames of two pages take it from each other. */
+    bool missed = t->block->scattered >> t->index & 1;
+    check->scattered = (missed || !t->user) && !stack; /* tlb_site_count() */
     bool by_registers = check->linear && (is_direct(t, &access->at, check->wide) ||
                                           is_indexed(t, &access->at, check->wide));
     bool keeps_addend = by_registers || !check->scattered;
     check->shared = natural && keeps_addend && !t->plain && !may_be_skipped(t) &&
                     look_ahead(t, access, &check->low, &check->high);
     check->low -= (check->low - access->at.disp) & check->align;
-    check->site =
-        check->scattered ? (uint32_t)GS_JIT(unused_site) : new_site(t, access->write, stack);
+    check->site = check->scattered ? (uint32_t)GS_JIT(unused_site)
+                                   : new_site(t, access->write, stack && !missed);
     *ret_free = by_registers ? SCRATCH1 : SCRATCH2;
     t->now.held = 0;
     Rm rm = by_registers ? direct(t, check) : uniform(t, check);

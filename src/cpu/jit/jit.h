@@ -3,14 +3,15 @@
  * The translator: x86 to x86, block by block, above the interpreter's decoder, MMU, state and block
  * cache.
  *
- *   system.c     kernels in and out, translate_system.c their instructions
- *   engine.c     the loop: look → find → interpret while cold, translate when warm, run
- *   translate.c  a decoded block → host code; integer.c, simd.c, x87.c what single instructions
- * become fpu.c        the guest's XMM, YMM and x87 registers in the host's access.c     memory
- * operands: page check by access site, and what to do when it fails opcodes.c    what an
- * instruction reads and writes, flags and operands (liveness) thunks.c     the code shared by all
- * translations: enter, leave, call a handler, look up the TLB cache.c      code memory,
- * translations, links between them, the jump table
+ * - system.c: kernels in and out; translate_system.c: their instructions
+ * - engine.c: the loop: look → find → interpret while cold, translate when warm, run
+ * - translate.c: a decoded block → host code; integer.c, simd.c, x87.c: single instructions
+ * - flags.c: arithmetic flags between instructions
+ * - fpu.c: the guest's XMM, YMM and x87 registers in the host's
+ * - access.c: memory operands: page check by access site, and what to do when it fails
+ * - opcodes.c: what an instruction reads and writes, flags and operands (liveness)
+ * - thunks.c: the code shared by all translations: enter, leave, call a handler, look up the TLB
+ * - cache.c: code memory, translations, links between them, the jump table
  *
  * Invariants in translated code:
  * - gs is the SoftCpu, a JitCpu behind it. rsp is a stack of return addresses: a guest's CALL is
@@ -22,12 +23,12 @@
  * halves mean nothing.
  * - XMM, YMM and x87 registers are in SoftCpu.s.fpu until an instruction needs them, then in the
  * host's own until C runs (JitCpu.live); never while an exception of theirs is unmasked.
- * - Arithmetic flags are at each point of the code, by what the translator knows, either in EFLAGS
- * ("host") or in SoftCpu.flags
- *   ("slot"), or dead. Every translation can be entered both ways, and asked on the way whether the
- * loop wants to look around: links that go backward enter there. Flags that no later instruction
- * reads are not kept for a fault that comes between: what #PF pushes of them may differ from
- * hardware.
+ * - Arithmetic flags are at each point of the code, by what the translator knows, in EFLAGS
+ *   ("host"), or in SoftCpu.flags ("slot"), or to be had by executing again what made them ("lazy",
+ *   JitRecipe), or dead. Every translation can be entered with them in either of the first two, and
+ *   asked on the way whether the loop wants to look around: links that go backward enter there.
+ *   Flags that no later instruction reads are not kept for a fault that comes between: what #PF
+ *   pushes of them may differ from hardware.
  * - MXCSR is the guest's.
  * - No guest register, flag or memory changes before the last access check of an instruction
  * succeeded. So whatever can't be done in line, also in the middle of an instruction, is done by
