@@ -22,6 +22,12 @@ enum {
     OPERATION_CMP
 };
 
+/* Two of these and a step of the stack still are a displacement. */
+static bool is_near(int64_t by)
+{
+    return by == by << 34 >> 34;
+}
+
 /* Of an arithmetic operation into register `dest`; `set`: the registers that it reads. */
 static JitRecipe recipe_of_operation(const Insn *insn, unsigned operation, unsigned dest,
                                      unsigned set, bool immediate)
@@ -41,7 +47,7 @@ static JitRecipe recipe_of_operation(const Insn *insn, unsigned operation, unsig
         break;
     case OPERATION_ADD:
     case OPERATION_SUB:
-        if (insn->op_size >= 4 && src != dest)
+        if (insn->op_size >= 4 && src != dest && (!immediate || is_near((int64_t)insn->imm)))
             recipe.how = operation == OPERATION_ADD ? JIT_RECIPE_ADD : JIT_RECIPE_SUB;
         recipe.regs |= set;
         break;
@@ -114,6 +120,7 @@ static bool recipe_moves(const Translation *t, const JitRecipe *recipe, unsigned
     unsigned reg;
     return (recipe->how == JIT_RECIPE_ADD || recipe->how == JIT_RECIPE_SUB) &&
            jit_is_step(t->block->mode, t->insn, &t->op, &reg, ret_by) && reg == recipe->dest &&
+           is_near(recipe->moved) && is_near(*ret_by) &&
            !(recipe->regs & ~recipe->spilled & written & ~(1u << reg)) &&
            !(recipe->spilled >> reg & 1);
 }
@@ -125,6 +132,12 @@ static bool recipe_stands(const Translation *t, int64_t *ret_by)
     *ret_by = 0;
     return recipe->how != JIT_RECIPE_NONE && (!(recipe->regs & ~recipe->spilled & written) ||
                                               recipe_moves(t, recipe, written, ret_by));
+}
+
+void recipe_rsp_moved(JitRecipe *recipe, int64_t by)
+{
+    if (recipe->dest == GPR_RSP && !(recipe->spilled >> GPR_RSP & 1))
+        recipe->moved += by;
 }
 
 /* The registers of the recipe that the instruction is about to write, for recall(). */

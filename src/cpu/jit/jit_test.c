@@ -14,6 +14,7 @@
 #include "cpu/jit/jit.h"
 #include "cpu/soft/decode.h"
 #include "cpu/soft/ops_system.h"
+#include "cpu/soft/soft_vm.h"
 #include "cpu/vm_internal.h"
 
 #define BASE      0x10fc0 /* programs cross into the next page */
@@ -528,6 +529,15 @@ static void prepare_x87(FpuState *fpu, GRand *random)
     }
 }
 
+/* Pages whose code is written often are interpreted for a while; not those of the next program. */
+static void cool_down(Machine *m)
+{
+    for (uint64_t at = 0; at < RAM_SIZE; at += GUEST_PAGE_SIZE) {
+        atomic_store(&code_page(m->ram, at)->drops, 0);
+        atomic_store(&code_page(m->ram, at)->hot, 0);
+    }
+}
+
 static void prepare(Fixture *f, Machine *m, uint32_t seed, CpuState *state)
 {
     g_autoptr(GRand) random = g_rand_new_with_seed(seed);
@@ -539,6 +549,7 @@ static void prepare(Fixture *f, Machine *m, uint32_t seed, CpuState *state)
     put64(m, STACK + 0x1000, 3);
     memcpy(m->ram->host + BASE, f->program, f->size);
     ram_written(m->ram, 0, RAM_SIZE); /* programs jump anywhere */
+    cool_down(m);
     *state =
         (CpuState){.cr0 = CR0_PE | CR0_WP | CR0_ET | CR0_NE | CR0_MP | (f->mode64 ? CR0_PG : 0),
                    .cr3 = 0x1000,
@@ -749,6 +760,21 @@ static const struct {
     {"return", 640, "e8030000009c5af4534839cb5bc3"},
     /* call 1f; pushf; pop rdx; hlt; 1: push rbx; sub rbx,r13; pop rbx; ret */
     {"return, subtracted", 640, "e8030000009c5af4534c29eb5bc3"},
+    /* call 1f; pushf; pop rdx; hlt; 1: push rbp; mov rbp,rsp; sub rsp,16; leave; ret */
+    {"return, frame left", 640, "e8030000009c5af4554889e54883ec10c9c3"},
+    /* call 1f; pushf; pop rdx; hlt; 1: push rbx; push rcx; add rbx,rcx; pop rcx; pop rbx; ret */
+    {"return, added", 640, "e8030000009c5af453514801cb595bc3"},
+    /* call 1f; pushf; pop rdx; hlt; 1: push rbx; and ebx,ecx; pop rbx; ret */
+    {"return, masked", 640, "e8030000009c5af45321cb5bc3"},
+    /* call 1f; pushf; pop rdx; hlt; 1: cmp bl,ch; mov ecx,[rsp]; mov ebx,[rsp]; ret */
+    {"return, bytes", 640, "e8030000009c5af438eb8b0c248b1c24c3"},
+    /* call 1f; pushf; pop rdx; hlt; 1: cmp rcx,[rsp-8]; mov rcx,[rsp]; ret */
+    {"return, memory", 640, "e8030000009c5af4483b4c24f8488b0c24c3"},
+    /* call 1f; pushf; pop rdx; hlt; 1: xor bx,cx; mov ebx,[rsp]; mov r14,[rsp]; test r14,r14; mov
+       r14,rbx; ret */
+    {"return, twice", 640, "e8030000009c5af46631cb8b1c244c8b34244d85f64989dec3"},
+    /* add rbx,-80000000h; mov rcx,[rsp]; pushf; pop rdx; hlt */
+    {"large immediate", 640, "4881c300000080488b0c249c5af4"},
     /* lea rax,[1f]; test bl,cl; mov rcx,[rsp]; jmp rax; hlt; 1: pushf; pop rdx; hlt */
     {"jump", 640, "488d050900000084cb488b0c24ffe0f49c5af4"},
     /* xor rbx,rcx; mov rbx,[rsp]; mov rcx,[rsp]; pushf; pop rdx; hlt */

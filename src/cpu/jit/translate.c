@@ -317,8 +317,7 @@ static JitReturn *new_return(Translation *t, uint64_t popped)
     if (t->now.lazy) {
         Stub *stub = new_stub(t, STUB_RECALL);
         stub->ret = ret;
-        if (stub->now.recipe.dest == GPR_RSP)
-            stub->now.recipe.moved += popped;
+        recipe_rsp_moved(&stub->now.recipe, popped);
     }
     return ret;
 }
@@ -378,8 +377,7 @@ static void translate_call(Translation *t, uint64_t target)
 {
     bool returns = has_return(t, next_rip(t));
     push_return_address(t);
-    if (t->now.recipe.dest == GPR_RSP)
-        t->now.recipe.moved -= t->mode64 ? 8 : 4;
+    recipe_rsp_moved(&t->now.recipe, t->mode64 ? -8 : -4);
     leave_by(t, target, live_at(t, target), is_backward(t, target), returns);
     if (returns)
         write_return(t, next_rip(t));

@@ -167,6 +167,8 @@ void flags_to_host(Translation *t, unsigned temp);
 /* Whether a comparison with memory should keep the operand, since EFLAGS will be lost before they
  * are read. */
 bool flags_keep_operand(const Translation *t);
+/* RSP moves within the instruction, before the flags are lost for good. */
+void recipe_rsp_moved(JitRecipe *recipe, int64_t by);
 /* Around each instruction. */
 void flags_before_insn(Translation *t);
 void flags_after_insn(Translation *t);
