@@ -19,7 +19,9 @@
 #include <unistd.h>
 #include <xmmintrin.h>
 
-#define WARM            12 /* times a block is interpreted before it is translated */
+/* Times a block is interpreted before it is translated: with 12 a boot takes 5 MiB more of code and
+ * is no faster. */
+#define WARM            32
 #define INSNS_MOST      ((size_t)32 << 10) /* of blocks that are not translated yet: 2 MiB */
 #define MXCSR_HOST      0x1f80u
 #define HWCAP2_FSGSBASE 2
