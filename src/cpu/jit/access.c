@@ -596,7 +596,7 @@ static void write_slow(Translation *t, const Stub *stub)
     const JitRecipe *recipe = &t->at[next].recipe;
     if (recipe->how == JIT_RECIPE_MEMORY && recipe->index == stub->insn) {
         t->now = (JitNow){0}; /* the handler kept nothing */
-        exit_to(t, t->rip + t->block->insns[next].rip_offset, t->live[next], false);
+        exit_to(t, t->rip + t->block->insns[next].rip_offset, t->live[next]);
         return;
     }
     fpu_write_load(t, t->at[next].fpu, next);
@@ -661,7 +661,7 @@ static void write_exit(Translation *t, const Stub *stub)
     JitLink *link = stub->link;
     t->now = stub->now;
     if (!link) {
-        exit_to(t, stub->target, stub->live, stub->poll);
+        exit_to(t, stub->target, stub->live);
     } else if (t->now.lazy) {
         write_unlinked_lazy(t, stub);
     } else if (link->unlinked) {
@@ -678,13 +678,6 @@ static void write_load(Translation *t, const Stub *stub)
     lazy_flags_to_slot(t, stub);
     fpu_write_load(t, stub->bits, stub->insn);
     emit_jump(&t->e, stub->resume);
-}
-
-/* Somebody wants the loop to look around. */
-static void write_poll(Translation *t)
-{
-    emit_constant(&t->e, SCRATCH1, t->rip);
-    emit_jump(&t->e, t->jit->thunks.go);
 }
 
 /* The stack of returns begins anew. */
@@ -714,8 +707,6 @@ void write_stubs(Translation *t)
             write_miss(t, stub);
         else if (stub->kind == STUB_LOAD)
             write_load(t, stub);
-        else if (stub->kind == STUB_POLL)
-            write_poll(t);
         else if (stub->kind == STUB_FULL)
             write_full(t, stub);
         else if (stub->kind == STUB_RECALL)

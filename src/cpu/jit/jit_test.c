@@ -53,7 +53,7 @@ static void on_alarm(int signal)
     SoftCpu *cpu = running;
     if (cpu) {
         atomic_fetch_or(&cpu->vcpu->requests, VCPU_REQUEST_PAUSE);
-        atomic_store(&cpu->exit_request, 1);
+        cpu->vcpu->vm->engine->kick(cpu->vcpu);
     }
 }
 

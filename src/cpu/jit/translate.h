@@ -84,7 +84,6 @@ typedef enum StubKind {
     STUB_SLOW,
     STUB_EXIT,
     STUB_LOAD,
-    STUB_POLL,
     STUB_FULL,
     STUB_RECALL
 } StubKind;
@@ -102,7 +101,6 @@ typedef struct Stub {
     uint8_t *from;   /* rel32 to patch */
     uint8_t *resume; /* MISS: the access, LOAD, FULL: behind the check, as executed */
     uint64_t target; /* EXIT: RIP */
-    bool poll;       /* EXIT */
     bool guard;      /* EXIT: the guard of `link` failed */
     JitReturn *ret;  /* RECALL */
     unsigned live;   /* EXIT: flags that the target may read */
@@ -207,7 +205,7 @@ void write_unlinked(Translation *t, JitLink *link);
 uint32_t code_offset(const Translation *t);
 /* Goes on at instruction `index` in a plain translation; flags are in the slot. */
 void exit_to_plain(Translation *t, unsigned index);
-void exit_to(Translation *t, uint64_t target, unsigned live, bool poll);
+void exit_to(Translation *t, uint64_t target, unsigned live);
 /* SCRATCH1: target. Finds its translation or goes the slow way; then SCRATCH2 is the index for
  * jump_found(). */
 void jump_lookup(Translation *t);
