@@ -18,10 +18,10 @@
  * - gs is the SoftCpu, a JitCpu behind it. rsp is a stack of return addresses: a guest's CALL is
  * the host's, and where it returns to is compared with the guest's own address there. Whatever may
  * change mode, mapping or code leaves translated code, which empties the stack. C has its own.
- * - Guest registers: rax rcx rdx rbx rbp rsi rdi r8 r12 are the host's own; guest rsp is host r11;
- * guest r9, r10, r11 are host r13, r14, r15; guest r13, r14, r15 stay in SoftCpu.s.gpr: compilers
- * take them last. Host r9 and r10 are scratch. In 32-bit code upper
- * halves mean nothing.
+ * - Guest registers: rax rcx rdx rbx rbp rsi rdi r8 r12 r13 r14 are the host's own; guest rsp is
+ * host r11, guest r9 host r15; guest r10, r11, r15 stay in SoftCpu.s.gpr: of those that calls
+ * change and of those that they keep, compilers take these last. Host r9 and r10 are scratch. In
+ * 32-bit code upper halves mean nothing.
  * - XMM, YMM and x87 registers are in SoftCpu.s.fpu until an instruction needs them, then in the
  * host's own until C runs (JitCpu.live); never while an exception of theirs is unmasked.
  * - Arithmetic flags are at each point of the code, by what the translator knows, in EFLAGS

@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #define KICK_SIGNAL (SIGRTMIN + 1) /* KVM's is blocked in its threads */
-#define LOOKS       32             /* at exit_request, before the signal is sent: a few µs at most */
+#define LOOKS       32 /* at exit_request, before the signal is sent: a few µs at most */
 #define AGAIN_NS    20000
 
 static _Thread_local SoftCpu *running;
@@ -63,9 +63,8 @@ bool jit_kick_begin(SoftCpu *cpu)
     if (jit->thread == thread)
         return true;
     struct sigaction action = {.sa_sigaction = on_kick, .sa_flags = SA_SIGINFO | SA_RESTART};
-    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID,
-                             .sigev_signo = KICK_SIGNAL,
-                             ._sigev_un._tid = thread};
+    struct sigevent event = {
+        .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = KICK_SIGNAL, ._sigev_un._tid = thread};
     jit_kick_clear(jit);
     if (sigaction(KICK_SIGNAL, &action, NULL) < 0 ||
         timer_create(CLOCK_MONOTONIC, &event, &jit->again) < 0)

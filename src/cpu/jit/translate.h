@@ -42,11 +42,12 @@ typedef struct JitRecipe {
  * the slot, if anybody wants them. */
 typedef struct JitNow {
     bool host_flags, lazy;
-    bool kept;        /* the instruction put its memory operand into JitCpu.kept */
-    JitRecipe recipe; /* of either */
-    uint8_t fpu;      /* JIT_LIVE_* that are surely loaded */
-    uint8_t copied;   /* the guest register in memory that SCRATCH1 holds, too; 0: none */
-    uint32_t held;    /* JitFact.addend of the one that SCRATCH2 holds; 0: none */
+    bool kept;         /* the instruction put its memory operand into JitCpu.kept */
+    JitRecipe recipe;  /* of either */
+    uint8_t fpu;       /* JIT_LIVE_* that are surely loaded */
+    uint8_t copied;    /* the guest register in memory that SCRATCH1 holds, too; 0: none */
+    uint32_t held;     /* JitFact.addend of the one that SCRATCH2 holds; 0: none */
+    uint8_t held_base; /* 1 + the guest register that was added to it; 0: none */
 } JitNow;
 
 /* A memory operand: base + (index << scale) + displacement, by guest register; base GPR_BLOCK_RIP:
@@ -138,13 +139,13 @@ typedef struct Translation {
 
 static inline bool guest_in_memory(unsigned guest)
 {
-    return guest >= GPR_R13 && guest <= GPR_R15;
+    return guest == GPR_R10 || guest == GPR_R11 || guest == GPR_R15;
 }
 static inline unsigned guest_host(unsigned guest)
 {
     static const uint8_t hosts[] = {
-        HOST_RAX, HOST_RCX, HOST_RDX, HOST_RBX, GUEST_RSP, HOST_RBP, HOST_RSI,
-        HOST_RDI, HOST_R8,  HOST_R13, HOST_R14, HOST_R15,  HOST_R12,
+        HOST_RAX, HOST_RCX, HOST_RDX,  HOST_RBX,  GUEST_RSP, HOST_RBP, HOST_RSI, HOST_RDI,
+        HOST_R8,  HOST_R15, HOST_NONE, HOST_NONE, HOST_R12,  HOST_R13, HOST_R14, HOST_NONE,
     };
     return hosts[guest];
 }
