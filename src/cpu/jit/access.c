@@ -88,9 +88,19 @@ static void emit_address(Translation *t, JitAddress at, bool wide)
     emit_address_to(t, at, wide, SCRATCH1);
 }
 
+void emit_offset(Translation *t, JitAddress at, unsigned addr_size)
+{
+    bool constant = at.base >= GPR_NONE && at.index == GPR_NONE;
+    if (addr_size == 2 && constant)
+        at.disp &= UINT16_MAX;
+    emit_address(t, at, addr_size == 8);
+    if (addr_size == 2 && !constant)
+        emit_op(&t->e, 0xb7 | OP_0F, SCRATCH1, rm_reg(SCRATCH1)); /* movzx */
+}
+
 void address_of_operand(Translation *t, const Insn *insn)
 {
-    emit_address(t, operand_address(insn), insn->addr_size == 8);
+    emit_offset(t, operand_address(insn), insn->addr_size);
 }
 
 static bool same_registers(const JitAddress *a, const JitAddress *b)
@@ -220,7 +230,7 @@ static bool look_ahead(const Translation *t, JitAccess *access, int64_t *low, in
             found |= one;
             access->write |= one && later[n].write;
         }
-        sure &= op->kind != JIT_JCC;
+        sure &= op->kind != JIT_JCC && op->kind != JIT_LOOP;
         if (jit_is_step(t->block->mode, &t->block->insns[i], op, &reg, &by) && reg == at->base) {
             moved += by;
             written &= ~(1u << reg);
@@ -291,7 +301,7 @@ static JitFact *new_fact(Translation *t)
 /* Where checks look: the site of the page as displacement from gs. */
 static uint32_t new_site(Translation *t, bool write, bool stack)
 {
-    unsigned kind = t->user * 2 + write, n = 0;
+    unsigned kind = t->sited * 2 + write, n = 0;
     if (!stack)
         n = 1 + t->jit->next_site[kind]++ % (TLB_SITES - 1);
     uint32_t site = offsetof(SoftCpu, sites) + (kind * TLB_SITES + n) * sizeof(TlbSite);
@@ -306,6 +316,7 @@ typedef struct Check {
     JitAccess access;
     bool linear; /* there is no segment with a base */
     bool wide;   /* address of 64 bits */
+    uint8_t segment, addr_size;
     bool shared; /* serves [low, high) */
     int64_t low, high;
     uint32_t site;
@@ -350,9 +361,9 @@ static bool is_direct(const Translation *t, const JitAddress *at, bool wide)
 static bool spares_scratch(const Translation *t)
 {
     const JitOp *op = &t->op;
-    unsigned reg = op->byte == 1 ? t->insn->reg / 8 : t->insn->reg;
+    bool byte = op->byte == 1, loads = op->reg == ROLE_WRITE && !byte && t->insn->op_size >= 4;
     if (op->kind == JIT_COPY)
-        return !(op->reg & ROLE_READ && guest_in_memory(reg));
+        return !op->reg || loads || !guest_in_memory(byte ? t->insn->reg / 8 : t->insn->reg);
     return (op->kind == JIT_SIMD && !op->reg) || op->kind == JIT_JMP_E || op->kind == JIT_CALL_E;
 }
 
@@ -462,9 +473,17 @@ static Rm uniform(Translation *t, const Check *check)
     Emit *e = &t->e;
     JitAddress at = check->access.at;
     at.disp = check->low;
-    emit_address(t, at, check->wide);
-    if (!check->linear)
-        emit_op(e, 0x03 | OP_W, SCRATCH1, rm_gs(GS_CPU(seg_base) + t->insn->segment * 8));
+    if (t->segmented) {
+        emit_segment_linear(t, &(SegmentAccess){.at = at,
+                                                .size = check->access.size,
+                                                .write = check->access.write,
+                                                .segment = check->segment,
+                                                .addr_size = check->addr_size});
+    } else {
+        emit_address(t, at, check->wide);
+        if (!check->linear)
+            emit_op(e, 0x03 | OP_W, SCRATCH1, rm_gs(GS_CPU(seg_base) + check->segment * 8));
+    }
     Stub *stub;
     if (check->scattered) {
         Rm tag = rm_mem(SCRATCH2, entry_tag(check));
@@ -573,7 +592,7 @@ static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free
     check->high = access->at.disp + access->size;
     /* Accesses to the stack share a site, until frames of two pages take it from each other. */
     bool missed = t->block->scattered >> t->index & 1;
-    check->scattered = (missed || !t->user) && !stack; /* tlb_site_count() */
+    check->scattered = (missed || !t->sited) && !stack; /* tlb_site_count() */
     bool by_registers = check->linear && (is_direct(t, &access->at, check->wide) ||
                                           is_indexed(t, &access->at, check->wide));
     by_registers |=
@@ -596,19 +615,34 @@ Rm access_operand(Translation *t, unsigned size, bool write, unsigned align, uns
 {
     const Insn *insn = t->insn;
     Check check = {.access = {operand_address(insn), size, write},
-                   .linear = !has_base(insn),
+                   .linear = !has_base(insn) && !t->segmented,
                    .wide = insn->addr_size == 8,
+                   .segment = insn->segment,
+                   .addr_size = insn->addr_size,
                    .align = align};
     bool stack = insn->base == GPR_RSP && insn->index == GPR_NONE && check.linear;
     return access_at(t, &check, stack, ret_free);
+}
+
+Rm access_constant(Translation *t, unsigned size, bool write, unsigned *ret_free)
+{
+    const Insn *insn = t->insn;
+    JitAddress at = {.base = GPR_NONE, .index = GPR_NONE, .disp = (int64_t)insn->imm};
+    Check check = {.access = {at, size, write},
+                   .linear = !has_base(insn) && !t->segmented,
+                   .segment = insn->segment,
+                   .addr_size = insn->addr_size};
+    return access_at(t, &check, false, ret_free);
 }
 
 Rm access_stack(Translation *t, unsigned guest, int32_t disp, unsigned size, bool write,
                 unsigned *ret_free)
 {
     Check check = {.access = {{.base = guest, .index = GPR_NONE, .disp = disp}, size, write},
-                   .linear = true,
-                   .wide = t->mode64};
+                   .linear = !t->segmented,
+                   .wide = t->mode64,
+                   .segment = SEG_SS,
+                   .addr_size = t->stack_size};
     return access_at(t, &check, true, ret_free);
 }
 

@@ -148,7 +148,8 @@ JitBlock *jit_find(const JitCpu *jit, const Block *block, uint64_t rip, bool pla
 {
     for (JitBlock *translation = block->translations; translation;
          translation = jit_at(jit, translation->next)) {
-        if (translation->rip == rip && translation->plain == plain)
+        if (translation->rip == rip && translation->plain == plain &&
+            translation->code_key == jit->code_key)
             return translation;
     }
     return NULL;
@@ -219,7 +220,7 @@ void jit_unlink(JitCpu *jit, JitBlock *translation)
 
 static void translation_kill(JitCpu *jit, JitBlock *translation)
 {
-    JitJump *jump = jit_jump(jit, translation->rip);
+    JitJump *jump = jit_jump(jit, translation->rip | translation->code_key);
     translation->dead = true;
     if (jump->host == jit->run + translation->jump)
         *jump = (JitJump){0};

@@ -5,12 +5,13 @@
  *   look → jump table → else: find the block; interpret it while it is cold, translate it when it
  * is warm → run → again
  *
- * Code in modes that are not translated (16-bit, segments with limits, single step, alignment
- * checks) is interpreted as by engine_interp; and so is floating point while its exceptions are
- * unmasked.
+ * Code in modes that are not translated (single step, alignment checks, flat data beside a code
+ * segment with a limit) is interpreted as by engine_interp; and so is floating point while its
+ * exceptions are unmasked.
  */
 #include "base/i18n.h"
 #include "cpu/jit/jit.h"
+#include "cpu/jit/opcodes.h"
 
 #include <asm/prctl.h>
 #include <errno.h>
@@ -32,15 +33,10 @@
 
 static bool is_translatable(const SoftCpu *cpu)
 {
-    const uint32_t flat =
-        MODE_PROTECTED | MODE_STACK32 | MODE_FLAT_DS | MODE_FLAT_ES | MODE_FLAT_SS | MODE_CS_BASE0;
     uint32_t mode = cpu->mode;
     if (mode & (MODE_SINGLE_STEP | MODE_AC))
         return false;
-    if ((mode & MODE_CODE_MASK) == MODE_CODE64)
-        return true;
-    return (mode & MODE_CODE_MASK) == MODE_CODE32 && (mode & flat) == flat && !(mode & MODE_VM86) &&
-           cpu->s.seg[SEG_CS].limit == UINT32_MAX;
+    return mode & MODE_CODE64 || jit_is_segmented(mode) || cpu->s.seg[SEG_CS].limit == UINT32_MAX;
 }
 
 static void use_gs(SoftCpu *cpu)
@@ -95,6 +91,13 @@ static void interpret(SoftCpu *cpu, Block *block)
         interp_run_block(cpu, block);
 }
 
+/* Not, when another mode or code segment has the same RIP by now. */
+static bool leads_to(const JitCpu *jit, const JitLink *link, const JitBlock *to)
+{
+    const JitBlock *from = jit_at(jit, link->from);
+    return from->code_key == to->code_key && from->block->mode == to->block->mode;
+}
+
 static void run_translatable(SoftCpu *cpu)
 {
     JitCpu *jit = cpu->jit;
@@ -114,8 +117,10 @@ static void run_translatable(SoftCpu *cpu)
         return;
     }
     cpu->translation_stop = false;
-    JitJump *jump = jit_jump(jit, cpu->s.rip);
-    uint8_t *host = link ? NULL : jit_jump_host(cpu, jump, cpu->s.rip);
+    jit_set_code(cpu);
+    uint64_t key = cpu->s.rip | jit->code_key;
+    JitJump *jump = jit_jump(jit, key);
+    uint8_t *host = link ? NULL : jit_jump_host(cpu, jump, key);
     if (host) {
         enter(cpu, host);
         return;
@@ -131,10 +136,9 @@ static void run_translatable(SoftCpu *cpu)
         return;
     }
     if (!translation->plain)
-        *jump = (JitJump){.rip = cpu->s.rip,
-                          .host = jit->run + translation->jump,
-                          .stamp = jit_stamp_word(cpu, cpu->s.rip)};
-    if (link && link->target == cpu->s.rip)
+        *jump = (JitJump){
+            .rip = key, .host = jit->run + translation->jump, .stamp = jit_stamp_word(cpu, key)};
+    if (link && link->target == cpu->s.rip && leads_to(jit, link, translation))
         jit_link(cpu, link, translation);
     cpu->translation_stop = false;
     enter(cpu, jit->run + translation->entry[0]);

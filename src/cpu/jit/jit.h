@@ -10,6 +10,7 @@
  * - fpu.c: the guest's XMM, YMM and x87 registers in the host's
  * - access.c: memory operands: page check by access site, and what to do when it fails
  * - opcodes.c: what an instruction reads and writes, flags and operands (liveness)
+ * - segments.c: what is different where segments have bases and limits, and 16-bit code
  * - thunks.c: the code shared by all translations: enter, leave, call a handler, look up the TLB
  * - kick.c: how translated code is stopped
  * - cache.c: code memory, translations, links between them, the jump table
@@ -34,10 +35,10 @@
  * succeeded. So whatever can't be done in line, also in the middle of an instruction, is done by
  * the interpreter's handler for the whole instruction ("slow"), with all state in SoftCpu; faults
  * leave from there by siglongjmp.
- * - A translation is of a block at one RIP and mode; CS has base 0 and no limit. It is entered only
- * while the page at that RIP is known to be the block's (and the next page, where its instruction
- * goes on there): by links within the page, or after a
- * compare of map_generation.
+ * - A translation is of a block at one RIP and mode, and of one code segment (JitCpu.code_key)
+ * where CS may have a base and a limit (segments.c). It is entered only while the page at that RIP
+ * is known to be the block's (and the next page, where its instruction goes on there): by links
+ * within the page, or after a compare of map_generation.
  * - Translated code does not ask whether it should stop; kick.c unlinks what runs.
  *
  * Threads: everything here belongs to one vCPU's thread; jit_block_dropped() may come from others
@@ -74,7 +75,7 @@ typedef struct JitLink {
 
 struct JitBlock {
     Block *block;
-    uint64_t rip;
+    uint64_t rip, code_key;
     uint32_t start, cold; /* of its code and of what is out of line, which end where others begin */
     uint32_t entry[2];    /* with flags in the slot and in EFLAGS */
     uint32_t body;        /* behind both and behind what loads `fpu`; or 0 */
@@ -109,7 +110,7 @@ typedef struct JitX87Site {
 #define JIT_STAMP_BITS 15 /* of the generation */
 
 typedef struct JitJump {
-    uint64_t rip;  /* canonical */
+    uint64_t rip;  /* canonical; with JitCpu.code_key */
     uint8_t *host; /* JitBlock.jump */
     uint64_t stamp;
     uint64_t unused;
@@ -119,10 +120,17 @@ typedef struct JitJump {
  * executed by its handler after all. */
 typedef struct JitReturn {
     uint8_t *recall; /* called: puts the flags into the slot; NULL: they are there */
-    uint64_t block;  /* JitRef of a JitBlock */
+    uint64_t block;  /* JitRef of a JitBlock; 0: all of it is done */
     uint64_t place;  /* jit_place() */
     uint64_t popped; /* added to RSP already */
 } JitReturn;
+
+/* A code segment that is not flat. */
+typedef struct JitCode {
+    uint64_t key; /* its number, above 32 bits of RIP */
+    uint32_t base, limit;
+} JitCode;
+#define JIT_CODES 256
 
 /* An instruction that was decoded again for its handler. */
 typedef struct JitDecoded {
@@ -177,6 +185,7 @@ typedef struct JitCpu {
     uint64_t c_stack, code_stack; /* rsp at the entry from C, and of translated code while C runs */
     uint64_t returns, returns_limit; /* rsp of translated code when empty, and when full */
     uint8_t *returns_area;
+    uint64_t code_key; /* JitCode of CS, or 0 */
     uint32_t
         ret; /* JitReturn of the last RET or indirect branch, as offset in the arena; 0: none */
     JitLink *link; /* translated code was left by */
@@ -202,6 +211,8 @@ typedef struct JitCpu {
     uint32_t x87_site_count;
     Insn pair[2]; /* the instruction a handler runs for translated code, and where it ends */
     JitDecoded decoded[JIT_DECODED]; /* emptied with the code */
+    JitCode codes[JIT_CODES];
+    uint32_t last_code;
     uint16_t next_site[SITES_COUNT];
     uint64_t stat_translated, stat_bytes, stat_guest_bytes, stat_flushes, stat_slow, stat_enters,
         stat_links, stat_exits;
@@ -240,9 +251,9 @@ void jit_unlink(JitCpu *jit, JitBlock *translation);
 JitBlock *jit_find(const JitCpu *jit, const Block *block, uint64_t rip, bool plain);
 /* Makes the link go to `to`. */
 void jit_link(SoftCpu *cpu, JitLink *link, JitBlock *to);
-static inline JitJump *jit_jump(JitCpu *jit, uint64_t linear)
+static inline JitJump *jit_jump(JitCpu *jit, uint64_t key)
 {
-    return &jit->jumps[linear & ((1 << JIT_JUMP_BITS) - 1)];
+    return &jit->jumps[key & ((1 << JIT_JUMP_BITS) - 1)];
 }
 static inline uint32_t jit_stamp(const SoftCpu *cpu, unsigned half)
 {
@@ -260,11 +271,17 @@ static inline void jit_set_stamps(SoftCpu *cpu)
     cpu->lower_stamp = jit_stamp(cpu, 0);
     cpu->upper_stamp = jit_stamp(cpu, 1);
 }
-/* What translated code at `rip` is entered at, if it may be without looking; or NULL. */
-static inline uint8_t *jit_jump_host(const SoftCpu *cpu, const JitJump *jump, uint64_t rip)
+/* What translated code at `key`, which is RIP with JitCpu.code_key, is entered at, if it may be
+ * without looking; or NULL. */
+static inline uint8_t *jit_jump_host(const SoftCpu *cpu, const JitJump *jump, uint64_t key)
 {
-    return jump->rip == rip && jump->stamp == jit_stamp_word(cpu, rip) ? jump->host : NULL;
+    return jump->rip == key && jump->stamp == jit_stamp_word(cpu, key) ? jump->host : NULL;
 }
+
+/* ---- segments.c ---- */
+
+/* Finds JitCpu.code_key. */
+void jit_set_code(SoftCpu *cpu);
 
 /* ---- thunks.c ---- */
 

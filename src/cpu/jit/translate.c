@@ -38,9 +38,14 @@ void guest_written(Translation *t, unsigned guest, unsigned host)
 
 /* ---- what is live ------------------------------------------------------------ */
 
+static uint64_t linear_at(const Translation *t, uint64_t rip)
+{
+    return t->segmented ? (uint32_t)(t->code_base + rip) : rip;
+}
+
 static bool on_same_page(const Translation *t, uint64_t target)
 {
-    return (target ^ t->rip) < GUEST_PAGE_SIZE;
+    return (linear_at(t, target) ^ linear_at(t, t->rip)) < GUEST_PAGE_SIZE;
 }
 
 /* A link to an instruction that may go on behind the page holds only while that page's mapping
@@ -49,12 +54,13 @@ static bool on_same_page(const Translation *t, uint64_t target)
 static bool needs_no_guard(const Translation *t, uint64_t target)
 {
     return on_same_page(t, target) &&
-           (target & (GUEST_PAGE_SIZE - 1)) <= GUEST_PAGE_SIZE - INSN_MAX_BYTES;
+           (linear_at(t, target) & (GUEST_PAGE_SIZE - 1)) <= GUEST_PAGE_SIZE - INSN_MAX_BYTES;
 }
 
 unsigned live_at(Translation *t, uint64_t target)
 {
-    uint64_t offset = (t->block->offset & GUEST_PAGE_MASK) | (target & (GUEST_PAGE_SIZE - 1));
+    uint64_t offset =
+        (t->block->offset & GUEST_PAGE_MASK) | (linear_at(t, target) & (GUEST_PAGE_SIZE - 1));
     if (!on_same_page(t, target))
         return JIT_ALL_FLAGS;
     const Block *block = block_peek(t->cpu->blocks, t->block->ram, offset, t->block->mode);
@@ -63,7 +69,8 @@ unsigned live_at(Translation *t, uint64_t target)
 
 static uint64_t branch_target(const Translation *t, const Insn *insn)
 {
-    return (t->rip + insn->imm) & (t->mode64 ? UINT64_MAX : UINT32_MAX);
+    uint64_t mask = t->mode64 ? UINT64_MAX : insn->op_size == 2 ? UINT16_MAX : UINT32_MAX;
+    return (t->rip + insn->imm) & mask;
 }
 
 static uint64_t block_end(const Translation *t)
@@ -82,7 +89,7 @@ static void find_live_flags(Translation *t)
         else if (op->kind == JIT_JMP_E || op->kind == JIT_CALL_E || op->kind == JIT_RET ||
                  (t->block->insns[i].flags & INSN_ENDS_BLOCK && op->kind == JIT_CALL))
             live = JIT_ALL_FLAGS;
-        else if (op->kind == JIT_JCC)
+        else if (op->kind == JIT_JCC || op->kind == JIT_LOOP)
             live |= live_at(t, branch_target(t, &t->block->insns[i]));
         live = op->reads | (live & ~op->kills);
         t->live[i] = live;
@@ -206,6 +213,8 @@ void jump_lookup(Translation *t)
     Emit *e = &t->e;
     Rm entry = {.kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE};
     emit_jump_entry(e);
+    if (t->segmented)
+        emit_op(e, 0x0b | OP_W, SCRATCH1, rm_gs(GS_JIT(code_key))); /* or */
     entry.disp = GS_JIT(jumps[0].rip);
     emit_op(e, 0x3b | OP_W, SCRATCH1, entry);
     slow_if(t, CC_NE);
@@ -265,32 +274,47 @@ static void translate_jcc(Translation *t, uint64_t target)
     }
 }
 
+static unsigned pushed_size(const Translation *t)
+{
+    return t->mode64 ? 8 : t->insn->op_size;
+}
+
 static void push_return_address(Translation *t)
 {
     Emit *e = &t->e;
-    unsigned size = t->mode64 ? 8 : 4, free;
+    unsigned size = pushed_size(t), free;
     uint64_t value = t->rip + t->insn->rip_offset + t->insn->length;
     Rm rm = access_stack(t, GPR_RSP, -(int)size, size, true, &free);
-    if (!t->mode64 || (int64_t)value == (int32_t)value) {
+    if (size == 2) {
+        emit_op(e, 0xc7 | OP_66, 0, rm);
+        e8(e, value), e8(e, value >> 8);
+    } else if (!t->mode64 || (int64_t)value == (int32_t)value) {
         emit_op(e, 0xc7 | (t->mode64 ? OP_W : 0), 0, rm);
         e32(e, value);
     } else {
         emit_constant(e, free, value);
         emit_store(e, free, rm);
     }
-    emit_op(e, 0x8d | (t->mode64 ? OP_W : 0), GUEST_RSP, rm_mem(GUEST_RSP, -(int)size));
+    move_stack(t, GUEST_RSP, -(int)size);
+}
+
+/* MOV of a target into a register; MOVZX of 16 bits. */
+static uint32_t target_opcode(const Translation *t)
+{
+    unsigned size = pushed_size(t);
+    return size == 2 ? 0xb7 | OP_0F : size == 8 ? 0x8b | OP_W : 0x8b;
 }
 
 /* The target of an indirect branch into SCRATCH1. */
 static void read_target(Translation *t)
 {
-    uint32_t wide = t->mode64 ? OP_W : 0;
     unsigned free;
     if (t->insn->flags & INSN_MEMORY)
-        emit_op(&t->e, 0x8b | wide, SCRATCH1,
-                access_operand(t, t->mode64 ? 8 : 4, false, 0, &free));
+        emit_op(&t->e, target_opcode(t), SCRATCH1,
+                access_operand(t, pushed_size(t), false, 0, &free));
     else
-        emit_op(&t->e, 0x8b | wide, SCRATCH1, rm_reg(guest_read(t, t->insn->rm, SCRATCH1)));
+        emit_op(&t->e, target_opcode(t), SCRATCH1, rm_reg(guest_read(t, t->insn->rm, SCRATCH1)));
+    check_target(t);
 }
 
 static uint64_t next_rip(const Translation *t)
@@ -302,8 +326,9 @@ static uint64_t next_rip(const Translation *t)
 static JitReturn *new_return(Translation *t, uint64_t popped)
 {
     JitReturn *ret = jit_alloc(t->jit, sizeof(JitReturn));
-    *ret = (JitReturn){
-        .block = jit_ref(t->jit, t->result), .place = jit_place(t->insn), .popped = popped};
+    *ret = (JitReturn){.block = t->segmented ? 0 : jit_ref(t->jit, t->result),
+                       .place = jit_place(t->insn),
+                       .popped = popped};
     flags_lost(t, JIT_ALL_FLAGS);
     if (t->now.lazy) {
         Stub *stub = new_stub(t, STUB_RECALL);
@@ -323,13 +348,13 @@ static void leave_by_return(Translation *t, const JitReturn *ret)
 static void translate_ret(Translation *t)
 {
     Emit *e = &t->e;
-    unsigned size = t->mode64 ? 8 : 4, free;
-    uint32_t wide = t->mode64 ? OP_W : 0;
+    unsigned size = pushed_size(t), free;
     int32_t popped = size + (int32_t)t->insn->imm;
     JitReturn *ret = new_return(t, popped);
     Rm rm = access_stack(t, GPR_RSP, 0, size, false, &free);
-    emit_op(e, 0x8b | wide, SCRATCH1, rm);
-    emit_op(e, 0x8d | wide, GUEST_RSP, rm_mem(GUEST_RSP, popped));
+    emit_op(e, target_opcode(t), SCRATCH1, rm);
+    check_target(t);
+    move_stack(t, GUEST_RSP, popped);
     leave_by_return(t, ret);
     e8(e, 0xc3);
     t->ended = true;
@@ -340,7 +365,7 @@ static void translate_indirect(Translation *t)
     Emit *e = &t->e;
     Rm host = rm_gs(GS_JIT(target));
     bool call = t->op.kind == JIT_CALL_E;
-    JitReturn *ret = new_return(t, call ? (t->mode64 ? -8 : -4) : 0);
+    JitReturn *ret = new_return(t, call ? -(int64_t)pushed_size(t) : 0);
     read_target(t);
     jump_lookup(t);
     if (!call) {
@@ -368,7 +393,7 @@ static void translate_call(Translation *t, uint64_t target)
 {
     bool returns = has_return(t, next_rip(t));
     push_return_address(t);
-    recipe_rsp_moved(&t->now.recipe, t->mode64 ? -8 : -4);
+    recipe_rsp_moved(&t->now.recipe, -(int64_t)pushed_size(t));
     leave_by(t, target, live_at(t, target), returns);
     if (returns)
         write_return(t, next_rip(t));
@@ -382,7 +407,7 @@ static bool translate_branch(Translation *t)
     uint64_t target = branch_target(t, insn);
     if (t->op.kind < JIT_JCC || t->op.kind > JIT_RET)
         return false;
-    if (insn->op_size == 2)
+    if (insn->op_size == 2 && !t->segmented)
         return false;
     if (t->op.kind == JIT_RET) {
         translate_ret(t);
@@ -392,8 +417,12 @@ static bool translate_branch(Translation *t)
         translate_indirect(t);
         return true;
     }
-    if (t->mode64 && !is_canonical(target))
+    if (t->mode64 ? !is_canonical(target) : target > t->code_limit)
         return false;
+    if (t->op.kind == JIT_LOOP) {
+        translate_counted(t, target);
+        return true;
+    }
     if (t->op.kind == JIT_JCC) {
         translate_jcc(t, target);
         return true;
@@ -420,14 +449,13 @@ static bool holds_scratch(const JitOp *op)
 
 static void translate_insn(Translation *t)
 {
-    const Insn *insn = t->insn;
     bool holds = holds_scratch(&t->op);
     if (!holds && t->op.kind != JIT_CALL_REL && t->op.kind != JIT_RET)
         t->now.held = t->now.copied = 0;
     t->start[t->index] = emit_here(&t->e);
     t->at[t->index] = t->now;
     flags_before_insn(t);
-    if (t->op.kind == JIT_CALL || insn->flags & INSN_SEG_CHECK) {
+    if (t->op.kind == JIT_CALL) {
         call_handler_inline(t);
     } else if (t->op.kind == JIT_SIMD) {
         if (!translate_simd(t))
@@ -452,7 +480,7 @@ static bool wants_host_flags(const Translation *t)
     for (unsigned i = 0; i < t->block->count; i++) {
         const JitOp *op = &t->ops[i];
         if (op->kind == JIT_CALL || (op->kind >= JIT_CALL_REL && op->kind <= JIT_X87) ||
-            op->kind >= JIT_SYSTEM)
+            op->kind == JIT_LOOP || op->kind == JIT_MOVE_OFFSET || op->kind >= JIT_SYSTEM)
             return false;
         if (t->block->insns[i].flags & INSN_MEMORY && op->kind != JIT_LEA &&
             op->kind != JIT_NOTHING)
@@ -556,10 +584,18 @@ JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip, bool plain)
                      .rip = rip,
                      .plain = plain};
     t.mode64 = (block->mode & MODE_CODE_MASK) == MODE_CODE64;
+    t.segmented = jit_is_segmented(block->mode);
+    t.plain |= t.segmented;
+    /* Programs, and what there is no paging under, which is as good as one. */
     t.user = (block->mode >> MODE_CPL_SHIFT & 3) == 3;
+    t.sited = t.user || !(block->mode & (MODE_PROTECTED | MODE_VM86));
+    t.stack_size = t.mode64 ? 8 : block->mode & MODE_STACK32 ? 4 : 2;
+    t.code_base = cpu->s.seg[SEG_CS].base;
+    t.code_limit = cpu->s.seg[SEG_CS].limit;
     t.result = jit_alloc(jit, sizeof(JitBlock));
     t.result->block = block;
     t.result->rip = rip;
+    t.result->code_key = jit->code_key;
     t.result->plain = plain;
     t.result->start = write - jit->write;
     t.result->cold = cold - jit->write;
@@ -579,8 +615,9 @@ JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip, bool plain)
     jit->used = align_up(end - jit->write, 16);
     jit->cold_used = t.e.p - jit->write;
     if (G_UNLIKELY(cpu->vcpu->vm->perf_map)) {
-        perf_map_add(cpu->vcpu->vm->perf_map, write + t.e.run, end - write, rip);
-        perf_map_add(cpu->vcpu->vm->perf_map, cold + t.e.run, t.e.p - cold, rip);
+        uint64_t linear = linear_at(&t, rip);
+        perf_map_add(cpu->vcpu->vm->perf_map, write + t.e.run, end - write, linear);
+        perf_map_add(cpu->vcpu->vm->perf_map, cold + t.e.run, t.e.p - cold, linear);
     }
     return t.result;
 }

@@ -119,9 +119,13 @@ typedef struct Translation {
     JitBlock *result;
     uint64_t rip;
     bool mode64, user;
-    bool plain;     /* no check serves more than one access */
-    bool ended;     /* the code does not go on */
-    unsigned index; /* of the instruction being translated */
+    bool segmented; /* segments.c */
+    bool sited;     /* accesses have sites of their own */
+    uint8_t stack_size;
+    uint64_t code_base, code_limit; /* of CS */
+    bool plain;                     /* no check serves more than one access */
+    bool ended;                     /* the code does not go on */
+    unsigned index;                 /* of the instruction being translated */
     const Insn *insn;
     JitOp op;
     JitNow now;
@@ -178,7 +182,10 @@ static inline bool op_needs_host_flags(const JitOp *op, unsigned live_after)
 
 /* ---- access.c ---- */
 
-/* Address of the memory operand into SCRATCH1; SCRATCH2 changes. */
+/* The offset of [at] in its segment into SCRATCH1; SCRATCH2 changes if the index is in memory.
+ * EFLAGS stay. */
+void emit_offset(Translation *t, JitAddress at, unsigned addr_size);
+/* That of the memory operand. */
 void address_of_operand(Translation *t, const Insn *insn);
 /*
  * The checked operand. EFLAGS are lost, or stay where they are. *ret_free is the scratch register
@@ -188,6 +195,8 @@ Rm access_operand(Translation *t, unsigned size, bool write, unsigned align, uns
 /* The same of [guest register + disp] as the stack. */
 Rm access_stack(Translation *t, unsigned guest, int32_t disp, unsigned size, bool write,
                 unsigned *ret_free);
+/* The same of what an opcode names by its immediate. */
+Rm access_constant(Translation *t, unsigned size, bool write, unsigned *ret_free);
 /* Jcc to the handler of the whole instruction. */
 void slow_if(Translation *t, unsigned condition);
 /* Takes back what the instruction t->insn makes untrue; a handler may change anything. */
@@ -223,6 +232,23 @@ bool translate_simd(Translation *t);
 /* JIT_LIVE_* that the instruction needs; 0 too where its handler is called. */
 unsigned simd_fpu_bits(const Translation *t, const Insn *insn);
 void translate_x87(Translation *t);
+
+/* ---- segments.c ---- */
+
+typedef struct SegmentAccess {
+    JitAddress at;
+    unsigned size;
+    bool write;
+    uint8_t segment, addr_size;
+} SegmentAccess;
+/* Its linear address into SCRATCH1, if the segment allows it; else the handler executes the
+ * instruction. SCRATCH2 and EFLAGS are lost. */
+void emit_segment_linear(Translation *t, const SegmentAccess *access);
+/* The stack pointer becomes host register `base` + `by`. In a stack of 16 bits EFLAGS are lost. */
+void move_stack(Translation *t, unsigned base, int32_t by);
+/* The handler executes the branch if its target, in SCRATCH1, lies outside of the code segment. */
+void check_target(Translation *t);
+void translate_counted(Translation *t, uint64_t target);
 
 /* ---- thunks.c ---- */
 
