@@ -199,7 +199,7 @@ static void start_up(Vcpu *vcpu)
 
 /* ---- the thread ------------------------------------------------------------------------------ */
 
-static void service_requests(Vcpu *vcpu)
+void vcpu_service_requests(Vcpu *vcpu)
 {
     uint32_t requests = atomic_fetch_and(&vcpu->requests, VCPU_REQUEST_NMI | VCPU_REQUEST_QUIT);
     /* An exclusive section of another vCPU may touch this one's translations, too. */
@@ -309,7 +309,7 @@ void *vcpu_thread(void *obj)
     Vcpu *vcpu = obj;
     vcpu_adopt_thread(vcpu);
     for (;;) {
-        service_requests(vcpu);
+        vcpu_service_requests(vcpu);
         if (atomic_load(&vcpu->requests) & VCPU_REQUEST_QUIT)
             return NULL;
         uint32_t wake = wait_mask(vcpu);

@@ -51,6 +51,8 @@ struct VcpuSync {
 void *vcpu_thread(void *vcpu);
 /* From now on the calling thread is the vCPU's (vcpu_current()); NULL: nobody's. */
 void vcpu_adopt_thread(Vcpu *vcpu);
+/* Takes INIT and startup IPIs, and does the work asked of it. The vCPU's thread, outside run(). */
+void vcpu_service_requests(Vcpu *vcpu);
 /* Tells whoever waits on vm->sync->changed. */
 void vm_notify(Vm *vm);
 /* Architectural reset (`init` false) or INIT, with the local APIC. vCPU thread, outside run(). */

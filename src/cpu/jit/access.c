@@ -171,7 +171,8 @@ static unsigned find_accesses(const Translation *t, unsigned i, JitAccess *ret)
         ret[count++] = (JitAccess){stack, size, true};
         break;
     case JIT_LEAVE:
-        stack.base = GPR_RBP; /* fall through */
+        stack.base = GPR_RBP;
+        G_GNUC_FALLTHROUGH;
     case JIT_POP:
     case JIT_RET:
         ret[count++] = (JitAccess){stack, size, false};

@@ -377,6 +377,7 @@ static void translate_indirect(Translation *t)
         e, SCRATCH1,
         (Rm){.kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE, .disp = GS_JIT(jumps[0].host)});
     emit_store(e, SCRATCH1, host);
+    t->now.held = t->now.copied = 0; /* the lookup's index is there now */
     push_return_address(t);
     leave_by_return(t, ret);
     if (has_return(t, next_rip(t))) {
