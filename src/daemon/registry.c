@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/user_folders.h"
+#include "daemon/json_read.h"
 #include "vm/build.h"
 #include "vm/path.h"
 
@@ -103,8 +104,8 @@ static bool bad_list(const Registry *registry, const char *why, GError **error)
 
 static bool read_entries(Registry *registry, JsonNode *root, GError **error)
 {
-    JsonObject *object = JSON_NODE_HOLDS_OBJECT(root) ? json_node_get_object(root) : NULL;
-    JsonNode *machines = object ? json_object_get_member(object, "machines") : NULL;
+    JsonObject *object = json_node_get_object(root);
+    JsonNode *machines = json_object_get_member(object, "machines");
     JsonArray *entries;
 
     if (!machines || !JSON_NODE_HOLDS_ARRAY(machines))
@@ -127,7 +128,7 @@ static bool read_entries(Registry *registry, JsonNode *root, GError **error)
 
 static bool load_list(Registry *registry, GError **error)
 {
-    g_autoptr(JsonParser) parser = json_parser_new();
+    g_autoptr(JsonNode) root = NULL;
     g_autoptr(GError) why = NULL;
     g_autofree char *text = NULL;
     gsize size;
@@ -137,9 +138,8 @@ static bool load_list(Registry *registry, GError **error)
                bad_list(registry, why->message, error);
     if (size > LIST_MAX_BYTES)
         return bad_list(registry, _("it is too large"), error);
-    if (!json_parser_load_from_data(parser, text, size, &why) || !json_parser_get_root(parser))
-        return bad_list(registry, why ? why->message : _("it is empty"), error);
-    return read_entries(registry, json_parser_get_root(parser), error);
+    root = json_read(text, size, &why);
+    return root ? read_entries(registry, root, error) : bad_list(registry, why->message, error);
 }
 
 /* Before anything is read: what a killed change left is finished or removed. */
