@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * See json_read.h. json-glib takes more than JSON (comments, single quotes, a second value behind
- * the first), cuts texts at a \\u0000, and goes down as deep as the text does, on the stack: what it
- * must not see is found first, by reading the text as JSON and nothing else.
+ * the first), cuts texts at a \\u0000, and goes down as deep as the text does, on the stack: what
+ * it must not see is found first, by reading the text as JSON and nothing else.
  */
 #include "daemon/json_read.h"
 

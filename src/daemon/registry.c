@@ -179,11 +179,15 @@ Registry *registry_new(const char *config_folder, const char *runtime, Events *e
     registry->runtime = g_strdup(runtime);
     registry->machines = g_ptr_array_new_with_free_func((GDestroyNotify)machine_free);
     registry->events = events;
+    vm_clear_temporary(config_folder);
     begin_media(registry);
     if (!load_list(registry, error))
         return NULL;
-    for (guint i = 0; i < registry->machines->len; i++)
-        machine_adopt(registry->machines->pdata[i]);
+    for (guint i = 0; i < registry->machines->len; i++) {
+        Machine *machine = registry->machines->pdata[i];
+        vm_clear_temporary(machine->folder);
+        machine_adopt(machine);
+    }
     return g_steal_pointer(&registry);
 }
 
@@ -289,6 +293,12 @@ static bool make_folder(const char *parent, const char *folder, GError **error)
         return host_error(error, "make the folder", parent);
     if (g_mkdir(folder, 0700) == 0)
         return true;
+    /* An empty one is what a killed daemon had begun with. */
+    vm_clear_temporary(folder);
+    if (g_rmdir(folder) == 0 && g_mkdir(folder, 0700) == 0)
+        return true;
+    if (errno == ENOTEMPTY || errno == ENOTDIR)
+        errno = EEXIST;
     if (errno != EEXIST)
         return host_error(error, "make the folder", folder);
     g_set_error(
