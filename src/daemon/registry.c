@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/user_folders.h"
+#include "daemon/json_read.h"
 #include "vm/build.h"
 #include "vm/path.h"
 
@@ -103,8 +104,8 @@ static bool bad_list(const Registry *registry, const char *why, GError **error)
 
 static bool read_entries(Registry *registry, JsonNode *root, GError **error)
 {
-    JsonObject *object = JSON_NODE_HOLDS_OBJECT(root) ? json_node_get_object(root) : NULL;
-    JsonNode *machines = object ? json_object_get_member(object, "machines") : NULL;
+    JsonObject *object = json_node_get_object(root);
+    JsonNode *machines = json_object_get_member(object, "machines");
     JsonArray *entries;
 
     if (!machines || !JSON_NODE_HOLDS_ARRAY(machines))
@@ -127,7 +128,7 @@ static bool read_entries(Registry *registry, JsonNode *root, GError **error)
 
 static bool load_list(Registry *registry, GError **error)
 {
-    g_autoptr(JsonParser) parser = json_parser_new();
+    g_autoptr(JsonNode) root = NULL;
     g_autoptr(GError) why = NULL;
     g_autofree char *text = NULL;
     gsize size;
@@ -137,9 +138,8 @@ static bool load_list(Registry *registry, GError **error)
                bad_list(registry, why->message, error);
     if (size > LIST_MAX_BYTES)
         return bad_list(registry, _("it is too large"), error);
-    if (!json_parser_load_from_data(parser, text, size, &why) || !json_parser_get_root(parser))
-        return bad_list(registry, why ? why->message : _("it is empty"), error);
-    return read_entries(registry, json_parser_get_root(parser), error);
+    root = json_read(text, size, &why);
+    return root ? read_entries(registry, root, error) : bad_list(registry, why->message, error);
 }
 
 /* Before anything is read: what a killed change left is finished or removed. */
@@ -179,11 +179,15 @@ Registry *registry_new(const char *config_folder, const char *runtime, Events *e
     registry->runtime = g_strdup(runtime);
     registry->machines = g_ptr_array_new_with_free_func((GDestroyNotify)machine_free);
     registry->events = events;
+    vm_clear_temporary(config_folder);
     begin_media(registry);
     if (!load_list(registry, error))
         return NULL;
-    for (guint i = 0; i < registry->machines->len; i++)
-        machine_adopt(registry->machines->pdata[i]);
+    for (guint i = 0; i < registry->machines->len; i++) {
+        Machine *machine = registry->machines->pdata[i];
+        vm_clear_temporary(machine->folder);
+        machine_adopt(machine);
+    }
     return g_steal_pointer(&registry);
 }
 
@@ -289,6 +293,12 @@ static bool make_folder(const char *parent, const char *folder, GError **error)
         return host_error(error, "make the folder", parent);
     if (g_mkdir(folder, 0700) == 0)
         return true;
+    /* An empty one is what a killed daemon had begun with. */
+    vm_clear_temporary(folder);
+    if (g_rmdir(folder) == 0 && g_mkdir(folder, 0700) == 0)
+        return true;
+    if (errno == ENOTEMPTY || errno == ENOTDIR)
+        errno = EEXIST;
     if (errno != EEXIST)
         return host_error(error, "make the folder", folder);
     g_set_error(
