@@ -121,9 +121,8 @@ bool run_vm_settings(CommandLine *line, GError **error)
     static const struct {
         const char *option;
         char *(*text)(const VmSchema *schema);
-    } forms[] = {{"xsd", vm_schema_xsd},
-                 {"manual", vm_schema_manual},
-                 {"openapi", vm_schema_openapi}};
+    } forms[] = {
+        {"xsd", vm_schema_xsd}, {"manual", vm_schema_manual}, {"openapi", vm_schema_openapi}};
     g_autoptr(GPtrArray) all = settings_of(line->words[0]);
 
     for (unsigned i = 0; i < G_N_ELEMENTS(forms); i++) {

@@ -260,9 +260,9 @@ static void man_section(GString *page, const VmSection *section)
     g_string_append_printf(page, ".Ss %s\n", section->pattern);
     g_string_append_printf(page, "%s.\nIn the file: element\n.Aq %s", help, section->element);
     if (section->key)
-        g_string_append_printf(
-            page, " , whose attribute\n.Sq %s\nis the name's * (at most %u of them)", section->key,
-            section->max_count);
+        g_string_append_printf(page,
+                               " , whose attribute\n.Sq %s\nis the name's * (at most %u of them)",
+                               section->key, section->max_count);
     g_string_append(page, " .\n.Bl -tag -width Ds\n");
     for (const VmField *f = section->fields; f && f->name; f++)
         man_field(page, section, f);
