@@ -88,6 +88,9 @@ bool run_vm_type(CommandLine *line, GError **error);
 bool run_vm_console(CommandLine *line, GError **error);
 bool watch_events(CommandLine *line, GError **error);
 
+/* vm_settings.c */
+bool run_vm_settings(CommandLine *line, GError **error);
+
 /* debug.c */
 bool run_debug(CommandLine *line, GError **error);
 

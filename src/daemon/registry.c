@@ -459,10 +459,45 @@ static bool relocate(Registry *registry, Machine *machine, const char *folder, F
     return false;
 }
 
+/* Its folder, its file, the list and those who use its disks change at once, or nothing does. */
+static bool rename_all(Registry *registry, Machine *machine, VmConfig *config, const char *folder,
+                       const char *base, GError **error)
+{
+    g_autofree char *old_file = g_strdup(machine->file), *old_folder = g_strdup(machine->folder);
+    g_autofree char *old_base = g_path_get_basename(old_file);
+    g_autofree char *file = g_build_filename(folder, base, NULL);
+    g_autofree char *old_after = g_build_filename(folder, old_base, NULL);
+    g_autoptr(GArray) machines = media_machines(registry, machine, old_file);
+    g_autoptr(Journal) journal = journal_new();
+
+    for (guint i = 0; i < machines->len; i++) {
+        MediaMachine *one = &g_array_index(machines, MediaMachine, i);
+        if (!strcmp(one->uuid, machine->uuid)) {
+            one->config = config;
+            one->new_path = file;
+        }
+    }
+    if (!media_finish(registry->folder, error) ||
+        (strcmp(old_folder, folder) && !journal_rename(journal, old_folder, folder, error)) ||
+        !journal_unlink(journal, old_after, error))
+        return false;
+    set_place(machine, file);
+    if (!commit_place(registry, old_folder, folder, machines, journal, error)) {
+        media_finish(registry->folder, NULL);
+        if (access(file, F_OK) < 0)
+            set_place(machine, old_file);
+        machine_refresh(machine);
+        return false;
+    }
+    vm_tree_free(config);
+    machine_refresh(machine);
+    machine_tell(machine, "vm-changed");
+    return true;
+}
+
 static bool rename_machine(Registry *registry, Machine *machine, VmConfig *config, const char *name,
                            GError **error)
 {
-    g_autofree char *old_file = g_strdup(machine->file);
     g_autofree char *old_base = g_path_get_basename(machine->folder);
     g_autofree char *parent = g_path_get_dirname(machine->folder);
     g_autofree char *folder = g_build_filename(parent, name, NULL);
@@ -481,17 +516,8 @@ static bool rename_machine(Registry *registry, Machine *machine, VmConfig *confi
                     machine->name, name);
         return false;
     }
-    /* The new file first, then the list, then the old file goes: each step leaves a whole machine.
-     */
-    set_place(machine, file);
-    if (!machine_save(machine, config, error) || !save_list(registry, error)) {
-        g_unlink(file);
-        set_place(machine, old_file);
-        machine_refresh(machine);
-        return false;
-    }
-    g_unlink(old_file);
-    return !own_folder || relocate(registry, machine, folder, NULL, error);
+    return rename_all(registry, machine, config, own_folder ? folder : machine->folder, base,
+                      error);
 }
 
 bool registry_save(Registry *registry, Machine *machine, VmConfig *config, GError **error)
