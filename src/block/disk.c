@@ -624,6 +624,11 @@ void disk_unplug(Disk *disk)
     host_io_unplug(disk->io);
 }
 
+void disk_poll(Disk *disk)
+{
+    host_io_poll(disk->io);
+}
+
 void disk_retry(Disk *disk)
 {
     g_rec_mutex_lock(disk->lock);

@@ -385,12 +385,16 @@ static void reap(HostIo *io, unsigned budget)
     host_io_unplug(io);
 }
 
-static gboolean on_ready(gint fd, GIOCondition condition, gpointer obj)
+void host_io_poll(HostIo *io)
 {
-    HostIo *io = obj;
     g_rec_mutex_lock(io->lock);
     reap(io, REAP_BUDGET);
     g_rec_mutex_unlock(io->lock);
+}
+
+static gboolean on_ready(gint fd, GIOCondition condition, gpointer obj)
+{
+    host_io_poll(obj);
     return G_SOURCE_CONTINUE;
 }
 

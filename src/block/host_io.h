@@ -94,6 +94,8 @@ void host_io_submit(HostIo *io, HostIoRequest *request);
  */
 void host_io_plug(HostIo *io);
 void host_io_unplug(HostIo *io);
+/* Runs the completions of what has finished; waits for nothing. */
+void host_io_poll(HostIo *io);
 /* Lets a held request go on to the host. */
 void host_io_resume(HostIoRequest *request);
 /* Runs completions until nothing is in flight. With or without the lock. */
