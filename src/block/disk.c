@@ -371,6 +371,7 @@ static void step_prepare(DiskTask *task, HostFile *file, uint64_t limit)
     const DiskRequest *request = task->request;
     task->file = file;
     task->io.fd = file->fd;
+    task->io.remote = file->remote;
     task->io.done = step_done;
     task->io.durable = false;
     if (request->op == DISK_READ || request->op == DISK_WRITE) {
@@ -453,11 +454,11 @@ static void sync_done(HostIoRequest *io, int64_t result)
     DiskTask *task = io->obj;
     HostFile *file = task->file;
     task->disk->fast--;
-    if (result < 0 && !file->sync_error)
-        file->sync_error = (int)-result;
-    if (!file->sync_error)
+    if (result < 0)
+        host_file_sync_failed(file, (int)result);
+    else if (!file->sync_error)
         file->synced = MAX(file->synced, task->position);
-    fast_end(task, file->sync_error);
+    fast_end(task, file->sync_error ? file->sync_error : (int)-result);
 }
 
 /* A map that has nothing to say leaves it to the file. */
@@ -465,7 +466,7 @@ static void task_flush(DiskTask *task)
 {
     Disk *disk = task->disk;
     HostFile *file = disk->image->file;
-    if (disk->image->map->dirty || disk->image->map->many_files || file->remote) {
+    if (disk->image->map->dirty || disk->image->map->many_files) {
         task_go_slow(task);
     } else if (disk->info.read_only || file->sync_error || file->synced == file->written) {
         task_finish_later(task, file->sync_error);
@@ -474,6 +475,7 @@ static void task_flush(DiskTask *task)
         task->position = file->written;
         task->io.op = HOST_IO_SYNC;
         task->io.fd = file->fd;
+        task->io.remote = file->remote;
         task->io.done = sync_done;
         disk->fast++;
         host_io_submit(disk->io, &task->io);
@@ -642,6 +644,11 @@ void disk_plug(Disk *disk)
 void disk_unplug(Disk *disk)
 {
     host_io_unplug(disk->io);
+}
+
+void disk_poll(Disk *disk)
+{
+    host_io_poll(disk->io);
 }
 
 void disk_retry(Disk *disk)

@@ -110,6 +110,8 @@ void disk_submit(Disk *disk, DiskRequest *request);
 /* Requests submitted between these, which nest, go to the host together, which costs less. */
 void disk_plug(Disk *disk);
 void disk_unplug(Disk *disk);
+/* Ends the requests that the host is done with; waits for nothing. */
+void disk_poll(Disk *disk);
 /*
  * Runs completions until nothing is in flight (and no throttle holds anything back), those included
  * that completions submit. For machine pause; with or without the lock (the host's part of the work
