@@ -26,11 +26,6 @@
 /* ---- addresses ---------------------------------------------------------------------------------
  */
 
-static bool has_base(const Insn *insn)
-{
-    return insn->segment == SEG_FS || insn->segment == SEG_GS;
-}
-
 static bool is_natural(const Translation *t, const Insn *insn)
 {
     return insn->addr_size == (t->mode64 ? 8 : 4);
@@ -795,6 +790,8 @@ void write_stubs(Translation *t)
             write_full(t, stub);
         else if (stub->kind == STUB_RECALL)
             write_recall(t, stub);
+        else if (stub->kind == STUB_OTHER)
+            write_other(t, stub);
         else
             write_slow(t, stub);
     }

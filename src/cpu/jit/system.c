@@ -179,6 +179,25 @@ const uint8_t *jit_iretq(SoftCpu *cpu, uint64_t next)
     return go_to(cpu, rip);
 }
 
+/* ---- indirect branches ---------------------------------------------------------------------- */
+
+#define GUESS_MISSES 32 /* before the first guess is given up, and eight times as many each time \
+                         */
+
+void jit_learn(SoftCpu *cpu, uint64_t target, JitGuess *guess)
+{
+    JitCpu *jit = cpu->jit;
+    JitBlock *to = NULL;
+    const uint8_t *host = jit_jump_host(cpu, jit_jump(jit, target), target);
+    guess->misses = GUESS_MISSES << 3 * MIN(guess->rounds, 7);
+    if (host)
+        to = jit_block_at(jit, host);
+    if (!to || to->dead || to->rip != target)
+        return;
+    guess->rounds++;
+    jit_guess(cpu, guess, to);
+}
+
 /* ---- the TLB -------------------------------------------------------------------------------- */
 
 #define TICKS_PER_MISS 150 /* of the TSC: below it, misses are a good part of the time */

@@ -11,6 +11,7 @@ const uint8_t *jit_syscall(SoftCpu *cpu, uint64_t next);
 const uint8_t *jit_sysret(SoftCpu *cpu, uint64_t next);
 const uint8_t *jit_iretq(SoftCpu *cpu, uint64_t next);
 /* An access site missed JIT_SITE_MISSES times. */
+void jit_learn(SoftCpu *cpu, uint64_t target, JitGuess *guess);
 void jit_site_missed(SoftCpu *cpu, uint64_t linear, JitSite *site);
 /* Whether the TLB has the access now. */
 bool jit_fill_tlb(SoftCpu *cpu, uint64_t linear, unsigned how);

@@ -211,6 +211,18 @@ static uint8_t *write_transfer(Emit *e, const uint8_t *(*function)(SoftCpu *, ui
     return start;
 }
 
+static uint8_t *write_learn(Emit *e)
+{
+    uint8_t *start = emit_here(e);
+    emit_op(e, 0x03 | OP_W, SCRATCH2, rm_gs(GS_JIT(arena)));
+    emit_push(e, SCRATCH1, false);
+    call_system(e, (uintptr_t)jit_learn);
+    end_system(e);
+    emit_push(e, SCRATCH1, true);
+    e8(e, 0xc3);
+    return start;
+}
+
 static uint8_t *write_fill(Emit *e)
 {
     uint8_t *start = emit_here(e);
@@ -384,6 +396,7 @@ void jit_thunks_make(JitCpu *jit)
     thunks->syscall = write_transfer(&e, jit_syscall);
     thunks->sysret = write_transfer(&e, jit_sysret);
     thunks->iretq = write_transfer(&e, jit_iretq);
+    thunks->learn = write_learn(&e);
     thunks->fill = write_fill(&e);
     thunks->miss[0] = write_miss(&e, thunks, false);
     thunks->miss[1] = write_miss(&e, thunks, true);
