@@ -406,11 +406,11 @@ static void put_stack_access(Fixture *f)
 
 static void put_instruction(Fixture *f);
 
-/* A function of one instruction, jumped over, and a call of it: relative or by a register. */
+/* A function of one instruction, jumped over, and a call of it: relative, by a register or through
+ * the stack. */
 static void put_call(Fixture *f)
 {
-    unsigned reg = pick(f, 4), function;
-    bool indirect = pick(f, 3) == 0;
+    unsigned reg = pick(f, 4), function, way = pick(f, 4);
     put(f, 0xeb);
     put(f, 0);
     function = f->size;
@@ -420,10 +420,17 @@ static void put_call(Fixture *f)
     else
         put(f, 0xc3);
     f->program[function - 1] = f->size - function;
-    if (indirect) {
+    if (way == 0) {
         put(f, 0xb8 | reg);
         put_bytes(f, BASE + function, 4);
         put(f, 0xff), put(f, 0xd0 | reg);
+    } else if (way == 1) {
+        unsigned disp = pick(f, 8) * 8 - 32;
+        if (f->mode64)
+            put(f, 0x48);
+        put_bytes(f, 0x2444c7 | disp << 24, 4);
+        put_bytes(f, BASE + function, 4);
+        put_bytes(f, 0x2454ff | disp << 24, 4);
     } else {
         put(f, 0xe8);
         put_bytes(f, function - (f->size + 4), 4);
@@ -573,7 +580,7 @@ static void prepare(Fixture *f, Machine *m, uint32_t seed, CpuState *state)
     if (!f->mode64)
         memset(state->gpr + 8, 0, 8 * sizeof(uint64_t));
     state->gpr[GPR_RCX] &= 0xff;
-    state->gpr[GPR_RSP] = STACK;
+    state->gpr[GPR_RSP] = STACK - (seed % 2 ? 0x200 : 0); /* with and without a page's end near */
     prepare_x87(&state->fpu, random);
     state->fpu.mxcsr = 0x1f80;
     if (seed % 16 == 0)
