@@ -619,8 +619,8 @@ static char *machine_free(Machine *m)
 
 static bool parse(int argc, char **argv, PcConfig *config)
 {
-    g_autofree char *memory = NULL, *kernel = NULL, *initrd = NULL, *append = NULL,
-                    *firmware = NULL, *disk = NULL, *model = NULL, *paravirt = NULL;
+    g_autofree char *kernel = NULL, *initrd = NULL, *append = NULL, *firmware = NULL, *disk = NULL,
+                    *model = NULL, *paravirt = NULL;
     gint64 insns = G_MAXINT64;
     gboolean free_running = FALSE, testdev = FALSE;
     int seed = 1, mib = 64, cpus = 1;

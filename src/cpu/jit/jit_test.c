@@ -471,11 +471,11 @@ static void put_stack_access(Fixture *f)
 
 static void put_instruction(Fixture *f);
 
-/* A function of one instruction, jumped over, and a call of it: relative or by a register. */
+/* A function of one instruction, jumped over, and a call of it: relative, by a register or through
+ * the stack. */
 static void put_call(Fixture *f)
 {
-    unsigned reg = pick(f, 4), function;
-    bool indirect = pick(f, 3) == 0;
+    unsigned reg = pick(f, 4), function, way = pick(f, 4);
     put(f, 0xeb);
     put(f, 0);
     function = f->size;
@@ -485,10 +485,17 @@ static void put_call(Fixture *f)
     else
         put(f, 0xc3);
     f->program[function - 1] = f->size - function;
-    if (indirect) {
+    if (way == 0) {
         put(f, 0xb8 | reg);
         put_bytes(f, f->origin + function, f->mode16 ? 2 : 4);
         put(f, 0xff), put(f, 0xd0 | reg);
+    } else if (way == 1 && !f->mode16) {
+        unsigned disp = pick(f, 8) * 8 - 32;
+        if (f->mode64)
+            put(f, 0x48);
+        put_bytes(f, 0x2444c7 | disp << 24, 4);
+        put_bytes(f, f->origin + function, 4);
+        put_bytes(f, 0x2454ff | disp << 24, 4);
     } else {
         unsigned size = f->mode16 ? 2 : 4;
         put(f, 0xe8);
@@ -727,7 +734,8 @@ static void prepare(Fixture *f, Machine *m, uint32_t seed, CpuState *state)
     if (!f->mode64)
         memset(state->gpr + 8, 0, 8 * sizeof(uint64_t));
     state->gpr[GPR_RCX] &= 0xff;
-    state->gpr[GPR_RSP] = STACK - (f->segmented ? STACK16 : 0);
+    /* With and without a page's end near. */
+    state->gpr[GPR_RSP] = STACK - (f->segmented ? STACK16 : 0) - (seed % 2 ? 0x200 : 0);
     if (f->mode16)
         prepare_words(state, random);
     prepare_x87(&state->fpu, random);
