@@ -343,7 +343,7 @@ class DiskTest(unittest.TestCase):
         img("commit", "-b", "a.raw", "top.qcow2", status=1)
 
     def test_resize(self):
-        for kind in FORMATS:
+        for kind in [*FORMATS, "qcow"]:
             disk("create", "-q", "-f", kind, "r", "100M")
             disk("resize", "-q", "-f", kind, "r", "+400G")
             info = json.loads(disk("info", "--json", "-f", kind, "r"))
@@ -351,6 +351,21 @@ class DiskTest(unittest.TestCase):
             disk("resize", "-f", kind, "r", "1M", status=1)
             disk("resize", "-q", "-f", kind, "--shrink", "r", "1M")
             os.unlink("r")
+
+    def test_resize_qcow(self):
+        """In the table's place, then with a longer table."""
+        for maker in img, real:
+            maker("convert", "-f", "raw", "-O", "qcow", "a.raw", "r.qcow")
+            shutil.copy("a.raw", "want.raw")
+            for size in SIZE + 512, 3 << 20, 40 << 20, 5 << 30, 1 << 20, 2 << 30:
+                disk("resize", "-q", "--shrink", "r.qcow", str(size))
+                os.truncate("want.raw", size)
+                for offset in size - 512, size // 2 // 512 * 512:
+                    run("qemu-io", "-f", "qcow", "-c", f"write -q -P 9 {offset} 512", "r.qcow")
+                    run("qemu-io", "-f", "raw", "-c", f"write -q -P 9 {offset} 512", "want.raw")
+                real("compare", "-q", "-f", "raw", "-F", "qcow", "want.raw", "r.qcow")
+                disk("compare", "-q", "-f", "raw", "-F", "qcow", "want.raw", "r.qcow")
+        disk("resize", "r.qcow", "4E", status=1)
 
     def test_resize_vmdk(self):
         for kind in "monolithicSparse", "monolithicFlat":
@@ -371,6 +386,24 @@ class DiskTest(unittest.TestCase):
         for kind in "streamOptimized", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat":
             img("create", "-q", "-f", "vmdk", "-o", f"subformat={kind}", "fixed.vmdk", "9M")
             disk("resize", "fixed.vmdk", "20M", status=1)
+
+    def test_compact_vdi(self):
+        """Other products put the next block where the header's count is: compacting leaves no gaps, and the file is shorter."""
+        with open("full.raw", "wb") as f:
+            f.write(random.Random(3).randbytes(1 << 20) * 12)
+        real("convert", "-f", "raw", "-O", "vdi", "full.raw", "c.vdi")
+        for where in "full.raw", "c.vdi":
+            for mib in 0, 4, 5, 10:
+                run("qemu-io", "-f", "vdi" if where == "c.vdi" else "raw", "-c", f"write -q -P 0 {mib}M 1M", where)
+        disk("compact", "c.vdi")
+        real("check", "-q", "c.vdi")
+        self.assertLess(os.stat("c.vdi").st_size, 9 << 20)  # 8 blocks of 12
+        for mib in 10, 0, 5:  # new blocks
+            run("qemu-io", "-f", "vdi", "-c", f"write -q -P 7 {mib}M 4k", "c.vdi")
+            run("qemu-io", "-f", "raw", "-c", f"write -q -P 7 {mib}M 4k", "full.raw")
+        real("check", "-q", "c.vdi")
+        real("compare", "-f", "raw", "-F", "vdi", "full.raw", "c.vdi")
+        disk("compare", "-f", "raw", "-F", "vdi", "full.raw", "c.vdi")
 
     def test_untrusted_names(self):
         os.mkdir("in")
