@@ -459,8 +459,8 @@ static bool relocate(Registry *registry, Machine *machine, const char *folder, F
     return false;
 }
 
-static bool rename_machine(Registry *registry, Machine *machine, VmConfig *config, const char *name,
-                           GError **error)
+static bool rename_machine(Registry *registry, Machine *machine, const VmConfig *config,
+                           const char *name, GError **error)
 {
     g_autofree char *old_file = g_strdup(machine->file);
     g_autofree char *old_base = g_path_get_basename(machine->folder);
@@ -469,6 +469,7 @@ static bool rename_machine(Registry *registry, Machine *machine, VmConfig *confi
     g_autofree char *base = g_strconcat(name, VM_CONFIG_SUFFIX, NULL);
     g_autofree char *file = g_build_filename(machine->folder, base, NULL);
     bool own_folder = !strcmp(old_base, machine->name);
+    g_autoptr(GError) why = NULL;
 
     if (machine_is_on(machine))
         return machine_wrong_state(machine, N_("cannot rename"), _("turn it off first"), error);
@@ -491,10 +492,13 @@ static bool rename_machine(Registry *registry, Machine *machine, VmConfig *confi
         return false;
     }
     g_unlink(old_file);
-    return !own_folder || relocate(registry, machine, folder, NULL, error);
+    /* It has its new name, in whatever folder. */
+    if (own_folder && !relocate(registry, machine, folder, NULL, &why))
+        g_warning("%s", why->message);
+    return true;
 }
 
-bool registry_save(Registry *registry, Machine *machine, VmConfig *config, GError **error)
+bool registry_save(Registry *registry, Machine *machine, const VmConfig *config, GError **error)
 {
     g_autofree char *name = vm_tree_string(config, "general.name");
     g_autofree char *uuid = vm_tree_string(config, "general.uuid");
