@@ -265,7 +265,6 @@ void api_vm_set(Api *api, Request *request, Machine *machine)
         request_fail(request, error);
         return;
     }
-    g_steal_pointer(&changed);
     answer_changed(api, request, machine, g_steal_pointer(&old));
 }
 
@@ -295,7 +294,6 @@ void api_vm_put_config(Api *api, Request *request, Machine *machine)
         request_fail(request, error);
         return;
     }
-    g_steal_pointer(&config);
     answer_changed(api, request, machine, NULL);
 }
 

@@ -181,8 +181,9 @@ const uint8_t *jit_iretq(SoftCpu *cpu, uint64_t next)
 
 /* ---- indirect branches ---------------------------------------------------------------------- */
 
-#define GUESS_MISSES 32 /* before the first guess is given up, and eight times as many each time \
-                         */
+#define GUESS_MISSES                                                            \
+    32 /* before the first guess is given up, and eight times as many each time \
+        */
 
 void jit_learn(SoftCpu *cpu, uint64_t target, JitGuess *guess)
 {
