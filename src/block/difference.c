@@ -7,6 +7,7 @@
  * that two who start at once can't take each other's.
  */
 #include "block/difference.h"
+#include "base/address.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -41,7 +42,7 @@ static bool create(const char *path, const Image *base, GError **error)
 {
     g_autofree char *there = g_canonicalize_filename(path, NULL);
     g_autofree char *folder = g_path_get_dirname(there);
-    g_autofree char *absolute = g_canonicalize_filename(base->path, NULL);
+    g_autofree char *absolute = absolute_name(base->path, NULL);
     g_autofree char *name = name_from(folder, absolute);
     ImageCreate how = {.format = FORMAT,
                        .size = base->map->size,
@@ -79,6 +80,21 @@ static Image *open_alone(const char *path, const ImageOptions *base, bool no_syn
     return image_open(path, &how, error);
 }
 
+<<<<<<< HEAD
+static char *real_name(const char *name)
+{
+    return is_address(name) ? g_strdup(name) : realpath(name, NULL);
+}
+
+/* One that was made over another disk would show neither. */
+static bool belongs_to(const Image *difference, const Image *base, GError **error)
+{
+    const char *name = difference->map->parent_name;
+    g_autofree char *path = name ? image_resolve_name(difference->path, name, true, NULL) : NULL;
+    g_autofree char *real = path ? real_name(path) : NULL;
+    g_autofree char *real_base = real_name(base->path);
+    if (!real || g_strcmp0(real, real_base) != 0)
+=======
 static bool names(const Image *difference, const char *base)
 {
     const char *name = difference->map->parent_name;
@@ -93,6 +109,7 @@ static bool belongs_to(const Image *difference, const Image *base, GError **erro
 {
     const char *name = difference->map->parent_name;
     if (!names(difference, base->path))
+>>>>>>> main
         return format_fail(error, difference->path,
                            "it is no differencing image over '%s' but over '%s'; name another "
                            "file, or delete this one if its contents are not needed",

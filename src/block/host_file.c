@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Files of images; see host_file.h. */
 #include "block/host_file.h"
+#include "base/address.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -98,9 +99,32 @@ static HostFile *host_file_take(const char *path, int fd, bool read_only, ImageL
     return g_steal_pointer(&file);
 }
 
+/* By the address, or at the other end of a socket. */
+static HostFile *open_remote(const char *address, int fd, bool read_only, HostIoHook *hook,
+                             GError **error)
+{
+    uint64_t size;
+    RemoteFile *remote = fd >= 0 ? remote_open_socket(address, fd, read_only, &size, error)
+                                 : remote_open(address, read_only, &size, error);
+    if (!remote)
+        return NULL;
+    HostFile *file = g_new0(HostFile, 1);
+    file->fd = -1;
+    file->remote = remote;
+    file->path = g_strdup(address);
+    file->hook = hook;
+    file->read_only = read_only;
+    file->size = size;
+    file->written = 1;
+    return file;
+}
+
 HostFile *host_file_open_fd(const char *path, int fd, bool read_only, HostIoHook *hook,
                             GError **error)
 {
+    struct stat st;
+    if (fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode))
+        return open_remote(path, fd, read_only, hook, error);
     return host_file_take(path, fd, read_only, read_only ? IMAGE_LOCK_READ : IMAGE_LOCK_WRITE, hook,
                           error);
 }
@@ -117,34 +141,17 @@ static HostFile *open_with_flags(const char *path, int flags, ImageLock lock, Ho
     return NULL;
 }
 
-static HostFile *open_remote(const char *address, bool read_only, HostIoHook *hook, GError **error)
-{
-    uint64_t size;
-    RemoteFile *remote = remote_open(address, read_only, &size, error);
-    if (!remote)
-        return NULL;
-    HostFile *file = g_new0(HostFile, 1);
-    file->fd = -1;
-    file->remote = remote;
-    file->path = g_strdup(address);
-    file->hook = hook;
-    file->read_only = read_only;
-    file->size = size;
-    file->written = 1;
-    return file;
-}
-
 HostFile *host_file_open(const char *path, bool read_only, HostIoHook *hook, GError **error)
 {
-    if (remote_is_address(path))
-        return open_remote(path, read_only, hook, error);
+    if (is_address(path))
+        return open_remote(path, -1, read_only, hook, error);
     return open_with_flags(path, read_only ? O_RDONLY : O_RDWR,
                            read_only ? IMAGE_LOCK_READ : IMAGE_LOCK_WRITE, hook, error);
 }
 
 HostFile *host_file_open_shared(const char *path, HostIoHook *hook, GError **error)
 {
-    if (!remote_is_address(path))
+    if (!is_address(path))
         return open_with_flags(path, O_RDWR, IMAGE_LOCK_SHARE, hook, error);
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
                 _("cannot share '%s': shareable disks are files of this host"), path);
@@ -153,7 +160,7 @@ HostFile *host_file_open_shared(const char *path, HostIoHook *hook, GError **err
 
 HostFile *host_file_create(const char *path, HostIoHook *hook, GError **error)
 {
-    if (remote_is_address(path)) {
+    if (is_address(path)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
                     _("cannot create '%s': nothing can be made there; fill what is there with "
                       "'convert -n'"),

@@ -37,7 +37,10 @@ typedef struct HostFile {
  * `hook` may be NULL.
  */
 HostFile *host_file_open(const char *path, bool read_only, HostIoHook *hook, GError **error);
-/* The same for a file that is open already (taken, on failure, too); `path` is for messages. */
+/*
+ * The same for a file that is open already (taken, on failure, too), or for a socket at whose other
+ * end it is exported over NBD; `path` is for messages.
+ */
 HostFile *host_file_open_fd(const char *path, int fd, bool read_only, HostIoHook *hook,
                             GError **error);
 /* For writing, together with others who open it so. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Opening and making images; see image.h. */
 #include "block/image.h"
+#include "base/address.h"
 #include "base/i18n.h"
 
 #include <errno.h>
@@ -40,7 +41,7 @@ static bool leads_beneath(const char *folder, const char *path)
 char *image_resolve_name(const char *path, const char *name, bool trust, GError **error)
 {
     g_autofree char *folder = g_path_get_dirname(path);
-    if (remote_is_address(name)) {
+    if (is_address(name)) {
         if (trust)
             return g_strdup(name);
         format_fail(error, path,

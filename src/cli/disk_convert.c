@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/address.h"
 #include "base/i18n.h"
 #include "cli/disk.h"
 #include "cli/progress.h"
@@ -98,7 +99,7 @@ bool disk_copy(Image *from, const char *path, const DiskCopy *copy, GError **err
 
 static bool same_file(const char *a, const char *b)
 {
-    if (remote_is_address(a) || remote_is_address(b))
+    if (is_address(a) || is_address(b))
         return !strcmp(a, b);
     g_autofree char *x = g_canonicalize_filename(a, NULL);
     g_autofree char *y = g_canonicalize_filename(b, NULL);

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/address.h"
 #include "base/i18n.h"
 #include "cli/disk.h"
 #include "cli/progress.h"
@@ -64,7 +65,7 @@ static GVariant *details_of(const Image *image)
 static char *full_parent_name(const Image *image)
 {
     const char *name = image->map->parent_name, *slash = strrchr(image->path, '/');
-    if (!name || *name == '/' || !slash || remote_is_address(name))
+    if (!name || *name == '/' || !slash || is_address(name))
         return g_strdup(name);
     return g_strdup_printf("%.*s%s", (int)(slash + 1 - image->path), image->path, name);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The connection: from a call to the daemon's answer or error; see ospite/client.h. */
+#include "base/address.h"
 #include "client/client_private.h"
 
 #include <gio/gunixsocketaddress.h>
@@ -317,7 +318,7 @@ char *client_path(const char *collection, const char *name, const char *rest)
 
 void client_set_file(JsonObject *object, const char *member, const char *path)
 {
-    g_autofree char *full = path ? g_canonicalize_filename(path, NULL) : NULL;
+    g_autofree char *full = path ? absolute_name(path, NULL) : NULL;
 
     if (full)
         json_object_set_string_member(object, member, full);

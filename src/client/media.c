@@ -2,13 +2,14 @@
 /* The registry of images; see ospite/media.h. */
 #include <ospite/media.h>
 
+#include "base/address.h"
 #include "client/client_private.h"
 
 static JsonNode *call_medium(OspiteClient *client, const char *method, const char *medium,
                              const char *rest, JsonObject *body, GError **error)
 {
     g_autofree char *name =
-        g_uuid_string_is_valid(medium) ? g_strdup(medium) : g_canonicalize_filename(medium, NULL);
+        g_uuid_string_is_valid(medium) ? g_strdup(medium) : absolute_name(medium, NULL);
 
     return client_call_path(client, method, client_path("/media", name, rest), body, error);
 }

@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "base/address.h"
 #include "base/i18n.h"
 #include "daemon/api.h"
 #include "daemon/machine_json.h"
@@ -85,7 +86,7 @@ static Medium *find(Api *api, Request *request, GError **error)
 
     if (!api_media_begin(api, error))
         return NULL;
-    if (g_path_is_absolute(name) || g_uuid_string_is_valid(name))
+    if (g_path_is_absolute(name) || is_address(name) || g_uuid_string_is_valid(name))
         return media_find(media_of(api), name, error);
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND,
                 _("there is no medium '%s'; use a UUID or an absolute path"), name);
@@ -186,7 +187,9 @@ static Medium *add(Api *api, JsonObject *body, GError **error)
                     _("cannot add that; send a path, and disk, cdrom or floppy as its kind"));
         return NULL;
     }
-    return api_needs_absolute("path", texts[PATH], error) && api_media_begin(api, error)
+    bool is_named = is_address(texts[PATH]) || api_needs_absolute("path", texts[PATH], error);
+
+    return is_named && api_media_begin(api, error)
                ? media_add(media_of(api), kind, texts[PATH], texts[FORMAT], texts[MODE], error)
                : NULL;
 }

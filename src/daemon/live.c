@@ -4,6 +4,7 @@
  * goes as an open descriptor, because the process may open nothing (runner/sandbox.c).
  */
 #include "daemon/live.h"
+#include "base/address.h"
 #include "base/i18n.h"
 
 #include <errno.h>
@@ -134,6 +135,10 @@ static void open_medium(Step *step, const Machine *machine, const char *place, c
     }
     if (path && strchr(path, '\n')) {
         step->refuse = g_strdup("its name has more than one line");
+        return;
+    }
+    if (is_address(medium)) {
+        step->refuse = g_strdup(_("a disk of another machine comes in when this one starts"));
         return;
     }
     step->fd = path ? open(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK) : -1;

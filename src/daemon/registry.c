@@ -2,6 +2,7 @@
 /* See registry.h. A change of the list is written before it is believed; files made for a change
  * that fails are removed again. */
 #include "daemon/registry.h"
+#include "base/address.h"
 #include "base/i18n.h"
 
 #include <errno.h>
@@ -597,7 +598,7 @@ static void remove_disks(const Machine *machine, GHashTable *spare, GPtrArray *k
                 vm_build_difference(machine->config, machine->folder, place, NULL);
             if (difference)
                 remove_file(difference, kept);
-            g_autofree char *path = *medium && !g_path_is_absolute(medium)
+            g_autofree char *path = *medium && !g_path_is_absolute(medium) && !is_address(medium)
                                         ? vm_path_resolve(machine->folder, medium, NULL)
                                         : NULL;
             if (path && !strcmp(type, "disk") && !g_hash_table_contains(spare, path))

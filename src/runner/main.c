@@ -15,6 +15,7 @@
 
 #include "base/fd.h"
 #include "runner/control.h"
+#include "runner/remote_disk.h"
 #include "runner/sandbox.h"
 #include "vm/build.h"
 
@@ -98,7 +99,9 @@ static Pc *build(const Runner *runner, GError **error)
     VmBuildOptions options = {.folder = runner->folder, .console = console};
     g_autoptr(VmBuild) machine = config ? vm_build(config, &options, error) : NULL;
 
-    if (!machine)
+    int sockets[PC_DRIVE_MAX];
+
+    if (!machine || !remote_disks_start(&machine->pc, sockets, error))
         return NULL;
     if (machine->engine_note)
         g_printerr("ospite-vm: %s\n", machine->engine_note);
@@ -175,6 +178,8 @@ int main(int argc, char **argv)
     static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
 
     signal(SIGPIPE, SIG_IGN);
+    if (argc > 1 && g_str_equal(argv[1], REMOTE_DISK_OPTION))
+        return remote_disk_main(argc, argv);
     if (!parse(&runner, argc, argv))
         return 2;
     setsid(); /* the terminal of whoever started the daemon is none of our business */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* See clone.h. */
 #include "vm/clone.h"
+#include "base/address.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -60,10 +61,15 @@ static bool copy_disk(const Cloner *c, const char *place, const char *medium, co
         return vm_error(error, G_IO_ERROR_NOT_SUPPORTED,
                         _("cannot clone the machine: %s.difference is outside of its folder"),
                         place);
-    if (!g_path_is_absolute(own))
+    if (!g_path_is_absolute(own) && !is_address(own))
         return set(c->clone->config, place, "medium", own, error);
     if (shared)
         return true;
+    if (is_address(medium))
+        return vm_error(error, G_IO_ERROR_NOT_SUPPORTED,
+                        _("cannot clone the machine: the disk at %s is on another machine; copy it "
+                          "there, or make it immutable, multiattach or readonly"),
+                        place);
     g_ptr_array_add(c->clone->images, g_strdup(medium));
     g_ptr_array_add(c->clone->names, g_strdup(name));
     return set(c->clone->config, place, "medium", name, error);
@@ -101,7 +107,7 @@ static void note_relative(void *obj, const char *path, const VmField *field, con
 {
     const Cloner *c = obj;
 
-    if (field->type == VM_PATH && *value && !g_path_is_absolute(value) &&
+    if (field->type == VM_PATH && *value && !g_path_is_absolute(value) && !is_address(value) &&
         !g_str_has_suffix(path, ".difference"))
         g_ptr_array_add(c->relative, g_strdup(path));
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* What can be done to media; their file is media_store.c's. */
 #include "vm/media.h"
+#include "base/address.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -72,9 +73,16 @@ static void inspection_clear(Inspection *i)
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Inspection, inspection_clear)
 
-/* Reads the image's header. A parent that may not be opened counts as none. */
+/*
+ * Reads the image's header. A parent that may not be opened counts as none. Nobody waits for a
+ * server here: a disk on one is what it is said to be, else raw, and of unknown size.
+ */
 static bool inspect(const char *path, const char *format, Inspection *ret, GError **error)
 {
+    if (is_address(path)) {
+        ret->format = g_strdup(format ? format : "raw");
+        return true;
+    }
     ImageOptions options = {
         .format = format, .read_only = true, .only_look = true, .no_parents = true};
     g_autoptr(Image) image = image_open(path, &options, error);
@@ -85,7 +93,7 @@ static bool inspect(const char *path, const char *format, Inspection *ret, GErro
     ret->virtual_size = image->map->size;
     if (image->map->parent_name) {
         g_autofree char *parent = image_resolve_name(path, image->map->parent_name, true, NULL);
-        ret->parent = parent ? g_canonicalize_filename(parent, NULL) : NULL;
+        ret->parent = parent ? absolute_name(parent, NULL) : NULL;
     }
     return true;
 }
@@ -169,7 +177,7 @@ static bool put_parents(Media *media, const char *child_uuid, const char *parent
 Medium *media_add(Media *media, MediumKind kind, const char *path, const char *format,
                   const char *mode, GError **error)
 {
-    g_autofree char *absolute = g_canonicalize_filename(path, NULL), *uuid = NULL, *quoted = NULL;
+    g_autofree char *absolute = absolute_name(path, NULL), *uuid = NULL, *quoted = NULL;
     g_autoptr(GPtrArray) all = NULL;
     g_auto(Inspection) found = {0};
     Medium *medium = NULL;
@@ -227,13 +235,25 @@ static bool is_free(const Medium *medium, GError **error)
     return true;
 }
 
+static bool is_file(const Medium *medium, GError **error)
+{
+    g_autofree char *quoted = text_quote(medium->path);
+
+    return !is_address(medium->path) ||
+           vm_error(error, G_IO_ERROR_NOT_SUPPORTED,
+                    _("cannot move or delete %s: it is on another machine"), quoted);
+}
+
 static bool remove_with_file(Media *media, const Medium *medium, GError **error)
 {
     g_autoptr(Journal) journal = journal_new();
     g_autoptr(GError) why = NULL;
     /* A running machine may still hold an image that its changed configuration names no more. */
-    auto_fd lock = media_lock_image(medium->path, &why);
+    auto_fd lock = -1;
 
+    if (!is_file(medium, error))
+        return false;
+    lock = media_lock_image(medium->path, &why);
     if (lock < 0 && !g_error_matches(why, G_IO_ERROR, G_IO_ERROR_NOT_FOUND)) {
         g_propagate_error(error, g_steal_pointer(&why));
         return false;
@@ -327,7 +347,7 @@ static bool each_attachment(const VmConfig *config, const char *folder, Attachme
         for (char **slot = slots; *slot; slot++) {
             g_autofree char *place = g_strdup_printf("storage.%s.%s", *controller, *slot);
             g_autofree char *medium = vm_tree_string(config, "%s.medium", place);
-            g_autofree char *path = g_canonicalize_filename(medium, folder);
+            g_autofree char *path = absolute_name(medium, folder);
             if (*medium && !fn(obj, place, path, error))
                 return false;
         }
@@ -653,7 +673,7 @@ bool media_move(Media *media, const char *name, const char *to, MediaCopy *copy,
     g_autoptr(Journal) journal = journal_new();
     auto_fd fd = -1;
 
-    if (!medium || !can_move(medium, target, error))
+    if (!medium || !is_file(medium, error) || !can_move(medium, target, error))
         return false;
     fd = copy ? dup(copy->from_fd) : media_lock_image(medium->path, error);
     if (fd < 0)

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/address.h"
 #include "base/bits.h"
 #include "base/fd.h"
 #include "base/i18n.h"
@@ -213,6 +214,9 @@ static void look_at_file(Medium *medium)
 {
     struct stat status;
 
+    medium->accessible = true;
+    if (is_address(medium->path))
+        return; /* who starts a machine with it hears of its server */
     medium->accessible = stat(medium->path, &status) == 0;
     if (!medium->accessible)
         medium->problem = g_strdup(g_strerror(errno));
@@ -246,7 +250,7 @@ GPtrArray *media_read(const Media *media)
 
 Medium *media_pick(GPtrArray *all, const char *name, GError **error)
 {
-    g_autofree char *path = g_canonicalize_filename(name, NULL), *quoted = NULL;
+    g_autofree char *path = absolute_name(name, NULL), *quoted = NULL;
 
     for (guint i = 0; i < all->len; i++) {
         Medium *medium = all->pdata[i];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "vm/path.h"
+#include "base/address.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -58,7 +59,7 @@ char *vm_path_resolve(const char *folder, const char *value, GError **error)
     auto_fd folder_fd = -1;
     auto_fd fd = -1;
 
-    if (!folder || *value == '/')
+    if (!folder || *value == '/' || is_address(value))
         return g_strdup(value);
     folder_fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (folder_fd < 0) {

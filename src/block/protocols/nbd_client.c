@@ -276,7 +276,7 @@ static void call_send(NbdCall *c)
 static int result_of(const NbdCall *c)
 {
     bool cannot = c->op == REMOTE_ZERO && (c->error == EINVAL || c->error == ENOTSUP);
-    return cannot ? -EOPNOTSUPP : -c->error;
+    return cannot ? -EOPNOTSUPP : c->error == ESHUTDOWN ? -ENOLINK : -c->error;
 }
 
 /* A part was answered. A durable write is one with a flush behind it. */
@@ -514,6 +514,12 @@ static bool is_broken(const NbdFile *f)
     return nbd_aio_is_dead(f->nbd) == 1 || nbd_aio_is_closed(f->nbd) == 1;
 }
 
+/* Who came by a socket cannot come again: what is behind it is away, but may return. */
+static bool leaves(const NbdFile *f, int error)
+{
+    return error == ENOTCONN || (error == ESHUTDOWN && f->can_reconnect);
+}
+
 /* What ended with its connection is sent anew. */
 static void settle(NbdFile *f)
 {
@@ -525,7 +531,7 @@ static void settle(NbdFile *f)
     g_queue_init(&f->ended);
     while ((link = g_queue_pop_head_link(&ended))) {
         NbdCall *c = link->data;
-        if (c->error && (broken || c->error == ESHUTDOWN || c->error == ENOTCONN)) {
+        if (c->error && (broken || leaves(f, c->error))) {
             broken = true;
             g_queue_push_tail_link(&f->sent, link);
             continue;

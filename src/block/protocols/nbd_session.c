@@ -58,7 +58,8 @@ static uint32_t wire_error(int error)
                   {EDQUOT, NBD_ENOSPC},
                   {EFBIG, NBD_ENOSPC},
                   {ENOTSUP, NBD_ENOTSUP},
-                  {ESHUTDOWN, NBD_ESHUTDOWN}};
+                  {ESHUTDOWN, NBD_ESHUTDOWN},
+                  {ENOLINK, NBD_ESHUTDOWN}};
     for (size_t i = 0; i < G_N_ELEMENTS(errors); i++) {
         if (errors[i].host == error)
             return errors[i].wire;

@@ -25,25 +25,9 @@ struct RemoteFile {
     GThreadPool *pool; /* for calls that wait */
 };
 
-static const struct {
-    const char *prefix, *module;
-} protocols[] = {
-    {"nbd://", "nbd"},       {"nbds://", "nbd"},  {"nbd+unix://", "nbd"},
-    {"nbds+unix://", "nbd"}, {"http://", "http"}, {"https://", "http"},
-};
-
-static const char *find_module(const char *name)
+static const char *find_module(const char *address)
 {
-    for (size_t i = 0; i < G_N_ELEMENTS(protocols); i++) {
-        if (g_str_has_prefix(name, protocols[i].prefix))
-            return protocols[i].module;
-    }
-    return NULL;
-}
-
-bool remote_is_address(const char *name)
-{
-    return find_module(name) != NULL;
+    return g_str_has_prefix(address, "nbd") ? "nbd" : "http";
 }
 
 static void run_in_thread(gpointer data, gpointer obj);
@@ -68,9 +52,11 @@ static RemoteFile *open_with(const char *module, const char *address, int fd, bo
     *ret_size = info.size;
     const char *why = info.block > BLOCK_MAX || !is_power_of_two(info.block)
                           ? _("the server wants blocks of a size that is not supported")
-                      : info.size > INT64_MAX          ? _("it is too large")
-                      : (info.read_only && !read_only) ? _("the server lets nobody write to it")
-                                                       : NULL;
+                      : info.size > INT64_MAX ? _("it is too large")
+                      : (info.read_only && !read_only)
+                          ? _("the server lets nobody write to it; "
+                              "open it read-only, or as an immutable disk")
+                          : NULL;
     if (!why)
         return file;
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED, _("cannot open disk '%s': %s"),

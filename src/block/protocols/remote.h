@@ -65,8 +65,7 @@ typedef struct RemoteApi {
 
 typedef struct RemoteFile RemoteFile;
 
-/* nbd://…, https://… and the like. */
-bool remote_is_address(const char *name);
+/* An address, as base/address.h has them. */
 RemoteFile *remote_open(const char *address, bool read_only, uint64_t *ret_size, GError **error);
 /* At the other end of a socket (taken, on failure, too) that speaks NBD. */
 RemoteFile *remote_open_socket(const char *name, int fd, bool read_only, uint64_t *ret_size,
