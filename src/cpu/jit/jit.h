@@ -167,7 +167,7 @@ typedef struct JitThunks {
     uint8_t *leave;     /* the same, s.rip is RIP */
     /* Called: r9 is the RIP behind the instruction; return when its handler is to be called, else
      * they are gone. */
-    uint8_t *syscall, *sysret, *iretq;
+    uint8_t *syscall, *sysret, *iretq, *far; /* far: r10 as jit_far() has it */
     uint8_t *recall; /* called: puts the flags into the slot; r9, r10 and EFLAGS change */
     uint8_t *fill;   /* called: r9 address, r10 JitSite.how; NE: the TLB has it now; r10 changes */
     /* Called: r9 address, r10 JitRef of the JitSite, for reading and writing. NE: r10 is the addend
@@ -273,7 +273,7 @@ static inline uint8_t *jit_jump_host(const SoftCpu *cpu, const JitJump *jump, ui
     return jump->rip == key && jump->stamp == jit_stamp_word(cpu, key) ? jump->host : NULL;
 }
 
-/* ---- segments.c ---- */
+/* ---- system.c ---- */
 
 /* Finds JitCpu.code_key. */
 void jit_set_code(SoftCpu *cpu);
