@@ -211,37 +211,12 @@ static int64_t call_host(const HostIoRequest *r)
     return result < 0 ? -errno : result;
 }
 
-/* Vector by vector; what lies behind the end of the file is neither read nor written. */
-static int64_t transfer_remote(const HostFile *file, const HostIoRequest *r)
-{
-    uint64_t at = r->offset, end = file->size;
-    for (int i = 0; i < r->iov_count && at < end; i++) {
-        size_t part = MIN(r->iov[i].iov_len, end - at);
-        int result = r->op == HOST_IO_READ
-                         ? remote_read(file->remote, at, r->iov[i].iov_base, part)
-                         : remote_write(file->remote, at, r->iov[i].iov_base, part);
-        if (result)
-            return result;
-        at += part;
-    }
-    return r->op == HOST_IO_WRITE && at == r->offset ? -ENOSPC : (int64_t)(at - r->offset);
-}
-
 static int64_t call_remote(const HostFile *file, const HostIoRequest *r)
 {
-    switch (r->op) {
-    case HOST_IO_READ:
-    case HOST_IO_WRITE:
-        return transfer_remote(file, r);
-    case HOST_IO_SYNC:
-        return remote_flush(file->remote);
-    case HOST_IO_FALLOCATE:
-        return remote_zero(file->remote, r->offset, r->size, !(r->mode & FALLOC_FL_PUNCH_HOLE));
-    case HOST_IO_TRUNCATE:
+    if (r->op == HOST_IO_TRUNCATE)
         return r->size == file->size ? 0 : -ENOSPC;
-    default:
-        return 0;
-    }
+    RemoteCall call = host_io_remote_call(r);
+    return host_io_remote_result(&call, remote_run(file->remote, &call));
 }
 
 /* One call, past the hook; what was moved, or a negative errno. */
@@ -367,10 +342,16 @@ int host_file_sync(HostFile *file)
     HostIoRequest r = {.op = HOST_IO_SYNC};
     int64_t result = call(file, &r);
     if (result < 0)
-        file->sync_error = (int)-result;
+        host_file_sync_failed(file, (int)result);
     else
         file->synced = file->written;
     return (int)result;
+}
+
+void host_file_sync_failed(HostFile *file, int result)
+{
+    if (result != -ENOLINK && !file->sync_error)
+        file->sync_error = -result;
 }
 
 /* ---- inside the host ------------------------------------------------------------------------- */

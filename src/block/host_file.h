@@ -69,6 +69,11 @@ int host_file_discard(HostFile *file, uint64_t offset, uint64_t size);
 int host_file_truncate(HostFile *file, uint64_t size);
 /* Everything written is on stable storage afterwards; sticky when it fails. */
 int host_file_sync(HostFile *file);
+/*
+ * A sync of the file failed with `result`. A server that was away has lost nothing by that: what it
+ * had not yet made stable is sent again (nbd_client.c), so that a later sync may well succeed.
+ */
+void host_file_sync_failed(HostFile *file, int result);
 /* Where data begin at or after `offset`; UINT64_MAX: nowhere. Holes may be hidden. */
 uint64_t host_file_next_data(HostFile *file, uint64_t offset);
 /* Where the data that `offset` is in end. */

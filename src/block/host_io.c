@@ -3,8 +3,9 @@
  * Host I/O by io_uring or threads; see host_io.h.
  *
  * Invariants: `in_flight` counts requests from submission to their completion call. Everything but
- * the pool's finished queue is guarded by the caller's lock; pool threads touch only their request
- * and that queue, so that they never need the lock and a drain under it makes progress.
+ * the finished queue is guarded by the caller's lock; other threads (the pool's, and those of files
+ * on other machines) touch only their request and that queue, so that they never need the lock and
+ * a drain under it makes progress.
  */
 #include "block/host_io.h"
 
@@ -12,6 +13,7 @@
 #include <fcntl.h>
 #include <glib-unix.h>
 #include <liburing.h>
+#include <linux/falloc.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -34,7 +36,7 @@ typedef struct HostIoBackend {
     void (*push)(HostIo *io);
     /* Starts the request; false: no room now, offer it again after the next completion. */
     bool (*start)(HostIo *io, HostIoRequest *request);
-    /* The next finished request, its result filled in, or NULL. */
+    /* The next request that the ring has finished, its result filled in, or NULL. NULL: no ring. */
     HostIoRequest *(*finished)(HostIo *io);
 } HostIoBackend;
 
@@ -43,22 +45,94 @@ struct HostIo {
     HostIoHook *hook;
     GRecMutex *lock;
     GSource *source;
-    int ready_fd; /* readable while something has finished; the backend's */
-    int call_fd;  /* io_uring: an eventfd that a CALL's end signals */
+    GSource *finished_source;
+    int ready_fd; /* readable while the ring has finished something; -1: there is no ring */
     unsigned in_flight;
     GQueue waiting; /* for room in the backend */
     struct io_uring ring;
     unsigned ring_used;
     GThreadPool *pool;
     GMutex finished_lock;
-    GQueue finished;
+    GQueue finished;  /* by other threads … */
+    int finished_fd;  /* … an eventfd that is readable meanwhile */
     unsigned plugged; /* what is submitted waits for the last unplug */
 };
 
+/* ---- what other threads have done -------------------------------------------------------------
+ */
+
+/* The eventfd is written under the lock, so that host_io_free() never closes it under us. */
+static void push_finished(HostIoRequest *request, int64_t result)
+{
+    HostIo *io = request->io;
+    request->result = result;
+    g_mutex_lock(&io->finished_lock);
+    g_queue_push_tail_link(&io->finished, &request->link);
+    eventfd_write(io->finished_fd, 1);
+    g_mutex_unlock(&io->finished_lock);
+}
+
+static HostIoRequest *pop_finished(HostIo *io)
+{
+    g_mutex_lock(&io->finished_lock);
+    GList *link = g_queue_pop_head_link(&io->finished);
+    eventfd_t count;
+    if (!io->finished.length)
+        eventfd_read(io->finished_fd, &count);
+    g_mutex_unlock(&io->finished_lock);
+    return link ? link->data : NULL;
+}
+
+/* ---- files on other machines ------------------------------------------------------------------
+ */
+
+typedef struct RemoteRun {
+    RemoteCall call;
+    HostIoRequest *request;
+} RemoteRun;
+
+RemoteCall host_io_remote_call(const HostIoRequest *r)
+{
+    static const RemoteOp ops[] = {[HOST_IO_READ] = REMOTE_READ,
+                                   [HOST_IO_WRITE] = REMOTE_WRITE,
+                                   [HOST_IO_SYNC] = REMOTE_FLUSH,
+                                   [HOST_IO_FALLOCATE] = REMOTE_ZERO};
+    return (RemoteCall){.op = ops[r->op],
+                        .offset = r->offset,
+                        .size = r->size,
+                        .iov = r->iov,
+                        .iov_count = r->iov_count,
+                        .durable = r->durable,
+                        .keep = !(r->mode & FALLOC_FL_PUNCH_HOLE)};
+}
+
+int64_t host_io_remote_result(const RemoteCall *call, int result)
+{
+    bool moves = call->op == REMOTE_READ || call->op == REMOTE_WRITE;
+    return result || !moves ? result : (int64_t)call->size;
+}
+
+static void remote_done(RemoteCall *call, int result)
+{
+    RemoteRun *run = call->obj;
+    push_finished(run->request, host_io_remote_result(call, result));
+    g_free(run);
+}
+
+static void remote_start(HostIoRequest *request)
+{
+    RemoteRun *run = g_new0(RemoteRun, 1);
+    run->request = request;
+    run->call = host_io_remote_call(request);
+    run->call.done = remote_done;
+    run->call.obj = run;
+    remote_submit(request->remote, &run->call);
+}
+
 /* ---- io_uring -------------------------------------------------------------------------------- */
 
-static const uint8_t uring_ops[] = {IORING_OP_NOP,   IORING_OP_READV,     IORING_OP_WRITEV,
-                                    IORING_OP_FSYNC, IORING_OP_FALLOCATE, IORING_OP_POLL_ADD};
+static const uint8_t uring_ops[] = {IORING_OP_NOP, IORING_OP_READV, IORING_OP_WRITEV,
+                                    IORING_OP_FSYNC, IORING_OP_FALLOCATE};
 
 static bool uring_can(void)
 {
@@ -91,13 +165,10 @@ static bool uring_restrict(struct io_uring *ring)
                0;
 }
 
-/* A CALL runs in a thread, and the ring hears of its end by polling an eventfd. */
 static void uring_call_run(gpointer data, gpointer obj)
 {
     HostIoRequest *request = data;
-    HostIo *io = obj;
-    request->call_result = request->call(request->obj);
-    eventfd_write(io->call_fd, 1);
+    push_finished(request, request->call(request->obj));
 }
 
 static bool uring_create(HostIo *io)
@@ -112,15 +183,13 @@ static bool uring_create(HostIo *io)
     }
     io_uring_ring_dontfork(&io->ring);
     io->ready_fd = io->ring.ring_fd;
-    io->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    io->pool = g_thread_pool_new(uring_call_run, io, 1, FALSE, NULL);
+    io->pool = g_thread_pool_new(uring_call_run, NULL, 1, FALSE, NULL);
     return true;
 }
 
 static void uring_destroy(HostIo *io)
 {
     g_thread_pool_free(io->pool, FALSE, TRUE);
-    fd_clear(&io->call_fd);
     io_uring_queue_exit(&io->ring);
 }
 
@@ -140,9 +209,6 @@ static void uring_prepare(struct io_uring_sqe *sqe, HostIoRequest *r)
     case HOST_IO_FALLOCATE:
         io_uring_prep_fallocate(sqe, r->fd, r->mode, r->offset, r->size);
         break;
-    case HOST_IO_CALL:
-        io_uring_prep_poll_add(sqe, r->io->call_fd, POLLIN);
-        break;
     default:
         io_uring_prep_nop(sqe);
     }
@@ -158,6 +224,10 @@ static void uring_push(HostIo *io)
 
 static bool uring_start(HostIo *io, HostIoRequest *request)
 {
+    if (request->op == HOST_IO_CALL) {
+        g_thread_pool_push(io->pool, request, NULL);
+        return true;
+    }
     struct io_uring_sqe *sqe = io->ring_used < URING_ENTRIES ? io_uring_get_sqe(&io->ring) : NULL;
     if (!sqe)
         return false;
@@ -165,18 +235,7 @@ static bool uring_start(HostIo *io, HostIoRequest *request)
     uring_prepare(sqe, request);
     if (!io->plugged)
         uring_push(io);
-    if (request->op == HOST_IO_CALL && !request->call_started) {
-        request->call_started = true;
-        g_thread_pool_push(io->pool, request, NULL);
-    }
     return true;
-}
-
-/* The poll may have ended for another reason than the call's end: then it is repeated. */
-static int64_t uring_call_result(HostIo *io, const HostIoRequest *request)
-{
-    eventfd_t count;
-    return eventfd_read(io->call_fd, &count) < 0 ? -EAGAIN : request->call_result;
 }
 
 static HostIoRequest *uring_finished(HostIo *io)
@@ -187,8 +246,6 @@ static HostIoRequest *uring_finished(HostIo *io)
     HostIoRequest *request = io_uring_cqe_get_data(cqe);
     request->result = cqe->res;
     io_uring_cqe_seen(&io->ring, cqe);
-    if (request->op == HOST_IO_CALL)
-        request->result = uring_call_result(io, request);
     io->ring_used--;
     return request;
 }
@@ -225,29 +282,19 @@ static int64_t pool_call(const HostIoRequest *r)
 static void pool_run(gpointer data, gpointer obj)
 {
     HostIoRequest *request = data;
-    HostIo *io = obj;
     int64_t result = pool_call(request);
-    request->result = result < 0 ? -errno : result;
-    /* The eventfd is written under the lock, so that host_io_free() never closes it under us. */
-    g_mutex_lock(&io->finished_lock);
-    g_queue_push_tail_link(&io->finished, &request->link);
-    eventfd_write(io->ready_fd, 1);
-    g_mutex_unlock(&io->finished_lock);
+    push_finished(request, result < 0 ? -errno : result);
 }
 
 static bool pool_create(HostIo *io)
 {
-    io->ready_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    g_mutex_init(&io->finished_lock);
-    io->pool = g_thread_pool_new(pool_run, io, POOL_THREADS, FALSE, NULL);
+    io->pool = g_thread_pool_new(pool_run, NULL, POOL_THREADS, FALSE, NULL);
     return true;
 }
 
 static void pool_destroy(HostIo *io)
 {
     g_thread_pool_free(io->pool, FALSE, TRUE);
-    g_mutex_clear(&io->finished_lock);
-    fd_clear(&io->ready_fd);
 }
 
 static bool pool_start(HostIo *io, HostIoRequest *request)
@@ -256,30 +303,26 @@ static bool pool_start(HostIo *io, HostIoRequest *request)
     return true;
 }
 
-static HostIoRequest *pool_finished(HostIo *io)
-{
-    g_mutex_lock(&io->finished_lock);
-    GList *link = g_queue_pop_head_link(&io->finished);
-    eventfd_t count;
-    if (!io->finished.length)
-        eventfd_read(io->ready_fd, &count);
-    g_mutex_unlock(&io->finished_lock);
-    return link ? link->data : NULL;
-}
-
 static const HostIoBackend pool_backend = {
     .name = "threads",
     .create = pool_create,
     .destroy = pool_destroy,
     .start = pool_start,
-    .finished = pool_finished,
 };
 
 /* ---- both ------------------------------------------------------------------------------------ */
 
+/* NOP and CALL are no calls of the host's. */
+static bool is_host_call(const HostIoRequest *request)
+{
+    return request->op != HOST_IO_NOP && request->op != HOST_IO_CALL;
+}
+
 static void start_or_wait(HostIo *io, HostIoRequest *request)
 {
-    if (io->waiting.length || !io->backend->start(io, request))
+    if (request->remote && is_host_call(request) && !request->failure)
+        remote_start(request);
+    else if (io->waiting.length || !io->backend->start(io, request))
         g_queue_push_tail_link(&io->waiting, &request->link);
 }
 
@@ -301,12 +344,6 @@ static bool must_repeat(int64_t result)
     return result == -EINTR || result == -EAGAIN || result == -ECANCELED;
 }
 
-/* NOP and CALL are no calls of the host's. */
-static bool has_hook(const HostIoRequest *request)
-{
-    return request->op != HOST_IO_NOP && request->op != HOST_IO_CALL;
-}
-
 void host_io_plug(HostIo *io)
 {
     g_rec_mutex_lock(io->lock);
@@ -322,11 +359,17 @@ void host_io_unplug(HostIo *io)
     g_rec_mutex_unlock(io->lock);
 }
 
+static HostIoRequest *next_finished(HostIo *io)
+{
+    HostIoRequest *request = io->backend->finished ? io->backend->finished(io) : NULL;
+    return request ? request : pop_finished(io);
+}
+
 static void reap(HostIo *io, unsigned budget)
 {
     HostIoRequest *request;
     io->plugged++;
-    while (budget-- && (request = io->backend->finished(io))) {
+    while (budget-- && (request = next_finished(io))) {
         if (request->failure) {
             request->result = request->failure;
         } else if (must_repeat(request->result)) {
@@ -334,7 +377,7 @@ static void reap(HostIo *io, unsigned budget)
             continue;
         }
         start_waiting(io);
-        if (has_hook(request))
+        if (is_host_call(request))
             host_io_tell_hook(io->hook, request, request->result);
         io->in_flight--;
         request->done(request, request->result);
@@ -342,12 +385,16 @@ static void reap(HostIo *io, unsigned budget)
     host_io_unplug(io);
 }
 
-static gboolean on_ready(gint fd, GIOCondition condition, gpointer obj)
+void host_io_poll(HostIo *io)
 {
-    HostIo *io = obj;
     g_rec_mutex_lock(io->lock);
     reap(io, REAP_BUDGET);
     g_rec_mutex_unlock(io->lock);
+}
+
+static gboolean on_ready(gint fd, GIOCondition condition, gpointer obj)
+{
+    host_io_poll(obj);
     return G_SOURCE_CONTINUE;
 }
 
@@ -361,18 +408,36 @@ int host_io_open(const char *path, int flags, HostIoHook *hook)
     return fd < 0 ? -errno : fd;
 }
 
+static GSource *watch(HostIo *io, int fd, GMainContext *context)
+{
+    GSource *source = g_unix_fd_source_new(fd, G_IO_IN);
+    g_source_set_callback(source, G_SOURCE_FUNC(on_ready), io, NULL);
+    g_source_attach(source, context);
+    return source;
+}
+
+static void unwatch(GSource *source)
+{
+    if (!source)
+        return;
+    g_source_destroy(source);
+    g_source_unref(source);
+}
+
 HostIo *host_io_new(GMainContext *context, GRecMutex *lock, HostIoHook *hook)
 {
     HostIo *io = g_new0(HostIo, 1);
     io->hook = hook;
     io->lock = lock;
     io->ready_fd = -1;
+    io->finished_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    g_mutex_init(&io->finished_lock);
     io->backend = uring_create(io) ? &uring_backend : &pool_backend;
     if (io->backend == &pool_backend)
         pool_create(io);
-    io->source = g_unix_fd_source_new(io->ready_fd, G_IO_IN);
-    g_source_set_callback(io->source, G_SOURCE_FUNC(on_ready), io, NULL);
-    g_source_attach(io->source, context);
+    if (io->ready_fd >= 0)
+        io->source = watch(io, io->ready_fd, context);
+    io->finished_source = watch(io, io->finished_fd, context);
     return io;
 }
 
@@ -381,9 +446,13 @@ void host_io_free(HostIo *io)
     if (!io)
         return;
     host_io_drain(io);
-    g_source_destroy(io->source);
-    g_source_unref(io->source);
+    unwatch(io->source);
+    unwatch(io->finished_source);
     io->backend->destroy(io);
+    g_mutex_lock(&io->finished_lock); /* the last one to finish may still hold it */
+    g_mutex_unlock(&io->finished_lock);
+    g_mutex_clear(&io->finished_lock);
+    fd_clear(&io->finished_fd);
     g_free(io);
 }
 
@@ -421,8 +490,7 @@ void host_io_submit(HostIo *io, HostIoRequest *request)
     request->link = (GList){.data = request};
     io->in_flight++;
     int verdict = HOST_IO_RUN;
-    request->call_started = false;
-    if (io->hook && has_hook(request))
+    if (io->hook && is_host_call(request))
         verdict = io->hook->before(io->hook, request);
     /* A call that failed is reported as every result is, from the loop: it runs as a NOP. */
     request->failure = MIN(verdict, 0);
@@ -452,8 +520,9 @@ void host_io_drain(HostIo *io)
         g_rec_mutex_unlock(io->lock);
         if (idle)
             return;
-        struct pollfd ready = {.fd = io->ready_fd, .events = POLLIN};
-        poll(&ready, 1, DRAIN_POLL_MS);
+        struct pollfd ready[] = {{.fd = io->ready_fd, .events = POLLIN},
+                                 {.fd = io->finished_fd, .events = POLLIN}};
+        poll(ready, G_N_ELEMENTS(ready), DRAIN_POLL_MS);
     }
 }
 

@@ -2,7 +2,7 @@
 /*
  * The one way from disks to files of the host: reads, writes, syncs and space calls as asynchronous
  * requests, by io_uring, or by a pool of threads where the host forbids it or OSPITE_NO_URING=1 is
- * in the environment.
+ * in the environment. Files on other machines are asked through remote.h.
  *
  * A test can put a hook before every call: to record it, to fail it, to cut it short or to hold it.
  *
@@ -15,6 +15,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
+
+#include "block/protocols/remote.h"
 
 typedef struct HostIo HostIo;
 typedef struct HostIoRequest HostIoRequest;
@@ -35,6 +37,7 @@ typedef enum HostIoOp {
 struct HostIoRequest {
     HostIoOp op;
     int fd;
+    RemoteFile *remote; /* instead of fd: on another machine */
     uint64_t offset;
     uint64_t size;     /* bytes: FALLOCATE's length; READ, WRITE: the sum of iov */
     struct iovec *iov; /* at most IOV_MAX */
@@ -50,8 +53,6 @@ struct HostIoRequest {
     HostIo *io; /* the layer's own from here */
     int64_t result;
     int failure; /* a hook's */
-    bool call_started;
-    int64_t call_result;
     GList link;
 };
 
@@ -78,6 +79,10 @@ int host_io_open(const char *path, int flags, HostIoHook *hook);
 int host_io_ask_hook(HostIoHook *hook, HostIoRequest *request);
 void host_io_tell_hook(HostIoHook *hook, HostIoRequest *request, int64_t result);
 
+/* The same for a server: what to ask, and what to make of its answer. */
+RemoteCall host_io_remote_call(const HostIoRequest *request);
+int64_t host_io_remote_result(const RemoteCall *call, int result);
+
 /* Never fails: without io_uring there are threads. `hook` may be NULL. */
 HostIo *host_io_new(GMainContext *context, GRecMutex *lock, HostIoHook *hook);
 /* Waits for what is in flight. NULL is allowed. */
@@ -89,6 +94,8 @@ void host_io_submit(HostIo *io, HostIoRequest *request);
  */
 void host_io_plug(HostIo *io);
 void host_io_unplug(HostIo *io);
+/* Runs the completions of what has finished; waits for nothing. */
+void host_io_poll(HostIo *io);
 /* Lets a held request go on to the host. */
 void host_io_resume(HostIoRequest *request);
 /* Runs completions until nothing is in flight. With or without the lock. */

@@ -721,8 +721,7 @@ int image_find(Image *image, uint64_t offset, uint64_t size, bool for_write, Ext
         ret_extent->length = MIN(ret_extent->length, limit);
         limit = ret_extent->length;
         if (ret_extent->kind == EXTENT_COMPRESSED ||
-            (ret_extent->kind == EXTENT_DATA &&
-             (image->map->encrypted || ret_extent->file->remote)))
+            (ret_extent->kind == EXTENT_DATA && image->map->encrypted))
             return -EAGAIN;
         if (for_write)
             return ret_extent->kind == EXTENT_DATA && ret_extent->writable ? 0 : -EAGAIN;

@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 import unittest
 
 from kit import BUILD, PROGRAM, FolderTest, disk, main, needs, read, run
@@ -68,7 +69,7 @@ class BreakingServer(threading.Thread):
         super().__init__(daemon=True)
         self.data, self.answers = data, answers
         self.listener = socket.create_server(("127.0.0.1", 0))
-        self.uri = f"nbd://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.uri = f"nbd://127.0.0.1:{self.listener.getsockname()[1]}?reconnect-delay=1"
         self.start()
 
     def stop(self):
@@ -98,6 +99,76 @@ class BreakingServer(threading.Thread):
             self.answers -= 1
             stream.write(struct.pack(">IIQ", 0x67446698, 0, cookie) + self.data[offset:offset + length])
             stream.flush()
+
+
+class ForgetfulServer(BreakingServer):
+    """One for writing, that breaks off after `answers`, a few more each time, and forgets what it was not told to flush."""
+
+    def __init__(self, size, answers):
+        self.stable, self.breaks = bytearray(size), 0
+        super().__init__(self.stable, answers)
+
+    def serve(self, stream):
+        volatile = bytearray(self.stable)
+        stream.write(b"NBDMAGIC" + struct.pack(">QQI", 0x00420281861253, len(self.data), 5) + bytes(124))
+        stream.flush()
+        for _ in range(self.answers):
+            request = stream.read(28)
+            if len(request) < 28:
+                return
+            _, _, kind, cookie, offset, length = struct.unpack(">IHHQQI", request)
+            if kind == 2:
+                return
+            if kind == 1:
+                volatile[offset:offset + length] = stream.read(length)
+            if kind == 3:
+                self.stable[:] = volatile
+            stream.write(struct.pack(">IIQ", 0x67446698, 0, cookie) + (volatile[offset:offset + length] if kind == 0 else b""))
+            stream.flush()
+        stream.read(1)
+        stream.write(b"\x67\x44")
+        self.breaks += 1
+        self.answers += 5
+
+
+class PatientServer(BreakingServer):
+    """Answers nothing from 1 MiB on before `answers` requests are there, and then the last one first."""
+
+    def serve(self, stream):
+        stream.write(b"NBDMAGIC" + struct.pack(">QQI", 0x00420281861253, len(self.data), 3) + bytes(124))
+        stream.flush()
+        waiting = []
+        while request := stream.read(28):
+            _, _, kind, cookie, offset, length = struct.unpack(">IHHQQI", request)
+            if kind == 2:
+                return
+            waiting.insert(0, struct.pack(">IIQ", 0x67446698, 0, cookie) + self.data[offset:offset + length])
+            if offset < MIB or len(waiting) == self.answers:
+                stream.write(b"".join(waiting))
+                stream.flush()
+                waiting = []
+
+
+class Killable:
+    """A server in the foreground at the Unix socket `k`, which can be killed and started again."""
+
+    def __init__(self, *command):
+        self.command, self.path = command, os.path.abspath("k")
+        self.uri = f"nbd+unix:///?socket={self.path}"
+        self.start()
+
+    def start(self):
+        for name in self.path, "k.pid":
+            if os.path.exists(name):
+                os.unlink(name)
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
+        while not os.path.exists("k.pid"):  # it listens
+            assert self.process.poll() is None, "the server has ended"
+            time.sleep(0.01)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
 
 
 @unittest.skipIf(why_not(), why_not())
@@ -191,10 +262,74 @@ class NbdClientTest(FolderTest):
         self.assertIn("cannot open disk", disk("info", server.uri, status=1))
         self.assertIn("cannot open disk", disk("info", "nbd+unix:///?socket=none", status=1))
 
+    @needs("qemu-io")
+    def test_several_requests_at_once(self):
+        server = PatientServer(b"".join(bytes([i]) * MIB for i in range(16)), 12)
+        reads = [word for i in range(1, 13) for word in ("-c", f"aio_read -P {i} {i}M 64k")]
+        with ours(server.uri, "-f", "raw", "-r") as uri:
+            run("qemu-io", "-r", "-f", "raw", *reads, "-c", "aio_flush", uri)
+        server.stop()
+
+    def test_what_a_server_forgets_is_written_again(self):
+        server = ForgetfulServer(SIZE, 10)
+        disk("convert", "-n", "-t", "writeback", "-f", "raw", "-O", "raw", "a.raw", server.uri)
+        server.stop()
+        self.assertGreater(server.breaks, 0)
+        self.assertEqual(bytes(server.stable), read("a.raw"))
+
+    def copy_and_kill(self, server, source, target, *more):
+        """A copy during which the server is killed and started again, thrice."""
+        copy = subprocess.Popen([PROGRAM, "disk", "convert", *more, source, target], stderr=subprocess.PIPE, text=True)
+        for part in 1, 2, 3:
+            while copy.poll() is None and os.stat("out").st_blocks * 512 < part * 3 * MIB:
+                time.sleep(0.01)
+            self.assertIsNone(copy.poll(), "the copy was over too soon")
+            server.kill()
+            server.start()
+        said = copy.communicate(timeout=120)[1]
+        self.assertEqual(copy.returncode, 0, said)
+        server.process.terminate()
+        server.process.wait()
+        self.assertEqual(read("out"), read("a.raw"))
+
+    @needs("nbdkit")
+    def test_killed_and_restarted_while_read(self):
+        with open("a.raw", "r+b") as file:
+            file.write(os.urandom(SIZE))
+        server = Killable("nbdkit", "-f", "-U", "k", "-P", "k.pid", "--filter=rate", "file", "a.raw", "rate=80M")
+        open("out", "wb").truncate(SIZE)
+        self.copy_and_kill(server, server.uri, "out", "-n", "-f", "raw", "-O", "raw")
+
+    @needs("qemu-nbd")
+    def test_killed_and_restarted_while_written(self):
+        with open("a.raw", "r+b") as file:
+            file.write(os.urandom(SIZE))
+        open("out", "wb").truncate(SIZE)
+        server = Killable("qemu-nbd", "-t", "-f", "raw", "-k", os.path.abspath("k"), "--pid-file", "k.pid", "out")
+        with ours("a.raw", "-f", "raw", "--bandwidth", "10M") as source:
+            self.copy_and_kill(server, source, server.uri, "-n", "-f", "raw", "-O", "raw")
+
+    @needs("nbdkit")
+    def test_another_disk_there(self):
+        server = Killable("nbdkit", "-f", "-U", "k", "-P", "k.pid", "memory", "64M")
+        with ours(server.uri, "-f", "raw", name="t") as uri:
+            disk("convert", "-n", "-f", "raw", "-O", "raw", "a.raw", server.uri)
+            server.kill()
+            server.command = (*server.command[:-1], "65M")
+            server.start()
+            disk("convert", "-f", "raw", "-O", "raw", uri, "copy", status=1)
+        server.process.terminate()
+        server.process.wait()
+
+    def test_the_time_to_reconnect(self):
+        for wrong in "-1", "soon", "86401", "":
+            self.assertIn("reconnect-delay is", disk("info", f"nbd://127.0.0.1:1/?reconnect-delay={wrong}", status=1))
+
     def test_server_that_is_killed(self):
         disk("convert", "-f", "raw", "-O", "qcow2", "a.raw", "image")
         server = ours("image", "--bandwidth", "2M")  # so that the copy is under way for long
-        copy = subprocess.Popen([PROGRAM, "disk", "convert", "-O", "raw", server.uri, "copy"], stderr=subprocess.PIPE, text=True)
+        uri = server.uri + "&reconnect-delay=0"
+        copy = subprocess.Popen([PROGRAM, "disk", "convert", "-O", "raw", uri, "copy"], stderr=subprocess.PIPE, text=True)
         while not os.path.exists("copy") and copy.poll() is None:
             os.sched_yield()
         server.process.kill()

@@ -304,7 +304,8 @@ static bool learn(HttpFile *f, GError **error)
     return true;
 }
 
-static void *http_open(const char *address, bool read_only, RemoteInfo *ret_info, GError **error)
+static void *http_open(const char *address, int fd, bool read_only, RemoteInfo *ret_info,
+                       GError **error)
 {
     HttpFile *f = g_new0(HttpFile, 1);
     g_mutex_init(&f->lock);

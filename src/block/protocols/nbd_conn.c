@@ -11,6 +11,12 @@
 #define REQUESTS_MAX 256
 #define BYTES_MAX    (16u << 20)
 #define ANSWERS_MAX  1024 /* unsent */
+/*
+ * Data that a processor has just read are in its cache, and sending them from there costs a third
+ * of what it costs later. So answers leave after so many bytes of requests, and nothing more is
+ * read for a client that leaves so much unsent.
+ */
+#define BYTES_WARM (512u << 10)
 
 /* ---- input ----------------------------------------------------------------------------------- */
 
@@ -135,7 +141,8 @@ void nbd_conn_close(NbdConn *conn, bool after_output)
 /* A client that doesn't read its answers is not read from. */
 static bool may_read(const NbdConn *conn)
 {
-    return !conn->closing && conn->requests_held < REQUESTS_MAX && conn->bytes_held < BYTES_MAX &&
+    return !conn->closing && conn->requests_held < REQUESTS_MAX &&
+           conn->bytes_held < (conn->out_waits ? BYTES_WARM : BYTES_MAX) &&
            conn->out.length < ANSWERS_MAX;
 }
 
@@ -248,13 +255,25 @@ void nbd_conn_send_bytes(NbdConn *conn, const void *head, size_t head_size, cons
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
+/* What the host had in memory leaves before more of it is read. */
+static void send_what_is_done(NbdConn *conn, Disk *disk)
+{
+    conn->bytes_new = 0;
+    disk_unplug(disk);
+    disk_poll(disk);
+    send_all(conn);
+    disk_plug(disk);
+}
+
 static void take_messages(NbdConn *conn)
 {
     Disk *disk = conn->export ? conn->export->disk : NULL;
     if (disk)
         disk_plug(disk);
-    while (may_read(conn) && conn->step(conn))
-        ;
+    while (may_read(conn) && conn->step(conn)) {
+        if (disk && conn->bytes_new >= BYTES_WARM)
+            send_what_is_done(conn, disk);
+    }
     if (disk)
         disk_unplug(disk);
 }

@@ -71,7 +71,8 @@ struct NbdConn {
     bool has_context;
     unsigned in_flight;     /* requests that the disk has … */
     unsigned requests_held; /* … and with those whose answers are not sent … */
-    size_t bytes_held;      /* … their data */
+    size_t bytes_held;      /* … their data … */
+    size_t bytes_new;       /* … and those since answers were last sent in between */
 };
 
 struct NbdServer {

@@ -333,6 +333,7 @@ static void request_start(NbdRequest *r)
     if (!error && command->moves_data) {
         r->held = r->size;
         r->conn->bytes_held += r->held;
+        r->conn->bytes_new += r->held;
     }
     if (error)
         request_end(r, error);

@@ -14,6 +14,7 @@
 #include "cpu/jit/opcodes.h"
 
 #include <asm/prctl.h>
+#include <errno.h>
 #include <stdatomic.h>
 #include <sys/auxv.h>
 #include <sys/syscall.h>
@@ -217,21 +218,26 @@ static bool jit_vcpu_init(Vcpu *vcpu, GError **error)
 static void jit_vcpu_clear(Vcpu *vcpu)
 {
     SoftCpu *cpu = vcpu->engine_data;
-    if (cpu)
+    if (cpu) {
+        jit_kick_clear(cpu->jit);
         jit_cache_clear(cpu->jit);
+    }
     soft_cpu_free(cpu);
 }
 
 static VcpuExit jit_run(Vcpu *vcpu)
 {
     SoftCpu *cpu = vcpu->engine_data;
+    if (!jit_kick_begin(cpu)) {
+        g_free(vcpu->error);
+        vcpu->error = g_strdup_printf(_("no timer for vCPU %u: %s; see ulimit -i"), vcpu->index,
+                                      g_strerror(errno));
+        return VCPU_EXIT_ERROR;
+    }
     interp_enter_run(cpu);
-    return interp_leave_run(cpu, run_loop(cpu));
-}
-
-static void jit_kick(Vcpu *vcpu)
-{
-    engine_interp.kick(vcpu);
+    VcpuExit exit = interp_leave_run(cpu, run_loop(cpu));
+    jit_kick_end();
+    return exit;
 }
 
 static void jit_get_state(Vcpu *vcpu, CpuState *state)

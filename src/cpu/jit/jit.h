@@ -12,22 +12,22 @@
  * - opcodes.c: what an instruction reads and writes, flags and operands (liveness)
  * - segments.c: what is different where segments have bases and limits, and 16-bit code
  * - thunks.c: the code shared by all translations: enter, leave, call a handler, look up the TLB
+ * - kick.c: how translated code is stopped
  * - cache.c: code memory, translations, links between them, the jump table
  *
  * Invariants in translated code:
  * - gs is the SoftCpu, a JitCpu behind it. rsp is a stack of return addresses: a guest's CALL is
  * the host's, and where it returns to is compared with the guest's own address there. Whatever may
  * change mode, mapping or code leaves translated code, which empties the stack. C has its own.
- * - Guest registers: rax rcx rdx rbx rbp rsi rdi r8 r12 are the host's own; guest rsp is host r11;
- * guest r9, r10, r11 are host r13, r14, r15; guest r13, r14, r15 stay in SoftCpu.s.gpr: compilers
- * take them last. Host r9 and r10 are scratch. In 32-bit code upper
- * halves mean nothing.
+ * - Guest registers: rax rcx rdx rbx rbp rsi rdi r8 r12 r13 r14 are the host's own; guest rsp is
+ * host r11, guest r9 host r15; guest r10, r11, r15 stay in SoftCpu.s.gpr: of those that calls
+ * change and of those that they keep, compilers take these last. Host r9 and r10 are scratch. In
+ * 32-bit code upper halves mean nothing.
  * - XMM, YMM and x87 registers are in SoftCpu.s.fpu until an instruction needs them, then in the
  * host's own until C runs (JitCpu.live); never while an exception of theirs is unmasked.
  * - Arithmetic flags are at each point of the code, by what the translator knows, in EFLAGS
  *   ("host"), or in SoftCpu.flags ("slot"), or to be had by executing again what made them ("lazy",
- *   JitRecipe), or dead. Every translation can be entered with them in either of the first two, and
- *   asked on the way whether the loop wants to look around: links that go backward enter there.
+ *   JitRecipe), or dead. Every translation can be entered with them in either of the first two.
  *   Flags that no later instruction reads are not kept for a fault that comes between: what #PF
  *   pushes of them may differ from hardware.
  * - MXCSR is the guest's.
@@ -39,6 +39,7 @@
  * where CS may have a base and a limit (segments.c). It is entered only while the page at that RIP
  * is known to be the block's (and the next page, where its instruction goes on there): by links
  * within the page, or after a compare of map_generation.
+ * - Translated code does not ask whether it should stop; kick.c unlinks what runs.
  *
  * Threads: everything here belongs to one vCPU's thread; jit_block_dropped() may come from others
  * in an exclusive section, when this vCPU stands in a handler, and sets translation_stop, which the
@@ -65,7 +66,6 @@ typedef struct JitLink {
     uint32_t
         again; /* rel32 to patch behind `unlinked`, which puts lazy flags into the slot; or 0 */
     bool host_flags; /* flags are in EFLAGS there */
-    bool poll;       /* goes backward: the loop is to be asked on the way */
     bool plain;      /* goes to a plain translation */
     uint8_t fpu;     /* JIT_LIVE_* that are loaded there */
     JitRef from, to; /* JitBlock */
@@ -76,17 +76,15 @@ typedef struct JitLink {
 struct JitBlock {
     Block *block;
     uint64_t rip, code_key;
-    uint32_t entry[2];  /* with flags in the slot and in EFLAGS */
-    uint32_t poll[2];   /* the same, for links that go backward: leave if the loop wants to look */
-    uint32_t poll_load; /* the same where `fpu` is not known to be loaded; or 0 */
-    uint32_t body;      /* behind both and behind what loads `fpu`, which poll is, too; or 0 */
-    uint32_t jump;      /* entry for the jump table: flags are as JitCpu.ret says */
-    uint8_t fpu;        /* JIT_LIVE_* */
-    bool flagged;       /* reads flags of those that come here */
-    JitRef in, out;     /* JitLink */
-    JitRef next;        /* of the same Block at another RIP */
-    JitRef next_of_all;
-    bool plain; /* checks each access by itself */
+    uint32_t start, cold; /* of its code and of what is out of line, which end where others begin */
+    uint32_t entry[2];    /* with flags in the slot and in EFLAGS */
+    uint32_t body;        /* behind both and behind what loads `fpu`; or 0 */
+    uint32_t jump;        /* entry for the jump table: flags are as JitCpu.ret says */
+    uint8_t fpu;          /* JIT_LIVE_* */
+    bool flagged;         /* reads flags of those that come here */
+    JitRef in, out;       /* JitLink */
+    JitRef next;          /* of the same Block at another RIP */
+    bool plain;           /* checks each access by itself */
     bool dead;
 };
 
@@ -201,7 +199,10 @@ typedef struct JitCpu {
     size_t cold_used;                  /* of the second part, for what is out of line */
     uint8_t *arena;                    /* of JitBlocks and JitLinks; emptied with the code */
     size_t arena_used;
-    JitBlock *all;
+    uint32_t *blocks; /* JitRef of all JitBlocks, by where they are; emptied with the code */
+    uint32_t block_count;
+    _Atomic int thread;    /* that runs the vCPU; 0: none did */
+    timer_t again;         /* kick.c */
     uint8_t warm;          /* times a block is interpreted before it is translated */
     bool flush;            /* everything must be thrown away before translated code runs again */
     uint8_t live;          /* JIT_LIVE_*: newer in the host's registers than in SoftCpu.s.fpu */
@@ -243,6 +244,10 @@ static inline JitRef jit_ref(const JitCpu *jit, const void *memory)
 {
     return memory ? (const uint8_t *)memory - jit->arena : 0;
 }
+/* What an executed address is in, or NULL: shared code, C. No locks, no allocation. */
+JitBlock *jit_block_at(const JitCpu *jit, const uint8_t *host);
+/* All ways out of it lead to the loop until they are linked again. */
+void jit_unlink(JitCpu *jit, JitBlock *translation);
 JitBlock *jit_find(const JitCpu *jit, const Block *block, uint64_t rip, bool plain);
 /* Makes the link go to `to`. */
 void jit_link(SoftCpu *cpu, JitLink *link, JitBlock *to);
@@ -289,6 +294,15 @@ static inline uint32_t jit_place(const Insn *insn)
 {
     return insn->rip_offset | (uint32_t)insn->length << 16;
 }
+
+/* ---- kick.c ---- */
+
+/* This thread is about to run the vCPU, or did. False: the host has no timer left. */
+bool jit_kick_begin(SoftCpu *cpu);
+void jit_kick_end(void);
+void jit_kick_clear(JitCpu *jit);
+/* Engine.kick */
+void jit_kick(Vcpu *vcpu);
 
 /* ---- translate.c ---- */
 

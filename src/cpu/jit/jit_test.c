@@ -74,7 +74,7 @@ static void on_alarm(int signal)
     SoftCpu *cpu = running;
     if (cpu) {
         atomic_fetch_or(&cpu->vcpu->requests, VCPU_REQUEST_PAUSE);
-        atomic_store(&cpu->exit_request, 1);
+        cpu->vcpu->vm->engine->kick(cpu->vcpu);
     }
 }
 
@@ -1012,6 +1012,10 @@ static const struct {
     {"jump", FLAT64, "488d050900000084cb488b0c24ffe0f49c5af4"},
     /* xor rbx,rcx; mov rbx,[rsp]; mov rcx,[rsp]; pushf; pop rdx; hlt */
     {"logic", FLAT64, "4831cb488b1c24488b0c249c5af4"},
+    /* sub rsp,64; lea rax,[2f]; mov [rsp+8],rax; mov ecx,5; 1: mov [rsp-16],rdx; mov [rsp+16],rdx;
+       call [rsp+8]; dec ecx; jnz 1b; hlt; 2: ret */
+    {"call through the stack", FLAT64,
+     "4883ec40488d051d0000004889442408b90500000048895424f04889542410ff542408ffc975eef4c3"},
     /* mov esp,87ac29cc; mov edi,200ffe; push dword [edi]; push 12; hlt: the handler executes the
      * first push whole, which proves nothing of the stack */
     {"push of what crosses pages", FLAT32, "bccc29ac87bffe0f2000ff376a0cf4"},

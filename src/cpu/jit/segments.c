@@ -106,7 +106,7 @@ void translate_counted(Translation *t, uint64_t target)
     }
     uint8_t *stay = emit_jcc(e, loop ? CC_E : CC_NE, NULL);
     JitNow now = t->now;
-    exit_to(t, target, live_at(t, target), is_backward(t, target));
+    exit_to(t, target, live_at(t, target));
     t->now = now;
     emit_patch(e, stay, emit_here(e));
 }

@@ -81,11 +81,10 @@ static bool run_insn(SoftCpu *cpu, JitRef ref, uint32_t place)
 /* ---- writing ------------------------------------------------------------------------------------
  */
 
-/* Those of the guest's registers that C may change, in the host's or (SYSCALL) in SoftCpu. */
+/* Those of the guest's registers that C may change; and R11, which SYSCALL does, is in SoftCpu. */
 static void move_volatile(Emit *e, bool store)
 {
-    static const uint8_t guests[] = {GPR_RAX, GPR_RCX, GPR_RDX, GPR_RSI,
-                                     GPR_RDI, GPR_R8,  GPR_R11, GPR_RSP};
+    static const uint8_t guests[] = {GPR_RAX, GPR_RCX, GPR_RDX, GPR_RSI, GPR_RDI, GPR_R8, GPR_RSP};
     for (unsigned i = 0; i < G_N_ELEMENTS(guests); i++)
         emit_op(e, (store ? 0x89 : 0x8b) | OP_W, guest_host(guests[i]),
                 rm_gs(GS_CPU(s.gpr) + guests[i] * 8));

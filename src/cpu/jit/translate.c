@@ -162,7 +162,7 @@ static void write_return(Translation *t, uint64_t rip)
     }
     emit_jcc(e, CC_NE, t->jit->thunks.return_to);
     t->now = (JitNow){.lazy = true, .recipe.how = JIT_RECIPE_RETURN};
-    exit_to(t, rip, JIT_ALL_FLAGS, false);
+    exit_to(t, rip, JIT_ALL_FLAGS);
 }
 
 /* Whether a CALL can be the host's, to return to `rip`. */
@@ -171,7 +171,7 @@ static bool has_return(const Translation *t, uint64_t rip)
     return needs_no_guard(t, rip);
 }
 
-static void leave_by(Translation *t, uint64_t target, unsigned live, bool poll, bool call)
+static void leave_by(Translation *t, uint64_t target, unsigned live, bool call)
 {
     Emit *e = &t->e;
     JitLink *link = new_link(t, target);
@@ -179,7 +179,6 @@ static void leave_by(Translation *t, uint64_t target, unsigned live, bool poll, 
         flags_lost(t, live);
     if (call)
         make_room(t);
-    link->poll = poll;
     link->fpu = t->now.fpu;
     link->host_flags = t->now.host_flags;
     if (!needs_no_guard(t, target)) {
@@ -194,9 +193,9 @@ static void leave_by(Translation *t, uint64_t target, unsigned live, bool poll, 
     link->site = code_offset(t) - 4;
 }
 
-void exit_to(Translation *t, uint64_t target, unsigned live, bool poll)
+void exit_to(Translation *t, uint64_t target, unsigned live)
 {
-    leave_by(t, target, live, poll, false);
+    leave_by(t, target, live, false);
 }
 
 void exit_to_plain(Translation *t, unsigned index)
@@ -258,26 +257,18 @@ static bool is_canonical(uint64_t linear)
     return (int64_t)(linear << 16) >> 16 == (int64_t)linear;
 }
 
-bool is_backward(const Translation *t, uint64_t target)
-{
-    return target <= t->rip + t->insn->rip_offset;
-}
-
 static void translate_jcc(Translation *t, uint64_t target)
 {
     Emit *e = &t->e;
     unsigned live = live_at(t, target);
-    bool poll = is_backward(t, target);
     flags_to_host(t, SCRATCH1);
     Stub *stub = new_stub(t, STUB_EXIT);
     stub->target = target;
     stub->live = live;
-    stub->poll = poll;
     stub->from = emit_jcc(e, t->insn->opcode & 15, NULL);
     if (needs_no_guard(t, target)) {
         stub->link = new_link(t, target);
         stub->link->host_flags = true;
-        stub->link->poll = poll;
         stub->link->fpu = t->now.fpu;
         stub->link->site = code_offset(t) - 4;
     }
@@ -386,6 +377,7 @@ static void translate_indirect(Translation *t)
         e, SCRATCH1,
         (Rm){.kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE, .disp = GS_JIT(jumps[0].host)});
     emit_store(e, SCRATCH1, host);
+    t->now.held = t->now.copied = 0; /* the lookup's index is there now */
     push_return_address(t);
     leave_by_return(t, ret);
     if (has_return(t, next_rip(t))) {
@@ -403,7 +395,7 @@ static void translate_call(Translation *t, uint64_t target)
     bool returns = has_return(t, next_rip(t));
     push_return_address(t);
     recipe_rsp_moved(&t->now.recipe, -(int64_t)pushed_size(t));
-    leave_by(t, target, live_at(t, target), is_backward(t, target), returns);
+    leave_by(t, target, live_at(t, target), returns);
     if (returns)
         write_return(t, next_rip(t));
     t->ended = true;
@@ -440,7 +432,7 @@ static bool translate_branch(Translation *t)
         translate_call(t, target);
         return true;
     }
-    exit_to(t, target, live_at(t, target), is_backward(t, target));
+    exit_to(t, target, live_at(t, target));
     t->ended = true;
     return true;
 }
@@ -519,38 +511,14 @@ static unsigned fpu_needed_first(const Translation *t)
     return need;
 }
 
-/* Leaves if the loop wants to look around; flags are dead. */
-static uint32_t write_poll_entry(Translation *t)
-{
-    uint32_t entry = code_offset(t);
-    emit_op(&t->e, 0x83, 7, rm_gs(GS_CPU(exit_request)));
-    e8(&t->e, 0);
-    Stub *stub = new_stub(t, STUB_POLL);
-    stub->from = emit_jcc(&t->e, CC_NE, NULL);
-    return entry;
-}
-
 /* The same entries do for flags in the slot and in EFLAGS: nobody reads them. */
 static void write_entries_without_flags(Translation *t)
 {
     JitBlock *result = t->result;
-    uint8_t *to_body = NULL;
+    result->entry[0] = result->entry[1] = result->jump = code_offset(t);
     result->fpu = fpu_needed_first(t);
-    if (result->fpu) {
-        result->poll_load = write_poll_entry(t);
-        result->entry[0] = code_offset(t);
-        fpu_need(t, result->fpu);
-        to_body = emit_jump(&t->e, NULL);
-    } else {
-        e8(&t->e, 0x90); /* nop: the look is 15 bytes long, and the body begins a line of fetch */
-    }
-    result->poll[0] = result->poll[1] = write_poll_entry(t);
+    fpu_need(t, result->fpu);
     result->body = code_offset(t);
-    if (to_body)
-        emit_patch(&t->e, to_body, emit_here(&t->e));
-    else
-        result->entry[0] = result->body;
-    result->entry[1] = result->jump = result->entry[0];
 }
 
 static void write_entries(Translation *t)
@@ -572,32 +540,12 @@ static void write_entries(Translation *t)
     }
 }
 
-/* Out of line, where the block reads flags: they must stay as they are. */
-static void write_polls(Translation *t)
+/* For the jump table, out of line: flags are where the block wants them first. */
+static void write_recalling_entry(Translation *t)
 {
-    Emit *e = &t->e;
-    JitBlock *result = t->result;
-    uint8_t *clear[2];
-    for (unsigned host = 0; host < 2; host++) {
-        result->poll[host] = code_offset(t);
-        emit_move(e, SCRATCH2, HOST_RCX);
-        emit_op(e, 0x8b, HOST_RCX, rm_gs(GS_CPU(exit_request)));
-        e8(e, 0xe3), e8(e, 5); /* jrcxz, over the jump */
-        clear[host] = emit_jump(e, NULL);
-        emit_move(e, HOST_RCX, SCRATCH2);
-        emit_jump(e, t->jit->run + result->entry[host]);
-    }
-    for (unsigned host = 0; host < 2; host++) {
-        emit_patch(e, clear[host], emit_here(e));
-        emit_move(e, HOST_RCX, SCRATCH2);
-        t->now = (JitNow){.host_flags = host};
-        flags_to_slot(t, JIT_ALL_FLAGS);
-        emit_constant(e, SCRATCH1, t->rip);
-        emit_jump(e, t->jit->thunks.go);
-    }
-    result->jump = code_offset(t);
-    emit_call(e, t->jit->thunks.recall);
-    emit_jump(e, t->jit->run + result->entry[0]);
+    t->result->jump = code_offset(t);
+    emit_call(&t->e, t->jit->thunks.recall);
+    emit_jump(&t->e, t->jit->run + t->result->entry[0]);
 }
 
 static void translate_all(Translation *t)
@@ -620,7 +568,7 @@ static void translate_all(Translation *t)
         t->start[block->count] = emit_here(&t->e);
         t->at[block->count] = t->now;
         uint64_t end = block_end(t);
-        exit_to(t, end, t->live[block->count], false);
+        exit_to(t, end, t->live[block->count]);
     }
 }
 
@@ -650,14 +598,15 @@ JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip, bool plain)
     t.result->rip = rip;
     t.result->code_key = jit->code_key;
     t.result->plain = plain;
-    t.result->next_of_all = jit_ref(jit, jit->all);
-    jit->all = t.result;
+    t.result->start = write - jit->write;
+    t.result->cold = cold - jit->write;
+    jit->blocks[jit->block_count++] = jit_ref(jit, t.result);
     translate_all(&t);
     uint8_t *end = t.e.p;
     t.e.p = cold;
     write_stubs(&t);
     if (t.live[0])
-        write_polls(&t);
+        write_recalling_entry(&t);
     t.result->next = jit_ref(jit, block->translations);
     block->translations = t.result;
     block->named = true;

@@ -42,11 +42,12 @@ typedef struct JitRecipe {
  * the slot, if anybody wants them. */
 typedef struct JitNow {
     bool host_flags, lazy;
-    bool kept;        /* the instruction put its memory operand into JitCpu.kept */
-    JitRecipe recipe; /* of either */
-    uint8_t fpu;      /* JIT_LIVE_* that are surely loaded */
-    uint8_t copied;   /* the guest register in memory that SCRATCH1 holds, too; 0: none */
-    uint32_t held;    /* JitFact.addend of the one that SCRATCH2 holds; 0: none */
+    bool kept;         /* the instruction put its memory operand into JitCpu.kept */
+    JitRecipe recipe;  /* of either */
+    uint8_t fpu;       /* JIT_LIVE_* that are surely loaded */
+    uint8_t copied;    /* the guest register in memory that SCRATCH1 holds, too; 0: none */
+    uint32_t held;     /* JitFact.addend of the one that SCRATCH2 holds; 0: none */
+    uint8_t held_base; /* 1 + the guest register that was added to it; 0: none */
 } JitNow;
 
 /* A memory operand: base + (index << scale) + displacement, by guest register; base GPR_BLOCK_RIP:
@@ -84,7 +85,6 @@ typedef enum StubKind {
     STUB_SLOW,
     STUB_EXIT,
     STUB_LOAD,
-    STUB_POLL,
     STUB_FULL,
     STUB_RECALL
 } StubKind;
@@ -102,7 +102,6 @@ typedef struct Stub {
     uint8_t *from;   /* rel32 to patch */
     uint8_t *resume; /* MISS: the access, LOAD, FULL: behind the check, as executed */
     uint64_t target; /* EXIT: RIP */
-    bool poll;       /* EXIT */
     bool guard;      /* EXIT: the guard of `link` failed */
     JitReturn *ret;  /* RECALL */
     unsigned live;   /* EXIT: flags that the target may read */
@@ -144,13 +143,13 @@ typedef struct Translation {
 
 static inline bool guest_in_memory(unsigned guest)
 {
-    return guest >= GPR_R13 && guest <= GPR_R15;
+    return guest == GPR_R10 || guest == GPR_R11 || guest == GPR_R15;
 }
 static inline unsigned guest_host(unsigned guest)
 {
     static const uint8_t hosts[] = {
-        HOST_RAX, HOST_RCX, HOST_RDX, HOST_RBX, GUEST_RSP, HOST_RBP, HOST_RSI,
-        HOST_RDI, HOST_R8,  HOST_R13, HOST_R14, HOST_R15,  HOST_R12,
+        HOST_RAX, HOST_RCX, HOST_RDX,  HOST_RBX,  GUEST_RSP, HOST_RBP, HOST_RSI, HOST_RDI,
+        HOST_R8,  HOST_R15, HOST_NONE, HOST_NONE, HOST_R12,  HOST_R13, HOST_R14, HOST_NONE,
     };
     return hosts[guest];
 }
@@ -219,13 +218,12 @@ void write_unlinked(Translation *t, JitLink *link);
 uint32_t code_offset(const Translation *t);
 /* Goes on at instruction `index` in a plain translation; flags are in the slot. */
 void exit_to_plain(Translation *t, unsigned index);
-void exit_to(Translation *t, uint64_t target, unsigned live, bool poll);
+void exit_to(Translation *t, uint64_t target, unsigned live);
 /* SCRATCH1: target. Finds its translation or goes the slow way; then SCRATCH2 is the index for
  * jump_found(). */
 void jump_lookup(Translation *t);
 void jump_found(Translation *t);
 unsigned live_at(Translation *t, uint64_t target);
-bool is_backward(const Translation *t, uint64_t target);
 
 /* ---- integer.c, simd.c, x87.c: one instruction ---- */
 
