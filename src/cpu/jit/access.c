@@ -620,6 +620,15 @@ Rm access_operand(Translation *t, unsigned size, bool write, unsigned align, uns
     return access_at(t, &check, stack, ret_free);
 }
 
+Rm access_index(Translation *t, unsigned guest, unsigned segment, unsigned size, bool write,
+                unsigned *ret_free)
+{
+    Check check = {.access = {{.base = guest, .index = GPR_NONE}, size, write},
+                   .segment = segment,
+                   .addr_size = t->insn->addr_size};
+    return access_at(t, &check, false, ret_free);
+}
+
 Rm access_constant(Translation *t, unsigned size, bool write, unsigned *ret_free)
 {
     const Insn *insn = t->insn;

@@ -176,7 +176,7 @@ typedef struct JitThunks {
     uint8_t *leave;     /* the same, s.rip is RIP */
     /* Called: r9 is the RIP behind the instruction; return when its handler is to be called, else
      * they are gone. */
-    uint8_t *syscall, *sysret, *iretq;
+    uint8_t *syscall, *sysret, *iretq, *far; /* far: r10 as jit_far() has it */
     uint8_t *recall; /* called: puts the flags into the slot; r9, r10 and EFLAGS change */
     uint8_t *learn;  /* called: r9 where an indirect branch goes, r10 JitRef of its JitGuess, which
                         is told; EFLAGS and r10 change */
@@ -293,7 +293,7 @@ static inline uint8_t *jit_jump_host(const SoftCpu *cpu, const JitJump *jump, ui
     return jump->rip == key && jump->stamp == jit_stamp_word(cpu, key) ? jump->host : NULL;
 }
 
-/* ---- segments.c ---- */
+/* ---- system.c ---- */
 
 /* Finds JitCpu.code_key. */
 void jit_set_code(SoftCpu *cpu);

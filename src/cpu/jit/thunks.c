@@ -196,7 +196,7 @@ static void end_system(Emit *e)
     emit_to_code_stack(e);
 }
 
-static uint8_t *write_transfer(Emit *e, const uint8_t *(*function)(SoftCpu *, uint64_t))
+static uint8_t *write_transfer(Emit *e, const uint8_t *(*function)(SoftCpu *, uint64_t, uint64_t))
 {
     uint8_t *start = emit_here(e);
     call_system(e, (uintptr_t)function);
@@ -397,6 +397,7 @@ void jit_thunks_make(JitCpu *jit)
     thunks->sysret = write_transfer(&e, jit_sysret);
     thunks->iretq = write_transfer(&e, jit_iretq);
     thunks->learn = write_learn(&e);
+    thunks->far = write_transfer(&e, jit_far);
     thunks->fill = write_fill(&e);
     thunks->miss[0] = write_miss(&e, thunks, false);
     thunks->miss[1] = write_miss(&e, thunks, true);

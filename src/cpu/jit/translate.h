@@ -200,6 +200,9 @@ Rm access_operand(Translation *t, unsigned size, bool write, unsigned align, uns
 /* The same of [guest register + disp] as the stack. */
 Rm access_stack(Translation *t, unsigned guest, int32_t disp, unsigned size, bool write,
                 unsigned *ret_free);
+/* The same of [guest register] in a segment, of the instruction's address size; for segments.c. */
+Rm access_index(Translation *t, unsigned guest, unsigned segment, unsigned size, bool write,
+                unsigned *ret_free);
 /* The same of what an opcode names by its immediate. */
 Rm access_constant(Translation *t, unsigned size, bool write, unsigned *ret_free);
 /* Jcc to the handler of the whole instruction. */
@@ -255,7 +258,13 @@ void emit_segment_linear(Translation *t, const SegmentAccess *access);
 void move_stack(Translation *t, unsigned base, int32_t by);
 /* The handler executes the branch if its target, in SCRATCH1, lies outside of the code segment. */
 void check_target(Translation *t);
+/* One instruction. */
 void translate_counted(Translation *t, uint64_t target);
+void translate_far(Translation *t);
+void translate_read_segment(Translation *t);
+void translate_push_segment(Translation *t);
+void translate_load_segment(Translation *t);
+void translate_string(Translation *t);
 
 /* ---- thunks.c ---- */
 
