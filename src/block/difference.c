@@ -80,27 +80,17 @@ static Image *open_alone(const char *path, const ImageOptions *base, bool no_syn
     return image_open(path, &how, error);
 }
 
-<<<<<<< HEAD
 static char *real_name(const char *name)
 {
     return is_address(name) ? g_strdup(name) : realpath(name, NULL);
 }
 
-/* One that was made over another disk would show neither. */
-static bool belongs_to(const Image *difference, const Image *base, GError **error)
-{
-    const char *name = difference->map->parent_name;
-    g_autofree char *path = name ? image_resolve_name(difference->path, name, true, NULL) : NULL;
-    g_autofree char *real = path ? real_name(path) : NULL;
-    g_autofree char *real_base = real_name(base->path);
-    if (!real || g_strcmp0(real, real_base) != 0)
-=======
 static bool names(const Image *difference, const char *base)
 {
     const char *name = difference->map->parent_name;
     g_autofree char *path = name ? image_resolve_name(difference->path, name, true, NULL) : NULL;
-    g_autofree char *real = path ? realpath(path, NULL) : NULL;
-    g_autofree char *real_base = realpath(base, NULL);
+    g_autofree char *real = path ? real_name(path) : NULL;
+    g_autofree char *real_base = real_name(base);
     return real && !g_strcmp0(real, real_base);
 }
 
@@ -109,7 +99,6 @@ static bool belongs_to(const Image *difference, const Image *base, GError **erro
 {
     const char *name = difference->map->parent_name;
     if (!names(difference, base->path))
->>>>>>> main
         return format_fail(error, difference->path,
                            "it is no differencing image over '%s' but over '%s'; name another "
                            "file, or delete this one if its contents are not needed",
