@@ -158,10 +158,11 @@ JitBlock *jit_find(const JitCpu *jit, const Block *block, uint64_t rip, bool pla
 /* ---- links -------------------------------------------------------------------------------------
  */
 
+/* Plain stores here and below: sanitizers make calls of memcpy(), which changes vector registers.
+ */
 static void patch(JitCpu *jit, uint32_t site, uint32_t target)
 {
-    uint32_t relative = target - (site + 4);
-    memcpy(jit->write + site, &relative, 4);
+    *(uint32_t *)(jit->write + site) = target - (site + 4);
 }
 
 static void unlink_from_target(JitCpu *jit, JitLink *link)
@@ -203,7 +204,7 @@ void jit_link(SoftCpu *cpu, JitLink *link, JitBlock *to)
         to->in = jit_ref(jit, link);
     }
     if (link->guard)
-        memcpy(jit->write + link->guard, &cpu->map_generation[link->target >> 63], 4);
+        *(uint32_t *)(jit->write + link->guard) = cpu->map_generation[link->target >> 63];
     patch_link(jit, link);
     jit->stat_links++;
 }
@@ -214,7 +215,7 @@ void jit_guess(SoftCpu *cpu, JitGuess *guess, JitBlock *to)
     if (link->to)
         unlink_from_target(cpu->jit, link);
     link->target = to->rip;
-    memcpy(cpu->jit->write + guess->expected, &to->rip, 8);
+    *(uint64_t *)(cpu->jit->write + guess->expected) = to->rip;
     jit_link(cpu, link, to);
 }
 
