@@ -34,7 +34,7 @@ static void test_cmpxchg16b(void)
        "LOCK CMPXCHG16B of the same one exchanges");
     ok(exchange(false, pair, 0x1111, 0x2222) && pair[0] == 0x3333 && pair[1] == 0x4444,
        "and so does CMPXCHG16B");
-    ok(TRY("lock cmpxchg16b 8(%%rdi)", ::"D"(pair), "b"(0L), "c"(0L), "d"(0L) CLOBBER) == 13,
+    ok(TRY("lock cmpxchg16b 8(%%rdi)", ::"D"(pair), "b"(0L), "c"(0L), "d"(0L)CLOBBER) == 13,
        "an unaligned one is #GP");
     uint32_t n = 0;
     for (int i = 0; i < 1000; i++)
@@ -45,18 +45,18 @@ static void test_cmpxchg16b(void)
 static void test_x87(void)
 {
     uint16_t control = 0, status = 0xffff;
-    ok(TRY("fninit; fwait; fnstcw (%%rdi); fnstsw (%%rsi)", ::"D"(&control), "S"(&status) CLOBBER) ==
+    ok(TRY("fninit; fwait; fnstcw (%%rdi); fnstsw (%%rsi)", ::"D"(&control), "S"(&status)CLOBBER) ==
                -1 &&
            control == 0x37f && status == 0,
        "FNINIT and FWAIT");
     uint32_t mxcsr = 0x1f80;
-    ok(TRY("ldmxcsr (%%rdi); fxsave (%%rsi); fxrstor (%%rsi)", ::"D"(&mxcsr), "S"(area) CLOBBER) ==
+    ok(TRY("ldmxcsr (%%rdi); fxsave (%%rsi); fxrstor (%%rsi)", ::"D"(&mxcsr), "S"(area)CLOBBER) ==
                -1 &&
            area[24] == 0x80 && area[25] == 0x1f,
        "LDMXCSR, FXSAVE and FXRSTOR");
     WRITE_CR(0, READ_CR(0) | 8);
-    ok(TRY("fwait", :: CLOBBER) == 7, "FWAIT with TS and MP is #NM");
-    ok(TRY("fninit", :: CLOBBER) == 7, "FNINIT with TS is #NM");
+    ok(TRY("fwait", ::CLOBBER) == 7, "FWAIT with TS and MP is #NM");
+    ok(TRY("fninit", ::CLOBBER) == 7, "FNINIT with TS is #NM");
     WRITE_CR(0, READ_CR(0) & ~8l);
 }
 
@@ -65,10 +65,10 @@ static void test_simd(void)
     for (int i = 0; i < 16; i++)
         area[i] = i;
     ok(TRY("movdqa (%%rdi), %%xmm1; paddb %%xmm1, %%xmm1; movdqu %%xmm1, 33(%%rdi)",
-           ::"D"(area) CLOBBER) == -1 &&
+           ::"D"(area)CLOBBER) == -1 &&
            area[33 + 7] == 14,
        "MOVDQA, PADDB and MOVDQU");
-    ok(TRY("movdqa 1(%%rdi), %%xmm1", ::"D"(area) CLOBBER) == 13, "MOVDQA unaligned is #GP");
+    ok(TRY("movdqa 1(%%rdi), %%xmm1", ::"D"(area)CLOBBER) == 13, "MOVDQA unaligned is #GP");
 }
 
 static void test_device(void)
@@ -82,8 +82,8 @@ static void test_device(void)
                  : "eax", "memory");
     ok(read == 0x10 && apic_read(0x80) == 0x20, "XCHG with a register of the local APIC");
     apic_write(0x80, 0);
-    ok(TRY("movd (%%rdi), %%xmm2; movd %%xmm2, (%%rsi)", ::"D"(&apic[0x30 / 4]), "S"(&read) CLOBBER) ==
-               -1 &&
+    ok(TRY("movd (%%rdi), %%xmm2; movd %%xmm2, (%%rsi)", ::"D"(&apic[0x30 / 4]),
+           "S"(&read)CLOBBER) == -1 &&
            read == version,
        "MOVD from one");
 }
