@@ -140,8 +140,12 @@ bool vm_set_debug(Vm *vm, Debug *debug, GError **error)
         return false;
     }
     vm->debug = debug;
-    for (unsigned i = 0; i < vm->vcpu_count; i++)
-        vm->vcpus[i]->debug = (DebugCpu){DEBUG_RUN};
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        DebugCpu *cpu = &vm->vcpus[i]->debug;
+        atomic_store(&cpu->run, DEBUG_RUN); /* which a waiting vCPU looks at */
+        cpu->reason = DEBUG_REASON_NONE;
+        cpu->watched = false;
+    }
     vm_debug_changed(vm);
     return true;
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The manual pages name what the programs' own help names, and docs/dependencies.md what tools/install-deps installs; as TAP."""
+"""The manual pages name what the programs' own help names, docs/dependencies.md what tools/install-deps installs,
+and docs/testing.md tests that there are; as TAP."""
 import os
 import pathlib
 import re
@@ -47,7 +48,23 @@ def packages():
     return set(" ".join(re.findall(r"^(?:build|run|guest|test)='([^']*)'", text, re.M)).split())
 
 
-print("1..4")
+def cases():
+    """The tests that the table of docs/testing.md names: of guests and by path."""
+    table = (TOP / "docs" / "testing.md").read_text(encoding="utf-8").split("## What the CPU is held to")[1].split("\n## ")[0]
+    named = [name for line in table.splitlines() if line.startswith("| ") for name in re.findall(r"`([^`]+)`", line)]
+    units = "".join(path.read_text(encoding="utf-8") for path in sorted((TOP / "src" / "cpu").rglob("*_test.c")))
+    good = bool(named)
+    for name in named:
+        guest, _, title = name.partition(": ")
+        text = (TOP / "tests" / "guests" / f"{guest}.c").read_text(encoding="utf-8") if title else units
+        if f'"{title or name}"' not in text:
+            print(f"# there is no test {name}")
+            good = False
+    print(("" if good else "not ") + "ok 5 - tests of the CPU that docs/testing.md names are there")
+    return good
+
+
+print("1..5")
 results = [
     same(1, "options of ospite run", set(re.findall(r"^  --([a-z-]+)", said("run", "--help"), re.M)),
          set(re.findall(r"^\.It Fl Fl ([a-z-]+)", page("ospite-run.1"), re.M))),
@@ -56,5 +73,6 @@ results = [
     accepted(),
     same(4, "packages of tools/install-deps", packages(),
          set(re.findall(r"^\| `([a-z0-9.+-]+)` \|", (TOP / "docs" / "dependencies.md").read_text(encoding="utf-8"), re.M))),
+    cases(),
 ]
 sys.exit(0 if all(results) else 1)

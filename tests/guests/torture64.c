@@ -4,7 +4,14 @@
 #include "lib.h"
 
 enum { P = 1, W = 2, WINDOW = 1, MAX_CPUS = 32, VECTOR_SHOOT = 40, VECTOR_PING = 41 };
-enum { LOCK_ROUNDS = 20000, WRITES = 3000, REMAPS = 400, SELF_ROUNDS = 600, PINGS = 100 };
+enum {
+    LOCK_ROUNDS = 20000,
+    WRITES = 3000,
+    REMAPS = 400,
+    SELF_ROUNDS = 600,
+    PINGS = 100,
+    ROUNDINGS = 3000
+};
 
 extern char ap_trampoline[], ap_trampoline_end[];
 extern uint64_t page_pml4[512];
@@ -224,10 +231,37 @@ static void pinging(unsigned index)
         apic_write(0x300, 0xc0000 | 1 << 14 | VECTOR_PING);
 }
 
+/* ---- floating point -------------------------------------------------------------------------- */
+
+/* 2.75 and -2.75, rounded as RC says: to the nearest, down, up, towards zero. */
+static const uint64_t halves[] = {UINT64_C(0x4006000000000000), UINT64_C(0xc006000000000000)};
+static const int32_t rounded[4][2] = {{3, -3}, {2, -3}, {3, -2}, {2, -2}};
+
+/* Each processor rounds in its own way all the while. */
+static void rounding(unsigned index)
+{
+    unsigned way = index % 4;
+    uint32_t mxcsr = 0x1f80 | way << 13, mxcsr_now;
+    uint16_t control = 0x37f | way << 10, control_now;
+    WRITE_CR(0, (READ_CR(0) & ~4l) | 2);
+    WRITE_CR(4, READ_CR(4) | 0x600);
+    asm volatile("fninit; fldcw %0; ldmxcsr %1" : : "m"(control), "m"(mxcsr));
+    for (unsigned i = 0; i < ROUNDINGS; i++) {
+        int32_t by_sse, by_x87;
+        asm volatile("cvtsd2si %4, %0; fldl %4; fistpl %1; stmxcsr %2; fnstcw %3"
+                     : "=r"(by_sse), "=m"(by_x87), "=m"(mxcsr_now), "=m"(control_now)
+                     : "m"(halves[i % 2]));
+        expect(by_sse == rounded[way][i % 2] && by_x87 == rounded[way][i % 2]);
+        expect((mxcsr_now & ~0x3fu) == mxcsr && control_now == control);
+        if (i % 64 == 0)
+            cpuid(0, 0);
+    }
+}
+
 /* ---- all together ---------------------------------------------------------------------------- */
 
-static void (*const phases[])(unsigned index) = {locks, self_modifying, cross_modifying, remapping,
-                                                 pinging};
+static void (*const phases[])(unsigned index) = {locks,     self_modifying, cross_modifying,
+                                                 remapping, pinging,        rounding};
 
 void ap_main(int index)
 {
@@ -292,5 +326,7 @@ int main(void)
     ok(!errors, "data and code of a page mapped anew, after a shootdown");
     run_phase(5);
     ok(!errors, "each of many IPIs wakes a halted processor");
+    run_phase(6);
+    ok(!errors, "each processor rounds as its own MXCSR and control word say");
     return done();
 }

@@ -23,7 +23,7 @@
 
 /* Between a guest's XMM registers and C that may use them, so: none that the compiler may think of.
  */
-#define NO_VECTORS __attribute__((target("general-regs-only"), noinline))
+#define NO_VECTORS __attribute__((target("general-regs-only"), noinline, no_sanitize("thread")))
 
 /* Ten bytes in halves that no library function is called for. */
 typedef struct __attribute__((packed)) Extended {
