@@ -43,6 +43,10 @@ typedef struct OspiteClient OspiteClient;
  * Where `$OSPITE_CONNECT` is https://HOST:PORT, it is the daemon there, which `$OSPITE_TOKEN_FILE`
  * and `$OSPITE_FINGERPRINT` make known to each other; names of files are then of that host.
  *
+ * A daemon that is gone when a request comes, or goes before it has answered one that changes
+ * nothing (GET), is replaced by a fresh one without a word. Any other request that is not answered
+ * fails with #OSPITE_ERROR_UNREACHABLE: it may have been done, and is not repeated.
+ *
  * @param error  set to #OSPITE_ERROR_UNREACHABLE, with the daemon's own complaint
  * @return the client, to be freed with ospite_client_free(); or NULL
  */

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,17 +22,6 @@ Json = dict[str, Any]
 Value = Union[str, int, float, bool, None]
 PathLike = Union[str, "os.PathLike[str]"]
 START_ATTEMPTS = 5
-
-
-class _Connection(http.client.HTTPConnection):
-    """HTTP to where the daemon is."""
-
-    def __init__(self, place: Place) -> None:
-        super().__init__("localhost")
-        self._place = place
-
-    def connect(self) -> None:
-        self.sock = self._place.connect()
 
 
 def _socket_path() -> str:
@@ -77,25 +67,31 @@ class Client:
         """`path`: the API's socket, by default the user's own daemon's; another one is not started."""
         elsewhere = None if path else from_environment()
         self._place: Place = elsewhere or Local(os.fspath(path) if path else _socket_path())
-        self._reach(can_start=not path and not elsewhere)
+        self._can_start = not path and not elsewhere
+        self._connect().close()
 
     @classmethod
     def remote(cls, url: str, *, token_file: PathLike, fingerprint: str | None = None) -> Client:
         """The daemon at https://HOST:PORT. `fingerprint`: of its certificate, as `ospited --make-certificate` prints it."""
         client = cls.__new__(cls)
         client._place = Remote(url, read_token(os.fspath(token_file)), fingerprint)
-        client._reach(can_start=False)
+        client._can_start = False
+        client._connect().close()
         return client
 
-    def _reach(self, can_start: bool) -> None:
-        for attempt in range(START_ATTEMPTS + 1):
+    def _connect(self) -> socket.socket:
+        """A connection, also where the daemon has left: then to another."""
+        for _ in range(START_ATTEMPTS):
             try:
-                self._place.connect().close()
-                break
-            except OSError as reason:
-                if not can_start or attempt == START_ATTEMPTS:
-                    raise _errors.Unreachable(f"cannot reach the daemon at '{self._place}': {reason}", "unreachable") from reason
+                return self._place.connect()
+            except OSError:
+                if not self._can_start:
+                    break
             _start_daemon()
+        try:
+            return self._place.connect()
+        except OSError as reason:
+            raise _errors.Unreachable(f"cannot reach the daemon at '{self._place}': {reason}", "unreachable") from reason
 
     def __enter__(self) -> Client:
         return self
@@ -113,16 +109,17 @@ class Client:
         return answer
 
     def _send(self, method: str, path: str, data: bytes | None = None, kind: str = "application/json") -> bytes:
-        connection = _Connection(self._place)
         try:
-            connection.request(method, f"/v1{path}", data, {**self._place.headers, **({"Content-Type": kind} if data is not None else {})})
-            answer = connection.getresponse()
-            text = answer.read()
+            status, text = self._ask(method, path, data, kind)
         except (OSError, http.client.HTTPException) as reason:
-            raise _errors.Unreachable(f"the daemon did not answer: {reason}", "unreachable") from reason
-        finally:
-            connection.close()
-        if answer.status < 300:
+            if method != "GET":
+                raise _errors.Unreachable(f"the daemon has gone without an answer ({reason}); it may have done what it was asked", "unreachable",
+                                          "look before you ask again") from reason
+            try:  # what changes nothing is asked again
+                status, text = self._ask(method, path, data, kind)
+            except (OSError, http.client.HTTPException) as again:
+                raise _errors.Unreachable(f"the daemon did not answer: {again}", "unreachable") from again
+        if status < 300:
             return text
         try:
             said = json.loads(text)
@@ -130,12 +127,22 @@ class Client:
             said = None
         raise _errors.of_answer(said)
 
+    def _ask(self, method: str, path: str, data: bytes | None, kind: str) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("localhost")
+        connection.sock = self._connect()
+        try:
+            connection.request(method, f"/v1{path}", data, {**self._place.headers, **({"Content-Type": kind} if data is not None else {})})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
     def version(self) -> Json:
         """`version`, `api` and the daemon's `pid`."""
         return self.call("GET", "/version")
 
     def _stream(self, path: str) -> Stream:
-        return Stream(self._place.connect(), f"/v1{path}", self._place.headers)
+        return Stream(self._connect(), f"/v1{path}", self._place.headers)
 
     def events(self) -> Iterator[Json]:
         """What happens, from this call on, until the daemon leaves; the first has the kind "hello"."""

@@ -6,8 +6,8 @@
 
 bool is_address(const char *name)
 {
-    static const char *const schemes[] = {"nbd://",         "nbds://", "nbd+unix://",
-                                          "nbds+unix://",   "http://", "https://"};
+    static const char *const schemes[] = {"nbd://",       "nbds://", "nbd+unix://",
+                                          "nbds+unix://", "http://", "https://"};
     for (unsigned i = 0; i < G_N_ELEMENTS(schemes); i++) {
         if (g_str_has_prefix(name, schemes[i]))
             return true;

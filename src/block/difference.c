@@ -85,14 +85,20 @@ static char *real_name(const char *name)
     return is_address(name) ? g_strdup(name) : realpath(name, NULL);
 }
 
-/* One that was made over another disk would show neither. */
-static bool belongs_to(const Image *difference, const Image *base, GError **error)
+static bool names(const Image *difference, const char *base)
 {
     const char *name = difference->map->parent_name;
     g_autofree char *path = name ? image_resolve_name(difference->path, name, true, NULL) : NULL;
     g_autofree char *real = path ? real_name(path) : NULL;
-    g_autofree char *real_base = real_name(base->path);
-    if (!real || g_strcmp0(real, real_base) != 0)
+    g_autofree char *real_base = real_name(base);
+    return real && !g_strcmp0(real, real_base);
+}
+
+/* One that was made over another disk would show neither. */
+static bool belongs_to(const Image *difference, const Image *base, GError **error)
+{
+    const char *name = difference->map->parent_name;
+    if (!names(difference, base->path))
         return format_fail(error, difference->path,
                            "it is no differencing image over '%s' but over '%s'; name another "
                            "file, or delete this one if its contents are not needed",
@@ -119,6 +125,24 @@ static Image *open_named(const char *path, const Image *base, const ImageOptions
         return NULL;
     }
     return g_steal_pointer(&difference);
+}
+
+bool difference_is_over(const char *path, const char *base, bool *ret_is_over, GError **error)
+{
+    g_autoptr(Image) difference = open_alone(path, &(ImageOptions){0}, false, error);
+    *ret_is_over = difference && names(difference, base);
+    return difference;
+}
+
+bool difference_set_base(const char *path, const char *base, GError **error)
+{
+    g_autoptr(Image) difference = open_alone(path, &(ImageOptions){0}, false, error);
+    g_autofree char *folder = g_path_get_dirname(path), *name = name_from(folder, base);
+    g_autofree char *format = difference ? g_strdup(difference->map->parent_format) : NULL;
+    if (!difference)
+        return false;
+    return !g_strcmp0(difference->map->parent_name, name) ||
+           difference->driver->set_parent(difference->map, name, format, base, error);
 }
 
 /* Its file has no name any more when this returns. */

@@ -43,7 +43,7 @@ struct Disk {
     GQueue slow;     /* DiskTask *, for the next batch */
     GQueue batch;    /* DiskTask *, in the thread */
     HostIoRequest batch_call;
-    Throttle throttle;
+    Throttle throttle, *common_throttle; /* the latter may be NULL */
     GMainContext *context;
     GQueue throttled; /* DiskTask *, for later */
     GSource *timer;   /* ready when the first of them may begin; NULL: no throttle */
@@ -66,7 +66,7 @@ static const uint8_t zeros[ZERO_CHUNK];
 
 static void task_step(DiskTask *task);
 static void batch_start(Disk *disk);
-static void create_timer(Disk *disk);
+static void need_timer(Disk *disk);
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
@@ -109,8 +109,8 @@ Disk *disk_open(const char *path, const DiskOptions *options, GMainContext *cont
     disk->stopped_obj = options->stopped_obj;
     disk->context = context;
     disk->throttle.limits = options->throttle;
-    if (throttle_is_on(&disk->throttle))
-        create_timer(disk);
+    disk->common_throttle = options->common_throttle;
+    need_timer(disk);
     disk->info = (DiskInfo){.size = image->map->size,
                             .sector_size = image->map->sector_size,
                             .read_only = options->read_only,
@@ -529,8 +529,19 @@ static void task_start(DiskTask *task)
 
 static int64_t throttle_wait_us(Disk *disk, const DiskRequest *request)
 {
-    bool moves = request->op == DISK_READ || request->op == DISK_WRITE;
-    return moves ? throttle_take(&disk->throttle, g_get_monotonic_time(), request->size) : 0;
+    int64_t now_us = g_get_monotonic_time(), wait_us;
+
+    if (request->op != DISK_READ && request->op != DISK_WRITE)
+        return 0;
+    wait_us = throttle_wait(&disk->throttle, now_us);
+    if (disk->common_throttle)
+        wait_us = MAX(wait_us, throttle_wait(disk->common_throttle, now_us));
+    if (wait_us)
+        return wait_us;
+    throttle_count(&disk->throttle, now_us, request->size);
+    if (disk->common_throttle)
+        throttle_count(disk->common_throttle, now_us, request->size);
+    return 0;
 }
 
 /* In their order; `all` of them when the disk is drained. */
@@ -566,8 +577,13 @@ static gboolean timer_dispatch(GSource *source, GSourceFunc callback, gpointer o
 
 static GSourceFuncs timer_funcs = {.dispatch = timer_dispatch};
 
-static void create_timer(Disk *disk)
+static void need_timer(Disk *disk)
 {
+    bool limited = throttle_is_on(&disk->throttle) ||
+                   (disk->common_throttle && throttle_is_on(disk->common_throttle));
+
+    if (disk->timer || !limited)
+        return;
     disk->timer = g_source_new(&timer_funcs, sizeof(GSource));
     g_source_set_callback(disk->timer, on_throttle_timer, disk, NULL);
     g_source_attach(disk->timer, disk->context);
@@ -578,8 +594,14 @@ void disk_set_throttle(Disk *disk, const ThrottleLimits *limits)
 {
     g_rec_mutex_lock(disk->lock);
     disk->throttle = (Throttle){.limits = *limits};
-    if (!disk->timer && throttle_is_on(&disk->throttle))
-        create_timer(disk);
+    disk_limits_changed(disk);
+    g_rec_mutex_unlock(disk->lock);
+}
+
+void disk_limits_changed(Disk *disk)
+{
+    g_rec_mutex_lock(disk->lock);
+    need_timer(disk);
     start_throttled(disk, false);
     g_rec_mutex_unlock(disk->lock);
 }

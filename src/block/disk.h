@@ -89,6 +89,7 @@ typedef struct DiskOptions {
     void (*stopped)(void *obj, Disk *disk, DiskOp op, int error);
     void *stopped_obj;
     ThrottleLimits throttle;    /* of what moves data */
+    Throttle *common_throttle;  /* that of several disks together, under their lock; NULL: none */
     struct HostIoHook *io_hook; /* tests watch and fail host calls through it (host_io.h); NULL */
 } DiskOptions;
 
@@ -103,6 +104,8 @@ Disk *disk_open(const char *path, const DiskOptions *options, GMainContext *cont
 void disk_close(Disk *disk);
 /* Other limits from now on. */
 void disk_set_throttle(Disk *disk, const ThrottleLimits *limits);
+/* Those of the common throttle are others. */
+void disk_limits_changed(Disk *disk);
 void disk_submit(Disk *disk, DiskRequest *request);
 /* Requests submitted between these, which nest, go to the host together, which costs less. */
 void disk_plug(Disk *disk);

@@ -121,6 +121,17 @@ static bool parse_option(CommandLine *line, char **argv, int argc, int *at, GErr
     return true;
 }
 
+bool command_check_words(char *const *words, int count, GError **error)
+{
+    for (int i = 0; i < count; i++) {
+        if (!g_utf8_validate(words[i], -1, NULL)) {
+            g_autofree char *valid = g_utf8_make_valid(words[i], -1);
+            return command_usage(error, _("'%s' is not UTF-8; write it in that encoding"), valid);
+        }
+    }
+    return true;
+}
+
 /* Sorts the words; arguments come first in `argv` afterwards. */
 static bool parse(CommandLine *line, int argc, char **argv, GError **error)
 {
@@ -183,8 +194,8 @@ static int run(const Command *command, int argc, char **argv)
             return EXIT_OK;
         }
     }
-    if (parse(&line, argc, argv, &error) && connect_line(&line, &client, &error) &&
-        command->run(&line, &error))
+    if (command_check_words(argv, argc, &error) && parse(&line, argc, argv, &error) &&
+        connect_line(&line, &client, &error) && command->run(&line, &error))
         return EXIT_OK;
     g_printerr("ospite %s: %s\n", name, error->message);
     return exit_status(error);

@@ -52,6 +52,8 @@ int command_main(int argc, char **argv);
 const char *command_value(const CommandLine *line, const char *option);
 /* Sets an error of the user's: exit status 2. */
 bool command_usage(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
+/* Whether all words are UTF-8, as all that the API takes must be. */
+bool command_check_words(char *const *words, int count, GError **error);
 /* What it takes, for people. */
 const char *command_arguments(const Command *command);
 void command_print_json(JsonNode *node);
@@ -85,6 +87,9 @@ bool run_vm_screen(CommandLine *line, GError **error);
 bool run_vm_type(CommandLine *line, GError **error);
 bool run_vm_console(CommandLine *line, GError **error);
 bool watch_events(CommandLine *line, GError **error);
+
+/* vm_settings.c */
+bool run_vm_settings(CommandLine *line, GError **error);
 
 /* debug.c */
 bool run_debug(CommandLine *line, GError **error);

@@ -104,7 +104,8 @@ static gboolean do_escape(gpointer obj)
         finish(run, 0);
         break;
     case 'p':
-        pc_power_button(run->pc);
+        if (!pc_power_button(run->pc, &error))
+            g_printerr("ospite run: %s\n", error->message);
         break;
     case 'r':
         if (!pc_reset(run->pc, &error))

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/i18n.h"
+#include "cli/command.h"
 
 static const struct {
     VboxWord word;
@@ -59,7 +60,8 @@ static const char *const(missing[])[2] = {
 static int run(VboxRun *command, int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(OspiteClient) client = ospite_client_new(&error);
+    bool ok = command_check_words(argv, argc, &error);
+    g_autoptr(OspiteClient) client = ok ? ospite_client_new(&error) : NULL;
     g_auto(VboxArgs) args = {NULL};
 
     if (!client) {

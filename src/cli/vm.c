@@ -87,10 +87,11 @@ bool run_vm_list(CommandLine *line, GError **error)
     for (guint i = 0; i < json_array_get_length(all); i++) {
         JsonObject *vm = json_array_get_object_element(all, i);
         const char *problem = call_text(vm, "problem");
-        printf(_("%-24s %-12s %6u MiB %3u CPUs  %s%s%s\n"), call_text(vm, "name"),
+        unsigned cpus = (unsigned)json_object_get_int_member(vm, "cpus");
+        printf(_("%-24s %-12s %6u MiB %3u %s  %s%s%s\n"), call_text(vm, "name"),
                call_state(call_text(vm, "state")),
-               (unsigned)(json_object_get_int_member(vm, "memory") / (gint64)MIB(1)),
-               (unsigned)json_object_get_int_member(vm, "cpus"), call_text(vm, "uuid"),
+               (unsigned)(json_object_get_int_member(vm, "memory") / (gint64)MIB(1)), cpus,
+               g_dngettext(GETTEXT_PACKAGE, "CPU ", "CPUs", cpus), call_text(vm, "uuid"),
                *problem ? "  " : "", problem);
     }
     return true;

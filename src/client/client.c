@@ -15,6 +15,7 @@
 
 struct OspiteClient {
     SoupSession *session;
+    GSocketAddress *address; /* of the user's own daemon; NULL: it is elsewhere */
     Remote remote;
 };
 
@@ -78,26 +79,38 @@ static bool answers(GSocketAddress *address)
     return connection != NULL;
 }
 
-/* The user's own daemon, started where there is none. */
-static SoupSession *local_session(GError **error)
+static GSocketAddress *local_address(GError **error)
 {
     g_autofree char *folder = user_runtime_folder(error);
     g_autofree char *path = folder ? g_build_filename(folder, "api", NULL) : NULL;
-    g_autoptr(GSocketAddress) address = path ? g_unix_socket_address_new(path) : NULL;
 
-    if (!address)
-        return NULL;
+    return path ? g_unix_socket_address_new(path) : NULL;
+}
+
+/* There is a daemon at the address when this returns true. */
+static bool need_daemon(GSocketAddress *address, GError **error)
+{
     /* A daemon that leaves at this very moment is why there is more than one attempt. */
     for (unsigned i = 0; !answers(address); i++) {
         if (i == START_ATTEMPTS) {
             g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_UNREACHABLE,
-                        _("cannot reach the daemon at '%s'; see ospited.log beside it"), path);
-            return NULL;
+                        _("cannot reach the daemon at '%s'; see ospited.log beside it"),
+                        g_unix_socket_address_get_path(G_UNIX_SOCKET_ADDRESS(address)));
+            return false;
         }
         if (!start_daemon(error))
-            return NULL;
+            return false;
     }
-    return soup_session_new_with_options("remote-connectable", address, "timeout", 0,
+    return true;
+}
+
+/* The user's own daemon, started where there is none. */
+static SoupSession *local_session(OspiteClient *client, GError **error)
+{
+    client->address = local_address(error);
+    if (!client->address || !need_daemon(client->address, error))
+        return NULL;
+    return soup_session_new_with_options("remote-connectable", client->address, "timeout", 0,
                                          "idle-timeout", 0, NULL);
 }
 
@@ -119,7 +132,7 @@ OspiteClient *ospite_client_new(GError **error)
     i18n_init();
     if (remote_read(&client->remote, &failure))
         client->session =
-            client->remote.base ? remote_session(&client->remote) : local_session(&failure);
+            client->remote.base ? remote_session(&client->remote) : local_session(client, &failure);
     if (client->session)
         return g_steal_pointer(&client);
     set_unreachable(error, failure);
@@ -131,6 +144,7 @@ void ospite_client_free(OspiteClient *client)
     if (!client)
         return;
     g_clear_object(&client->session);
+    g_clear_object(&client->address);
     remote_clear(&client->remote);
     g_free(client);
 }
@@ -176,31 +190,86 @@ static void set_api_error(const char *text, size_t size, GError **error)
                 *hint ? "; " : "", hint);
 }
 
+/* One request and what became of it. */
+typedef struct Attempt {
+    SoupMessage *message;
+    bool begun; /* some of it may have reached the daemon */
+    GError *failure;
+} Attempt;
+
+static void attempt_clear(Attempt *attempt)
+{
+    g_clear_object(&attempt->message);
+    g_clear_error(&attempt->failure);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Attempt, attempt_clear)
+
+static void on_starting(SoupMessage *message, gpointer data)
+{
+    Attempt *attempt = data;
+
+    attempt->begun = true;
+}
+
+static GBytes *attempt_send(Attempt *attempt, OspiteClient *client, const char *type, GBytes *body)
+{
+    attempt->begun = false;
+    if (body)
+        soup_message_set_request_body_from_bytes(attempt->message, type, body);
+    g_signal_connect(attempt->message, "starting", G_CALLBACK(on_starting), attempt);
+    return soup_session_send_and_read(client->session, attempt->message, NULL, &attempt->failure);
+}
+
+/* What changes nothing, or was not sent, may be asked again. */
+static bool attempt_harmless(const Attempt *attempt)
+{
+    return !attempt->begun || !strcmp(soup_message_get_method(attempt->message), "GET");
+}
+
+/* A daemon that was killed, or left, is replaced by a fresh one. */
+static bool attempt_again(Attempt *attempt, OspiteClient *client)
+{
+    return attempt_harmless(attempt) && client->address && need_daemon(client->address, NULL);
+}
+
+static void set_unanswered(OspiteClient *client, Attempt *attempt, GError **error)
+{
+    const char *text = client->remote.base ? "%s" : _("the daemon did not answer: %s");
+
+    remote_explain(&client->remote, &attempt->failure);
+    g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_UNREACHABLE,
+                attempt_harmless(attempt)
+                    ? text
+                    : _("the daemon has gone without an answer (%s); it may have done what it "
+                        "was asked, so look before you ask again"),
+                attempt->failure->message);
+}
+
 GBytes *client_send(OspiteClient *client, const char *method, const char *path, const char *type,
                     GBytes *body, GError **error)
 {
-    g_autoptr(SoupMessage) message = remote_message(&client->remote, method, path);
-    g_autoptr(GError) failure = NULL;
+    g_auto(Attempt) attempt = {remote_message(&client->remote, method, path)};
     g_autoptr(GBytes) answer = NULL;
     gsize size;
 
-    if (!message) {
+    if (!attempt.message) {
         g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_INVALID, _("'%s' is no path of the API"),
                     path);
         return NULL;
     }
-    if (body)
-        soup_message_set_request_body_from_bytes(message, type, body);
-    answer = soup_session_send_and_read(client->session, message, NULL, &failure);
+    answer = attempt_send(&attempt, client, type, body);
+    if (!answer && attempt_again(&attempt, client)) {
+        attempt_clear(&attempt);
+        attempt.message = remote_message(&client->remote, method, path);
+        answer = attempt_send(&attempt, client, type, body);
+    }
     if (!answer) {
-        remote_explain(&client->remote, &failure);
-        g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_UNREACHABLE,
-                    client->remote.base ? "%s" : _("the daemon did not answer: %s"),
-                    failure->message);
+        set_unanswered(client, &attempt, error);
         return NULL;
     }
     size = g_bytes_get_size(answer);
-    if (size <= ANSWER_MAX_BYTES && SOUP_STATUS_IS_SUCCESSFUL(soup_message_get_status(message)))
+    if (size <= ANSWER_MAX_BYTES &&
+        SOUP_STATUS_IS_SUCCESSFUL(soup_message_get_status(attempt.message)))
         return g_steal_pointer(&answer);
     set_api_error(g_bytes_get_data(answer, NULL), size, error);
     return NULL;
@@ -313,7 +382,7 @@ static void on_opened(GObject *session, GAsyncResult *result, gpointer data)
     g_main_loop_quit(opening->loop);
 }
 
-SoupWebsocketConnection *client_open(OspiteClient *client, const char *path, GError **error)
+static SoupWebsocketConnection *open_once(OspiteClient *client, const char *path, bool *ret_again)
 {
     g_autoptr(SoupMessage) message = remote_message(&client->remote, "GET", path);
     Opening opening = {.loop = g_main_loop_new(g_main_context_get_thread_default(), FALSE)};
@@ -322,9 +391,22 @@ SoupWebsocketConnection *client_open(OspiteClient *client, const char *path, GEr
                                          NULL, on_opened, &opening);
     g_main_loop_run(opening.loop);
     g_main_loop_unref(opening.loop);
-    if (opening.socket)
-        return opening.socket;
+    /* A daemon that has an answer is not asked again. */
+    *ret_again = opening.error && opening.error->domain != SOUP_WEBSOCKET_ERROR &&
+                 client->address && need_daemon(client->address, NULL);
     g_clear_error(&opening.error);
+    return opening.socket;
+}
+
+SoupWebsocketConnection *client_open(OspiteClient *client, const char *path, GError **error)
+{
+    bool again;
+    SoupWebsocketConnection *socket = open_once(client, path, &again);
+
+    if (!socket && again)
+        socket = open_once(client, path, &again);
+    if (socket)
+        return socket;
     /* Asked again as an ordinary request, the daemon says why not. */
     g_autoptr(GBytes) answer = client_send(client, "GET", path, NULL, NULL, error);
     if (answer)

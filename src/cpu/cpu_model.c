@@ -293,6 +293,14 @@ void cpu_model_set_paravirt(CpuModel *model, Paravirt paravirt)
         model->features[CPU_INVARIANT_TSC] = false;
 }
 
+void cpu_model_remove_apic(CpuModel *model)
+{
+    static const CpuFeature features[] = {CPU_APIC, CPU_X2APIC, CPU_TSC_DEADLINE};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(features); i++)
+        model->features[features[i]] = false;
+}
+
 bool cpu_model_offers(const CpuModel *model, Paravirt paravirt)
 {
     return cpu_has(model, CPU_HYPERVISOR) && cpu_has(model, CPU_MSR) && model->paravirt & paravirt;

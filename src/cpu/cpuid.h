@@ -141,6 +141,8 @@ CpuModel *cpu_model_new(const char *name, const bool *allowed, unsigned vcpu_cou
 void cpu_model_free(CpuModel *model);
 /* Before the VM is made. Beside KVM's clock the TSC is no longer called invariant, unless the user
  * asked for that by name: Linux takes the clock then, which survives a change of the host. */
+/* The CPU has no local APIC. Before the first VM. */
+void cpu_model_remove_apic(CpuModel *model);
 void cpu_model_set_paravirt(CpuModel *model, Paravirt paravirt);
 /* What the model has of it in truth: nothing without CPU_HYPERVISOR. */
 bool cpu_model_offers(const CpuModel *model, Paravirt paravirt);

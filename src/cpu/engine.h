@@ -145,6 +145,7 @@ enum {
     VCPU_REQUEST_WORK = 1 << 5,
     VCPU_REQUEST_EXCLUSIVE = 1 << 6, /* another thread wants everyone at a safe point */
     VCPU_REQUEST_QUIT = 1 << 7,
+    VCPU_REQUEST_LIMIT = 1 << 8, /* look whether it has taken too much of the host's time */
 };
 
 struct Vcpu {
@@ -183,6 +184,10 @@ void vm_resume(Vm *vm);
 /* Returns when every vCPU stands at a safe point outside run() and has taken the INITs and startup
  * IPIs sent to it. Must be called without the board lock. */
 void vm_pause(Vm *vm);
+/* Each vCPU's thread takes at most so much of a host CPU's time, from 1 to 100 percent, over tens
+ * of milliseconds, if somebody looks every few milliseconds. Any thread but a vCPU's. */
+void vm_limit_set(Vm *vm, unsigned percent);
+void vm_limit_look(Vm *vm);
 /* Paused VMs only. */
 void vm_reset(Vm *vm);
 /* The host's time stamp counter as guests see it: it stands still while the VM is paused. */

@@ -8,6 +8,9 @@
  */
 #include "cpu/vm_internal.h"
 
+#include <errno.h>
+#include <time.h>
+
 #include "cpu/tsc.h"
 
 static _Thread_local Vcpu *current_vcpu;
@@ -50,6 +53,62 @@ static void sleep_until(Vcpu *vcpu, uint32_t wake)
     pthread_mutex_unlock(&sync->lock);
     if (vcpu->activity == CPU_HALTED)
         vcpu->halted_ns += (g_get_monotonic_time() - start_us) * 1000;
+}
+
+/* ---- a limit of the host's time ---------------------------------------------------------------
+ */
+
+#define LIMIT_BURST_NS (10 * G_TIME_SPAN_MILLISECOND * 1000)
+
+static int64_t clock_ns(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+}
+
+/* What the thread has run since the last look is paid for with time: at 25 percent, four times as
+ * long. Returns when it may run on, by CLOCK_MONOTONIC; 0: now. */
+static int64_t limit_until_ns(Vcpu *vcpu)
+{
+    struct VcpuSync *sync = vcpu->sync;
+    unsigned percent = atomic_load(&vcpu->vm->sync->percent);
+    int64_t now_ns, taken_ns, ran_ns;
+
+    if (percent >= 100) {
+        sync->paid_until_ns = 0;
+        return 0;
+    }
+    now_ns = clock_ns(CLOCK_MONOTONIC);
+    taken_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+    ran_ns = taken_ns - sync->taken_ns;
+    sync->taken_ns = taken_ns;
+    /* Time from before the limit is not counted. */
+    if (sync->paid_until_ns)
+        sync->paid_until_ns = MAX(sync->paid_until_ns, now_ns - ran_ns) + ran_ns * 100 / percent;
+    else
+        sync->paid_until_ns = now_ns;
+    return sync->paid_until_ns > now_ns + LIMIT_BURST_NS ? sync->paid_until_ns : 0;
+}
+
+/* Waits while it has taken too much, unless somebody wants something of it. */
+static bool rest(Vcpu *vcpu)
+{
+    struct VcpuSync *sync = vcpu->sync;
+    uint32_t wake = ~(VCPU_REQUEST_NMI | VCPU_REQUEST_INTERRUPT | VCPU_REQUEST_LIMIT);
+    int64_t until_ns = limit_until_ns(vcpu);
+    struct timespec until = {until_ns / 1000000000, until_ns % 1000000000};
+    int late = 0;
+
+    if (!until_ns || atomic_load(&vcpu->vm->sync->paused))
+        return false;
+    pthread_mutex_lock(&sync->lock);
+    atomic_store(&sync->sleeping, true);
+    while (!(atomic_load(&vcpu->requests) & wake) && late != ETIMEDOUT)
+        late = pthread_cond_clockwait(&sync->wake, &sync->lock, CLOCK_MONOTONIC, &until);
+    atomic_store(&sync->sleeping, false);
+    pthread_mutex_unlock(&sync->lock);
+    return true;
 }
 
 static bool has_event(Vcpu *vcpu)
@@ -199,7 +258,7 @@ static void start_up(Vcpu *vcpu)
 
 /* ---- the thread ------------------------------------------------------------------------------ */
 
-static void service_requests(Vcpu *vcpu)
+void vcpu_service_requests(Vcpu *vcpu)
 {
     uint32_t requests = atomic_fetch_and(&vcpu->requests, VCPU_REQUEST_NMI | VCPU_REQUEST_QUIT);
     /* An exclusive section of another vCPU may touch this one's translations, too. */
@@ -309,13 +368,13 @@ void *vcpu_thread(void *obj)
     Vcpu *vcpu = obj;
     vcpu_adopt_thread(vcpu);
     for (;;) {
-        service_requests(vcpu);
+        vcpu_service_requests(vcpu);
         if (atomic_load(&vcpu->requests) & VCPU_REQUEST_QUIT)
             return NULL;
         uint32_t wake = wait_mask(vcpu);
         if (wake)
             sleep_until(vcpu, wake);
-        else
+        else if (!rest(vcpu))
             run(vcpu);
     }
 }

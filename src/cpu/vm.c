@@ -116,6 +116,7 @@ Vm *vm_new(const Engine *engine, AddressSpace *memory, AddressSpace *ports, cons
     pthread_mutex_init(&vm->sync->lock, NULL);
     pthread_cond_init(&vm->sync->changed, NULL);
     atomic_store(&vm->sync->paused, true);
+    atomic_store(&vm->sync->percent, 100);
     stop_time(vm);
     if (!engine->vm_init(vm, error))
         return NULL;
@@ -193,6 +194,19 @@ void vm_resume(Vm *vm)
     start_time(vm);
     atomic_store(&vm->sync->paused, false);
     request_all(vm, VCPU_REQUEST_PAUSE);
+}
+
+void vm_limit_set(Vm *vm, unsigned percent)
+{
+    atomic_store(&vm->sync->percent, percent);
+}
+
+/* One that sleeps takes nothing, and is left alone. */
+void vm_limit_look(Vm *vm)
+{
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        if (!atomic_load(&vm->vcpus[i]->sync->sleeping))
+            vcpu_request(vm->vcpus[i], VCPU_REQUEST_LIMIT);
 }
 
 static void reset_work(Vcpu *vcpu, void *data)

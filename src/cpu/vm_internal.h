@@ -37,6 +37,7 @@ struct VmSync {
     uint64_t time_origin; /* of the guest's time: the last reset, and later by each pause */
     uint64_t stopped_at;  /* when time stopped to pass, while `stopped` */
     bool stopped;
+    _Atomic unsigned percent; /* of a host CPU that each vCPU may take; 100: no limit */
 };
 
 struct VcpuSync {
@@ -46,11 +47,15 @@ struct VcpuSync {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     VcpuWork *work, **work_tail; /* with the VM's lock */
+    /* The vCPU thread's own: what it has taken of the host's time, and until when that is paid. */
+    int64_t taken_ns, paid_until_ns;
 };
 
 void *vcpu_thread(void *vcpu);
 /* From now on the calling thread is the vCPU's (vcpu_current()); NULL: nobody's. */
 void vcpu_adopt_thread(Vcpu *vcpu);
+/* Takes INIT and startup IPIs, and does the work asked of it. The vCPU's thread, outside run(). */
+void vcpu_service_requests(Vcpu *vcpu);
 /* Tells whoever waits on vm->sync->changed. */
 void vm_notify(Vm *vm);
 /* Architectural reset (`init` false) or INIT, with the local APIC. vCPU thread, outside run(). */

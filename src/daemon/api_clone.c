@@ -101,7 +101,7 @@ typedef struct NewClone {
 
 static bool read_body(Request *request, NewClone *ret, GError **error)
 {
-    JsonObject *body = request_json(request, error);
+    JsonObject *body = request_json(request, "name folder linked", error);
     JsonNode *linked = body ? json_object_get_member(body, "linked") : NULL;
     GError *bad = NULL;
 

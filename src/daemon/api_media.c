@@ -173,7 +173,7 @@ static Medium *add(Api *api, JsonObject *body, GError **error)
 void api_medium_add(Api *api, Request *request, Machine *unused)
 {
     GError *error = NULL;
-    JsonObject *body = request_json(request, &error);
+    JsonObject *body = request_json(request, "path kind format mode", &error);
     g_autoptr(Medium) medium = body ? add(api, body, &error) : NULL;
 
     if (!medium) {
@@ -226,7 +226,7 @@ typedef bool (*MediumAction)(Api *api, const Medium *medium, const char *text, G
 static void act(Api *api, Request *request, const char *member, MediumAction action)
 {
     GError *error = NULL;
-    JsonObject *body = member ? request_json(request, &error) : NULL;
+    JsonObject *body = member ? request_json(request, member, &error) : NULL;
     const char *text = body ? api_text(body, member, &error) : NULL;
     g_autoptr(Medium) medium = NULL;
     g_autoptr(Medium) now = NULL;
@@ -412,7 +412,7 @@ static void begin_copy(Api *api, Request *request, const Medium *medium, const c
 void api_medium_move(Api *api, Request *request, Machine *unused)
 {
     GError *error = NULL;
-    JsonObject *body = request_json(request, &error);
+    JsonObject *body = request_json(request, "path", &error);
     const char *text = body ? api_text(body, "path", &error) : NULL;
     g_autofree char *to = text ? g_canonicalize_filename(text, "/") : NULL;
     g_autoptr(Medium) medium = NULL;

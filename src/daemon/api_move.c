@@ -75,7 +75,7 @@ static void begin_copy(Api *api, Request *request, Machine *machine, const char 
 static const char *folder_of(Request *request, GError **error)
 {
     GError *bad = NULL;
-    JsonObject *body = request_json(request, &bad);
+    JsonObject *body = request_json(request, "folder", &bad);
     const char *folder = body ? api_text(body, "folder", &bad) : NULL;
 
     if (!bad && !folder)

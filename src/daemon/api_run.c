@@ -143,7 +143,7 @@ void api_vm_resume(Api *api, Request *request, Machine *machine)
 void api_vm_keys(Api *api, Request *request, Machine *machine)
 {
     GError *error = NULL;
-    JsonObject *body = request_json(request, &error);
+    JsonObject *body = request_json(request, "text", &error);
     const char *text = body ? api_text(body, "text", &error) : NULL;
     g_autofree char *escaped = text ? g_strescape(text, NULL) : NULL;
     g_autofree char *line = g_strconcat("type ", escaped, NULL);

@@ -161,6 +161,15 @@ static bool set_all(VmConfig *config, JsonObject *body, GError **error)
     return true;
 }
 
+static bool has_settings(JsonObject *body, GError **error)
+{
+    if (json_object_has_member(body, "settings"))
+        return true;
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                _("cannot change a machine without settings; send {\"settings\": {NAME: VALUE}}"));
+    return false;
+}
+
 /* Whether a setting is not yet what the machine runs with. */
 static bool is_later(const Machine *machine, const char *name)
 {
@@ -243,11 +252,11 @@ static bool can_rename(Api *api, const Machine *machine, const VmConfig *changed
 void api_vm_set(Api *api, Request *request, Machine *machine)
 {
     GError *error = NULL;
-    JsonObject *body = request_json(request, &error);
+    JsonObject *body = request_json(request, "settings", &error);
     g_autoptr(VmConfig) old = NULL;
     g_autoptr(VmConfig) changed = NULL;
 
-    if (body && is_accessible(machine, &error)) {
+    if (body && has_settings(body, &error) && is_accessible(machine, &error)) {
         old = vm_tree_copy(machine->config);
         changed = vm_tree_copy(machine->config);
     }
@@ -360,7 +369,7 @@ void api_vm_create(Api *api, Request *request, Machine *unused)
 {
     g_autoptr(GPtrArray) report = g_ptr_array_new_with_free_func(g_free);
     GError *error = NULL;
-    JsonObject *body = request_json(request, &error);
+    JsonObject *body = request_json(request, "name folder settings register import", &error);
     Machine *machine = body ? create(api, body, report, &error) : NULL;
     JsonNode *answer;
 

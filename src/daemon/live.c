@@ -86,6 +86,24 @@ static void plan_engine(Live *live, const Machine *machine)
         add_step(live, machine, names, g_strconcat("engine ", engine, NULL));
 }
 
+/* Of the whole machine. */
+static void plan_limits(Live *live, const Machine *machine)
+{
+    static const struct {
+        const char *field, *word;
+    } limits[] = {{"cpu", "cpu"}, {"disk", "disks"}};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(limits); i++) {
+        const char *const fields[] = {limits[i].field, NULL};
+        GPtrArray *names = differing(machine, "limits", fields);
+        if (names)
+            add_step(
+                live, machine, names,
+                g_strdup_printf("limit %s %" G_GUINT64_FORMAT, limits[i].word,
+                                vm_tree_number(machine->config, "limits.%s", limits[i].field)));
+    }
+}
+
 static void plan_throttle(Live *live, const Machine *machine, const char *place, const char *drive)
 {
     static const char *const fields[] = {"iops", "bandwidth", NULL};
@@ -177,6 +195,7 @@ static void plan(Live *live, const Machine *machine)
     g_auto(GStrv) controllers = vm_tree_keys(machine->config, "storage");
 
     plan_engine(live, machine);
+    plan_limits(live, machine);
     for (char **c = controllers; *c; c++) {
         g_auto(GStrv) slots = vm_tree_keys(machine->config, "storage.%s", *c);
         g_autofree char *parent = g_strconcat("storage.", *c, NULL);

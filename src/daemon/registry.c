@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/user_folders.h"
+#include "daemon/json_read.h"
 #include "vm/build.h"
 #include "vm/path.h"
 
@@ -104,8 +105,8 @@ static bool bad_list(const Registry *registry, const char *why, GError **error)
 
 static bool read_entries(Registry *registry, JsonNode *root, GError **error)
 {
-    JsonObject *object = JSON_NODE_HOLDS_OBJECT(root) ? json_node_get_object(root) : NULL;
-    JsonNode *machines = object ? json_object_get_member(object, "machines") : NULL;
+    JsonObject *object = json_node_get_object(root);
+    JsonNode *machines = json_object_get_member(object, "machines");
     JsonArray *entries;
 
     if (!machines || !JSON_NODE_HOLDS_ARRAY(machines))
@@ -128,7 +129,7 @@ static bool read_entries(Registry *registry, JsonNode *root, GError **error)
 
 static bool load_list(Registry *registry, GError **error)
 {
-    g_autoptr(JsonParser) parser = json_parser_new();
+    g_autoptr(JsonNode) root = NULL;
     g_autoptr(GError) why = NULL;
     g_autofree char *text = NULL;
     gsize size;
@@ -138,9 +139,8 @@ static bool load_list(Registry *registry, GError **error)
                bad_list(registry, why->message, error);
     if (size > LIST_MAX_BYTES)
         return bad_list(registry, _("it is too large"), error);
-    if (!json_parser_load_from_data(parser, text, size, &why) || !json_parser_get_root(parser))
-        return bad_list(registry, why ? why->message : _("it is empty"), error);
-    return read_entries(registry, json_parser_get_root(parser), error);
+    root = json_read(text, size, &why);
+    return root ? read_entries(registry, root, error) : bad_list(registry, why->message, error);
 }
 
 /* Before anything is read: what a killed change left is finished or removed. */
@@ -180,11 +180,15 @@ Registry *registry_new(const char *config_folder, const char *runtime, Events *e
     registry->runtime = g_strdup(runtime);
     registry->machines = g_ptr_array_new_with_free_func((GDestroyNotify)machine_free);
     registry->events = events;
+    vm_clear_temporary(config_folder);
     begin_media(registry);
     if (!load_list(registry, error))
         return NULL;
-    for (guint i = 0; i < registry->machines->len; i++)
-        machine_adopt(registry->machines->pdata[i]);
+    for (guint i = 0; i < registry->machines->len; i++) {
+        Machine *machine = registry->machines->pdata[i];
+        vm_clear_temporary(machine->folder);
+        machine_adopt(machine);
+    }
     return g_steal_pointer(&registry);
 }
 
@@ -290,6 +294,12 @@ static bool make_folder(const char *parent, const char *folder, GError **error)
         return host_error(error, "make the folder", parent);
     if (g_mkdir(folder, 0700) == 0)
         return true;
+    /* An empty one is what a killed daemon had begun with. */
+    vm_clear_temporary(folder);
+    if (g_rmdir(folder) == 0 && g_mkdir(folder, 0700) == 0)
+        return true;
+    if (errno == ENOTEMPTY || errno == ENOTDIR)
+        errno = EEXIST;
     if (errno != EEXIST)
         return host_error(error, "make the folder", folder);
     g_set_error(
@@ -450,10 +460,45 @@ static bool relocate(Registry *registry, Machine *machine, const char *folder, F
     return false;
 }
 
+/* Its folder, its file, the list and those who use its disks change at once, or nothing does. */
+static bool rename_all(Registry *registry, Machine *machine, VmConfig *config, const char *folder,
+                       const char *base, GError **error)
+{
+    g_autofree char *old_file = g_strdup(machine->file), *old_folder = g_strdup(machine->folder);
+    g_autofree char *old_base = g_path_get_basename(old_file);
+    g_autofree char *file = g_build_filename(folder, base, NULL);
+    g_autofree char *old_after = g_build_filename(folder, old_base, NULL);
+    g_autoptr(GArray) machines = media_machines(registry, machine, old_file);
+    g_autoptr(Journal) journal = journal_new();
+
+    for (guint i = 0; i < machines->len; i++) {
+        MediaMachine *one = &g_array_index(machines, MediaMachine, i);
+        if (!strcmp(one->uuid, machine->uuid)) {
+            one->config = config;
+            one->new_path = file;
+        }
+    }
+    if (!media_finish(registry->folder, error) ||
+        (strcmp(old_folder, folder) && !journal_rename(journal, old_folder, folder, error)) ||
+        !journal_unlink(journal, old_after, error))
+        return false;
+    set_place(machine, file);
+    if (!commit_place(registry, old_folder, folder, machines, journal, error)) {
+        media_finish(registry->folder, NULL);
+        if (access(file, F_OK) < 0)
+            set_place(machine, old_file);
+        machine_refresh(machine);
+        return false;
+    }
+    vm_tree_free(config);
+    machine_refresh(machine);
+    machine_tell(machine, "vm-changed");
+    return true;
+}
+
 static bool rename_machine(Registry *registry, Machine *machine, VmConfig *config, const char *name,
                            GError **error)
 {
-    g_autofree char *old_file = g_strdup(machine->file);
     g_autofree char *old_base = g_path_get_basename(machine->folder);
     g_autofree char *parent = g_path_get_dirname(machine->folder);
     g_autofree char *folder = g_build_filename(parent, name, NULL);
@@ -472,17 +517,8 @@ static bool rename_machine(Registry *registry, Machine *machine, VmConfig *confi
                     machine->name, name);
         return false;
     }
-    /* The new file first, then the list, then the old file goes: each step leaves a whole machine.
-     */
-    set_place(machine, file);
-    if (!machine_save(machine, config, error) || !save_list(registry, error)) {
-        g_unlink(file);
-        set_place(machine, old_file);
-        machine_refresh(machine);
-        return false;
-    }
-    g_unlink(old_file);
-    return !own_folder || relocate(registry, machine, folder, NULL, error);
+    return rename_all(registry, machine, config, own_folder ? folder : machine->folder, base,
+                      error);
 }
 
 bool registry_save(Registry *registry, Machine *machine, VmConfig *config, GError **error)

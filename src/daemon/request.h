@@ -9,8 +9,7 @@ Request *request_new(SoupServerMessage *message, GSocket *socket, const char *pa
                      GHashTable *query);
 
 /*
- * JSON from a peer: UTF-8, nested at most 32 deep, of an object. Apart from the connection, for
- * tests and fuzzing.
+ * JSON from a peer, as json_read() takes it. Apart from the connection, for tests and fuzzing.
  */
 JsonNode *request_parse_json(const char *text, size_t size, GError **error);
 

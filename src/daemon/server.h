@@ -44,8 +44,9 @@ char **request_path(const Request *request);
 const char *request_query(const Request *request, const char *name);
 /* The body's bytes; not terminated. */
 GBytes *request_body(const Request *request);
-/* The body as a JSON object; fails when it is none. An empty body is an empty object. */
-JsonObject *request_json(Request *request, GError **error);
+/* The body as a JSON object; fails when it is none, or has members that are not among these,
+ * between spaces. An empty body is an empty object. */
+JsonObject *request_json(Request *request, const char *members, GError **error);
 
 /* Each of these answers and frees the request. */
 void request_answer(Request *request, unsigned status, JsonNode *body);

@@ -15,20 +15,21 @@
 #include "base/bits.h"
 #include "device/chipset/piix4_pm.h"
 
-#define ACPI_HEADER_SIZE 36
-#define ACPI_FADT_SIZE   244
-#define ACPI_FADT1_SIZE  116
-#define ACPI_FACS_SIZE   64
-#define ACPI_RSDP_SIZE   36
-#define ACPI_CHECKSUM_AT 9
-#define ACPI_SCI_IRQ     9
-#define ACPI_RESET_PORT  0xcf9
-#define ACPI_LAPIC_BASE  0xfee00000u
-#define ACPI_IOAPIC_BASE 0xfec00000u
-#define ACPI_HPET_BASE   0xfed00000u
-#define ACPI_OEM         "OSPITE"
-#define ACPI_OEM_TABLE   "OSPITEPC"
-#define ACPI_CREATOR     "OSPI"
+#define ACPI_HEADER_SIZE      36
+#define ACPI_FADT_SIZE        244
+#define ACPI_FADT1_SIZE       116
+#define FADT1_INTERRUPT_MODEL 44
+#define ACPI_FACS_SIZE        64
+#define ACPI_RSDP_SIZE        36
+#define ACPI_CHECKSUM_AT      9
+#define ACPI_SCI_IRQ          9
+#define ACPI_RESET_PORT       0xcf9
+#define ACPI_LAPIC_BASE       0xfee00000u
+#define ACPI_IOAPIC_BASE      0xfec00000u
+#define ACPI_HPET_BASE        0xfed00000u
+#define ACPI_OEM              "OSPITE"
+#define ACPI_OEM_TABLE        "OSPITEPC"
+#define ACPI_CREATOR          "OSPI"
 
 enum { GAS_MEMORY = 0, GAS_IO = 1 };
 /* FADT flags (§5.2.9, table 5-10). */
@@ -147,7 +148,6 @@ static const FadtField fadt_fields[] = {
 };
 /* Where ACPI 1.0 §5.2.5 differs. */
 static const FadtField fadt1_fields[] = {
-    {44, 1, 1},  /* interrupt model: multiple APIC */
     {45, 1, 0},  /* reserved, */
     {109, 2, 0}, /* reserved */
     {112, 4, FADT_WBINVD | FADT_PROC_C1 | FADT_NO_SLEEP_BUTTON | FADT_RTC_NOT_FIXED},
@@ -175,12 +175,13 @@ static uint8_t *fadt_begin(AcpiTables *t, uint8_t revision, unsigned size, guint
     return fadt;
 }
 
-static guint acpi_build_fadt1(AcpiTables *t, guint facs, guint dsdt)
+static guint acpi_build_fadt1(AcpiTables *t, bool apic, guint facs, guint dsdt)
 {
     guint at;
     uint8_t *fadt = fadt_begin(t, 1, ACPI_FADT1_SIZE, &at);
 
     fadt_put(fadt, fadt1_fields, G_N_ELEMENTS(fadt1_fields), ACPI_FADT1_SIZE);
+    fadt[FADT1_INTERRUPT_MODEL] = apic; /* multiple APIC, or dual PIC */
     acpi_point(t, at + 36, facs, 4);
     acpi_point(t, at + 40, dsdt, 4);
     acpi_end(t, at);
@@ -291,15 +292,16 @@ static void acpi_build_rsdp(AcpiTables *t, guint rsdt, guint xsdt)
 void acpi_build(const AcpiConfig *config, AcpiTables *ret_tables)
 {
     AcpiTables t = {g_byte_array_new(), g_byte_array_new(), g_byte_array_new()};
-    guint roots[3];
+    guint roots[4];
     unsigned count = 0;
 
     acpi_loader_allocate(t.loader, ACPI_RSDP_FILE, 16, ACPI_ZONE_FSEG);
     acpi_loader_allocate(t.loader, ACPI_TABLES_FILE, 64, ACPI_ZONE_HIGH);
     guint facs = acpi_build_facs(&t);
     guint dsdt = acpi_build_dsdt(config, &t);
-    roots[count++] = acpi_build_fadt1(&t, facs, dsdt);
-    roots[count++] = acpi_build_madt(config, &t);
+    roots[count++] = acpi_build_fadt1(&t, config->apic, facs, dsdt);
+    if (config->apic)
+        roots[count++] = acpi_build_madt(config, &t);
     if (config->hpet)
         roots[count++] = acpi_build_hpet(&t);
     guint rsdt = acpi_build_root(&t, "RSDT", 4, roots, count);

@@ -9,17 +9,19 @@
 
 #include "machine/acpi_loader.h"
 
-#define ACPI_TABLES_FILE "etc/acpi/tables"
-#define ACPI_RSDP_FILE   "etc/acpi/rsdp"
-#define ACPI_LOADER_FILE "etc/table-loader"
-#define ACPI_SERIAL_MAX  4
+#define ACPI_TABLES_FILE  "etc/acpi/tables"
+#define ACPI_RSDP_FILE    "etc/acpi/rsdp"
+#define ACPI_LOADER_FILE  "etc/table-loader"
+#define ACPI_SERIAL_MAX   4
+#define ACPI_PARALLEL_MAX 3
 
 typedef struct AcpiConfig {
     unsigned cpu_count;           /* APIC ids 0 to cpu_count - 1 */
     uint64_t pci_window_start;    /* first byte after low RAM; the window ends below the I/O APIC */
     bool serial[ACPI_SERIAL_MAX]; /* COM1 … at the standard places */
-    bool parallel;
+    bool parallel[ACPI_PARALLEL_MAX];
     bool floppy;
+    bool apic; /* else no MADT: one CPU with the 8259A pair */
     bool hpet;
 } AcpiConfig;
 

@@ -17,8 +17,9 @@
 static const AcpiConfig full = {.cpu_count = 8,
                                 .pci_window_start = 0xe0000000,
                                 .serial = {true, true, true, true},
-                                .parallel = true,
+                                .parallel = {true},
                                 .floppy = true,
+                                .apic = true,
                                 .hpet = true};
 
 static uint8_t sum(const uint8_t *data, size_t size)

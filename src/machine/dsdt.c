@@ -132,7 +132,11 @@ static const IsaDevice isa_always[] = {
     {"MOU", "PNP0F13", {{0}}, 1 << 12, -1, -1},
 };
 static const IsaDevice isa_floppy = {"FDC0", "PNP0700", {{0x3f2, 4}, {0x3f7, 1}}, 1 << 6, 2, -1};
-static const IsaDevice isa_parallel = {"LPT1", "PNP0400", {{0x378, 8}}, 1 << 7, -1, 1};
+static const IsaDevice isa_parallel[ACPI_PARALLEL_MAX] = {
+    {"LPT1", "PNP0400", {{0x378, 8}}, 1 << 7, -1, 1},
+    {"LPT2", "PNP0400", {{0x278, 8}}, 1 << 7, -1, 2},
+    {"LPT3", "PNP0400", {{0x3bc, 3}}, 0, -1, 3},
+};
 static const IsaDevice isa_serial[ACPI_SERIAL_MAX] = {
     {"COM1", "PNP0501", {{0x3f8, 8}}, 1 << 4, -1, 1},
     {"COM2", "PNP0501", {{0x2f8, 8}}, 1 << 3, -1, 2},
@@ -172,8 +176,10 @@ static void dsdt_isa(const AcpiConfig *config, Aml *aml)
         dsdt_isa_device(aml, &isa_always[i]);
     if (config->floppy)
         dsdt_isa_device(aml, &isa_floppy);
-    if (config->parallel)
-        dsdt_isa_device(aml, &isa_parallel);
+    for (unsigned i = 0; i < ACPI_PARALLEL_MAX; i++) {
+        if (config->parallel[i])
+            dsdt_isa_device(aml, &isa_parallel[i]);
+    }
     for (unsigned i = 0; i < ACPI_SERIAL_MAX; i++) {
         if (config->serial[i])
             dsdt_isa_device(aml, &isa_serial[i]);

@@ -120,7 +120,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .drive_count = 2,
         .kernel = kernel,
         .serial = {"none"},
-        .parallel = "none",
+        .parallel = {"none"},
         .debug_console = "none",
         .debug_exit_port = PC_DEBUG_EXIT_PORT,
     };

@@ -261,7 +261,7 @@ static void make_machine(void)
                    {.kind = PC_DRIVE_FLOPPY, .path = floppy, .format = "raw", .index = -1}},
         .drive_count = 3,
         .serial = {"none"},
-        .parallel = "none",
+        .parallel = {"none"},
         .debug_console = "none",
         .debug_exit_port = PC_DEBUG_EXIT_PORT,
     };

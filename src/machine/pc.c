@@ -12,9 +12,10 @@
 #include "base/bits.h"
 #include "base/i18n.h"
 
-#define PC_ADDRESS_BITS 46
-#define PC_LOW_RAM_MAX  UINT64_C(0xe0000000)
-#define PC_LOW_RAM_BIG  UINT64_C(0xc0000000) /* low RAM of machines that have more than fits */
+#define PC_ADDRESS_BITS  46
+#define PC_LIMIT_LOOK_MS 5
+#define PC_LOW_RAM_MAX   UINT64_C(0xe0000000)
+#define PC_LOW_RAM_BIG   UINT64_C(0xc0000000) /* low RAM of machines that have more than fits */
 
 /* ---- requests -------------------------------------------------------------------------------- */
 
@@ -182,6 +183,18 @@ static bool pc_check_config(const PcConfig *config, GError **error)
                     VM_MAX_VCPUS);
         return false;
     }
+    if (config->no_apic && (config->cpu_count > 1 || config->engine->send_msi)) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                    _("a VM without APICs (system.apic) has one CPU, which a software engine "
+                      "runs; set system.cpus=1 and system.engine=soft"));
+        return false;
+    }
+    if (config->no_acpi && config->kernel && config->cpu_count > 1) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                    _("a kernel that is booted directly finds its other CPUs by ACPI "
+                      "(system.acpi) alone; set system.cpus=1"));
+        return false;
+    }
     return true;
 }
 
@@ -217,6 +230,8 @@ static bool pc_create_cpus(Pc *pc, const PcConfig *config, GError **error)
     if (!pc->model)
         return false;
     cpu_model_set_paravirt(pc->model, config->paravirt);
+    if (config->no_apic)
+        cpu_model_remove_apic(pc->model);
     pc->vm =
         vm_new(pc->engine, pc->board.memory, pc->board.ports, pc->model, config->cpu_count, error);
     if (!pc->vm)
@@ -265,11 +280,13 @@ Pc *pc_new(const PcConfig *config, GMainContext *context, GError **error)
     if (!pc_create_memory(pc, align_up(config->memory_size, MIB(1)), error) ||
         !pc_create_cpus(pc, config, error))
         return NULL;
+    pc->disks_throttle.limits.bytes = config->disks_bytes;
     g_rec_mutex_lock(&pc->lock);
     bool ok = pc_create_devices(pc, config, error) && pc_create_firmware(pc, config, error);
     g_rec_mutex_unlock(&pc->lock);
     if (!ok || !pc_reset(pc, error))
         return NULL;
+    pc_set_cpu_percent(pc, config->cpu_percent ? config->cpu_percent : 100);
     return g_steal_pointer(&pc);
 }
 
@@ -293,6 +310,7 @@ void pc_free(Pc *pc)
     if (!pc)
         return;
     pc_pause(pc);
+    pc_set_cpu_percent(pc, 100);
     g_source_destroy(pc->request_source);
     g_source_unref(pc->request_source);
     vm_free(pc->vm);
@@ -441,11 +459,49 @@ bool pc_set_engine(Pc *pc, const Engine *engine, GError **error)
     return ok;
 }
 
-void pc_power_button(Pc *pc)
+bool pc_power_button(Pc *pc, GError **error)
 {
+    if (!pc->pm) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
+                    _("a machine without ACPI (system.acpi) has no power button; turn it off by "
+                      "'ospite vm poweroff'"));
+        return false;
+    }
     g_rec_mutex_lock(&pc->lock);
     piix4_pm_power_button(pc->pm);
     g_rec_mutex_unlock(&pc->lock);
+    return true;
+}
+
+/* ---- limits ---------------------------------------------------------------------------------- */
+
+static gboolean pc_look_at_cpus(gpointer obj)
+{
+    vm_limit_look(((Pc *)obj)->vm);
+    return G_SOURCE_CONTINUE;
+}
+
+void pc_set_cpu_percent(Pc *pc, unsigned percent)
+{
+    if (pc->vm)
+        vm_limit_set(pc->vm, percent);
+    if (percent < 100 && !pc->limit_source) {
+        pc->limit_source = g_timeout_source_new(PC_LIMIT_LOOK_MS);
+        g_source_set_callback(pc->limit_source, pc_look_at_cpus, pc, NULL);
+        g_source_attach(pc->limit_source, pc->context);
+    } else if (percent >= 100 && pc->limit_source) {
+        g_source_destroy(pc->limit_source);
+        g_clear_pointer(&pc->limit_source, g_source_unref);
+    }
+}
+
+void pc_set_disks_limit(Pc *pc, uint64_t bytes)
+{
+    g_rec_mutex_lock(&pc->lock);
+    pc->disks_throttle = (Throttle){.limits.bytes = bytes};
+    g_rec_mutex_unlock(&pc->lock);
+    for (guint i = 0; i < pc->disks->len; i++)
+        disk_limits_changed(g_ptr_array_index(pc->disks, i));
 }
 
 void pc_serial_break(Pc *pc)

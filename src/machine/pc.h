@@ -37,6 +37,7 @@
 #define PC_MEMORY_MIN      MIB(1)
 #define PC_MEMORY_MAX      GIB(64)
 #define PC_SERIAL_MAX      4
+#define PC_PARALLEL_MAX    3
 #define PC_DRIVE_MAX       6
 #define PC_DEBUG_EXIT_PORT 0xf4
 
@@ -91,13 +92,20 @@ typedef struct PcConfig {
     const char *uuid;       /* in SMBIOS and fw_cfg; NULL: none */
     const char *boot_order; /* letters a, c, d, n; NULL: "cdn" */
     bool boot_menu;
-    const char *kernel, *initrd, *append; /* kernel NULL: firmware boots */
-    const char *serial[PC_SERIAL_MAX];    /* char_open() specifications; NULL: no port */
-    const char *parallel;                 /* NULL: no port */
-    const char *debug_console;            /* port 0x402; NULL: no port */
-    uint32_t debug_exit_port;             /* 0: none; commonly PC_DEBUG_EXIT_PORT */
-    bool testdev;                         /* what test suites want: guest/testdev.h */
+    const char *kernel, *initrd, *append;  /* kernel NULL: firmware boots */
+    const char *serial[PC_SERIAL_MAX];     /* char_open() specifications; NULL: no port */
+    const char *parallel[PC_PARALLEL_MAX]; /* the same */
+    const char *debug_console;             /* port 0x402; NULL: no port */
+    uint32_t debug_exit_port;              /* 0: none; commonly PC_DEBUG_EXIT_PORT */
+    bool testdev;                          /* what test suites want: guest/testdev.h */
     bool rtc_local_time;
+    bool no_acpi; /* neither tables nor power management: no power button, no soft off */
+    bool no_apic; /* one CPU with the 8259A pair alone */
+    bool no_hpet;
+    bool no_vga;
+    uint64_t vram_size;   /* bytes, a power of two; 0: the adapter's default */
+    unsigned cpu_percent; /* of a host CPU's time for each of the guest's; 0: all */
+    uint64_t disks_bytes; /* in a second, of all disks together; 0: no limit */
 } PcConfig;
 
 typedef enum PcEvent {
@@ -129,9 +137,9 @@ typedef struct Pc {
     PciBus *bus;
     I440fx *i440fx;
     Piix3 *piix3;
-    Piix4Pm *pm;
+    Piix4Pm *pm; /* NULL: no ACPI */
     IdeController *ide;
-    Vga *vga;
+    Vga *vga; /* NULL: none */
     Pic *pic;
     IoApic *ioapic;
     uint16_t irq_levels;    /* what reaches the controllers, a bit for each ISA interrupt … */
@@ -146,6 +154,7 @@ typedef struct Pc {
     Uart16550 *com1; /* NULL: none */
     FwCfg *fw_cfg;
     GPtrArray *disks;             /* of Disk */
+    Throttle disks_throttle;      /* of all of them together; under the lock */
     PcDrive drives[PC_DRIVE_MAX]; /* as they were built, but for their texts */
     unsigned drive_count;
     GPtrArray *chars; /* of CharBackend */
@@ -158,6 +167,7 @@ typedef struct Pc {
     GArray *e820;            /* of E820Entry */
     GByteArray *acpi_tables, *acpi_rsdp, *smbios_tables, *smbios_anchor; /* direct boot only */
 
+    GSource *limit_source;   /* looks at what the CPUs take of the host's; NULL: no limit */
     GSource *request_source; /* wakes the main loop; ready while requests are pending */
     unsigned requests;       /* bits 1 << BoardRequest, under the lock */
     int exit_value;
@@ -196,8 +206,12 @@ bool pc_change_medium(Pc *pc, PcBus bus, unsigned index, const PcMedium *medium,
 /* Other limits from now on; of an empty drive: for what it gets. */
 bool pc_set_throttle(Pc *pc, PcBus bus, unsigned index, const ThrottleLimits *limits,
                      GError **error);
-/* Presses the power button: asks the guest to shut down. */
-void pc_power_button(Pc *pc);
+/* Another limit from now on, from 1 to 100 percent. */
+void pc_set_cpu_percent(Pc *pc, unsigned percent);
+/* Another limit of all disks together; 0: none. */
+void pc_set_disks_limit(Pc *pc, uint64_t bytes);
+/* Presses the power button: asks the guest to shut down. NOT_SUPPORTED without ACPI. */
+bool pc_power_button(Pc *pc, GError **error);
 /* Sends a break to the first serial port; nothing without one. */
 void pc_serial_break(Pc *pc);
 /* The screen as PNG; the characters on it in a text mode (new; NULL in a graphics mode). */

@@ -120,6 +120,7 @@ static bool pc_create_lapics(Pc *pc, GError **error)
         lapic->bsp = i == 0;
         lapic->phys_bits = pc->model->physical_address_bits;
         lapic->x2apic = cpu_has(pc->model, CPU_X2APIC);
+        lapic->absent = !cpu_has(pc->model, CPU_APIC);
         lapic->cpu_ops = &vcpu_intc_cpu_ops;
         lapic->vcpu = pc->vm->vcpus[i];
         if (!device_create(&lapic->device, error))
@@ -134,7 +135,7 @@ static bool pc_create_lapics(Pc *pc, GError **error)
     return true;
 }
 
-static bool pc_create_interrupts(Pc *pc, GError **error)
+static bool pc_create_interrupts(Pc *pc, const PcConfig *config, GError **error)
 {
     pc->pic = pc_add(pc, &pic_type, "pic");
     pc->ioapic = pc_add(pc, &ioapic_type, "ioapic");
@@ -145,7 +146,8 @@ static bool pc_create_interrupts(Pc *pc, GError **error)
     pc_map_ports(pc, 0x20, &pc->pic->io[0]);
     pc_map_ports(pc, 0xa0, &pc->pic->io[1]);
     pc_map_ports(pc, 0x4d0, &pc->pic->elcr);
-    pc_map_memory(pc, PC_IOAPIC_BASE, &pc->ioapic->io);
+    if (!config->no_apic) /* without them its inputs lead nowhere */
+        pc_map_memory(pc, PC_IOAPIC_BASE, &pc->ioapic->io);
     if (!pc->engine->send_msi)
         return pc_create_lapics(pc, error);
     pc->pic->intr = (IrqLine){pc_set_extint, pc, 0};
@@ -154,7 +156,17 @@ static bool pc_create_interrupts(Pc *pc, GError **error)
 
 /* ---- chipset --------------------------------------------------------------------------------- */
 
-static bool pc_create_bridges(Pc *pc, GError **error)
+static bool pc_create_power(Pc *pc, GError **error)
+{
+    pc->pm = pc_add(pc, &piix4_pm_type, "pm");
+    pc->pm->sci = piix3_sci(pc->piix3);
+    if (!pc_add_pci(pc, &pc->pm->pci, PC_SLOT_PIIX, PIIX_PM, error))
+        return false;
+    pc_map_ports(pc, PIIX4_APM_PORT, &pc->pm->apm);
+    return true;
+}
+
+static bool pc_create_bridges(Pc *pc, const PcConfig *config, GError **error)
 {
     pc->i440fx = pc_add(pc, &i440fx_type, "host");
     pc->i440fx->ram = &pc->low_region;
@@ -162,17 +174,13 @@ static bool pc_create_bridges(Pc *pc, GError **error)
     pc->piix3 = pc_add(pc, &piix3_type, "isa");
     for (unsigned n = 0; n < PIIX3_IRQS; n++)
         pc->piix3->irq[n] = (IrqLine){pc_set_irq, pc, n};
-    pc->pm = pc_add(pc, &piix4_pm_type, "pm");
-    pc->pm->sci = piix3_sci(pc->piix3);
     pc->bus = pci_bus_new(&pc->board, piix3_intx, pc->piix3);
     pc_map_ports(pc, 0xcf8, pci_bus_config_ports(pc->bus));
     if (!pc_add_pci(pc, &pc->i440fx->pci, PC_SLOT_HOST, 0, error) ||
-        !pc_add_pci(pc, &pc->piix3->pci, PC_SLOT_PIIX, PIIX_ISA, error) ||
-        !pc_add_pci(pc, &pc->pm->pci, PC_SLOT_PIIX, PIIX_PM, error))
+        !pc_add_pci(pc, &pc->piix3->pci, PC_SLOT_PIIX, PIIX_ISA, error))
         return false;
     pci_bus_set_reset_port(pc->bus, &pc->piix3->reset_control);
-    pc_map_ports(pc, PIIX4_APM_PORT, &pc->pm->apm);
-    return true;
+    return config->no_acpi || pc_create_power(pc, error);
 }
 
 /* The timer's interrupt waits in every controller that passes it on. */
@@ -186,25 +194,36 @@ static bool pc_timer_untaken(void *obj)
            (vector < 0 || lapic_bus_is_pending(&pc->lapic_bus, (uint8_t)vector));
 }
 
-static bool pc_create_timers(Pc *pc, const PcConfig *config, GError **error)
+static bool pc_create_hpet(Pc *pc, Hpet **ret_hpet, GError **error)
 {
-    Hpet *hpet = pc_add(pc, &hpet_type, "hpet");
-    Pit *pit = pc_add(pc, &pit_type, "pit");
+    Hpet *hpet = *ret_hpet = pc_add(pc, &hpet_type, "hpet");
 
-    pc->rtc = pc_add(pc, &rtc_type, "rtc");
     for (unsigned n = 0; n < IOAPIC_PINS; n++)
         hpet->irq[n] = ioapic_irq(pc->ioapic, n);
     hpet->isa_irq[0] = piix3_isa_irq(pc->piix3, 0);
     hpet->isa_irq[1] = piix3_isa_irq(pc->piix3, 8);
-    pit->irq = hpet_legacy_input(hpet, 0);
-    pit->irq_untaken = pc_timer_untaken;
-    pit->irq_untaken_obj = pc;
-    pc->rtc->irq = hpet_legacy_input(hpet, 1);
-    if (!device_set(&pc->rtc->device, "local-time", config->rtc_local_time ? "on" : "off", error) ||
-        !device_create(&hpet->device, error) || !device_create(&pit->device, error) ||
-        !device_create(&pc->rtc->device, error))
+    if (!device_create(&hpet->device, error))
         return false;
     pc_map_memory(pc, PC_HPET_BASE, &hpet->io);
+    return true;
+}
+
+static bool pc_create_timers(Pc *pc, const PcConfig *config, GError **error)
+{
+    Hpet *hpet = NULL;
+    Pit *pit;
+
+    if (!config->no_hpet && !pc_create_hpet(pc, &hpet, error))
+        return false;
+    pit = pc_add(pc, &pit_type, "pit");
+    pc->rtc = pc_add(pc, &rtc_type, "rtc");
+    pit->irq = hpet ? hpet_legacy_input(hpet, 0) : piix3_isa_irq(pc->piix3, 0);
+    pit->irq_untaken = pc_timer_untaken;
+    pit->irq_untaken_obj = pc;
+    pc->rtc->irq = hpet ? hpet_legacy_input(hpet, 1) : piix3_isa_irq(pc->piix3, 8);
+    if (!device_set(&pc->rtc->device, "local-time", config->rtc_local_time ? "on" : "off", error) ||
+        !device_create(&pit->device, error) || !device_create(&pc->rtc->device, error))
+        return false;
     pc_map_ports(pc, 0x40, &pit->io);
     pc_map_ports(pc, 0x61, &pit->port61);
     pc_map_ports(pc, 0x70, &pc->rtc->io);
@@ -291,14 +310,22 @@ static bool pc_create_serial(Pc *pc, const PcConfig *config, GError **error)
     return true;
 }
 
-static bool pc_create_parallel(Pc *pc, const char *spec, GError **error)
+static bool pc_create_parallel(Pc *pc, const PcConfig *config, GError **error)
 {
-    Parallel *parallel = pc_add(pc, &parallel_type, "lpt1");
+    static const uint16_t places[PC_PARALLEL_MAX] = {0x378, 0x278, 0x3bc};
 
-    parallel->irq = piix3_isa_irq(pc->piix3, 7);
-    if (!pc_open_char(pc, spec, &parallel->chr, error) || !device_create(&parallel->device, error))
-        return false;
-    pc_map_ports(pc, 0x378, &parallel->io);
+    for (unsigned i = 0; i < PC_PARALLEL_MAX; i++) {
+        if (!config->parallel[i])
+            continue;
+        g_autofree char *id = g_strdup_printf("lpt%u", i + 1);
+        Parallel *parallel = pc_add(pc, &parallel_type, id);
+        if (i < 2) /* the third is polled */
+            parallel->irq = i ? piix3_isa_irq_shared(pc->piix3, 7) : piix3_isa_irq(pc->piix3, 7);
+        if (!pc_open_char(pc, config->parallel[i], &parallel->chr, error) ||
+            !device_create(&parallel->device, error))
+            return false;
+        pc_map_ports(pc, places[i], &parallel->io);
+    }
     return true;
 }
 
@@ -339,8 +366,7 @@ bool pc_create_testdev(Pc *pc, GError **error)
 
 static bool pc_create_consoles(Pc *pc, const PcConfig *config, GError **error)
 {
-    return pc_create_serial(pc, config, error) &&
-           (!config->parallel || pc_create_parallel(pc, config->parallel, error)) &&
+    return pc_create_serial(pc, config, error) && pc_create_parallel(pc, config, error) &&
            (!config->debug_console || pc_create_debug_console(pc, config->debug_console, error)) &&
            (!config->debug_exit_port || pc_create_debug_exit(pc, config->debug_exit_port, error)) &&
            (!config->testdev || pc_create_testdev(pc, error));
@@ -442,6 +468,7 @@ bool pc_open_disk(Pc *pc, const PcDrive *drive, Disk **ret_disk, GError **error)
         .on_error = policies[drive->on_write_error],
         .on_read_error = policies[drive->on_read_error],
         .throttle = drive->throttle,
+        .common_throttle = &pc->disks_throttle,
         .stopped = pc_disk_stopped,
         .stopped_obj = pc};
 
@@ -628,13 +655,15 @@ static bool pc_create_storage(Pc *pc, const PcConfig *config, GError **error)
 
 /* ---- all ------------------------------------------------------------------------------------- */
 
-static bool pc_create_vga(Pc *pc, GError **error)
+static bool pc_create_vga(Pc *pc, const PcConfig *config, GError **error)
 {
     g_autofree char *rom = firmware_find(FIRMWARE_VGA_NAME, error);
+    g_autofree char *vram = g_strdup_printf("%" PRIu64, config->vram_size);
 
     pc->vga = pc_add(pc, &vga_type, "vga");
     pc->vga->display = pc->display;
     return rom && device_set(&pc->vga->pci.device, "rom", rom, error) &&
+           (!config->vram_size || device_set(&pc->vga->pci.device, "vram-size", vram, error)) &&
            pc_add_pci(pc, &pc->vga->pci, PC_SLOT_VGA, 0, error);
 }
 
@@ -660,9 +689,9 @@ static bool pc_create_fw_cfg(Pc *pc, GError **error)
 
 bool pc_create_devices(Pc *pc, const PcConfig *config, GError **error)
 {
-    return pc_create_bios(pc, config->firmware, error) && pc_create_interrupts(pc, error) &&
-           pc_create_bridges(pc, error) && pc_create_timers(pc, config, error) &&
+    return pc_create_bios(pc, config->firmware, error) && pc_create_interrupts(pc, config, error) &&
+           pc_create_bridges(pc, config, error) && pc_create_timers(pc, config, error) &&
            pc_create_fpu_error(pc, error) && pc_create_input(pc, error) &&
            pc_create_consoles(pc, config, error) && pc_create_storage(pc, config, error) &&
-           pc_create_vga(pc, error) && pc_create_fw_cfg(pc, error);
+           (config->no_vga || pc_create_vga(pc, config, error)) && pc_create_fw_cfg(pc, error);
 }

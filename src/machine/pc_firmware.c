@@ -138,7 +138,7 @@ static void pc_build_e820(Pc *pc, bool direct)
         pc_add_e820(pc, PC_BASE_RAM_END, 0xa0000, E820_RESERVED);
         pc_add_e820(pc, 0xf0000, MIB(1), E820_RESERVED);
         pc_add_e820(pc, MIB(1), tables, E820_RAM);
-        pc_add_e820(pc, tables, pc->low_ram, E820_ACPI);
+        pc_add_e820(pc, tables, pc->low_ram, E820_ACPI); /* SMBIOS alone without ACPI */
     }
     if (pc->high_ram)
         pc_add_e820(pc, GIB(4), GIB(4) + pc->high_ram, E820_RAM);
@@ -165,15 +165,18 @@ static bool pc_build_acpi(Pc *pc, const PcConfig *config, GError **error)
 {
     AcpiConfig acpi = {.cpu_count = pc->vm->vcpu_count,
                        .pci_window_start = pc->pci_window,
-                       .parallel = config->parallel != NULL,
                        .floppy = pc->fdc != NULL,
-                       .hpet = true};
+                       .apic = !config->no_apic,
+                       .hpet = !config->no_hpet};
     AcpiTables tables;
     bool ok = true;
 
     G_STATIC_ASSERT(PC_SERIAL_MAX == ACPI_SERIAL_MAX);
     for (unsigned i = 0; i < PC_SERIAL_MAX; i++)
         acpi.serial[i] = config->serial[i] != NULL;
+    G_STATIC_ASSERT(PC_PARALLEL_MAX == ACPI_PARALLEL_MAX);
+    for (unsigned i = 0; i < PC_PARALLEL_MAX; i++)
+        acpi.parallel[i] = config->parallel[i] != NULL;
     acpi_build(&acpi, &tables);
     fw_cfg_add_file(pc->fw_cfg, ACPI_TABLES_FILE, tables.tables->data, tables.tables->len);
     fw_cfg_add_file(pc->fw_cfg, ACPI_RSDP_FILE, tables.rsdp->data, tables.rsdp->len);
@@ -303,7 +306,7 @@ bool pc_create_firmware(Pc *pc, const PcConfig *config, GError **error)
         pc_build_e820(pc, true);
     }
     pc_build_smbios(pc, config);
-    return pc_build_acpi(pc, config, error);
+    return config->no_acpi || pc_build_acpi(pc, config, error);
 }
 
 /* ---- without firmware ------------------------------------------------------------------------ */
@@ -355,16 +358,18 @@ static void pc_setup_hardware(Pc *pc)
 {
     i440fx_open_shadow(pc->i440fx);
     pci_assign_resources(pc->bus, pc->piix3, pc->pci_window);
-    piix4_pm_setup(pc->pm);
+    if (pc->pm)
+        piix4_pm_setup(pc->pm);
     /* PIIX IDE timing: both channels decode their ports. */
     pci_config_write(&pc->ide->pci, 0x40, 4, 0x80008000);
     pci_config_write(&pc->ide->pci, PCI_COMMAND, 2,
                      load_le16(pc->ide->pci.config + PCI_COMMAND) | PCI_COMMAND_MASTER);
     for (unsigned i = 0; i < G_N_ELEMENTS(bios_port_writes); i++)
         space_store(pc->board.ports, bios_port_writes[i].port, 1, bios_port_writes[i].value);
-    if (pc->bsp_lapic)
+    if (pc->bsp_lapic && !pc->bsp_lapic->absent)
         lapic_set_virtual_wire(pc->bsp_lapic);
-    vga_set_text_mode(pc->vga);
+    if (pc->vga)
+        vga_set_text_mode(pc->vga);
     pc_write_bda(pc);
 }
 
@@ -381,8 +386,8 @@ static bool pc_write_tables(Pc *pc, GError **error)
     };
 
     for (unsigned i = 0; i < G_N_ELEMENTS(blobs); i++) {
-        if (!space_write(pc->board.memory, blobs[i].address, blobs[i].bytes->data,
-                         blobs[i].bytes->len)) {
+        if (blobs[i].bytes && !space_write(pc->board.memory, blobs[i].address, blobs[i].bytes->data,
+                                           blobs[i].bytes->len)) {
             g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED,
                         _("cannot place the ACPI tables; give the VM more memory (--memory)"));
             return false;
@@ -396,7 +401,7 @@ bool pc_prepare_direct_boot(Pc *pc, BootEntry *ret_entry, GError **error)
     BootMachine machine = {.memory = pc->board.memory,
                            .e820 = (const E820Entry *)(void *)pc->e820->data,
                            .e820_count = pc->e820->len,
-                           .rsdp = PC_RSDP_AT};
+                           .rsdp = pc->acpi_rsdp ? PC_RSDP_AT : 0};
 
     if (!direct_boot_wants_firmware(pc->direct_boot)) {
         pc_setup_hardware(pc);

@@ -75,8 +75,7 @@ static bool parse_number(const char *word, uint64_t max, uint64_t *ret, GError *
 
 static bool run_powerdown(Pc *pc, char **words, GString *answer, GError **error)
 {
-    pc_power_button(pc);
-    return true;
+    return pc_power_button(pc, error);
 }
 
 static bool run_reset(Pc *pc, char **words, GString *answer, GError **error)
@@ -184,6 +183,23 @@ static bool run_throttle(Pc *pc, char **words, GString *answer, GError **error)
            parse_number(words[2], UINT32_MAX, &limits.iops, error) &&
            parse_number(words[3], INT64_MAX, &limits.bytes, error) &&
            pc_set_throttle(pc, bus, index, &limits, error);
+}
+
+/* limit cpu PERCENT|disks BYTES: of the whole machine */
+static bool run_limit(Pc *pc, char **words, GString *answer, GError **error)
+{
+    bool cpu = !strcmp(words[0], "cpu");
+    uint64_t value;
+
+    if (!parse_number(words[1], cpu ? 100 : INT64_MAX, &value, error))
+        return false;
+    if (cpu && value)
+        pc_set_cpu_percent(pc, (unsigned)value);
+    else if (!cpu && !strcmp(words[0], "disks"))
+        pc_set_disks_limit(pc, value);
+    else
+        return bad(error, "it takes: cpu 1 to 100, or disks BYTES");
+    return true;
 }
 
 /* ide|floppy INDEX FORMAT ro|rw PATH; a descriptor that came before is the file, open */
@@ -345,6 +361,7 @@ static const Command commands[] = {
     {"stats", 0, 1, run_stats},
     {"eject", 2, 2, run_eject},
     {"throttle", 4, 4, run_throttle},
+    {"limit", 2, 2, run_limit},
     {"key", 1, 2, run_key},
     {"load", 3, 3, run_load},
     {"store", 4, 4, run_store},

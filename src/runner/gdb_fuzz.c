@@ -21,7 +21,7 @@ static Pc *new_machine(void)
         .cpu_model = "x86-64-v1",
         .engine = &engine_interp,
         .serial = {"none"},
-        .parallel = "none",
+        .parallel = {"none"},
         .debug_console = "none",
     };
     g_autoptr(GError) error = NULL;

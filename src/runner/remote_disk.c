@@ -18,7 +18,8 @@
 /* Descriptors of the process: the export's socket, and where to say why there is none. */
 enum { EXPORT_FD = 3, WHY_FD = 4 };
 
-/* ---- in the machine's process ----------------------------------------------------------------- */
+/* ---- in the machine's process -----------------------------------------------------------------
+ */
 
 static bool fail(GError **error, const char *address, int code)
 {
@@ -90,7 +91,8 @@ bool remote_disks_start(PcConfig *config, int sockets[PC_DRIVE_MAX], GError **er
     return true;
 }
 
-/* ---- in the disk's process -------------------------------------------------------------------- */
+/* ---- in the disk's process --------------------------------------------------------------------
+ */
 
 static void on_client_left(void *obj, unsigned left)
 {

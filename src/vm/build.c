@@ -15,13 +15,13 @@
 static const struct {
     const char *path, *only;
 } only_values[] = {
-    {"system.firmware", "bios"},  {"system.acpi", "true"},    {"system.apic", "true"},
-    {"system.hpet", "true"},      {"display.adapter", "vga"}, {"display.vram", "16M"},
-    {"display.monitors", "1"},    {"display.vnc", ""},        {"display.rdp", ""},
-    {"input.keyboard", "ps2"},    {"input.pointer", "ps2"},   {"audio.adapter", "none"},
-    {"usb.controller", "none"},   {"guest.clipboard", "off"}, {"guest.drag-and-drop", "off"},
-    {"guest.time-sync", "false"}, {"guest.balloon", "0"},     {"limits.cpu", "100"},
-    {"limits.disk", "0"},         {"limits.network", "0"},
+    {"system.firmware", "bios"},  {"display.monitors", "1"},
+    {"display.vnc", ""},          {"display.rdp", ""},
+    {"input.keyboard", "ps2"},    {"input.pointer", "ps2"},
+    {"audio.adapter", "none"},    {"usb.controller", "none"},
+    {"guest.clipboard", "off"},   {"guest.drag-and-drop", "off"},
+    {"guest.time-sync", "false"}, {"guest.balloon", "0"},
+    {"limits.network", "0"},
 };
 
 /* Lists whose elements the board has no place for. */
@@ -76,11 +76,21 @@ static void missing_storage(const VmConfig *config, GPtrArray *missing)
     }
 }
 
+static void missing_display(const VmConfig *config, GPtrArray *missing)
+{
+    g_autofree char *adapter = vm_tree_string(config, "display.adapter");
+    g_autofree char *vram = vm_tree_string(config, "display.vram");
+
+    if (!strcmp(adapter, "virtio"))
+        lacks(missing, _("display.adapter: this version cannot do '%s', only '%s'"), adapter,
+              "none, vga");
+    if (!is_power_of_two(vm_tree_number(config, "display.vram")))
+        lacks(missing, _("display.vram: this version cannot do '%s'; take a power of two"), vram);
+}
+
 GPtrArray *vm_build_missing(const VmConfig *config)
 {
     GPtrArray *missing = g_ptr_array_new_with_free_func(g_free);
-    static const char *const more_parallel[] = {"parallel.1", "parallel.2"};
-
     for (unsigned i = 0; i < G_N_ELEMENTS(only_values); i++) {
         const char *only = only_values[i].only;
         g_autofree char *value = vm_tree_string(config, "%s", only_values[i].path);
@@ -97,10 +107,7 @@ GPtrArray *vm_build_missing(const VmConfig *config)
             lacks(missing, _("%s.%s: this version has no %s; remove it"), no_lists[i].path, *keys,
                   _(no_lists[i].what));
     }
-    for (unsigned i = 0; i < G_N_ELEMENTS(more_parallel); i++) {
-        if (vm_tree_has(config, more_parallel[i]))
-            lacks(missing, _("%s: this version has one parallel port"), more_parallel[i]);
-    }
+    missing_display(config, missing);
     missing_storage(config, missing);
     return missing;
 }
@@ -211,8 +218,12 @@ static bool build_streams(const Builder *b, GError **error)
         if (vm_tree_has(b->config, path) && !build_stream(b, path, &pc->serial[i], error))
             return false;
     }
-    return build_stream(b, "parallel.0.backend", &pc->parallel, error) &&
-           build_stream(b, "debug.console", &pc->debug_console, error);
+    for (unsigned i = 0; i < PC_PARALLEL_MAX; i++) {
+        g_autofree char *path = g_strdup_printf("parallel.%u.backend", i);
+        if (!build_stream(b, path, &pc->parallel[i], error))
+            return false;
+    }
+    return build_stream(b, "debug.console", &pc->debug_console, error);
 }
 
 static PcErrorPolicy error_policy(const VmConfig *config, const char *place, const char *name)
@@ -347,11 +358,27 @@ static char *boot_letters(const VmConfig *config)
     return g_string_free(text, FALSE);
 }
 
+static void build_board(const Builder *b)
+{
+    const VmConfig *config = b->config;
+    g_autofree char *adapter = vm_tree_string(config, "display.adapter");
+    g_autofree char *rtc = vm_tree_string(config, "system.rtc");
+    PcConfig *pc = &b->build->pc;
+
+    pc->rtc_local_time = !strcmp(rtc, "local");
+    pc->no_acpi = !vm_tree_bool(config, "system.acpi");
+    pc->no_apic = !vm_tree_bool(config, "system.apic");
+    pc->no_hpet = !vm_tree_bool(config, "system.hpet");
+    pc->no_vga = !strcmp(adapter, "none");
+    pc->vram_size = vm_tree_number(config, "display.vram");
+    pc->cpu_percent = (unsigned)vm_tree_number(config, "limits.cpu");
+    pc->disks_bytes = vm_tree_number(config, "limits.disk");
+}
+
 static bool build_system(const Builder *b, GError **error)
 {
     const VmConfig *config = b->config;
     g_autofree char *engine = vm_tree_string(config, "system.engine");
-    g_autofree char *rtc = vm_tree_string(config, "system.rtc");
     g_autofree char *paravirt = vm_tree_string(config, "system.paravirt");
     PcConfig *pc = &b->build->pc;
 
@@ -362,10 +389,10 @@ static bool build_system(const Builder *b, GError **error)
     pc->uuid = keep_value(b, "general.uuid");
     pc->boot_order = keep(b, boot_letters(config));
     pc->boot_menu = vm_tree_bool(config, "system.boot-menu");
-    pc->rtc_local_time = !strcmp(rtc, "local");
     pc->append = keep_value(b, "kernel.append");
     pc->debug_exit_port = (uint32_t)vm_tree_number(config, "debug.exit-port");
     pc->testdev = vm_tree_bool(config, "debug.testdev");
+    build_board(b);
     if (!keep_path(b, "system.firmware-file", &pc->firmware, error) ||
         !keep_path(b, "kernel.file", &pc->kernel, error) || !build_initrd(b, error))
         return false;

@@ -16,7 +16,9 @@ static bool name_character_allowed(gunichar c)
     bool turns = c == 0x061c || c == 0x200e || c == 0x200f || (c >= 0x202a && c <= 0x202e) ||
                  (c >= 0x2066 && c <= 0x2069);
 
-    return c != '/' && c != 0x2028 && c != 0x2029 && c != 0xfeff && !turns;
+    bool invisible = c == 0x00ad || c == 0x200b || c == 0x2060 || c == 0xfeff;
+
+    return c != '/' && c != 0x2028 && c != 0x2029 && !invisible && !turns;
 }
 
 static const char *name_problem(const char *name)
@@ -31,11 +33,12 @@ static const char *name_problem(const char *name)
         return _("it has control characters or is no UTF-8");
     for (const char *p = name; *p; p = g_utf8_next_char(p)) {
         if (!name_character_allowed(g_utf8_get_char(p)))
-            return _("it has a slash or a character that breaks or turns lines");
+            return _("it has a slash or a character that is not seen or turns lines");
     }
     if (*name == '.' || *name == '-')
         return _("it begins with a dot or a dash");
-    if (*name == ' ' || name[length - 1] == ' ')
+    if (g_unichar_isspace(g_utf8_get_char(name)) ||
+        g_unichar_isspace(g_utf8_get_char(g_utf8_prev_char(name + length))))
         return _("it begins or ends with a space");
     if (g_uuid_string_is_valid(name))
         return _("it reads as a UUID");

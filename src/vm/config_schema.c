@@ -239,8 +239,9 @@ static const VmField autostart_fields[] = {
 };
 
 static const VmField limits_fields[] = {
-    INT_FIELD("cpu", "100", 1, 100, RESTART, .help = N_("percent of each host CPU it may use")),
-    SIZE_FIELD("disk", "0", 0, UINT64_C(1) << 50, RESTART,
+    INT_FIELD("cpu", "100", 1, 100, LIVE,
+              .help = N_("percent of a host CPU that each of its CPUs may use")),
+    SIZE_FIELD("disk", "0", 0, UINT64_C(1) << 50, LIVE,
                N_("bytes a second to and from disks; 0: no limit")),
     SIZE_FIELD("network", "0", 0, UINT64_C(1) << 50, RESTART,
                N_("bytes a second to and from the network; 0: no limit")),

@@ -95,10 +95,13 @@ static void put_name(const Importer *in, const char *name)
     g_autofree char *valid = g_utf8_make_valid(name ? name : "", -1);
 
     g_strdelimit(valid, "/\n\r\t", '-');
-    if (vm_name_check(valid, NULL))
+    if (vm_name_check(valid, NULL)) {
         put(in, "general.name", valid);
-    else
-        say(in, _("the machine's name cannot be used; it is now called 'imported'"));
+        if (name && strcmp(valid, name) != 0)
+            say(in, _("the machine's name cannot be used; it is now called '%s'"), valid);
+    } else {
+        say(in, _("the machine's name cannot be used; it is now called '%s'"), "imported");
+    }
 }
 
 static void put_attachment(const Importer *in, const char *place, const char *type,

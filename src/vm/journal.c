@@ -10,6 +10,7 @@
 #include "base/bits.h"
 #include "base/fd.h"
 #include "base/i18n.h"
+#include "block/difference.h"
 #include "vm/path.h"
 #include "vm/text.h"
 #include "vm/tree.h"
@@ -21,7 +22,7 @@ static const VmField step_fields[] = {
     {.name = "action",
      .type = VM_ENUM,
      .required = true,
-     .choices = "replace rename unlink remove"},
+     .choices = "replace rename unlink remove rebase"},
     {.name = "path", .type = VM_PATH, .required = true, .max = PATH_LENGTH_MAX},
     {.name = "to", .type = VM_PATH, .max = PATH_LENGTH_MAX},
     {.name = "text", .type = VM_TEXT, .max = MIB(16)},
@@ -96,6 +97,15 @@ bool journal_unlink(Journal *journal, const char *path, GError **error)
     return ok;
 }
 
+bool journal_rebase(Journal *journal, const char *path, const char *base, GError **error)
+{
+    bool ok = add_value(journal, "action", "rebase", error) &&
+              add_value(journal, "path", path, error) && add_value(journal, "to", base, error);
+
+    journal->count++;
+    return ok;
+}
+
 bool journal_remove(Journal *journal, const char *path, GError **error)
 {
     bool ok =
@@ -137,6 +147,12 @@ static bool do_unlink(const char *path, GError **error)
     return true;
 }
 
+/* One that somebody deleted meanwhile needs no base. */
+static bool do_rebase(const char *path, const char *base, GError **error)
+{
+    return (access(path, F_OK) < 0 && errno == ENOENT) || difference_set_base(path, base, error);
+}
+
 static int remove_one(const char *path, const struct stat *status, int kind, struct FTW *place)
 {
     return remove(path) < 0 && errno != ENOENT;
@@ -166,6 +182,8 @@ static bool do_step(const VmTree *tree, const char *step, GError **error)
         return do_rename(path, to, error);
     if (!strcmp(action, "unlink"))
         return do_unlink(path, error);
+    if (!strcmp(action, "rebase"))
+        return do_rebase(path, to, error);
     if (!strcmp(action, "remove"))
         return do_remove(path, error);
     return vm_replace_file(path, text, strlen(text), error);

@@ -22,6 +22,8 @@ bool journal_replace(Journal *journal, const char *path, const char *text, GErro
 /* Never over a file that is there. */
 bool journal_rename(Journal *journal, const char *from, const char *to, GError **error);
 bool journal_unlink(Journal *journal, const char *path, GError **error);
+/* The differencing image at `path` names another base (block/difference.h). */
+bool journal_rebase(Journal *journal, const char *path, const char *base, GError **error);
 /* A file, or a folder with all that is in it. */
 bool journal_remove(Journal *journal, const char *path, GError **error);
 

@@ -10,6 +10,7 @@
 
 #include "base/fd.h"
 #include "base/i18n.h"
+#include "block/difference.h"
 #include "block/image.h"
 #include "block/locks.h"
 #include "vm/build.h"
@@ -437,36 +438,36 @@ typedef struct Rewrite {
 } Rewrite;
 
 /*
- * A differencing image names its base, and a start refuses one that names another: an immutable
- * disk's is made anew at the next start, a multi-attach disk's keeps the base where it is.
+ * A differencing image names its base, and a start refuses one that names another: it learns the
+ * new place. `after` is where the difference itself will be (NULL: where it is).
  */
-static bool free_difference(const VmConfig *config, const char *folder, const char *place,
-                            Journal *journal, GError **error)
+static bool rebase_difference(const char *difference, const char *from, const char *to,
+                              const char *after, Journal *journal, GError **error)
 {
-    g_autofree char *mode = vm_tree_string(config, "%s.mode", place);
-    g_autofree char *difference = vm_build_difference(config, folder, place, NULL);
-    g_autofree char *quoted = difference ? text_quote(difference) : NULL;
+    g_autofree char *quoted = text_quote(from);
+    g_autoptr(GError) why = NULL;
+    bool is_over;
 
     if (!difference || access(difference, F_OK) < 0)
         return true;
-    if (!strcmp(mode, "immutable"))
-        return journal_unlink(journal, difference, error);
-    return vm_error(error, G_IO_ERROR_BUSY,
-                    _("cannot move the image at %s: the differencing image %s builds on it, and "
-                      "names it; commit or delete that one first"),
-                    place, quoted);
+    if (!difference_is_over(difference, from, &is_over, &why))
+        return vm_error(error, G_IO_ERROR_BUSY,
+                        _("cannot move %s, on which a differencing image builds: %s"), quoted,
+                        why->message);
+    return !is_over || journal_rebase(journal, after ? after : difference, to, error);
 }
 
 static bool rewrite_attachment(void *obj, const char *place, const char *path, GError **error)
 {
     Rewrite *rewrite = obj;
-    g_autofree char *type = NULL, *medium = NULL, *value = NULL;
+    g_autofree char *type = NULL, *medium = NULL, *value = NULL, *difference = NULL;
 
     if (strcmp(path, rewrite->from) != 0)
         return true;
     rewrite->changed = true;
+    difference = vm_build_difference(rewrite->config, rewrite->folder, place, NULL);
     if (rewrite->to &&
-        !free_difference(rewrite->config, rewrite->folder, place, rewrite->journal, error))
+        !rebase_difference(difference, rewrite->from, rewrite->to, NULL, rewrite->journal, error))
         return false;
     type = vm_tree_string(rewrite->config, "%s.type", place);
     if (!rewrite->to && !strcmp(type, "disk"))
@@ -627,9 +628,8 @@ static char *moved_path(const char *path, const char *from, const char *to)
 typedef struct Follow {
     VmConfig *config;
     const char *from, *to;
-    const char *folder; /* where the machine will be */
+    const char *folder_now, *folder; /* where the machine is, and will be */
     Journal *journal;
-    bool stays; /* its folder is another one */
     bool changed;
 } Follow;
 
@@ -640,13 +640,18 @@ static bool follow_attachment(void *obj, const char *place, const char *path, GE
     g_autofree char *medium = g_strconcat(place, ".medium", NULL);
     g_autofree char *old = moved ? vm_tree_string(follow->config, "%s", medium) : NULL;
     g_autofree char *value = moved ? vm_path_store(follow->folder, moved) : NULL;
+    g_autofree char *difference = NULL, *after = NULL;
 
-    if (!moved || !strcmp(old, value))
+    if (!moved)
+        return true;
+    difference = vm_build_difference(follow->config, follow->folder_now, place, NULL);
+    after = difference ? moved_path(difference, follow->from, follow->to) : NULL;
+    if (!rebase_difference(difference, path, moved, after, follow->journal, error))
+        return false;
+    if (!strcmp(old, value))
         return true;
     follow->changed = true;
-    return (!follow->stays ||
-            free_difference(follow->config, follow->folder, place, follow->journal, error)) &&
-           vm_tree_set(follow->config, medium, value, error);
+    return vm_tree_set(follow->config, medium, value, error);
 }
 
 /* Adds the changed file of a machine that names images in the folder, which may be its own. */
@@ -654,15 +659,16 @@ static bool follow_machine(const MediaMachine *machine, const char *from, const 
                            Journal *journal, GError **error)
 {
     g_autofree char *moved = moved_path(machine->config_path, from, to), *text = NULL;
-    const char *path = moved ? moved : machine->config_path;
+    const char *path = machine->new_path ? machine->new_path : moved ? moved : machine->config_path;
     g_autofree char *folder = g_path_get_dirname(machine->config_path);
     g_autofree char *new_folder = g_path_get_dirname(path);
-    g_autoptr(VmConfig) config = vm_config_load(machine->config_path, error);
-    Follow follow = {config, from, to, new_folder, journal, !moved, false};
+    g_autoptr(VmConfig) config = machine->config ? vm_tree_copy(machine->config)
+                                                 : vm_config_load(machine->config_path, error);
+    Follow follow = {config, from, to, folder, new_folder, journal, false};
 
     if (!config || !each_attachment(config, folder, follow_attachment, &follow, error))
         return false;
-    if (!follow.changed)
+    if (!follow.changed && !machine->new_path)
         return true;
     text = vm_tree_text(config, NULL);
     return vm_config_check(config, error) && journal_replace(journal, path, text, error);
@@ -701,8 +707,8 @@ bool media_follow(Media *media, const char *from, const char *to, const MediaMac
             note_users(users, medium);
     }
     for (size_t i = 0; all && i < count; i++) {
-        if (g_hash_table_contains(users, machines[i].uuid) &&
-            !follow_machine(&machines[i], from, to, journal, error))
+        bool concerned = machines[i].new_path || g_hash_table_contains(users, machines[i].uuid);
+        if (concerned && !follow_machine(&machines[i], from, to, journal, error))
             return false;
     }
     return all && media_store_with(media, journal, error);

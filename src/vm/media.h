@@ -88,6 +88,8 @@ char *media_writer(Media *media, const char *name, const char *not_machine, GErr
 typedef struct MediaMachine {
     const char *uuid;
     const char *config_path; /* NAME.ospite */
+    const VmConfig *config;  /* what it will be; NULL: as the file says */
+    const char *new_path;    /* where it is stored then, whatever changes; NULL: where it was */
 } MediaMachine;
 bool media_release(Media *media, const char *name, const MediaMachine *machines, size_t count,
                    GError **error);

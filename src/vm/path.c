@@ -9,10 +9,13 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/fd.h"
 #include "base/i18n.h"
 #include "vm/text.h"
+
+#define TEMPORARY_PREFIX ".ospite-save-"
 
 /* ---- names beneath a folder -------------------------------------------------------------------
  */
@@ -140,7 +143,7 @@ bool vm_replace_file(const char *path, const void *data, size_t size, GError **e
 {
     g_autofree char *folder_path = g_path_get_dirname(path), *name = g_path_get_basename(path);
     g_autofree char *random = g_uuid_string_random(), *quoted = text_quote(path);
-    g_autofree char *temporary = g_strdup_printf(".ospite-%.8s.tmp", random);
+    g_autofree char *temporary = g_strdup_printf(TEMPORARY_PREFIX "%.8s.tmp", random);
     auto_fd folder = open(folder_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int code;
 
@@ -156,4 +159,16 @@ bool vm_replace_file(const char *path, const void *data, size_t size, GError **e
         unlinkat(folder, temporary, 0);
     return vm_error(error, g_io_error_from_errno(code), _("cannot write %s: %s"), quoted,
                     g_strerror(code));
+}
+
+void vm_clear_temporary(const char *folder)
+{
+    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
+    const char *name;
+
+    while (dir && (name = g_dir_read_name(dir))) {
+        g_autofree char *path = g_build_filename(folder, name, NULL);
+        if (g_str_has_prefix(name, TEMPORARY_PREFIX) && g_str_has_suffix(name, ".tmp"))
+            unlink(path);
+    }
 }

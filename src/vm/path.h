@@ -30,7 +30,9 @@ bool vm_same_mount(const char *a, const char *b);
 
 /*
  * Replaces a file in one step and durably: temporary file beside it, fsync, rename, fsync of the
- * folder. On failure the old file is as it was and the temporary file (.ospite-….tmp) is gone; only
- * when the last fsync fails the new one is there already.
+ * folder. On failure the old file is as it was and the temporary file (.ospite-save-….tmp) is gone;
+ * only when the last fsync fails the new one is there already.
  */
 bool vm_replace_file(const char *path, const void *data, size_t size, GError **error);
+/* Removes what vm_replace_file() left in a folder when it was killed. Nobody may be in it. */
+void vm_clear_temporary(const char *folder);

@@ -91,5 +91,12 @@ bool vm_field_number(const VmField *field, const char *text, uint64_t *ret_numbe
 /* A size in its canonical form (new): "2G", "1536K", "1000". */
 char *vm_size_text(uint64_t bytes);
 
+/* "now", "live", "restart", "never". */
+const char *vm_change_name(VmChange change);
+
 /* The XSD of the schema (new text). */
 char *vm_schema_xsd(const VmSchema *schema);
+/* What api/openapi.yaml says of it: the schema Config below components.schemas (new text). */
+char *vm_schema_openapi(const VmSchema *schema);
+/* ospite-settings(7), as mdoc(7) (new text). */
+char *vm_schema_manual(const VmSchema *schema);

@@ -67,6 +67,7 @@ def json_answers():
         answer("vm", "list", "--running")
         answer("vm", "show", "one")
         answer("vm", "set", "one", "cpus=2")
+        check(answer("vm", "settings", "system")["settings"], "there are no settings")
         answer("vm", "edit", "one")
         answer("vm", "move", "one", d.path / "elsewhere")
         answer("vm", "clone", "one", "clone")

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import urllib.parse
 
-from daemon import OSPITE, Daemon, check, expect, in_small_file_system, run, validate_event
+from board import Board
+from daemon import OSPITE, Daemon, check, expect, in_small_file_system, run, validate_event, wait_until
 
 SMALL = ("memory=8M", "engine=interp")
 
@@ -24,6 +25,11 @@ def image(d, name, *options):
 
 def attach(d, machine, path, place="storage.ide0.0", kind="disk", kind_of_image="qcow2"):
     d.run("vm", "set", machine, f"{place}.type={kind}", f"{place}.medium={path}", f"{place}.format={kind_of_image}")
+
+
+def info(path):
+    result = subprocess.run([OSPITE, "disk", "info", "--output=json", path], check=True, capture_output=True, text=True)
+    return json.loads(result.stdout)
 
 
 def uses(d, medium):
@@ -260,14 +266,19 @@ def modes():
         for name in "one", "two":
             d.run("vm", "poweroff", name)
         d.run("media", "move", path, d.path / "moved.qcow2")
-        check(not any(f.exists() for f in differences), "differences that name another base are left")
+        for difference in differences:
+            expect(info(difference)["full-backing-filename"], str(d.path / "moved.qcow2"), "what the differencing image builds on")
         d.run("vm", "start", "one")
         d.run("vm", "poweroff", "one")
         d.run("media", "move", d.path / "moved.qcow2", path)
         d.run("vm", "set", "one", "storage.ide0.0.mode=multiattach")
         d.run("vm", "start", "one")
         d.run("vm", "poweroff", "one")
+        differences[0].unlink()
+        differences[0].write_bytes(b"no image")
         check("difference-ide0.0.qcow2" in d.run("media", "move", path, d.path / "moved.qcow2", status=4), "what builds on it is not named")
+        check(path.exists() and not (d.path / "moved.qcow2").exists(), "it was moved all the same")
+        differences[0].unlink()
         d.run("vm", "start", "one")
         d.run("vm", "poweroff", "one")
         d.run("vm", "set", "one", "storage.ide0.0.mode=shareable")
@@ -276,6 +287,93 @@ def modes():
         for name in "one", "two":
             d.run("vm", "delete", name, "--disks")
         check(path.exists() and not any(folder.exists() for folder in folders), "the wrong files were deleted")
+
+
+def rebased():
+    """What a machine has written beside a shared base stays when the base moves, alone, with a machine's folder, or by a new name."""
+    with Daemon() as d:
+        d.run("vm", "create", "base", *SMALL)
+        folder = pathlib.Path(d.vm("base")["folder"])
+        base = folder / "base.raw"
+        base.write_bytes(b"base".ljust(512, b"\0") * 2048)
+        settings = [f"storage.ide0.0.{name}" for name in ("type=disk", "format=raw", "mode=multiattach")]
+        d.run("vm", "set", "base", *settings, "storage.ide0.0.medium=base.raw")
+        for name in ("one", "two"):
+            d.run("vm", "create", name, "memory=8M", "engine=none", *settings, f"storage.ide0.0.medium={base}")
+
+        def write(name, pattern):
+            d.run("vm", "start", name)
+            board = Board(d, d.vm(name))
+            for port, value in ((0x1F6, 0xE0), (0x1F2, 1), (0x1F3, 0), (0x1F4, 0), (0x1F5, 0), (0x1F7, 0x20)):
+                board.out(port, value)
+            wait_until(lambda: board.inp(0x1F7) & 0x88 == 0x08, "the drive")
+            seen = int(board.ask("load port 0x1f0 2"), 0)
+            board.out(0x3F6, 4)
+            board.out(0x3F6, 0)
+            wait_until(lambda: not board.inp(0x1F7) & 0x80, "the drive")
+            board.write_sector(0, pattern)
+            wait_until(lambda: not board.inp(0x1F7) & 0x80, "the drive")
+            d.run("vm", "poweroff", name)
+            return seen
+
+        original = int.from_bytes(b"ba", "little")
+        expect((write("one", 0x1111), write("two", 0x2222)), (original, original), "what the base has")
+        moved = d.path / "moved.raw"
+        d.run("media", "move", base, moved)
+        expect((write("one", 0x1112), write("two", 0x2223)), (0x1111, 0x2222), "after the base was moved")
+        d.run("media", "move", moved, base)
+        d.run("vm", "set", "base", "name=other")
+        expect((write("one", 0x1113), write("two", 0x2224)), (0x1112, 0x2223), "after its machine got another name")
+        (d.path / "elsewhere").mkdir()
+        d.run("vm", "move", "other", d.path / "elsewhere")
+        expect((write("one", 0x1114), write("two", 0x2225)), (0x1113, 0x2224), "after its machine's folder was moved")
+        for name in ("one", "two"):
+            d.run("vm", "move", name, d.path / "elsewhere")
+        expect((write("one", 0x1115), write("two", 0x2226)), (0x1114, 0x2225), "after their own folders were moved")
+        new = d.path / "elsewhere/other/base.raw"
+        expect(new.read_bytes()[:4], b"base", "the base itself")
+        # A difference of its own in a folder below, that names the base by its whole path.
+        d.run("vm", "create", "three", *SMALL)
+        inner = pathlib.Path(d.vm("three")["folder"])
+        (inner / "Snapshots").mkdir()
+        subprocess.run([OSPITE, "disk", "create", "-f", "raw", inner / "disk.raw", "1M"], check=True, capture_output=True)
+        d.run("vm", "set", "three", "engine=none", *settings, "storage.ide0.0.medium=disk.raw", "storage.ide0.0.difference=Snapshots/d.qcow2")
+        write("three", 0x3333)
+        d.run("vm", "set", "three", "name=four")
+        expect(write("four", 0x3334), 0x3333, "after its own name was changed")
+
+
+def all_or_nothing():
+    """A machine whose folder cannot be renamed keeps its name, its file and its place; nothing is half changed."""
+    with Daemon() as d:
+        d.run("vm", "create", "base", *SMALL)
+        folder = pathlib.Path(d.vm("base")["folder"])
+        path = image(d, folder / "base.qcow2")
+        d.run("vm", "set", "base", "storage.ide0.0.type=disk", "storage.ide0.0.medium=base.qcow2", "storage.ide0.0.format=qcow2")
+        d.run("vm", "create", "user", *SMALL)
+        attach(d, "user", path)
+        d.run("vm", "set", "user", "storage.ide0.0.mode=multiattach", "description=kept")
+        difference = pathlib.Path(d.vm("user")["folder"]) / "difference-ide0.0.qcow2"
+        difference.write_bytes(b"damaged")
+
+        def everything():
+            media = d.call("GET", "/media")["media"]
+            for medium in media:
+                medium["uses"].sort(key=lambda use: use["machine"])
+            return d.vm("base"), d.vm("user"), media, sorted(p.name for p in folder.iterdir())
+
+        before = everything()
+        check("difference-ide0.0.qcow2" in d.run("vm", "set", "base", "name=other", "memory=16M", status=4), "what stands in the way is not named")
+        expect(everything(), before, "all that there is")
+        d.kill()
+        expect(everything(), before, "all that the next daemon knows")
+        difference.unlink()
+        d.run("vm", "set", "base", "name=other", "memory=16M", f"storage.ide0.0.medium={path}")
+        expect(d.vm("other")["config"]["system"]["memory"], 16 << 20, "memory")
+        new = folder.parent / "other"
+        expect((sorted(p.name for p in new.iterdir()), folder.exists()), (["base.qcow2", "other.ospite"], False), "files")
+        expect(d.vm("other")["config"]["storage"]["ide0"]["0"]["medium"], "base.qcow2", "its own disk")
+        expect(d.vm("user")["config"]["storage"]["ide0"]["0"]["medium"], str(new / "base.qcow2"), "the user's disk")
 
 
 def commands():
@@ -308,4 +406,4 @@ def commands():
                ["remove", "release", "refresh"], "completion of 'media re'")
 
 
-sys.exit(run((life, used, released, moved, far, folders, bad, modes, commands), sys.argv[1:]))
+sys.exit(run((life, used, released, moved, far, folders, bad, modes, rebased, all_or_nothing, commands), sys.argv[1:]))

@@ -143,7 +143,11 @@ def unreachable():
         os.environ["OSPITED"] = str(BUILD / "ospited")
         client = ospite.Client()
         d.kill()
+        expect(client.list(), [], "what the next daemon says")
+        os.environ["OSPITED"] = "/bin/false"
+        d.kill()
         raises(ospite.Unreachable, client.list)
+        os.environ["OSPITED"] = str(BUILD / "ospited")
 
 
 def whole():

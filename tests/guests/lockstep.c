@@ -15,6 +15,9 @@
  * disks and interrupts come at the same instruction on both machines. The host's clocks are
  * replaced by the linker (--wrap).
  *
+ * Several CPUs take turns: one at a time runs for some blocks, how many is by chance (--seed).
+ * Their own threads end at once; INIT and startup IPIs are taken when it is a CPU's turn.
+ *
  * Not compared: arithmetic flags, of which the translator keeps only those that are read before
  * they are overwritten; which of them that is shows where they are read.
  */
@@ -46,7 +49,7 @@
 
 typedef struct Machine {
     Pc *pc;
-    SoftCpu *cpu;
+    SoftCpu *cpu; /* whose turn it is */
     char *serial;
     bool ended;
     int status;
@@ -62,6 +65,9 @@ static struct {
 
     uint64_t now_ns, slice_ns;    /* virtual time, and when devices saw it last */
     bool nothing_run;             /* the translator, since the last look */
+    unsigned turn_left;           /* looks until it is another CPU's turn */
+    unsigned idle_turns;          /* one after another in which nothing was run */
+    uint64_t turns[VM_MAX_VCPUS]; /* in which something was */
     bool shutdown;                /* of the interpreter's CPU */
     bool over;                    /* the translator is to come back and stay */
     uint64_t blocks, whole_steps; /* instructions when all memory was compared last */
@@ -82,9 +88,16 @@ uint64_t __wrap_tsc_host_now(void);
 uint64_t __wrap_tsc_host_hz(void);
 bool __wrap_tsc_host_is_invariant(void);
 gint64 __wrap_g_get_real_time(void);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *time);
 void __wrap_vm_resume(Vm *vm);
 void __wrap_vm_pause(Vm *vm);
 bool __wrap_debug_must_stop(Vcpu *vcpu, uint64_t linear, bool active);
+void *__wrap_vcpu_thread(void *vcpu);
+void __wrap_vcpu_run_on(Vcpu *vcpu, void (*fn)(Vcpu *vcpu, void *data), void *data);
+void __wrap_vcpu_get_state(Vcpu *vcpu, CpuState *state);
+void __wrap_vcpu_set_state(Vcpu *vcpu, const CpuState *state);
+void __real_vcpu_get_state(Vcpu *vcpu, CpuState *state);
+void __real_vcpu_set_state(Vcpu *vcpu, const CpuState *state);
 
 VmClock *__wrap_clock_new(GMainContext *context, GRecMutex *lock)
 {
@@ -117,13 +130,51 @@ gint64 __wrap_g_get_real_time(void)
     return EPOCH_US + (gint64)(lockstep.now_ns / 1000);
 }
 
-/* The machines' own threads never run guest code. */
+int __wrap_clock_gettime(clockid_t clock, struct timespec *time)
+{
+    gint64 us = g_get_real_time();
+    *time = (struct timespec){.tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000};
+    return 0;
+}
+
+/* ---- the machines' own threads, which never run --------------------------------------------- */
+
 void __wrap_vm_resume(Vm *vm)
 {
 }
 
 void __wrap_vm_pause(Vm *vm)
 {
+}
+
+void *__wrap_vcpu_thread(void *vcpu)
+{
+    return NULL;
+}
+
+/* What is to be done on a vCPU's thread is done here. */
+void __wrap_vcpu_run_on(Vcpu *vcpu, void (*fn)(Vcpu *vcpu, void *data), void *data)
+{
+    Vcpu *self = vcpu_current();
+    vcpu_adopt_thread(vcpu);
+    fn(vcpu, data);
+    vcpu_adopt_thread(self);
+}
+
+void __wrap_vcpu_get_state(Vcpu *vcpu, CpuState *state)
+{
+    Vcpu *self = vcpu_current();
+    vcpu_adopt_thread(vcpu);
+    __real_vcpu_get_state(vcpu, state);
+    vcpu_adopt_thread(self);
+}
+
+void __wrap_vcpu_set_state(Vcpu *vcpu, const CpuState *state)
+{
+    Vcpu *self = vcpu_current();
+    vcpu_adopt_thread(vcpu);
+    __real_vcpu_set_state(vcpu, state);
+    vcpu_adopt_thread(self);
 }
 
 /* ---- comparing ------------------------------------------------------------------------------ */
@@ -135,7 +186,8 @@ static void fail(const char *format, ...)
     if (lockstep.failure)
         return;
     va_start(args, format);
-    lockstep.failure = g_strdup_vprintf(format, args);
+    g_autofree char *text = g_strdup_vprintf(format, args);
+    lockstep.failure = g_strdup_printf("CPU %u: %s", lockstep.translator.cpu->vcpu->index, text);
     va_end(args);
     lockstep.over = true;
 }
@@ -300,7 +352,7 @@ static void look(SoftCpu *cpu)
 /* What the vCPU's thread does before and after. */
 static void as_vcpu(Machine *m)
 {
-    vcpu_adopt_thread(m->pc->vm->vcpus[0]);
+    vcpu_adopt_thread(m->cpu->vcpu);
 }
 
 static void take_dirty(Machine *m)
@@ -375,12 +427,14 @@ static void pass_time(Machine *m, uint64_t ns)
         ;
 }
 
-static bool is_halted(void)
+/* For a whole round, one more because what ends a turn comes behind it. */
+static bool all_sleep(void)
 {
-    return lockstep.translator.cpu->s.activity == CPU_HALTED;
+    return lockstep.translator.cpu->s.activity == CPU_HALTED && lockstep.nothing_run &&
+           lockstep.idle_turns > lockstep.translator.pc->vm->vcpu_count;
 }
 
-/* To the next timer, when the CPU sleeps. */
+/* To the next timer, when all CPUs sleep. */
 static void skip_time(void)
 {
     int64_t deadline = clock_next_deadline_ns(lockstep.translator.pc->board.clock);
@@ -393,10 +447,10 @@ static void skip_time(void)
 
 static void let_time_pass(void)
 {
-    if (is_halted() && lockstep.nothing_run)
+    if (all_sleep())
         skip_time();
     uint64_t ns = lockstep.now_ns - lockstep.slice_ns;
-    if (ns < SLICE_NS && !is_halted())
+    if (ns < SLICE_NS && !all_sleep())
         return;
     lockstep.slice_ns = lockstep.now_ns;
     pass_time(&lockstep.translator, ns);
@@ -427,7 +481,7 @@ static void let_go(SoftCpu *cpu)
         cpu->jit->link = NULL;
 }
 
-/* The translator looks around. */
+/* The translator looks around. True ends the CPU's turn, before the interpreter has looked. */
 bool __wrap_debug_must_stop(Vcpu *vcpu, uint64_t linear, bool active)
 {
     SoftCpu *a = lockstep.translator.cpu, *b = lockstep.interpreter.cpu;
@@ -439,11 +493,19 @@ bool __wrap_debug_must_stop(Vcpu *vcpu, uint64_t linear, bool active)
     follow(&insns);
     lockstep.interpreter.steps += insns;
     lockstep.now_ns += insns;
+    if (insns && lockstep.idle_turns) {
+        lockstep.idle_turns = 0;
+        lockstep.turns[a->vcpu->index]++;
+    }
     if (lockstep.interpreter.steps - lockstep.whole_steps > WHOLE_EVERY)
         compare_all_memory();
     if (lockstep.interpreter.steps >= lockstep.limit)
         lockstep.over = true;
     let_time_pass();
+    if (!lockstep.turn_left--) {
+        as_vcpu(&lockstep.translator);
+        return true;
+    }
     as_vcpu(&lockstep.interpreter);
     uint64_t faults = b->stat_faults;
     guarded(b, look);
@@ -455,18 +517,59 @@ bool __wrap_debug_must_stop(Vcpu *vcpu, uint64_t linear, bool active)
     return lockstep.over;
 }
 
+/* ---- turns ---------------------------------------------------------------------------------- */
+
+/* Short ones find what goes wrong between two instructions of many CPUs; long ones let them come
+ * to something. */
+static unsigned turn_length(void)
+{
+    if (lockstep.translator.pc->vm->vcpu_count == 1)
+        return UINT32_MAX;
+    if (lockstep.free_running)
+        return (unsigned)g_rand_int_range(lockstep.random, 1, 4);
+    bool is_long = g_rand_int_range(lockstep.random, 0, 8) == 0;
+    return (unsigned)g_rand_int_range(lockstep.random, 1, is_long ? 2000 : 16);
+}
+
+/* Whether the CPU waits for a startup IPI. */
+static bool begin_turn(Machine *m, unsigned index)
+{
+    m->cpu = m->pc->vm->vcpus[index]->engine_data;
+    as_vcpu(m);
+    vcpu_service_requests(m->cpu->vcpu);
+    vcpu_enter(m->cpu->vcpu);
+    return m->cpu->vcpu->activity == CPU_WAIT_SIPI;
+}
+
+static void end_turn(Machine *m)
+{
+    as_vcpu(m);
+    vcpu_leave(m->cpu->vcpu);
+}
+
+static void take_turn(unsigned index)
+{
+    bool waits = begin_turn(&lockstep.interpreter, index);
+    if (begin_turn(&lockstep.translator, index) != waits)
+        fail("INIT or startup IPI came to one machine");
+    Vcpu *vcpu = lockstep.translator.cpu->vcpu;
+    lockstep.nothing_run = true;
+    lockstep.idle_turns++;
+    lockstep.turn_left = turn_length();
+    VcpuExit exit = waits ? VCPU_EXIT_HALTED : vcpu->vm->engine->run(vcpu);
+    if (exit == VCPU_EXIT_SHUTDOWN && !lockstep.over)
+        fail("triple fault at %" PRIx64, lockstep.translator.cpu->s.rip);
+    end_turn(&lockstep.translator);
+    end_turn(&lockstep.interpreter);
+}
+
 static void run_guest(void)
 {
-    Vcpu *vcpu = lockstep.translator.cpu->vcpu;
-    vcpu->vm->debug = &lockstep.debug;
-    lockstep.nothing_run = true;
-    while (!lockstep.over) {
-        as_vcpu(&lockstep.translator);
-        VcpuExit exit = vcpu->vm->engine->run(vcpu);
-        if (exit == VCPU_EXIT_SHUTDOWN && !lockstep.over)
-            fail("triple fault at %" PRIx64, lockstep.translator.cpu->s.rip);
-        lockstep.nothing_run = true;
-    }
+    Vm *vm = lockstep.translator.pc->vm;
+    vm->debug = &lockstep.debug;
+    while (!lockstep.over)
+        for (unsigned i = 0; i < vm->vcpu_count && !lockstep.over; i++)
+            take_turn(i);
     compare_all_memory();
 }
 
@@ -495,6 +598,8 @@ static void machine_new(Machine *m, PcConfig *config, const Engine *engine)
     if (!m->pc)
         g_error("%s", error->message);
     m->cpu = m->pc->vm->vcpus[0]->engine_data;
+    for (unsigned i = 0; i < config->cpu_count && engine == &engine_jit; i++)
+        ((SoftCpu *)m->pc->vm->vcpus[i]->engine_data)->jit->warm = 0;
     pc_set_event_handler(m->pc, on_event, m);
     pc_resume(m->pc);
 }
@@ -514,10 +619,10 @@ static char *machine_free(Machine *m)
 static bool parse(int argc, char **argv, PcConfig *config)
 {
     g_autofree char *memory = NULL, *kernel = NULL, *initrd = NULL, *append = NULL,
-                    *firmware = NULL, *disk = NULL, *model = NULL;
+                    *firmware = NULL, *disk = NULL, *model = NULL, *paravirt = NULL;
     gint64 insns = G_MAXINT64;
     gboolean free_running = FALSE, testdev = FALSE;
-    int seed = 1, mib = 64;
+    int seed = 1, mib = 64, cpus = 1;
     const GOptionEntry options[] = {
         {"memory", 0, 0, G_OPTION_ARG_INT, &mib, "MiB of RAM", "MIB"},
         {"kernel", 0, 0, G_OPTION_ARG_STRING, &kernel, "kernel to boot directly", "FILE"},
@@ -526,9 +631,11 @@ static bool parse(int argc, char **argv, PcConfig *config)
         {"firmware", 0, 0, G_OPTION_ARG_STRING, &firmware, "BIOS image", "FILE"},
         {"disk", 0, 0, G_OPTION_ARG_STRING, &disk, "raw disk, read-only", "FILE"},
         {"cpu", 0, 0, G_OPTION_ARG_STRING, &model, "CPU model", "NAME"},
+        {"cpus", 0, 0, G_OPTION_ARG_INT, &cpus, "how many", "N"},
+        {"paravirt", 0, 0, G_OPTION_ARG_STRING, &paravirt, "none, kvm, hyperv or both", "KIND"},
         {"insns", 0, 0, G_OPTION_ARG_INT64, &insns, "stop after so many instructions", "N"},
         {"free", 0, 0, G_OPTION_ARG_NONE, &free_running, "let translated code run on", NULL},
-        {"seed", 0, 0, G_OPTION_ARG_INT, &seed, "of the times it runs", "N"},
+        {"seed", 0, 0, G_OPTION_ARG_INT, &seed, "of the times it runs and of turns", "N"},
         {"testdev", 0, 0, G_OPTION_ARG_NONE, &testdev, "with the test device", NULL},
         {NULL},
     };
@@ -550,6 +657,9 @@ static bool parse(int argc, char **argv, PcConfig *config)
     config->cpu_model =
         model ? g_steal_pointer(&model) : "x86-64-v3,-rdrand,-rdseed"; /* no chance */
     config->testdev = testdev;
+    config->cpu_count = (unsigned)CLAMP(cpus, 1, VM_MAX_VCPUS);
+    if (paravirt)
+        config->paravirt = paravirt_from_name(paravirt);
     if (disk) {
         config->drives[0] = (PcDrive){.kind = PC_DRIVE_DISK,
                                       .path = g_steal_pointer(&disk),
@@ -585,6 +695,9 @@ static void report(const char *a, const char *b)
     printf("# %" PRIu64 " instructions, %" PRIu64 " comparisons, %" PRIu64
            " times dead flags were pushed\n",
            lockstep.interpreter.steps, lockstep.blocks, lockstep.pushed_flags);
+    for (unsigned i = 0; i < VM_MAX_VCPUS; i++)
+        if (lockstep.turns[i])
+            printf("# CPU %u: %" PRIu64 " turns\n", i, lockstep.turns[i]);
     if (lockstep.failure)
         printf("# %s\n", lockstep.failure);
     printf("%sok 1 - the same state after each block\n", lockstep.failure ? "not " : "");
@@ -607,7 +720,6 @@ int main(int argc, char **argv)
         return 2;
     machine_new(&lockstep.interpreter, &config, &engine_interp);
     machine_new(&lockstep.translator, &config, &engine_jit);
-    lockstep.translator.cpu->jit->warm = 0;
     sigaction(SIGALRM, &action, NULL);
     lockstep.dirty = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     run_guest();

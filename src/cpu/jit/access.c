@@ -44,8 +44,22 @@ static JitAddress operand_address(const Insn *insn)
                         .disp = insn->disp};
 }
 
-/* Into SCRATCH1; SCRATCH2 changes if the index is in memory. EFLAGS stay. */
-static void emit_address(Translation *t, JitAddress at, bool wide)
+/* SCRATCH2 holds the addend, to which the base is added. */
+static void hold(Translation *t, uint32_t addend, uint8_t base)
+{
+    Emit *e = &t->e;
+    bool held = t->now.held == addend && (!t->now.held_base || t->now.held_base == base);
+    if (!held)
+        emit_load(e, SCRATCH2, rm_gs(addend));
+    if (base && !(held && t->now.held_base == base))
+        emit_op(e, 0x8d | OP_W, SCRATCH2,
+                (Rm){.kind = RM_MEM, .base = SCRATCH2, .index = guest_host(base - 1)});
+    t->now.held = addend;
+    t->now.held_base = base;
+}
+
+/* Into a scratch register; SCRATCH2 changes if the index is in memory. EFLAGS stay. */
+static void emit_address_to(Translation *t, JitAddress at, bool wide, unsigned scratch)
 {
     uint64_t mask = wide ? UINT64_MAX : UINT32_MAX;
     Rm rm = {.kind = RM_MEM,
@@ -54,21 +68,39 @@ static void emit_address(Translation *t, JitAddress at, bool wide)
              .scale = at.scale,
              .disp = (int32_t)at.disp};
     if (at.base != GPR_NONE && at.base != GPR_BLOCK_RIP)
-        rm.base = guest_read(t, at.base, SCRATCH1);
+        rm.base = guest_read(t, at.base, t->now.copied == at.base ? SCRATCH1 : scratch);
     if (at.index != GPR_NONE)
         rm.index = guest_read(t, at.index, SCRATCH2);
-    t->now.copied = 0;
+    if (scratch == SCRATCH1)
+        t->now.copied = 0;
+    else
+        t->now.held = 0;
     if (at.base == GPR_BLOCK_RIP)
-        emit_constant(&t->e, SCRATCH1, (t->rip + at.disp) & mask);
+        emit_constant(&t->e, scratch, (t->rip + at.disp) & mask);
     else if (rm.base == HOST_NONE && rm.index == HOST_NONE && !wide)
-        emit_constant(&t->e, SCRATCH1, (uint32_t)at.disp);
-    else if (rm.base != SCRATCH1 || rm.index != HOST_NONE || rm.disp || !wide)
-        emit_op(&t->e, 0x8d | (wide ? OP_W : 0), SCRATCH1, rm);
+        emit_constant(&t->e, scratch, (uint32_t)at.disp);
+    else if (rm.base != scratch || rm.index != HOST_NONE || rm.disp || !wide)
+        emit_op(&t->e, 0x8d | (wide ? OP_W : 0), scratch, rm);
+}
+
+static void emit_address(Translation *t, JitAddress at, bool wide)
+{
+    emit_address_to(t, at, wide, SCRATCH1);
+}
+
+void emit_offset(Translation *t, JitAddress at, unsigned addr_size)
+{
+    bool constant = at.base >= GPR_NONE && at.index == GPR_NONE;
+    if (addr_size == 2 && constant)
+        at.disp &= UINT16_MAX;
+    emit_address(t, at, addr_size == 8);
+    if (addr_size == 2 && !constant)
+        emit_op(&t->e, 0xb7 | OP_0F, SCRATCH1, rm_reg(SCRATCH1)); /* movzx */
 }
 
 void address_of_operand(Translation *t, const Insn *insn)
 {
-    emit_address(t, operand_address(insn), insn->addr_size == 8);
+    emit_offset(t, operand_address(insn), insn->addr_size);
 }
 
 static bool same_registers(const JitAddress *a, const JitAddress *b)
@@ -139,7 +171,8 @@ static unsigned find_accesses(const Translation *t, unsigned i, JitAccess *ret)
         ret[count++] = (JitAccess){stack, size, true};
         break;
     case JIT_LEAVE:
-        stack.base = GPR_RBP; /* fall through */
+        stack.base = GPR_RBP;
+        G_GNUC_FALLTHROUGH;
     case JIT_POP:
     case JIT_RET:
         ret[count++] = (JitAccess){stack, size, false};
@@ -198,7 +231,7 @@ static bool look_ahead(const Translation *t, JitAccess *access, int64_t *low, in
             found |= one;
             access->write |= one && later[n].write;
         }
-        sure &= op->kind != JIT_JCC;
+        sure &= op->kind != JIT_JCC && op->kind != JIT_LOOP;
         if (jit_is_step(t->block->mode, &t->block->insns[i], op, &reg, &by) && reg == at->base) {
             moved += by;
             written &= ~(1u << reg);
@@ -229,6 +262,8 @@ void facts_after_insn(Translation *t)
 {
     unsigned written = jit_written(t->insn, &t->op), reg = GPR_NONE;
     int64_t by;
+    if (t->now.held_base && written >> (t->now.held_base - 1) & 1)
+        t->now.held = 0;
     bool step = jit_is_step(t->block->mode, t->insn, &t->op, &reg, &by);
     for (unsigned i = 0; i < FACTS_MAX; i++) {
         JitFact *fact = &t->facts[i];
@@ -267,7 +302,7 @@ static JitFact *new_fact(Translation *t)
 /* Where checks look: the site of the page as displacement from gs. */
 static uint32_t new_site(Translation *t, bool write, bool stack)
 {
-    unsigned kind = t->user * 2 + write, n = 0;
+    unsigned kind = t->sited * 2 + write, n = 0;
     if (!stack)
         n = 1 + t->jit->next_site[kind]++ % (TLB_SITES - 1);
     uint32_t site = offsetof(SoftCpu, sites) + (kind * TLB_SITES + n) * sizeof(TlbSite);
@@ -282,6 +317,7 @@ typedef struct Check {
     JitAccess access;
     bool linear; /* there is no segment with a base */
     bool wide;   /* address of 64 bits */
+    uint8_t segment, addr_size;
     bool shared; /* serves [low, high) */
     int64_t low, high;
     uint32_t site;
@@ -320,6 +356,23 @@ static bool is_direct(const Translation *t, const JitAddress *at, bool wide)
 {
     return t->mode64 && wide && at->index == GPR_NONE && at->base < GPR_NONE &&
            !guest_in_memory(at->base);
+}
+
+/* Whether the instruction leaves both scratch registers to its memory operand. */
+static bool spares_scratch(const Translation *t)
+{
+    const JitOp *op = &t->op;
+    bool byte = op->byte == 1, loads = op->reg == ROLE_WRITE && !byte && t->insn->op_size >= 4;
+    if (op->kind == JIT_COPY)
+        return !op->reg || loads || !guest_in_memory(byte ? t->insn->reg / 8 : t->insn->reg);
+    return (op->kind == JIT_SIMD && !op->reg) || op->kind == JIT_JMP_E || op->kind == JIT_CALL_E;
+}
+
+/* The same through a copy in SCRATCH1 of a register in memory. */
+static bool is_copied(const Translation *t, const JitAddress *at, bool wide, unsigned align)
+{
+    return t->mode64 && wide && at->index == GPR_NONE && at->base < GPR_NONE &&
+           guest_in_memory(at->base) && !align && spares_scratch(t);
 }
 
 /* The registers of an address that needs no computation but the addend. */
@@ -369,14 +422,15 @@ static uint32_t addend_of(const Translation *t, const Check *check)
                             : check->site + (uint32_t)offsetof(TlbSite, addend);
 }
 
-/* The operand by its own registers and the addend, which is in SCRATCH2. */
-static Rm by_addend(Translation *t, const JitAddress *at)
+/* The operand by its own registers and the addend, which SCRATCH2 may hold. */
+static Rm by_addend(Translation *t, const JitAddress *at, uint32_t addend)
 {
-    unsigned base = guest_host(at->base);
+    hold(t, addend, at->index == GPR_NONE ? 0 : at->base + 1);
     if (at->index == GPR_NONE)
-        return (Rm){.kind = RM_MEM, .base = base, .index = SCRATCH2, .disp = at->disp};
-    t->now.held = 0;
-    emit_op(&t->e, 0x8d | OP_W, SCRATCH2, (Rm){.kind = RM_MEM, .base = SCRATCH2, .index = base});
+        return (Rm){.kind = RM_MEM,
+                    .base = guest_read(t, at->base, SCRATCH1),
+                    .index = SCRATCH2,
+                    .disp = at->disp};
     return (Rm){.kind = RM_MEM,
                 .base = SCRATCH2,
                 .index = guest_host(at->index),
@@ -389,14 +443,18 @@ static Rm direct(Translation *t, const Check *check)
     Emit *e = &t->e;
     JitAddress at = check->access.at;
     at.disp = check->low;
-    emit_address(t, at, true);
+    bool aligns = check->align && !tests_alignment(check);
+    unsigned scratch = check->scattered || aligns ? SCRATCH1 : SCRATCH2;
+    if (guest_in_memory(at.base))
+        guest_read(t, at.base, SCRATCH1);
+    emit_address_to(t, at, true, scratch);
     Stub *stub;
     if (check->scattered) {
         find_entry(t);
-        stub = compare_tag(t, check, SCRATCH1, rm_mem(SCRATCH2, entry_tag(check)));
+        stub = compare_tag(t, check, scratch, rm_mem(SCRATCH2, entry_tag(check)));
         emit_load(e, SCRATCH2, rm_mem(SCRATCH2, offsetof(TlbEntry, addend)));
     } else {
-        stub = compare_tag(t, check, SCRATCH1, rm_gs(check->site));
+        stub = compare_tag(t, check, scratch, rm_gs(check->site));
         emit_load(e, SCRATCH2, rm_gs(check->site + offsetof(TlbSite, addend)));
     }
     stub->direct = true;
@@ -404,10 +462,11 @@ static Rm direct(Translation *t, const Check *check)
     stub->resume = emit_here(e);
     if (check->scattered && check->shared)
         emit_store(e, SCRATCH2, rm_gs(GS_JIT(addends[t->index])));
-    if (!tests_alignment(check))
+    if (aligns)
         check_alignment(t, check->align);
     t->now.held = addend_of(t, check);
-    return by_addend(t, &check->access.at);
+    t->now.held_base = 0;
+    return by_addend(t, &check->access.at, t->now.held);
 }
 
 static Rm uniform(Translation *t, const Check *check)
@@ -415,9 +474,17 @@ static Rm uniform(Translation *t, const Check *check)
     Emit *e = &t->e;
     JitAddress at = check->access.at;
     at.disp = check->low;
-    emit_address(t, at, check->wide);
-    if (!check->linear)
-        emit_op(e, 0x03 | OP_W, SCRATCH1, rm_gs(GS_CPU(seg_base) + t->insn->segment * 8));
+    if (t->segmented) {
+        emit_segment_linear(t, &(SegmentAccess){.at = at,
+                                                .size = check->access.size,
+                                                .write = check->access.write,
+                                                .segment = check->segment,
+                                                .addr_size = check->addr_size});
+    } else {
+        emit_address(t, at, check->wide);
+        if (!check->linear)
+            emit_op(e, 0x03 | OP_W, SCRATCH1, rm_gs(GS_CPU(seg_base) + check->segment * 8));
+    }
     Stub *stub;
     if (check->scattered) {
         Rm tag = rm_mem(SCRATCH2, entry_tag(check));
@@ -469,12 +536,9 @@ static Rm member(Translation *t, JitFact *fact, const JitAccess *access, unsigne
     Emit *e = &t->e;
     const JitAddress *at = &access->at;
     align_member(t, fact, access, align);
-    if (is_direct(t, at, true) || is_indexed(t, at, true)) {
-        if (t->now.held != fact->addend)
-            emit_load(e, SCRATCH2, rm_gs(fact->addend));
-        t->now.held = fact->addend;
+    if (is_direct(t, at, true) || is_indexed(t, at, true) || is_copied(t, at, true, align)) {
         *ret_free = SCRATCH1;
-        return by_addend(t, at);
+        return by_addend(t, at, fact->addend);
     }
     emit_address(t, *at, t->mode64);
     t->now.held = 0;
@@ -529,9 +593,11 @@ static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free
     check->high = access->at.disp + access->size;
     /* Accesses to the stack share a site, until frames of two pages take it from each other. */
     bool missed = t->block->scattered >> t->index & 1;
-    check->scattered = (missed || !t->user) && !stack; /* tlb_site_count() */
+    check->scattered = (missed || !t->sited) && !stack; /* tlb_site_count() */
     bool by_registers = check->linear && (is_direct(t, &access->at, check->wide) ||
                                           is_indexed(t, &access->at, check->wide));
+    by_registers |=
+        check->linear && !check->scattered && is_copied(t, &access->at, check->wide, check->align);
     bool keeps_addend = by_registers || !check->scattered;
     check->shared = natural && keeps_addend && !t->plain && !may_be_skipped(t) &&
                     look_ahead(t, access, &check->low, &check->high);
@@ -550,19 +616,34 @@ Rm access_operand(Translation *t, unsigned size, bool write, unsigned align, uns
 {
     const Insn *insn = t->insn;
     Check check = {.access = {operand_address(insn), size, write},
-                   .linear = !has_base(insn),
+                   .linear = !has_base(insn) && !t->segmented,
                    .wide = insn->addr_size == 8,
+                   .segment = insn->segment,
+                   .addr_size = insn->addr_size,
                    .align = align};
     bool stack = insn->base == GPR_RSP && insn->index == GPR_NONE && check.linear;
     return access_at(t, &check, stack, ret_free);
+}
+
+Rm access_constant(Translation *t, unsigned size, bool write, unsigned *ret_free)
+{
+    const Insn *insn = t->insn;
+    JitAddress at = {.base = GPR_NONE, .index = GPR_NONE, .disp = (int64_t)insn->imm};
+    Check check = {.access = {at, size, write},
+                   .linear = !has_base(insn) && !t->segmented,
+                   .segment = insn->segment,
+                   .addr_size = insn->addr_size};
+    return access_at(t, &check, false, ret_free);
 }
 
 Rm access_stack(Translation *t, unsigned guest, int32_t disp, unsigned size, bool write,
                 unsigned *ret_free)
 {
     Check check = {.access = {{.base = guest, .index = GPR_NONE, .disp = disp}, size, write},
-                   .linear = true,
-                   .wide = t->mode64};
+                   .linear = !t->segmented,
+                   .wide = t->mode64,
+                   .segment = SEG_SS,
+                   .addr_size = t->stack_size};
     return access_at(t, &check, true, ret_free);
 }
 
@@ -596,7 +677,7 @@ static void write_slow(Translation *t, const Stub *stub)
     const JitRecipe *recipe = &t->at[next].recipe;
     if (recipe->how == JIT_RECIPE_MEMORY && recipe->index == stub->insn) {
         t->now = (JitNow){0}; /* the handler kept nothing */
-        exit_to(t, t->rip + t->block->insns[next].rip_offset, t->live[next], false);
+        exit_to(t, t->rip + t->block->insns[next].rip_offset, t->live[next]);
         return;
     }
     fpu_write_load(t, t->at[next].fpu, next);
@@ -604,7 +685,7 @@ static void write_slow(Translation *t, const Stub *stub)
     if (t->at[next].host_flags && t->live[next])
         flags_to_host(t, SCRATCH1);
     if (t->at[next].held)
-        emit_load(e, SCRATCH2, rm_gs(t->at[next].held));
+        hold(t, t->at[next].held, t->at[next].held_base);
     if (t->at[next].copied)
         guest_read(t, t->at[next].copied, SCRATCH1);
     emit_jump(e, t->start[next]);
@@ -613,6 +694,7 @@ static void write_slow(Translation *t, const Stub *stub)
 static void write_miss(Translation *t, const Stub *stub)
 {
     Emit *e = &t->e;
+    t->now = stub->now;
     if (stub->direct)
         emit_address(t, stub->at, true);
     if (stub->mixed)
@@ -630,6 +712,8 @@ static void write_miss(Translation *t, const Stub *stub)
     uint8_t *slow = emit_jcc(e, CC_E, NULL);
     if (!stub->direct)
         emit_op(e, 0x03 | OP_W, SCRATCH1, rm_reg(SCRATCH2));
+    else if (stub->now.copied)
+        emit_load(e, SCRATCH1, rm_gs(GS_CPU(s.gpr) + stub->now.copied * 8));
     emit_jump(e, stub->resume);
     emit_patch(e, slow, emit_here(e));
     if (unaligned)
@@ -661,7 +745,7 @@ static void write_exit(Translation *t, const Stub *stub)
     JitLink *link = stub->link;
     t->now = stub->now;
     if (!link) {
-        exit_to(t, stub->target, stub->live, stub->poll);
+        exit_to(t, stub->target, stub->live);
     } else if (t->now.lazy) {
         write_unlinked_lazy(t, stub);
     } else if (link->unlinked) {
@@ -678,13 +762,6 @@ static void write_load(Translation *t, const Stub *stub)
     lazy_flags_to_slot(t, stub);
     fpu_write_load(t, stub->bits, stub->insn);
     emit_jump(&t->e, stub->resume);
-}
-
-/* Somebody wants the loop to look around. */
-static void write_poll(Translation *t)
-{
-    emit_constant(&t->e, SCRATCH1, t->rip);
-    emit_jump(&t->e, t->jit->thunks.go);
 }
 
 /* The stack of returns begins anew. */
@@ -714,8 +791,6 @@ void write_stubs(Translation *t)
             write_miss(t, stub);
         else if (stub->kind == STUB_LOAD)
             write_load(t, stub);
-        else if (stub->kind == STUB_POLL)
-            write_poll(t);
         else if (stub->kind == STUB_FULL)
             write_full(t, stub);
         else if (stub->kind == STUB_RECALL)

@@ -19,6 +19,7 @@
 #define ARENA_SIZE     ((size_t)MIB(64))
 #define ARENA_ROOM     ((size_t)KIB(64))
 #define X87_SITES_SIZE (JIT_X87_SITES * sizeof(JitX87Site))
+#define BLOCKS_SIZE    (ARENA_SIZE / sizeof(JitBlock) * sizeof(JitRef))
 #define RETURNS_SIZE   ((size_t)KIB(256)) /* with room for signals below the limit */
 #define RETURNS_USED   ((size_t)KIB(32))
 #define RED_ZONE       128
@@ -47,14 +48,15 @@ bool jit_cache_init(JitCpu *jit)
     jit->run = run == MAP_FAILED ? NULL : run;
     jit->arena = reserve(ARENA_SIZE);
     jit->x87_sites = reserve(X87_SITES_SIZE);
+    jit->blocks = reserve(BLOCKS_SIZE);
     jit->returns_area = reserve(RETURNS_SIZE);
     jit->returns = (uintptr_t)jit->returns_area + RETURNS_SIZE - RED_ZONE;
     jit->returns_limit = jit->returns - RETURNS_USED;
     jit->arena_used = ARENA_START;
     jit->limit = COLD_START;
     jit->cold_used = COLD_START;
-    if (jit->write && jit->run && jit->arena && jit->x87_sites && jit->returns_area &&
-        mprotect(jit->returns_area, GUEST_PAGE_SIZE, PROT_NONE) == 0)
+    if (jit->write && jit->run && jit->arena && jit->x87_sites && jit->blocks &&
+        jit->returns_area && mprotect(jit->returns_area, GUEST_PAGE_SIZE, PROT_NONE) == 0)
         return true;
     jit_cache_clear(jit);
     return false;
@@ -70,10 +72,13 @@ void jit_cache_clear(JitCpu *jit)
         munmap(jit->arena, ARENA_SIZE);
     if (jit->x87_sites)
         munmap(jit->x87_sites, X87_SITES_SIZE);
+    if (jit->blocks)
+        munmap(jit->blocks, BLOCKS_SIZE);
     if (jit->returns_area)
         munmap(jit->returns_area, RETURNS_SIZE);
     jit->returns_area = NULL;
     jit->x87_sites = NULL;
+    jit->blocks = NULL;
     jit->write = jit->run = jit->arena = NULL;
 }
 
@@ -95,16 +100,15 @@ void jit_cache_flush(SoftCpu *cpu)
 {
     JitCpu *jit = cpu->jit;
     if (!jit->flush) { /* else the blocks are gone already */
-        for (JitBlock *translation = jit->all; translation;
-             translation = jit_at(jit, translation->next_of_all))
-            forget_translation(translation);
+        for (uint32_t i = 0; i < jit->block_count; i++)
+            forget_translation(jit_at(jit, jit->blocks[i]));
     }
     jit->flush = false;
     jit->used = jit->thunks_end;
     jit->cold_used = COLD_START;
     jit->arena_used = ARENA_START;
     jit->x87_site_count = 0;
-    jit->all = NULL;
+    jit->block_count = 0;
     jit->link = NULL;
     jit->retire = NULL;
     memset(jit->jumps, 0, sizeof(jit->jumps));
@@ -122,11 +126,30 @@ uint8_t *jit_cache_space(JitCpu *jit, uint8_t **ret_cold)
     return jit->write + jit->used;
 }
 
+JitBlock *jit_block_at(const JitCpu *jit, const uint8_t *host)
+{
+    uint64_t offset = host - jit->run;
+    bool cold = offset >= COLD_START;
+    if (offset < jit->thunks_end || offset >= (cold ? jit->cold_used : jit->used))
+        return NULL;
+    uint32_t low = 0, high = jit->block_count; /* starts at or before it; or behind */
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        const JitBlock *translation = jit_at(jit, jit->blocks[middle]);
+        if ((cold ? translation->cold : translation->start) <= offset)
+            low = middle;
+        else
+            high = middle;
+    }
+    return jit_at(jit, jit->blocks[low]);
+}
+
 JitBlock *jit_find(const JitCpu *jit, const Block *block, uint64_t rip, bool plain)
 {
     for (JitBlock *translation = block->translations; translation;
          translation = jit_at(jit, translation->next)) {
-        if (translation->rip == rip && translation->plain == plain)
+        if (translation->rip == rip && translation->plain == plain &&
+            translation->code_key == jit->code_key)
             return translation;
     }
     return NULL;
@@ -153,8 +176,6 @@ static void unlink_from_target(JitCpu *jit, JitLink *link)
 static uint32_t entry_for(const JitLink *link, const JitBlock *to)
 {
     bool loaded = !(to->fpu & ~link->fpu);
-    if (link->poll)
-        return loaded ? to->poll[link->host_flags] : to->poll_load;
     return loaded && to->body ? to->body : to->entry[link->host_flags];
 }
 
@@ -187,9 +208,19 @@ void jit_link(SoftCpu *cpu, JitLink *link, JitBlock *to)
     jit->stat_links++;
 }
 
+void jit_unlink(JitCpu *jit, JitBlock *translation)
+{
+    for (JitLink *link = jit_at(jit, translation->out); link; link = jit_at(jit, link->next_out)) {
+        if (link->to) {
+            unlink_from_target(jit, link);
+            patch_link(jit, link);
+        }
+    }
+}
+
 static void translation_kill(JitCpu *jit, JitBlock *translation)
 {
-    JitJump *jump = jit_jump(jit, translation->rip);
+    JitJump *jump = jit_jump(jit, translation->rip | translation->code_key);
     translation->dead = true;
     if (jump->host == jit->run + translation->jump)
         *jump = (JitJump){0};

@@ -5,14 +5,16 @@
  *   look → jump table → else: find the block; interpret it while it is cold, translate it when it
  * is warm → run → again
  *
- * Code in modes that are not translated (16-bit, segments with limits, single step, alignment
- * checks) is interpreted as by engine_interp; and so is floating point while its exceptions are
- * unmasked.
+ * Code in modes that are not translated (single step, alignment checks, flat data beside a code
+ * segment with a limit) is interpreted as by engine_interp; and so is floating point while its
+ * exceptions are unmasked.
  */
 #include "base/i18n.h"
 #include "cpu/jit/jit.h"
+#include "cpu/jit/opcodes.h"
 
 #include <asm/prctl.h>
+#include <errno.h>
 #include <stdatomic.h>
 #include <sys/auxv.h>
 #include <sys/syscall.h>
@@ -31,15 +33,10 @@
 
 static bool is_translatable(const SoftCpu *cpu)
 {
-    const uint32_t flat =
-        MODE_PROTECTED | MODE_STACK32 | MODE_FLAT_DS | MODE_FLAT_ES | MODE_FLAT_SS | MODE_CS_BASE0;
     uint32_t mode = cpu->mode;
     if (mode & (MODE_SINGLE_STEP | MODE_AC))
         return false;
-    if ((mode & MODE_CODE_MASK) == MODE_CODE64)
-        return true;
-    return (mode & MODE_CODE_MASK) == MODE_CODE32 && (mode & flat) == flat && !(mode & MODE_VM86) &&
-           cpu->s.seg[SEG_CS].limit == UINT32_MAX;
+    return mode & MODE_CODE64 || jit_is_segmented(mode) || cpu->s.seg[SEG_CS].limit == UINT32_MAX;
 }
 
 static void use_gs(SoftCpu *cpu)
@@ -94,6 +91,13 @@ static void interpret(SoftCpu *cpu, Block *block)
         interp_run_block(cpu, block);
 }
 
+/* Not, when another mode or code segment has the same RIP by now. */
+static bool leads_to(const JitCpu *jit, const JitLink *link, const JitBlock *to)
+{
+    const JitBlock *from = jit_at(jit, link->from);
+    return from->code_key == to->code_key && from->block->mode == to->block->mode;
+}
+
 static void run_translatable(SoftCpu *cpu)
 {
     JitCpu *jit = cpu->jit;
@@ -113,8 +117,10 @@ static void run_translatable(SoftCpu *cpu)
         return;
     }
     cpu->translation_stop = false;
-    JitJump *jump = jit_jump(jit, cpu->s.rip);
-    uint8_t *host = link ? NULL : jit_jump_host(cpu, jump, cpu->s.rip);
+    jit_set_code(cpu);
+    uint64_t key = cpu->s.rip | jit->code_key;
+    JitJump *jump = jit_jump(jit, key);
+    uint8_t *host = link ? NULL : jit_jump_host(cpu, jump, key);
     if (host) {
         enter(cpu, host);
         return;
@@ -130,10 +136,9 @@ static void run_translatable(SoftCpu *cpu)
         return;
     }
     if (!translation->plain)
-        *jump = (JitJump){.rip = cpu->s.rip,
-                          .host = jit->run + translation->jump,
-                          .stamp = jit_stamp_word(cpu, cpu->s.rip)};
-    if (link && link->target == cpu->s.rip)
+        *jump = (JitJump){
+            .rip = key, .host = jit->run + translation->jump, .stamp = jit_stamp_word(cpu, key)};
+    if (link && link->target == cpu->s.rip && leads_to(jit, link, translation))
         jit_link(cpu, link, translation);
     cpu->translation_stop = false;
     enter(cpu, jit->run + translation->entry[0]);
@@ -213,21 +218,26 @@ static bool jit_vcpu_init(Vcpu *vcpu, GError **error)
 static void jit_vcpu_clear(Vcpu *vcpu)
 {
     SoftCpu *cpu = vcpu->engine_data;
-    if (cpu)
+    if (cpu) {
+        jit_kick_clear(cpu->jit);
         jit_cache_clear(cpu->jit);
+    }
     soft_cpu_free(cpu);
 }
 
 static VcpuExit jit_run(Vcpu *vcpu)
 {
     SoftCpu *cpu = vcpu->engine_data;
+    if (!jit_kick_begin(cpu)) {
+        g_free(vcpu->error);
+        vcpu->error = g_strdup_printf(_("no timer for vCPU %u: %s; see ulimit -i"), vcpu->index,
+                                      g_strerror(errno));
+        return VCPU_EXIT_ERROR;
+    }
     interp_enter_run(cpu);
-    return interp_leave_run(cpu, run_loop(cpu));
-}
-
-static void jit_kick(Vcpu *vcpu)
-{
-    engine_interp.kick(vcpu);
+    VcpuExit exit = interp_leave_run(cpu, run_loop(cpu));
+    jit_kick_end();
+    return exit;
 }
 
 static void jit_get_state(Vcpu *vcpu, CpuState *state)

@@ -278,8 +278,8 @@ void fpu_need(Translation *t, unsigned bits)
 void fpu_add_x87_site(Translation *t)
 {
     JitCpu *jit = t->jit;
-    jit->x87_sites[jit->x87_site_count++] =
-        (JitX87Site){.offset = emit_here(&t->e) - jit->run,
-                     .fop = (t->insn->opcode & 7) << 8 | t->insn->modrm,
-                     .rip = t->rip + t->insn->rip_offset};
+    jit->x87_sites[jit->x87_site_count++] = (JitX87Site){
+        .offset = emit_here(&t->e) - jit->run,
+        .fop = (t->insn->opcode & 7) << 8 | t->insn->modrm,
+        .rip = t->rip + t->insn->rip_offset + (t->block->mode & MODE_PROTECTED ? 0 : t->code_base)};
 }

@@ -116,13 +116,28 @@ static Rm keep_operand(Translation *t, Rm rm, unsigned size, unsigned free)
     return rm_reg(free);
 }
 
+/* Of CMPXCHG AL is an operand, too; and of others the address may be. */
+static bool may_swap_halves(const Translation *t)
+{
+    const Insn *insn = t->insn;
+    unsigned guest = insn->reg / 8;
+    return (insn->map != MAP_0F || insn->opcode != 0xb0) &&
+           (t->segmented || (insn->base != guest && insn->index != guest));
+}
+
+/* AH beside an operand that needs a REX: AL stands for it. EFLAGS stay. */
+static void swap_halves(Translation *t, unsigned host)
+{
+    emit_op(&t->e, 0x86 | OP_REG8 | OP_RM8, host, rm_reg(HOST_HIGH + 4 + host)); /* xchg */
+}
+
 static void copy_memory(Translation *t, uint32_t word)
 {
     const Insn *insn = t->insn;
     const JitOp *op = &t->op;
-    bool reg_byte = op->byte == 1;
+    bool reg_byte = op->byte == 1, high = op->reg && reg_byte && insn->reg & 1;
     unsigned size = op->memory ? op->memory : op->byte == 1 ? 1 : insn->op_size, free, reg = 0;
-    if (op->reg && reg_byte && insn->reg & 1) {
+    if (high && !may_swap_halves(t)) {
         call_handler_inline(t);
         return;
     }
@@ -130,12 +145,17 @@ static void copy_memory(Translation *t, uint32_t word)
     if (op->reg)
         reg = op->reg == ROLE_WRITE && insn->op_size >= 4 && !reg_byte && guest_in_memory(insn->reg)
                   ? free
-                  : read_operand(t, insn->reg, reg_byte, free);
+              : high ? guest_host(insn->reg / 8)
+                     : read_operand(t, insn->reg, reg_byte, free);
     if (op_needs_host_flags(op, t->live[t->index + 1]))
         flags_to_host(t, HOST_NONE);
     if (flags_keep_operand(t))
         rm = keep_operand(t, rm, size, free);
+    if (high)
+        swap_halves(t, reg);
     finish_copy(t, word, reg, rm);
+    if (high)
+        swap_halves(t, reg);
     if (op->reg & ROLE_WRITE)
         written_operand(t, insn->reg, reg_byte, reg);
 }
@@ -241,6 +261,15 @@ static void translate_move_imm(Translation *t)
     guest_written(t, insn->rm, host);
 }
 
+static void translate_move_offset(Translation *t)
+{
+    unsigned size = t->op.byte ? 1 : t->insn->op_size, free;
+    bool write = t->insn->opcode >= 0xa2;
+    Rm rm = access_constant(t, size, write, &free);
+    uint32_t word = (write ? 0x88 : 0x8a) | (size == 1 ? OP_REG8 : 1 | size_bits(size));
+    emit_op(&t->e, word, HOST_RAX, rm);
+}
+
 static void translate_exchange(Translation *t)
 {
     unsigned host = guest_read(t, t->insn->rm, SCRATCH1);
@@ -322,59 +351,53 @@ static bool translate_lea_directly(Translation *t)
 /* ---- stack --------------------------------------------------------------------------------------
  */
 
-static uint32_t stack_wide(const Translation *t)
-{
-    return t->mode64 ? OP_W : 0;
-}
-
-static void move_rsp(Translation *t, unsigned base, int32_t by)
-{
-    emit_op(&t->e, 0x8d | stack_wide(t), GUEST_RSP, rm_mem(base, by));
-}
-
 static void translate_push(Translation *t)
 {
     const Insn *insn = t->insn;
     unsigned size = insn->op_size, free;
     Rm rm = access_stack(t, GPR_RSP, -(int)size, size, true, &free);
     if (t->op.kind == JIT_PUSH_IMM) {
-        emit_op(&t->e, 0xc7 | stack_wide(t), 0, rm);
-        e32(&t->e, insn->imm);
+        emit_op(&t->e, 0xc7 | size_bits(size), 0, rm);
+        emit_immediate(t, 4, size, insn->imm);
     } else {
-        emit_op(&t->e, 0x89 | stack_wide(t), guest_read(t, insn->rm, free), rm);
+        emit_op(&t->e, 0x89 | size_bits(size), guest_read(t, insn->rm, free), rm);
     }
-    move_rsp(t, GUEST_RSP, -(int)size);
+    move_stack(t, GUEST_RSP, -(int)size);
 }
 
 static void translate_push_memory(Translation *t)
 {
     unsigned size = t->insn->op_size, free;
     Rm rm = access_operand(t, size, false, 0, &free);
-    emit_op(&t->e, 0x8b | stack_wide(t), SCRATCH1, rm);
+    emit_op(&t->e, 0x8b | size_bits(size), SCRATCH1, rm);
     emit_store(&t->e, SCRATCH1, rm_gs(GS_JIT(temp)));
     rm = access_stack(t, GPR_RSP, -(int)size, size, true, &free);
     emit_load(&t->e, free, rm_gs(GS_JIT(temp)));
-    emit_op(&t->e, 0x89 | stack_wide(t), free, rm);
-    move_rsp(t, GUEST_RSP, -(int)size);
+    emit_op(&t->e, 0x89 | size_bits(size), free, rm);
+    move_stack(t, GUEST_RSP, -(int)size);
 }
 
 static void translate_pop(Translation *t)
 {
     unsigned size = t->insn->op_size, free, guest = t->insn->rm;
+    if (guest == GPR_RSP && t->segmented) { /* it moves, then a part of it is overwritten */
+        call_handler_inline(t);
+        return;
+    }
     Rm rm = access_stack(t, GPR_RSP, 0, size, false, &free);
     unsigned host = guest_in_memory(guest) ? free : guest_host(guest);
-    emit_op(&t->e, 0x8b | stack_wide(t), host, rm);
+    emit_op(&t->e, 0x8b | size_bits(size), host, rm);
     guest_written(t, guest, host);
     if (guest != GPR_RSP)
-        move_rsp(t, GUEST_RSP, size);
+        move_stack(t, GUEST_RSP, size);
 }
 
 static void translate_leave(Translation *t)
 {
     unsigned size = t->insn->op_size, free;
     Rm rm = access_stack(t, GPR_RBP, 0, size, false, &free);
-    move_rsp(t, HOST_RBP, size);
-    emit_op(&t->e, 0x8b | stack_wide(t), HOST_RBP, rm);
+    move_stack(t, HOST_RBP, size);
+    emit_op(&t->e, 0x8b | size_bits(size), HOST_RBP, rm);
 }
 
 /* ---- division -----------------------------------------------------------------------------------
@@ -459,7 +482,7 @@ void translate_integer(Translation *t)
 {
     unsigned kind = t->op.kind;
     bool stack = kind >= JIT_PUSH && kind <= JIT_LEAVE;
-    if (stack && t->insn->op_size != (t->mode64 ? 8 : 4)) {
+    if (stack && !t->segmented && t->insn->op_size != (t->mode64 ? 8 : 4)) {
         call_handler_inline(t);
         return;
     }
@@ -477,6 +500,9 @@ void translate_integer(Translation *t)
         break;
     case JIT_MOVE_IMM:
         translate_move_imm(t);
+        break;
+    case JIT_MOVE_OFFSET:
+        translate_move_offset(t);
         break;
     case JIT_EXCHANGE:
         translate_exchange(t);

@@ -10,23 +10,24 @@
  * - fpu.c: the guest's XMM, YMM and x87 registers in the host's
  * - access.c: memory operands: page check by access site, and what to do when it fails
  * - opcodes.c: what an instruction reads and writes, flags and operands (liveness)
+ * - segments.c: what is different where segments have bases and limits, and 16-bit code
  * - thunks.c: the code shared by all translations: enter, leave, call a handler, look up the TLB
+ * - kick.c: how translated code is stopped
  * - cache.c: code memory, translations, links between them, the jump table
  *
  * Invariants in translated code:
  * - gs is the SoftCpu, a JitCpu behind it. rsp is a stack of return addresses: a guest's CALL is
  * the host's, and where it returns to is compared with the guest's own address there. Whatever may
  * change mode, mapping or code leaves translated code, which empties the stack. C has its own.
- * - Guest registers: rax rcx rdx rbx rbp rsi rdi r8 r12 are the host's own; guest rsp is host r11;
- * guest r9, r10, r11 are host r13, r14, r15; guest r13, r14, r15 stay in SoftCpu.s.gpr: compilers
- * take them last. Host r9 and r10 are scratch. In 32-bit code upper
- * halves mean nothing.
+ * - Guest registers: rax rcx rdx rbx rbp rsi rdi r8 r12 r13 r14 are the host's own; guest rsp is
+ * host r11, guest r9 host r15; guest r10, r11, r15 stay in SoftCpu.s.gpr: of those that calls
+ * change and of those that they keep, compilers take these last. Host r9 and r10 are scratch. In
+ * 32-bit code upper halves mean nothing.
  * - XMM, YMM and x87 registers are in SoftCpu.s.fpu until an instruction needs them, then in the
  * host's own until C runs (JitCpu.live); never while an exception of theirs is unmasked.
  * - Arithmetic flags are at each point of the code, by what the translator knows, in EFLAGS
  *   ("host"), or in SoftCpu.flags ("slot"), or to be had by executing again what made them ("lazy",
- *   JitRecipe), or dead. Every translation can be entered with them in either of the first two, and
- *   asked on the way whether the loop wants to look around: links that go backward enter there.
+ *   JitRecipe), or dead. Every translation can be entered with them in either of the first two.
  *   Flags that no later instruction reads are not kept for a fault that comes between: what #PF
  *   pushes of them may differ from hardware.
  * - MXCSR is the guest's.
@@ -34,10 +35,11 @@
  * succeeded. So whatever can't be done in line, also in the middle of an instruction, is done by
  * the interpreter's handler for the whole instruction ("slow"), with all state in SoftCpu; faults
  * leave from there by siglongjmp.
- * - A translation is of a block at one RIP and mode; CS has base 0 and no limit. It is entered only
- * while the page at that RIP is known to be the block's (and the next page, where its instruction
- * goes on there): by links within the page, or after a
- * compare of map_generation.
+ * - A translation is of a block at one RIP and mode, and of one code segment (JitCpu.code_key)
+ * where CS may have a base and a limit (segments.c). It is entered only while the page at that RIP
+ * is known to be the block's (and the next page, where its instruction goes on there): by links
+ * within the page, or after a compare of map_generation.
+ * - Translated code does not ask whether it should stop; kick.c unlinks what runs.
  *
  * Threads: everything here belongs to one vCPU's thread; jit_block_dropped() may come from others
  * in an exclusive section, when this vCPU stands in a handler, and sets translation_stop, which the
@@ -64,7 +66,6 @@ typedef struct JitLink {
     uint32_t
         again; /* rel32 to patch behind `unlinked`, which puts lazy flags into the slot; or 0 */
     bool host_flags; /* flags are in EFLAGS there */
-    bool poll;       /* goes backward: the loop is to be asked on the way */
     bool plain;      /* goes to a plain translation */
     uint8_t fpu;     /* JIT_LIVE_* that are loaded there */
     JitRef from, to; /* JitBlock */
@@ -74,18 +75,16 @@ typedef struct JitLink {
 
 struct JitBlock {
     Block *block;
-    uint64_t rip;
-    uint32_t entry[2];  /* with flags in the slot and in EFLAGS */
-    uint32_t poll[2];   /* the same, for links that go backward: leave if the loop wants to look */
-    uint32_t poll_load; /* the same where `fpu` is not known to be loaded; or 0 */
-    uint32_t body;      /* behind both and behind what loads `fpu`, which poll is, too; or 0 */
-    uint32_t jump;      /* entry for the jump table: flags are as JitCpu.ret says */
-    uint8_t fpu;        /* JIT_LIVE_* */
-    bool flagged;       /* reads flags of those that come here */
-    JitRef in, out;     /* JitLink */
-    JitRef next;        /* of the same Block at another RIP */
-    JitRef next_of_all;
-    bool plain; /* checks each access by itself */
+    uint64_t rip, code_key;
+    uint32_t start, cold; /* of its code and of what is out of line, which end where others begin */
+    uint32_t entry[2];    /* with flags in the slot and in EFLAGS */
+    uint32_t body;        /* behind both and behind what loads `fpu`; or 0 */
+    uint32_t jump;        /* entry for the jump table: flags are as JitCpu.ret says */
+    uint8_t fpu;          /* JIT_LIVE_* */
+    bool flagged;         /* reads flags of those that come here */
+    JitRef in, out;       /* JitLink */
+    JitRef next;          /* of the same Block at another RIP */
+    bool plain;           /* checks each access by itself */
     bool dead;
 };
 
@@ -111,7 +110,7 @@ typedef struct JitX87Site {
 #define JIT_STAMP_BITS 15 /* of the generation */
 
 typedef struct JitJump {
-    uint64_t rip;  /* canonical */
+    uint64_t rip;  /* canonical; with JitCpu.code_key */
     uint8_t *host; /* JitBlock.jump */
     uint64_t stamp;
     uint64_t unused;
@@ -121,10 +120,17 @@ typedef struct JitJump {
  * executed by its handler after all. */
 typedef struct JitReturn {
     uint8_t *recall; /* called: puts the flags into the slot; NULL: they are there */
-    uint64_t block;  /* JitRef of a JitBlock */
+    uint64_t block;  /* JitRef of a JitBlock; 0: all of it is done */
     uint64_t place;  /* jit_place() */
     uint64_t popped; /* added to RSP already */
 } JitReturn;
+
+/* A code segment that is not flat. */
+typedef struct JitCode {
+    uint64_t key; /* its number, above 32 bits of RIP */
+    uint32_t base, limit;
+} JitCode;
+#define JIT_CODES 256
 
 /* An instruction that was decoded again for its handler. */
 typedef struct JitDecoded {
@@ -179,6 +185,7 @@ typedef struct JitCpu {
     uint64_t c_stack, code_stack; /* rsp at the entry from C, and of translated code while C runs */
     uint64_t returns, returns_limit; /* rsp of translated code when empty, and when full */
     uint8_t *returns_area;
+    uint64_t code_key; /* JitCode of CS, or 0 */
     uint32_t
         ret; /* JitReturn of the last RET or indirect branch, as offset in the arena; 0: none */
     JitLink *link; /* translated code was left by */
@@ -192,7 +199,10 @@ typedef struct JitCpu {
     size_t cold_used;                  /* of the second part, for what is out of line */
     uint8_t *arena;                    /* of JitBlocks and JitLinks; emptied with the code */
     size_t arena_used;
-    JitBlock *all;
+    uint32_t *blocks; /* JitRef of all JitBlocks, by where they are; emptied with the code */
+    uint32_t block_count;
+    _Atomic int thread;    /* that runs the vCPU; 0: none did */
+    timer_t again;         /* kick.c */
     uint8_t warm;          /* times a block is interpreted before it is translated */
     bool flush;            /* everything must be thrown away before translated code runs again */
     uint8_t live;          /* JIT_LIVE_*: newer in the host's registers than in SoftCpu.s.fpu */
@@ -201,6 +211,8 @@ typedef struct JitCpu {
     uint32_t x87_site_count;
     Insn pair[2]; /* the instruction a handler runs for translated code, and where it ends */
     JitDecoded decoded[JIT_DECODED]; /* emptied with the code */
+    JitCode codes[JIT_CODES];
+    uint32_t last_code;
     uint16_t next_site[SITES_COUNT];
     uint64_t stat_translated, stat_bytes, stat_guest_bytes, stat_flushes, stat_slow, stat_enters,
         stat_links, stat_exits;
@@ -232,12 +244,16 @@ static inline JitRef jit_ref(const JitCpu *jit, const void *memory)
 {
     return memory ? (const uint8_t *)memory - jit->arena : 0;
 }
+/* What an executed address is in, or NULL: shared code, C. No locks, no allocation. */
+JitBlock *jit_block_at(const JitCpu *jit, const uint8_t *host);
+/* All ways out of it lead to the loop until they are linked again. */
+void jit_unlink(JitCpu *jit, JitBlock *translation);
 JitBlock *jit_find(const JitCpu *jit, const Block *block, uint64_t rip, bool plain);
 /* Makes the link go to `to`. */
 void jit_link(SoftCpu *cpu, JitLink *link, JitBlock *to);
-static inline JitJump *jit_jump(JitCpu *jit, uint64_t linear)
+static inline JitJump *jit_jump(JitCpu *jit, uint64_t key)
 {
-    return &jit->jumps[linear & ((1 << JIT_JUMP_BITS) - 1)];
+    return &jit->jumps[key & ((1 << JIT_JUMP_BITS) - 1)];
 }
 static inline uint32_t jit_stamp(const SoftCpu *cpu, unsigned half)
 {
@@ -255,11 +271,17 @@ static inline void jit_set_stamps(SoftCpu *cpu)
     cpu->lower_stamp = jit_stamp(cpu, 0);
     cpu->upper_stamp = jit_stamp(cpu, 1);
 }
-/* What translated code at `rip` is entered at, if it may be without looking; or NULL. */
-static inline uint8_t *jit_jump_host(const SoftCpu *cpu, const JitJump *jump, uint64_t rip)
+/* What translated code at `key`, which is RIP with JitCpu.code_key, is entered at, if it may be
+ * without looking; or NULL. */
+static inline uint8_t *jit_jump_host(const SoftCpu *cpu, const JitJump *jump, uint64_t key)
 {
-    return jump->rip == rip && jump->stamp == jit_stamp_word(cpu, rip) ? jump->host : NULL;
+    return jump->rip == key && jump->stamp == jit_stamp_word(cpu, key) ? jump->host : NULL;
 }
+
+/* ---- segments.c ---- */
+
+/* Finds JitCpu.code_key. */
+void jit_set_code(SoftCpu *cpu);
 
 /* ---- thunks.c ---- */
 
@@ -272,6 +294,15 @@ static inline uint32_t jit_place(const Insn *insn)
 {
     return insn->rip_offset | (uint32_t)insn->length << 16;
 }
+
+/* ---- kick.c ---- */
+
+/* This thread is about to run the vCPU, or did. False: the host has no timer left. */
+bool jit_kick_begin(SoftCpu *cpu);
+void jit_kick_end(void);
+void jit_kick_clear(JitCpu *jit);
+/* Engine.kick */
+void jit_kick(Vcpu *vcpu);
 
 /* ---- translate.c ---- */
 

@@ -24,7 +24,24 @@
 #define STACK0    0x38000 /* of the handlers, for programs at CPL 3 */
 #define DATA      0x200000
 #define DATA_SIZE 0x4000
+#define DATA16    0x50000 /* the same for 16-bit code */
+#define CODE16    0x10000 /* base of CS, where it has one */
+#define STACK16   0x30000 /* base of SS */
+#define COUNTER   0x51000
 #define RAM_SIZE  (4 << 20)
+
+/* Bits of the code, and odd: at CPL 3. */
+enum {
+    REAL = 160,
+    PROTECTED16 = 162,
+    USER16 = 163,
+    V86 = 165,
+    FLAT32 = 320,
+    SEGMENTED32 = 322,
+    USER32 = 323,
+    FLAT64 = 640,
+    USER64 = 643
+};
 
 typedef struct Machine {
     const Engine *engine;
@@ -41,7 +58,10 @@ typedef struct Fixture {
     Machine machines[2]; /* interpreter, translator */
     GRand *random;
     bool mode64, user;
-    unsigned base; /* register that holds an address, for some accesses to come; or GPR_NONE */
+    bool mode16, v86, real;
+    bool segmented;  /* segments have bases and limits */
+    unsigned origin; /* IP of the program */
+    unsigned base;   /* register that holds an address, for some accesses to come; or GPR_NONE */
     uint8_t program[4096];
     unsigned size;
 } Fixture;
@@ -53,7 +73,7 @@ static void on_alarm(int signal)
     SoftCpu *cpu = running;
     if (cpu) {
         atomic_fetch_or(&cpu->vcpu->requests, VCPU_REQUEST_PAUSE);
-        atomic_store(&cpu->exit_request, 1);
+        cpu->vcpu->vm->engine->kick(cpu->vcpu);
     }
 }
 
@@ -99,7 +119,12 @@ static void set_up(Fixture *f, gconstpointer data)
     f->model.physical_address_bits = 40;
     f->model.linear_address_bits = 48;
     f->mode64 = GPOINTER_TO_INT(data) / 10 == 64;
-    f->user = GPOINTER_TO_INT(data) % 10 == 3;
+    f->mode16 = GPOINTER_TO_INT(data) / 10 == 16;
+    f->user = GPOINTER_TO_INT(data) % 10 & 1;
+    f->real = GPOINTER_TO_INT(data) == REAL;
+    f->v86 = GPOINTER_TO_INT(data) == V86;
+    f->segmented = f->mode16 || GPOINTER_TO_INT(data) == SEGMENTED32;
+    f->origin = f->segmented ? BASE - CODE16 : BASE;
     const char *seed = g_getenv("JIT_TEST_SEED");
     f->random = g_rand_new_with_seed(seed ? atoi(seed) : 20 + f->mode64);
     machine_new(&f->machines[0], &engine_interp, &f->model);
@@ -139,6 +164,11 @@ static void put_address(Fixture *f)
     unsigned reg = pick(f, f->mode64 ? 16 : 8);
     if (reg == GPR_RSP)
         return;
+    if (f->mode16) {
+        put(f, 0xb8 | reg);
+        put_bytes(f, pick(f, 3) ? pick(f, 16) * 4096 - pick(f, 24) : pick(f, 65536), 2);
+        return;
+    }
     uint64_t address = DATA + pick(f, DATA_SIZE - 256) + 128;
     if (pick(f, 8) == 0)
         address = DATA + (pick(f, 3) + 1) * 0x1000 - pick(f, 32); /* near a page's end */
@@ -148,8 +178,23 @@ static void put_address(Fixture *f)
     put_bytes(f, address, 4);
 }
 
-static void put_modrm(Fixture *f)
+/* With 16-bit addresses. */
+static void put_modrm16(Fixture *f)
 {
+    unsigned modrm = pick(f, 256), mod = modrm >> 6;
+    put(f, modrm);
+    if (mod == 1)
+        put(f, pick(f, 256));
+    else if (mod == 2 || (mod == 0 && (modrm & 7) == 6))
+        put_bytes(f, pick(f, 2) ? pick(f, 512) - 256 : pick(f, 65536), 2);
+}
+
+static void put_modrm(Fixture *f, bool wide)
+{
+    if (!wide) {
+        put_modrm16(f);
+        return;
+    }
     unsigned modrm = pick(f, 256);
     if (modrm < 0xc0 && f->base < 8 && f->base != GPR_RSP && pick(f, 4))
         modrm = (modrm & ~7u) | f->base;
@@ -167,13 +212,14 @@ static void put_modrm(Fixture *f)
         put_bytes(f, pick(f, 2) ? pick(f, 256) : pick(f, 16) * 16, 1);
     else if (mod == 2 || (mod == 0 && base == 5))
         put_bytes(f,
-                  mod == 0 && !f->mode64 ? DATA + pick(f, DATA_SIZE)
-                  : pick(f, 2)           ? pick(f, 512) - 256
-                                         : pick(f, 32) * 16,
+                  f->mode16                ? pick(f, 65536)
+                  : mod == 0 && !f->mode64 ? DATA + pick(f, DATA_SIZE)
+                  : pick(f, 2)             ? pick(f, 512) - 256
+                                           : pick(f, 32) * 16,
                   4);
 }
 
-enum { X_NONE, X_MODRM = 1, X_IMM8 = 2, X_IMMZ = 4, X_IMM_BYTE_OR_Z = 8 };
+enum { X_NONE, X_MODRM = 1, X_IMM8 = 2, X_IMMZ = 4, X_OFFSET = 8 };
 
 static void put_random(Fixture *f)
 {
@@ -196,6 +242,7 @@ static void put_random(Fixture *f)
         {0, 0x8d, 0x8d, X_MODRM},
         {0, 0x8f, 0x99, 0},
         {0, 0x9e, 0x9f, X_NONE},
+        {0, 0xa0, 0xa3, X_OFFSET},
         {0, 0xa8, 0xa8, X_IMM8},
         {0, 0xa9, 0xa9, X_IMMZ},
         {0, 0xb0, 0xb7, X_IMM8},
@@ -210,7 +257,7 @@ static void put_random(Fixture *f)
         {0, 0x70, 0x7f, 0},
         {0, 0x70, 0x7f, 0},
         {0, 0xa4, 0xaf, 0},
-        {0, 0xe3, 0xe3, 0},
+        {0, 0xe0, 0xe3, 0},
         {0, 0x9b, 0x9b, X_NONE},
         {0, 0xd8, 0xdf, X_MODRM},
         {0, 0xd8, 0xdf, X_MODRM},
@@ -259,10 +306,15 @@ static void put_random(Fixture *f)
     bool opsize = prefix == 0 || (forms[n].map && prefix < 6);
     if (forms[n].map && (prefix == 6 || prefix == 7))
         put(f, prefix == 6 ? 0xf2 : 0xf3);
-    if (prefix == 8)
+    static const uint8_t segments[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65};
+    if (f->segmented && pick(f, 6) == 0)
+        put(f, segments[pick(f, 6)]);
+    else if (prefix == 8)
         put(f, 0x64 + pick(f, 2));
-    if (prefix == 9 && pick(f, 3) == 0)
+    bool addrsize = prefix == 9 && pick(f, 3) == 0;
+    if (addrsize)
         put(f, 0x67);
+    bool wide = f->mode16 ? addrsize : !addrsize || f->mode64;
     if (prefix == 10 && pick(f, 2) == 0)
         put(f, 0xf0);
     if (opcode >= 0xa4 && opcode <= 0xaf && forms[n].map == 0) {
@@ -272,10 +324,11 @@ static void put_random(Fixture *f)
             put(f, 0xf3);
     }
     bool double_shift = forms[n].map == 1 && (opcode & 0xf6) == 0xa4;
-    opsize &=
-        !double_shift; /* counts over 16 are undefined, and so they are with memory and without */
+    if (double_shift)
+        opsize = f->mode16; /* counts over 16 are undefined, differently so with memory */
     if (opsize)
         put(f, 0x66);
+    unsigned whole = opsize == f->mode16 ? 4 : 2;
     if (forms[n].map && (what & X_MODRM || opcode == 0x77) &&
         pick(f, 4) == 0) { /* VEX of three bytes */
         put(f, 0xc4);
@@ -283,7 +336,7 @@ static void put_random(Fixture *f)
         put(f, pick(f, 256));
         put(f, opcode);
         if (what & X_MODRM)
-            put_modrm(f);
+            put_modrm(f, wide);
         if (what & X_IMM8)
             put(f, pick(f, 256));
         return;
@@ -305,7 +358,7 @@ static void put_random(Fixture *f)
             what = X_MODRM;
     } else if (opcode == 0x8f) {
         what = X_MODRM;
-    } else if (opcode == 0xe3 || (opcode & 0xf0) == 0x70) {
+    } else if ((opcode & 0xfc) == 0xe0 || (opcode & 0xf0) == 0x70) {
         put(f, opcode);
         put(f, pick(f, 24));
         return;
@@ -318,16 +371,21 @@ static void put_random(Fixture *f)
             modrm |= 0xc0;
         put(f, modrm);
         if (opcode < 0xf8 && (modrm >> 3 & 7) < 2)
-            put_bytes(f, g_rand_int(f->random), opcode == 0xf6 ? 1 : opsize && !(rex & 8) ? 2 : 4);
+            put_bytes(f, g_rand_int(f->random), opcode == 0xf6 ? 1 : rex & 8 ? 4 : whole);
         return;
     }
     put(f, opcode);
     if (what & X_MODRM)
-        put_modrm(f);
+        put_modrm(f, wide);
     if (what & X_IMM8)
         put(f, pick(f, 4) ? pick(f, 256) : pick(f, 4));
     if (what & X_IMMZ)
-        put_bytes(f, g_rand_int(f->random), opsize && !(rex & 8) ? 2 : 4);
+        put_bytes(f, g_rand_int(f->random), rex & 8 ? 4 : whole);
+    if (what & X_OFFSET)
+        put_bytes(f, f->mode16 ? pick(f, 65536) : DATA + pick(f, DATA_SIZE),
+                  f->mode64 ? 8
+                  : wide    ? 4
+                            : 2);
 }
 
 static void put_constant(Fixture *f, unsigned reg, uint32_t value)
@@ -336,17 +394,21 @@ static void put_constant(Fixture *f, unsigned reg, uint32_t value)
         return;
     if (reg & 8)
         put(f, 0x41);
+    if (f->mode16)
+        put(f, 0x66);
     put(f, 0xb8 | (reg & 7));
-    put_bytes(f, value, 4);
+    put_bytes(f, f->mode16 ? value & 0xffff : value, 4);
 }
 
 /* A random instruction, mostly one that exists and whose operand lies in the data. */
 static void put_instruction(Fixture *f)
 {
-    uint32_t mode =
-        (f->mode64 ? MODE_CODE64 | MODE_LONG
-                   : MODE_CODE32 | MODE_STACK32 | MODE_FLAT_DS | MODE_FLAT_ES | MODE_FLAT_SS) |
-        MODE_PROTECTED | MODE_CS_BASE0;
+    const uint32_t flat = MODE_STACK32 | MODE_FLAT_DS | MODE_FLAT_ES | MODE_FLAT_SS;
+    uint32_t mode = f->mode16   ? MODE_CODE16
+                    : f->mode64 ? MODE_CODE64 | MODE_LONG
+                                : MODE_CODE32 | flat;
+    if (!f->real && !f->v86)
+        mode |= MODE_PROTECTED;
     for (;;) {
         unsigned start = f->size, size;
         uint8_t bytes[32];
@@ -364,7 +426,7 @@ static void put_instruction(Fixture *f)
             continue;
         }
         bool again = insn.base == f->base && insn.index == GPR_NONE && f->base != GPR_NONE;
-        if (insn.flags & INSN_MEMORY && !again && pick(f, 50)) {
+        if (insn.flags & INSN_MEMORY && !again && pick(f, f->mode16 ? 2 : 50)) {
             f->base = pick(f, 3) ? insn.base : GPR_NONE;
             f->size = start;
             if (insn.index != insn.base)
@@ -386,12 +448,14 @@ static void put_step(Fixture *f)
     unsigned reg = pick(f, 2) || f->base >= 16 ? GPR_RSP : f->base;
     if (f->mode64)
         put(f, 0x48 | (reg & 8 ? 1 : 0));
+    if (f->mode16 && pick(f, 4) == 0)
+        put(f, 0x66);
     put(f, 0x83);
     put(f, 0xc0 | pick(f, 2) * 0x28 | (reg & 7)); /* add, sub */
     put(f, reg == GPR_RSP ? pick(f, 8) * 8 : pick(f, 64));
 }
 
-/* [rsp + disp] */
+/* [rsp + disp], [bp + disp] */
 static void put_stack_access(Fixture *f)
 {
     static const uint8_t opcodes[] = {0x89, 0x8b, 0x03, 0x01, 0x8d, 0x87};
@@ -399,8 +463,9 @@ static void put_stack_access(Fixture *f)
     if (f->mode64)
         put(f, 0x48);
     put(f, opcodes[pick(f, G_N_ELEMENTS(opcodes))]);
-    put(f, 0x44 | (reg == GPR_RSP ? 0 : reg) << 3);
-    put(f, 0x24);
+    put(f, (f->mode16 ? 0x46 : 0x44) | (reg == GPR_RSP ? 0 : reg) << 3);
+    if (!f->mode16)
+        put(f, 0x24);
     put(f, pick(f, 24) * 8 - 96);
 }
 
@@ -422,11 +487,12 @@ static void put_call(Fixture *f)
     f->program[function - 1] = f->size - function;
     if (indirect) {
         put(f, 0xb8 | reg);
-        put_bytes(f, BASE + function, 4);
+        put_bytes(f, f->origin + function, f->mode16 ? 2 : 4);
         put(f, 0xff), put(f, 0xd0 | reg);
     } else {
+        unsigned size = f->mode16 ? 2 : 4;
         put(f, 0xe8);
-        put_bytes(f, function - (f->size + 4), 4);
+        put_bytes(f, function - (f->size + size), size);
     }
 }
 
@@ -451,11 +517,17 @@ static void make_program(Fixture *f)
     for (unsigned i = 0; i < 32; i++)
         put(f, 0x90);
     if (pick(f, 2)) { /* dec dword [counter]; jnz start */
-        unsigned disp = STACK + 0x1000;
-        put(f, 0xff), put(f, 0x0c), put(f, 0x25);
-        put_bytes(f, disp, 4);
+        unsigned size = f->mode16 ? 2 : 4;
+        put(f, 0xff), put(f, f->mode16 ? 0x0e : 0x0c);
+        if (!f->mode16)
+            put(f, 0x25);
+        put_bytes(f,
+                  f->mode16      ? COUNTER - DATA16
+                  : f->segmented ? COUNTER - 0x1000
+                                 : COUNTER,
+                  size);
         put(f, 0x0f), put(f, 0x85);
-        put_bytes(f, -(f->size + 4), 4);
+        put_bytes(f, -(f->size + size), size);
     }
     for (unsigned i = 0; i < 16; i++)
         put(f, 0xf4);
@@ -490,6 +562,11 @@ static void put_tables(Fixture *f, Machine *m)
         put64(m, 0x5008, UINT64_C(0x00af9b000000ffff));
         put64(m, 0x5018, UINT64_C(0x00affb000000ffff));
         put64(m, TSS + 4, STACK0);
+    } else if (f->real) {
+        for (unsigned vector = 0; vector < 256; vector++) {
+            uint32_t entry = HANDLERS << 12 | (vector % 32) * 16;
+            memcpy(m->ram->host + 0x6000 + vector * 4, &entry, 4);
+        }
     } else {
         put64(m, 0x5008, UINT64_C(0x00cf9b000000ffff));
         put64(m, 0x5018, UINT64_C(0x00cffb000000ffff));
@@ -499,7 +576,8 @@ static void put_tables(Fixture *f, Machine *m)
     put64(m, 0x5020, UINT64_C(0x00cff3000000ffff));
     for (unsigned vector = 0; vector < 32; vector++) {
         uint64_t gate = (HANDLERS + vector * 16) | UINT64_C(8) << 16 | UINT64_C(0x8e00) << 32;
-        put64(m, 0x6000 + vector * (f->mode64 ? 16 : 8), gate);
+        if (!f->real)
+            put64(m, 0x6000 + vector * (f->mode64 ? 16 : 8), gate);
         if (f->mode64)
             put64(m, 0x6000 + vector * 16 + 8, 0);
         memset(m->ram->host + HANDLERS + vector * 16, 0xf4, 16);
@@ -538,6 +616,85 @@ static void cool_down(Machine *m)
     }
 }
 
+/* Of a data segment that is not flat. */
+static Segment random_segment(const Fixture *f, uint32_t base, GRand *random)
+{
+    static const uint32_t limits[] = {0xffff, 0xffff, 0xffff, UINT32_MAX, 0x3fff, 0x8765};
+    uint32_t limit = limits[g_rand_int(random) % G_N_ELEMENTS(limits)];
+    unsigned kind = g_rand_int(random) % 16, dpl = f->user ? 0x60 : 0;
+    if (!f->mode16 && limit < UINT32_MAX)
+        limit = DATA + limit % DATA_SIZE;
+    Segment seg = {.selector = base >> 4, .attributes = 0x93 | dpl, .limit = limit, .base = base};
+    if (limit == UINT32_MAX)
+        seg.attributes |= SEGMENT_G;
+    if (f->real || f->v86)
+        return seg;
+    if (kind == 0)
+        seg.attributes = 0x91 | dpl; /* read-only */
+    else if (kind == 1)
+        seg.attributes |= SEGMENT_EXPAND_DOWN | (g_rand_boolean(random) ? SEGMENT_DB : 0);
+    else if (kind == 2)
+        seg.attributes = SEGMENT_UNUSABLE;
+    return seg;
+}
+
+static void prepare_segments(const Fixture *f, CpuState *state, GRand *random)
+{
+    static const uint32_t bases[] = {0x51230, 0, STACK16, DATA16, 0x5fff0, 0x61004};
+    uint32_t dpl = f->user ? 0x60 : 0;
+    for (unsigned i = 0; i < SEG_COUNT; i++)
+        state->seg[i] = f->user ? segment(0x23, 0xc0f3) : segment(0x10, 0xc093);
+    state->seg[SEG_CS] = segment(f->user ? 0x1b : 8, (f->mode64 ? 0xa09b : 0xc09b) | dpl);
+    if (!f->segmented)
+        return;
+    bool plain = f->v86 || g_rand_boolean(random);
+    for (unsigned i = 0; i < SEG_COUNT; i++) {
+        uint32_t base = f->mode16 ? bases[i] : i == SEG_SS ? STACK16 : 0x1000 * (i % 3);
+        Segment *seg = &state->seg[i];
+        *seg = random_segment(f, base, random);
+        if (plain)
+            *seg = (Segment){.selector = base >> 4,
+                             .attributes = 0x93 | dpl,
+                             .limit = f->mode16 ? 0xffff : UINT32_MAX,
+                             .base = base};
+    }
+    state->seg[SEG_DS].base = f->mode16 ? DATA16 : 0x1000;
+    Segment *ss = &state->seg[SEG_SS];
+    if (ss->attributes & SEGMENT_UNUSABLE || !(ss->attributes & SEGMENT_WRITABLE))
+        *ss = (Segment){.attributes = 0x93 | dpl, .limit = 0xffff, .base = STACK16};
+    if (!f->real && !f->v86 && g_rand_boolean(random))
+        ss->attributes |= SEGMENT_DB;
+    state->seg[SEG_CS] = (Segment){.selector = f->v86 || f->real ? CODE16 >> 4
+                                               : f->user         ? 0x1b
+                                                                 : 8,
+                                   .attributes = 0x9b | dpl | (f->mode16 ? 0 : SEGMENT_DB),
+                                   .limit = plain ? 0xffff : 0x1fff,
+                                   .base = CODE16};
+    if (f->real) {
+        state->cr0 &= ~(uint64_t)CR0_PE;
+        state->idtr.limit = 0x3ff;
+    }
+    if (f->v86)
+        state->rflags |= FLAG_VM | FLAG_IOPL;
+}
+
+/* Offsets of which many lie where something ends; a stack at its ends at times. */
+static void prepare_words(CpuState *state, GRand *random)
+{
+    for (unsigned i = 0; i < 8; i++) {
+        uint64_t *reg = &state->gpr[i];
+        if (i == GPR_RSP)
+            continue;
+        *reg = g_rand_int(random);
+        if (g_rand_boolean(random))
+            *reg = (*reg & 15) * 4096 - (*reg >> 8) % 20;
+    }
+    state->gpr[GPR_RCX] &= 0xffff00ff;
+    state->gpr[GPR_RSP] = 0xff00;
+    if (g_rand_int(random) % 8 == 0)
+        state->gpr[GPR_RSP] = g_rand_boolean(random) ? g_rand_int(random) % 40 : 0xfff0;
+}
+
 static void prepare(Fixture *f, Machine *m, uint32_t seed, CpuState *state)
 {
     g_autoptr(GRand) random = g_rand_new_with_seed(seed);
@@ -546,7 +703,7 @@ static void prepare(Fixture *f, Machine *m, uint32_t seed, CpuState *state)
     for (unsigned i = 0; i < DATA_SIZE; i += 4)
         *(uint32_t *)(m->ram->host + DATA + i) = g_rand_int(random);
     memset(m->ram->host + STACK - 0x1000, 0, 0x2000);
-    put64(m, STACK + 0x1000, 3);
+    put64(m, COUNTER, 3);
     memcpy(m->ram->host + BASE, f->program, f->size);
     ram_written(m->ram, 0, RAM_SIZE); /* programs jump anywhere */
     cool_down(m);
@@ -558,14 +715,11 @@ static void prepare(Fixture *f, Machine *m, uint32_t seed, CpuState *state)
                    .efer = f->mode64 ? EFER_LME | EFER_LMA : 0,
                    .gdtr = {0x5000, 39},
                    .idtr = {0x6000, 32 * 16 - 1},
-                   .rip = BASE,
+                   .rip = f->origin,
                    .rflags = 2 | (g_rand_int(random) & FLAGS_ARITHMETIC),
                    .dr6 = 0xffff0ff0,
                    .dr7 = 0x400};
-    for (unsigned i = 0; i < SEG_COUNT; i++)
-        state->seg[i] = f->user ? segment(0x23, 0xc0f3) : segment(0x10, 0xc093);
-    state->seg[SEG_CS] =
-        segment(f->user ? 0x1b : 8, (f->mode64 ? 0xa09b : 0xc09b) | (f->user ? 0x60 : 0));
+    prepare_segments(f, state, random);
     state->tr = (Segment){.selector = 0x28, .attributes = 0x8b, .limit = 103, .base = TSS};
     for (unsigned i = 0; i < 16; i++)
         state->gpr[i] = g_rand_boolean(random) ? g_rand_int(random)
@@ -573,7 +727,9 @@ static void prepare(Fixture *f, Machine *m, uint32_t seed, CpuState *state)
     if (!f->mode64)
         memset(state->gpr + 8, 0, 8 * sizeof(uint64_t));
     state->gpr[GPR_RCX] &= 0xff;
-    state->gpr[GPR_RSP] = STACK;
+    state->gpr[GPR_RSP] = STACK - (f->segmented ? STACK16 : 0);
+    if (f->mode16)
+        prepare_words(state, random);
     prepare_x87(&state->fpu, random);
     state->fpu.mxcsr = 0x1f80;
     if (seed % 16 == 0)
@@ -632,19 +788,30 @@ static void describe(Fixture *f, uint32_t seed, const CpuState *a, const CpuStat
     }
 }
 
+/* Where the fault that was delivered, or could not be, but for them, stored the flags. */
+static uint64_t pushed_flags(const Fixture *f, const CpuState *state)
+{
+    bool wide = state->seg[SEG_SS].attributes & SEGMENT_DB || f->mode64;
+    uint64_t at = state->gpr[GPR_RSP], base = f->mode64 ? 0 : state->seg[SEG_SS].base;
+    unsigned vector = (state->seg[SEG_CS].base + state->rip - HANDLERS) / 16;
+    bool error = vector == 8 || (vector >= 10 && vector <= 14) || vector == 17;
+    if (vector >= 32)
+        at -= f->real ? 2 : 4;
+    else
+        at += f->real ? 4 : (error + 2) * (f->mode64 ? 8 : 4);
+    return base + (wide ? at : at & UINT16_MAX);
+}
+
 static bool same_memory(Fixture *f, const CpuState *state, bool faulted)
 {
     uint8_t *a = f->machines[0].ram->host, *b = f->machines[1].ram->host;
-    if (faulted && state->gpr[GPR_RSP] < RAM_SIZE - 64) { /* the pushed flags */
-        uint64_t at = state->gpr[GPR_RSP];
-        unsigned vector = (state->rip - HANDLERS) / 16;
-        bool error = vector == 8 || (vector >= 10 && vector <= 14) || vector == 17;
-        at += (error + 2) * (f->mode64 ? 8 : 4);
-        memset(a + at, 0, 4);
-        memset(b + at, 0, 4);
+    uint64_t at = pushed_flags(f, state);
+    if (faulted && at < RAM_SIZE - 64) {
+        memset(a + at, 0, f->real ? 2 : 4);
+        memset(b + at, 0, f->real ? 2 : 4);
     }
     return !memcmp(a + DATA, b + DATA, DATA_SIZE) &&
-           !memcmp(a + STACK - 0x1000, b + STACK - 0x1000, 0x2000);
+           !memcmp(a + STACK16, b + STACK16, DATA16 + 0x30000 - STACK16);
 }
 
 /* Gives both machines the same memory. Whether they had not. */
@@ -716,8 +883,9 @@ static void test_random(Fixture *f, gconstpointer data)
             continue;
         }
         /* A fault that can't be delivered shuts down where it was raised. */
-        bool faulted = (states[0].rip >= HANDLERS && states[0].rip < HANDLERS + 32 * 16) ||
-                       states[0].rflags & FLAG_RF;
+        uint64_t linear = states[0].seg[SEG_CS].base + states[0].rip;
+        bool faulted =
+            (linear >= HANDLERS && linear < HANDLERS + 32 * 16) || states[0].rflags & FLAG_RF;
         halted += !faulted;
         bool same =
             same_state(&states[0], &states[1], faulted) && same_memory(f, &states[0], faulted);
@@ -727,7 +895,7 @@ static void test_random(Fixture *f, gconstpointer data)
             host_lost_pointers(f, seed, &states[0], states[1], faulted))
             continue;
         describe(f, seed, &states[0], &states[1]);
-        for (unsigned at = STACK - 0x1000; at < DATA + DATA_SIZE; at += 4) {
+        for (unsigned at = STACK16; at < DATA + DATA_SIZE; at += 4) {
             uint32_t *a = (uint32_t *)(f->machines[0].ram->host + at),
                      *b = (uint32_t *)(f->machines[1].ram->host + at);
             if (*a != *b)
@@ -749,39 +917,71 @@ static const struct {
     const char *bytes;
 } programs[] = {
     /* cmp rbx,rdi; mov rbx,[rsp]; call 1f; hlt; 1: pushf; pop rdx; ret */
-    {"call", 640, "4839fb488b1c24e801000000f49c5ac3"},
+    {"call", FLAT64, "4839fb488b1c24e801000000f49c5ac3"},
     /* lea rax,[1f]; add rdi,rsi; mov rdi,[rsp]; call rax; hlt; 1: pushf; pop rdx; ret */
-    {"indirect call", 640, "488d050a0000004801f7488b3c24ffd0f49c5ac3"},
+    {"indirect call", FLAT64, "488d050a0000004801f7488b3c24ffd0f49c5ac3"},
     /* cmp dword [rsp+8],-5; mov rbx,[rsp]; mov rcx,[rsp+16]; pushf; pop rdx; hlt */
-    {"memory", 640, "837c2408fb488b1c24488b4c24109c5af4"},
+    {"memory", FLAT64, "837c2408fb488b1c24488b4c24109c5af4"},
     /* sub rsp,16; call 1f; hlt; 1: pushf; pop rdx; ret */
-    {"stack pointer", 640, "4883ec10e801000000f49c5ac3"},
+    {"stack pointer", FLAT64, "4883ec10e801000000f49c5ac3"},
     /* call 1f; pushf; pop rdx; hlt; 1: push rbx; cmp rbx,rcx; pop rbx; ret */
-    {"return", 640, "e8030000009c5af4534839cb5bc3"},
+    {"return", FLAT64, "e8030000009c5af4534839cb5bc3"},
     /* call 1f; pushf; pop rdx; hlt; 1: push rbx; sub rbx,r13; pop rbx; ret */
-    {"return, subtracted", 640, "e8030000009c5af4534c29eb5bc3"},
+    {"return, subtracted", FLAT64, "e8030000009c5af4534c29eb5bc3"},
     /* call 1f; pushf; pop rdx; hlt; 1: push rbp; mov rbp,rsp; sub rsp,16; leave; ret */
-    {"return, frame left", 640, "e8030000009c5af4554889e54883ec10c9c3"},
+    {"return, frame left", FLAT64, "e8030000009c5af4554889e54883ec10c9c3"},
     /* call 1f; pushf; pop rdx; hlt; 1: push rbx; push rcx; add rbx,rcx; pop rcx; pop rbx; ret */
-    {"return, added", 640, "e8030000009c5af453514801cb595bc3"},
+    {"return, added", FLAT64, "e8030000009c5af453514801cb595bc3"},
     /* call 1f; pushf; pop rdx; hlt; 1: push rbx; and ebx,ecx; pop rbx; ret */
-    {"return, masked", 640, "e8030000009c5af45321cb5bc3"},
+    {"return, masked", FLAT64, "e8030000009c5af45321cb5bc3"},
     /* call 1f; pushf; pop rdx; hlt; 1: cmp bl,ch; mov ecx,[rsp]; mov ebx,[rsp]; ret */
-    {"return, bytes", 640, "e8030000009c5af438eb8b0c248b1c24c3"},
+    {"return, bytes", FLAT64, "e8030000009c5af438eb8b0c248b1c24c3"},
     /* call 1f; pushf; pop rdx; hlt; 1: cmp rcx,[rsp-8]; mov rcx,[rsp]; ret */
-    {"return, memory", 640, "e8030000009c5af4483b4c24f8488b0c24c3"},
+    {"return, memory", FLAT64, "e8030000009c5af4483b4c24f8488b0c24c3"},
     /* call 1f; pushf; pop rdx; hlt; 1: xor bx,cx; mov ebx,[rsp]; mov r14,[rsp]; test r14,r14; mov
        r14,rbx; ret */
-    {"return, twice", 640, "e8030000009c5af46631cb8b1c244c8b34244d85f64989dec3"},
+    {"return, twice", FLAT64, "e8030000009c5af46631cb8b1c244c8b34244d85f64989dec3"},
     /* add rbx,-80000000h; mov rcx,[rsp]; pushf; pop rdx; hlt */
-    {"large immediate", 640, "4881c300000080488b0c249c5af4"},
+    {"large immediate", FLAT64, "4881c300000080488b0c249c5af4"},
     /* lea rax,[1f]; test bl,cl; mov rcx,[rsp]; jmp rax; hlt; 1: pushf; pop rdx; hlt */
-    {"jump", 640, "488d050900000084cb488b0c24ffe0f49c5af4"},
+    {"jump", FLAT64, "488d050900000084cb488b0c24ffe0f49c5af4"},
     /* xor rbx,rcx; mov rbx,[rsp]; mov rcx,[rsp]; pushf; pop rdx; hlt */
-    {"logic", 640, "4831cb488b1c24488b0c249c5af4"},
+    {"logic", FLAT64, "4831cb488b1c24488b0c249c5af4"},
+    /* sub rsp,64; lea rax,[2f]; mov [rsp+8],rax; mov ecx,5; 1: mov [rsp-16],rdx; mov [rsp+16],rdx;
+       call [rsp+8]; dec ecx; jnz 1b; hlt; 2: ret */
+    {"call through the stack", FLAT64,
+     "4883ec40488d051d0000004889442408b90500000048895424f04889542410ff542408ffc975eef4c3"},
     /* mov esp,87ac29cc; mov edi,200ffe; push dword [edi]; push 12; hlt: the handler executes the
      * first push whole, which proves nothing of the stack */
-    {"push of what crosses pages", 320, "bccc29ac87bffe0f2000ff376a0cf4"},
+    {"push of what crosses pages", FLAT32, "bccc29ac87bffe0f2000ff376a0cf4"},
+    /* mov sp,2; push ax; push bx; push ecx; pop dx; pop edi; hlt */
+    {"stack goes round", REAL, "bc0200505366515a665ff4"},
+    /* mov sp,1; push ax; hlt */
+    {"push over the end", REAL, "bc010050f4"},
+    /* mov bx,0ffffh; mov al,[bx]; mov ax,[bx]; hlt */
+    {"end of a segment", REAL, "bbffff8a078b07f4"},
+    /* mov si,7ffeh; mov bx,8001h; mov ax,[bx+si]; hlt */
+    {"sum over the end", REAL, "befe7fbb01808b00f4"},
+    /* xor cx,cx; 1: inc bx; loop 1b; pushf; pop dx; hlt */
+    {"loop", REAL, "31c943e2fd9c5af4"},
+    /* mov ecx,10003h; 1: inc bx; a32 loop 1b; a32 jecxz 2f; hlt; 2: lahf; hlt */
+    {"wide counter", REAL, "66b9030001004367e2fc67e301f49ff4"},
+    /* cmp bx,di; mov bx,[si]; call 1f; hlt; 1: pushf; pop dx; ret */
+    {"call of 16 bits", REAL, "39fb8b1ce80100f49c5ac3"},
+    /* call 1f; hlt; 1: pop bx; add bx,2; push bx; ret; nop; hlt */
+    {"return elsewhere", REAL, "e80100f45b83c30253c390f4"},
+    /* mov ax,1f; call ax; pushf; pop dx; hlt; 1: sub cx,bx; ret 2 */
+    {"indirect call of 16 bits", REAL, "b8c80fffd09c5af429d9c20200"},
+    /* mov bp,sp; push bp; enter 8,0; mov [bp-4],ax; leave; push ebp; mov ebp,esp; o32 leave; hlt */
+    {"frames", REAL, "89e555c80800008946fcc966556689e566c9f4"},
+    /* mov cx,3; 1: inc byte [cs:2f+1]; 2: mov al,0; add bl,al; loop 1b; hlt */
+    {"next instruction changes", REAL, "b903002efe06c90fb00000c3e2f5f4"},
+    /* mov [di],ah; add ch,[bx]; xchg dh,[si]; cmp [di],bh; lahf; hlt */
+    {"upper halves", REAL, "8825022f8634383d9ff4"},
+    /* push 800h; push 0; retf: to a handler */
+    {"far return", REAL, "6800086a00cb"},
+    /* mov ax,5123h; mov ds,ax; mov [16],cx; push ds; pop es; mov dx,[es:16]; hlt */
+    {"segment registers", REAL, "b823518ed8890e10001e07268b161000f4"},
 };
 
 static void test_programs(Fixture *f, gconstpointer data)
@@ -821,13 +1021,20 @@ static void test_flushes(Fixture *f, gconstpointer data)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    /* Bits of the code and CPL. */
-    g_test_add("/jit/random-64", Fixture, GINT_TO_POINTER(640), set_up, test_random, tear_down);
-    g_test_add("/jit/random-32", Fixture, GINT_TO_POINTER(320), set_up, test_random, tear_down);
-    g_test_add("/jit/user-64", Fixture, GINT_TO_POINTER(643), set_up, test_random, tear_down);
-    g_test_add("/jit/user-32", Fixture, GINT_TO_POINTER(323), set_up, test_random, tear_down);
-    g_test_add("/jit/programs-64", Fixture, GINT_TO_POINTER(640), set_up, test_programs, tear_down);
-    g_test_add("/jit/programs-32", Fixture, GINT_TO_POINTER(320), set_up, test_programs, tear_down);
-    g_test_add("/jit/flushes", Fixture, GINT_TO_POINTER(643), set_up, test_flushes, tear_down);
+#define ADD(name, kind, test) \
+    g_test_add("/jit/" name, Fixture, GINT_TO_POINTER(kind), set_up, test, tear_down)
+    ADD("random-64", FLAT64, test_random);
+    ADD("random-32", FLAT32, test_random);
+    ADD("random-16", REAL, test_random);
+    ADD("protected-16", PROTECTED16, test_random);
+    ADD("segments-32", SEGMENTED32, test_random);
+    ADD("user-64", USER64, test_random);
+    ADD("user-32", USER32, test_random);
+    ADD("user-16", USER16, test_random);
+    ADD("v86", V86, test_random);
+    ADD("programs-64", FLAT64, test_programs);
+    ADD("programs-32", FLAT32, test_programs);
+    ADD("programs-16", REAL, test_programs);
+    ADD("flushes", USER64, test_flushes);
     return g_test_run();
 }

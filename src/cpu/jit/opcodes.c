@@ -91,12 +91,9 @@ static JitOp group_3(const Insn *insn, bool byte)
         return (JitOp){
             .kind = JIT_COPY, .rm = R, .byte = byte, .writes = ALL, .kills = JIT_CF | JIT_OF};
     case 6:
-        return (JitOp){
-            .kind = byte || insn->op_size == 2 ? JIT_CALL : JIT_DIVIDE, .rm = R, .writes = ALL};
+        return (JitOp){.kind = byte ? JIT_CALL : JIT_DIVIDE, .rm = R, .writes = ALL};
     default:
-        return (JitOp){.kind = byte || insn->op_size == 2 ? JIT_CALL : JIT_DIVIDE_SIGNED,
-                       .rm = R,
-                       .writes = ALL};
+        return (JitOp){.kind = byte ? JIT_CALL : JIT_DIVIDE_SIGNED, .rm = R, .writes = ALL};
     }
 }
 
@@ -200,6 +197,10 @@ static JitOp one_byte(uint32_t mode, const Insn *insn)
         return (JitOp){.kind = JIT_COPY, .rm = R, .reg = W, .byte = byte, .swap = true};
     case 0x8d:
         return (JitOp){.kind = JIT_LEA};
+    case 0xa0 ... 0xa3:
+        if (mode64)
+            break;
+        return (JitOp){.kind = JIT_MOVE_OFFSET, .byte = byte};
     case 0x90:
         if (insn->rex & REX_B)
             return (JitOp){.kind = JIT_EXCHANGE};
@@ -247,6 +248,9 @@ static JitOp one_byte(uint32_t mode, const Insn *insn)
         return (JitOp){.kind = JIT_X87};
     case 0xd8 ... 0xdf:
         return x87(insn);
+    case 0xe2:
+    case 0xe3:
+        return (JitOp){.kind = JIT_LOOP};
     case 0xe8:
         return (JitOp){.kind = JIT_CALL_REL};
     case 0xe9:
@@ -448,7 +452,7 @@ static const SystemRow system_rows[] = {
 static JitOp system_op(uint32_t mode, const Insn *insn)
 {
     bool mode64 = (mode & MODE_CODE_MASK) == MODE_CODE64;
-    bool ring0 = !(mode & 3 << MODE_CPL_SHIFT) && mode & MODE_PROTECTED;
+    bool ring0 = !(mode & 3 << MODE_CPL_SHIFT);
     for (unsigned i = 0; i < G_N_ELEMENTS(system_rows); i++) {
         const SystemRow *row = &system_rows[i];
         if (row->fn == insn->fn && (!row->op_size || row->op_size == insn->op_size) &&
@@ -466,8 +470,9 @@ static JitOp system_op(uint32_t mode, const Insn *insn)
 JitOp jit_classify(uint32_t mode, const Insn *insn)
 {
     JitOp op;
-    if (insn->fn == op_ud || insn->fn == op_too_long || insn->flags & INSN_SEG_CHECK ||
-        (insn->flags & INSN_MEMORY && insn->addr_size == 2))
+    bool segment_check =
+        insn->flags & INSN_SEG_CHECK || (insn->flags & INSN_MEMORY && insn->addr_size == 2);
+    if (insn->fn == op_ud || insn->fn == op_too_long || (segment_check && !jit_is_segmented(mode)))
         return call_handler();
     if (insn->prefixes & PREFIX_VEX) {
         if (insn->map == MAP_0F && insn->opcode == 0x77) /* VZEROUPPER, VZEROALL */
@@ -535,8 +540,11 @@ unsigned jit_written(const Insn *insn, const JitOp *op)
     case JIT_DIVIDE_SIGNED:
         return SET(GPR_RAX) | SET(GPR_RDX);
     case JIT_ACCUMULATOR:
+    case JIT_MOVE_OFFSET:
     case JIT_X87:
         return SET(GPR_RAX);
+    case JIT_LOOP:
+        return SET(GPR_RCX);
     case JIT_MOVE_IMM:
         return SET(insn->opcode < 0xb8 ? insn->rm / 8 : insn->rm);
     case JIT_EXCHANGE:
@@ -586,7 +594,9 @@ bool jit_is_step(uint32_t mode, const Insn *insn, const JitOp *op, unsigned *ret
     *ret_by = 0;
     bool branch =
         op->kind >= JIT_JCC && op->kind <= JIT_RET; /* op_size says 4 in 64-bit code, too */
-    if (insn->op_size != size && !(branch && insn->op_size != 2))
+    bool stack = branch || (op->kind >= JIT_PUSH && op->kind <= JIT_LEAVE);
+    if ((insn->op_size != size && !(branch && insn->op_size != 2)) ||
+        (stack && jit_is_segmented(mode)))
         return false;
     switch (op->kind) {
     case JIT_COPY:

@@ -14,6 +14,7 @@ typedef enum JitKind {
     JIT_PLAIN,       /* same opcode, without ModRM and operands in other than identical registers */
     JIT_ACCUMULATOR, /* accumulator, immediate */
     JIT_MOVE_IMM,
+    JIT_MOVE_OFFSET, /* accumulator, memory named by the immediate */
     JIT_EXCHANGE,
     JIT_STEP /* INC, DEC in the opcode */,
     JIT_SWAP_BYTES,
@@ -26,6 +27,7 @@ typedef enum JitKind {
     JIT_DIVIDE,
     JIT_DIVIDE_SIGNED,
     JIT_JCC,
+    JIT_LOOP, /* JCXZ, too */
     JIT_JMP,
     JIT_CALL_REL,
     JIT_JMP_E,
@@ -73,6 +75,14 @@ typedef struct JitOp {
     uint8_t byte;                 /* both operands are byte registers; 2: rm alone */
     uint8_t reads, writes, kills; /* flags read, perhaps changed, surely overwritten */
 } JitOp;
+
+/* Whether segments of code in the mode may have bases and limits. */
+static inline bool jit_is_segmented(uint32_t mode)
+{
+    const uint32_t flat = MODE_PROTECTED | MODE_STACK32 | MODE_FLAT_DS | MODE_FLAT_ES |
+                          MODE_FLAT_SS | MODE_PLAIN_SEGMENTS | MODE_CODE32;
+    return !(mode & MODE_CODE64) && ((mode & flat) != flat || mode & MODE_VM86);
+}
 
 /* `mode` is the block's. */
 JitOp jit_classify(uint32_t mode, const Insn *insn);

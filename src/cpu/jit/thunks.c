@@ -81,11 +81,10 @@ static bool run_insn(SoftCpu *cpu, JitRef ref, uint32_t place)
 /* ---- writing ------------------------------------------------------------------------------------
  */
 
-/* Those of the guest's registers that C may change, in the host's or (SYSCALL) in SoftCpu. */
+/* Those of the guest's registers that C may change; and R11, which SYSCALL does, is in SoftCpu. */
 static void move_volatile(Emit *e, bool store)
 {
-    static const uint8_t guests[] = {GPR_RAX, GPR_RCX, GPR_RDX, GPR_RSI,
-                                     GPR_RDI, GPR_R8,  GPR_R11, GPR_RSP};
+    static const uint8_t guests[] = {GPR_RAX, GPR_RCX, GPR_RDX, GPR_RSI, GPR_RDI, GPR_R8, GPR_RSP};
     for (unsigned i = 0; i < G_N_ELEMENTS(guests); i++)
         emit_op(e, (store ? 0x89 : 0x8b) | OP_W, guest_host(guests[i]),
                 rm_gs(GS_CPU(s.gpr) + guests[i] * 8));
@@ -319,6 +318,7 @@ static uint8_t *write_return_to(Emit *e, const JitThunks *thunks)
     emit_push(e, SCRATCH1, true);
     emit_store(e, HOST_RAX, rm_gs(GS_JIT(spare)));
     emit_jump_entry(e);
+    emit_op(e, 0x0b | OP_W, SCRATCH1, rm_gs(GS_JIT(code_key))); /* or */
     emit_move(e, HOST_RAX, SCRATCH1);
     emit_op(e, 0xc1 | OP_W, 7, rm_reg(HOST_RAX)); /* sar: 0 or -1 */
     e8(e, 63);
@@ -337,8 +337,14 @@ static uint8_t *write_return_to(Emit *e, const JitThunks *thunks)
     e32(e, 0);
     emit_op(e, 0xff, 4, entry);
     emit_patch(e, slow, emit_here(e));
+    entry.disp = GS_JIT(jumps[0].rip);
+    emit_op(e, 0x03 | OP_W, SCRATCH1, entry);
     emit_op(e, 0x8b, SCRATCH2, rm_gs(GS_JIT(ret)));
     emit_op(e, 0x03 | OP_W, SCRATCH2, rm_gs(GS_JIT(arena)));
+    emit_op(e, 0x8b, SCRATCH1, rm_reg(SCRATCH1)); /* without code_key */
+    emit_op(e, 0x83 | OP_W, 7, rm_mem(SCRATCH2, offsetof(JitReturn, block)));
+    e8(e, 0);
+    emit_jcc(e, CC_E, thunks->go);
     emit_op(e, 0x2b | OP_W, GUEST_RSP, rm_mem(SCRATCH2, offsetof(JitReturn, popped)));
     emit_load(e, SCRATCH1, rm_mem(SCRATCH2, offsetof(JitReturn, block)));
     emit_load(e, SCRATCH2, rm_mem(SCRATCH2, offsetof(JitReturn, place)));

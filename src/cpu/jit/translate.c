@@ -38,9 +38,14 @@ void guest_written(Translation *t, unsigned guest, unsigned host)
 
 /* ---- what is live ------------------------------------------------------------ */
 
+static uint64_t linear_at(const Translation *t, uint64_t rip)
+{
+    return t->segmented ? (uint32_t)(t->code_base + rip) : rip;
+}
+
 static bool on_same_page(const Translation *t, uint64_t target)
 {
-    return (target ^ t->rip) < GUEST_PAGE_SIZE;
+    return (linear_at(t, target) ^ linear_at(t, t->rip)) < GUEST_PAGE_SIZE;
 }
 
 /* A link to an instruction that may go on behind the page holds only while that page's mapping
@@ -49,12 +54,13 @@ static bool on_same_page(const Translation *t, uint64_t target)
 static bool needs_no_guard(const Translation *t, uint64_t target)
 {
     return on_same_page(t, target) &&
-           (target & (GUEST_PAGE_SIZE - 1)) <= GUEST_PAGE_SIZE - INSN_MAX_BYTES;
+           (linear_at(t, target) & (GUEST_PAGE_SIZE - 1)) <= GUEST_PAGE_SIZE - INSN_MAX_BYTES;
 }
 
 unsigned live_at(Translation *t, uint64_t target)
 {
-    uint64_t offset = (t->block->offset & GUEST_PAGE_MASK) | (target & (GUEST_PAGE_SIZE - 1));
+    uint64_t offset =
+        (t->block->offset & GUEST_PAGE_MASK) | (linear_at(t, target) & (GUEST_PAGE_SIZE - 1));
     if (!on_same_page(t, target))
         return JIT_ALL_FLAGS;
     const Block *block = block_peek(t->cpu->blocks, t->block->ram, offset, t->block->mode);
@@ -63,7 +69,8 @@ unsigned live_at(Translation *t, uint64_t target)
 
 static uint64_t branch_target(const Translation *t, const Insn *insn)
 {
-    return (t->rip + insn->imm) & (t->mode64 ? UINT64_MAX : UINT32_MAX);
+    uint64_t mask = t->mode64 ? UINT64_MAX : insn->op_size == 2 ? UINT16_MAX : UINT32_MAX;
+    return (t->rip + insn->imm) & mask;
 }
 
 static uint64_t block_end(const Translation *t)
@@ -82,7 +89,7 @@ static void find_live_flags(Translation *t)
         else if (op->kind == JIT_JMP_E || op->kind == JIT_CALL_E || op->kind == JIT_RET ||
                  (t->block->insns[i].flags & INSN_ENDS_BLOCK && op->kind == JIT_CALL))
             live = JIT_ALL_FLAGS;
-        else if (op->kind == JIT_JCC)
+        else if (op->kind == JIT_JCC || op->kind == JIT_LOOP)
             live |= live_at(t, branch_target(t, &t->block->insns[i]));
         live = op->reads | (live & ~op->kills);
         t->live[i] = live;
@@ -155,7 +162,7 @@ static void write_return(Translation *t, uint64_t rip)
     }
     emit_jcc(e, CC_NE, t->jit->thunks.return_to);
     t->now = (JitNow){.lazy = true, .recipe.how = JIT_RECIPE_RETURN};
-    exit_to(t, rip, JIT_ALL_FLAGS, false);
+    exit_to(t, rip, JIT_ALL_FLAGS);
 }
 
 /* Whether a CALL can be the host's, to return to `rip`. */
@@ -164,7 +171,7 @@ static bool has_return(const Translation *t, uint64_t rip)
     return needs_no_guard(t, rip);
 }
 
-static void leave_by(Translation *t, uint64_t target, unsigned live, bool poll, bool call)
+static void leave_by(Translation *t, uint64_t target, unsigned live, bool call)
 {
     Emit *e = &t->e;
     JitLink *link = new_link(t, target);
@@ -172,7 +179,6 @@ static void leave_by(Translation *t, uint64_t target, unsigned live, bool poll, 
         flags_lost(t, live);
     if (call)
         make_room(t);
-    link->poll = poll;
     link->fpu = t->now.fpu;
     link->host_flags = t->now.host_flags;
     if (!needs_no_guard(t, target)) {
@@ -187,9 +193,9 @@ static void leave_by(Translation *t, uint64_t target, unsigned live, bool poll, 
     link->site = code_offset(t) - 4;
 }
 
-void exit_to(Translation *t, uint64_t target, unsigned live, bool poll)
+void exit_to(Translation *t, uint64_t target, unsigned live)
 {
-    leave_by(t, target, live, poll, false);
+    leave_by(t, target, live, false);
 }
 
 void exit_to_plain(Translation *t, unsigned index)
@@ -207,6 +213,8 @@ void jump_lookup(Translation *t)
     Emit *e = &t->e;
     Rm entry = {.kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE};
     emit_jump_entry(e);
+    if (t->segmented)
+        emit_op(e, 0x0b | OP_W, SCRATCH1, rm_gs(GS_JIT(code_key))); /* or */
     entry.disp = GS_JIT(jumps[0].rip);
     emit_op(e, 0x3b | OP_W, SCRATCH1, entry);
     slow_if(t, CC_NE);
@@ -249,57 +257,64 @@ static bool is_canonical(uint64_t linear)
     return (int64_t)(linear << 16) >> 16 == (int64_t)linear;
 }
 
-static bool is_backward(const Translation *t, uint64_t target)
-{
-    return target <= t->rip + t->insn->rip_offset;
-}
-
 static void translate_jcc(Translation *t, uint64_t target)
 {
     Emit *e = &t->e;
     unsigned live = live_at(t, target);
-    bool poll = is_backward(t, target);
     flags_to_host(t, SCRATCH1);
     Stub *stub = new_stub(t, STUB_EXIT);
     stub->target = target;
     stub->live = live;
-    stub->poll = poll;
     stub->from = emit_jcc(e, t->insn->opcode & 15, NULL);
     if (needs_no_guard(t, target)) {
         stub->link = new_link(t, target);
         stub->link->host_flags = true;
-        stub->link->poll = poll;
         stub->link->fpu = t->now.fpu;
         stub->link->site = code_offset(t) - 4;
     }
 }
 
+static unsigned pushed_size(const Translation *t)
+{
+    return t->mode64 ? 8 : t->insn->op_size;
+}
+
 static void push_return_address(Translation *t)
 {
     Emit *e = &t->e;
-    unsigned size = t->mode64 ? 8 : 4, free;
+    unsigned size = pushed_size(t), free;
     uint64_t value = t->rip + t->insn->rip_offset + t->insn->length;
     Rm rm = access_stack(t, GPR_RSP, -(int)size, size, true, &free);
-    if (!t->mode64 || (int64_t)value == (int32_t)value) {
+    if (size == 2) {
+        emit_op(e, 0xc7 | OP_66, 0, rm);
+        e8(e, value), e8(e, value >> 8);
+    } else if (!t->mode64 || (int64_t)value == (int32_t)value) {
         emit_op(e, 0xc7 | (t->mode64 ? OP_W : 0), 0, rm);
         e32(e, value);
     } else {
         emit_constant(e, free, value);
         emit_store(e, free, rm);
     }
-    emit_op(e, 0x8d | (t->mode64 ? OP_W : 0), GUEST_RSP, rm_mem(GUEST_RSP, -(int)size));
+    move_stack(t, GUEST_RSP, -(int)size);
+}
+
+/* MOV of a target into a register; MOVZX of 16 bits. */
+static uint32_t target_opcode(const Translation *t)
+{
+    unsigned size = pushed_size(t);
+    return size == 2 ? 0xb7 | OP_0F : size == 8 ? 0x8b | OP_W : 0x8b;
 }
 
 /* The target of an indirect branch into SCRATCH1. */
 static void read_target(Translation *t)
 {
-    uint32_t wide = t->mode64 ? OP_W : 0;
     unsigned free;
     if (t->insn->flags & INSN_MEMORY)
-        emit_op(&t->e, 0x8b | wide, SCRATCH1,
-                access_operand(t, t->mode64 ? 8 : 4, false, 0, &free));
+        emit_op(&t->e, target_opcode(t), SCRATCH1,
+                access_operand(t, pushed_size(t), false, 0, &free));
     else
-        emit_op(&t->e, 0x8b | wide, SCRATCH1, rm_reg(guest_read(t, t->insn->rm, SCRATCH1)));
+        emit_op(&t->e, target_opcode(t), SCRATCH1, rm_reg(guest_read(t, t->insn->rm, SCRATCH1)));
+    check_target(t);
 }
 
 static uint64_t next_rip(const Translation *t)
@@ -311,8 +326,9 @@ static uint64_t next_rip(const Translation *t)
 static JitReturn *new_return(Translation *t, uint64_t popped)
 {
     JitReturn *ret = jit_alloc(t->jit, sizeof(JitReturn));
-    *ret = (JitReturn){
-        .block = jit_ref(t->jit, t->result), .place = jit_place(t->insn), .popped = popped};
+    *ret = (JitReturn){.block = t->segmented ? 0 : jit_ref(t->jit, t->result),
+                       .place = jit_place(t->insn),
+                       .popped = popped};
     flags_lost(t, JIT_ALL_FLAGS);
     if (t->now.lazy) {
         Stub *stub = new_stub(t, STUB_RECALL);
@@ -332,13 +348,13 @@ static void leave_by_return(Translation *t, const JitReturn *ret)
 static void translate_ret(Translation *t)
 {
     Emit *e = &t->e;
-    unsigned size = t->mode64 ? 8 : 4, free;
-    uint32_t wide = t->mode64 ? OP_W : 0;
+    unsigned size = pushed_size(t), free;
     int32_t popped = size + (int32_t)t->insn->imm;
     JitReturn *ret = new_return(t, popped);
     Rm rm = access_stack(t, GPR_RSP, 0, size, false, &free);
-    emit_op(e, 0x8b | wide, SCRATCH1, rm);
-    emit_op(e, 0x8d | wide, GUEST_RSP, rm_mem(GUEST_RSP, popped));
+    emit_op(e, target_opcode(t), SCRATCH1, rm);
+    check_target(t);
+    move_stack(t, GUEST_RSP, popped);
     leave_by_return(t, ret);
     e8(e, 0xc3);
     t->ended = true;
@@ -349,7 +365,7 @@ static void translate_indirect(Translation *t)
     Emit *e = &t->e;
     Rm host = rm_gs(GS_JIT(target));
     bool call = t->op.kind == JIT_CALL_E;
-    JitReturn *ret = new_return(t, call ? (t->mode64 ? -8 : -4) : 0);
+    JitReturn *ret = new_return(t, call ? -(int64_t)pushed_size(t) : 0);
     read_target(t);
     jump_lookup(t);
     if (!call) {
@@ -361,6 +377,7 @@ static void translate_indirect(Translation *t)
         e, SCRATCH1,
         (Rm){.kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE, .disp = GS_JIT(jumps[0].host)});
     emit_store(e, SCRATCH1, host);
+    t->now.held = t->now.copied = 0; /* the lookup's index is there now */
     push_return_address(t);
     leave_by_return(t, ret);
     if (has_return(t, next_rip(t))) {
@@ -377,8 +394,8 @@ static void translate_call(Translation *t, uint64_t target)
 {
     bool returns = has_return(t, next_rip(t));
     push_return_address(t);
-    recipe_rsp_moved(&t->now.recipe, t->mode64 ? -8 : -4);
-    leave_by(t, target, live_at(t, target), is_backward(t, target), returns);
+    recipe_rsp_moved(&t->now.recipe, -(int64_t)pushed_size(t));
+    leave_by(t, target, live_at(t, target), returns);
     if (returns)
         write_return(t, next_rip(t));
     t->ended = true;
@@ -391,7 +408,7 @@ static bool translate_branch(Translation *t)
     uint64_t target = branch_target(t, insn);
     if (t->op.kind < JIT_JCC || t->op.kind > JIT_RET)
         return false;
-    if (insn->op_size == 2)
+    if (insn->op_size == 2 && !t->segmented)
         return false;
     if (t->op.kind == JIT_RET) {
         translate_ret(t);
@@ -401,8 +418,12 @@ static bool translate_branch(Translation *t)
         translate_indirect(t);
         return true;
     }
-    if (t->mode64 && !is_canonical(target))
+    if (t->mode64 ? !is_canonical(target) : target > t->code_limit)
         return false;
+    if (t->op.kind == JIT_LOOP) {
+        translate_counted(t, target);
+        return true;
+    }
     if (t->op.kind == JIT_JCC) {
         translate_jcc(t, target);
         return true;
@@ -411,7 +432,7 @@ static bool translate_branch(Translation *t)
         translate_call(t, target);
         return true;
     }
-    exit_to(t, target, live_at(t, target), is_backward(t, target));
+    exit_to(t, target, live_at(t, target));
     t->ended = true;
     return true;
 }
@@ -429,14 +450,13 @@ static bool holds_scratch(const JitOp *op)
 
 static void translate_insn(Translation *t)
 {
-    const Insn *insn = t->insn;
     bool holds = holds_scratch(&t->op);
     if (!holds && t->op.kind != JIT_CALL_REL && t->op.kind != JIT_RET)
         t->now.held = t->now.copied = 0;
     t->start[t->index] = emit_here(&t->e);
     t->at[t->index] = t->now;
     flags_before_insn(t);
-    if (t->op.kind == JIT_CALL || insn->flags & INSN_SEG_CHECK) {
+    if (t->op.kind == JIT_CALL) {
         call_handler_inline(t);
     } else if (t->op.kind == JIT_SIMD) {
         if (!translate_simd(t))
@@ -461,7 +481,7 @@ static bool wants_host_flags(const Translation *t)
     for (unsigned i = 0; i < t->block->count; i++) {
         const JitOp *op = &t->ops[i];
         if (op->kind == JIT_CALL || (op->kind >= JIT_CALL_REL && op->kind <= JIT_X87) ||
-            op->kind >= JIT_SYSTEM)
+            op->kind == JIT_LOOP || op->kind == JIT_MOVE_OFFSET || op->kind >= JIT_SYSTEM)
             return false;
         if (t->block->insns[i].flags & INSN_MEMORY && op->kind != JIT_LEA &&
             op->kind != JIT_NOTHING)
@@ -491,38 +511,14 @@ static unsigned fpu_needed_first(const Translation *t)
     return need;
 }
 
-/* Leaves if the loop wants to look around; flags are dead. */
-static uint32_t write_poll_entry(Translation *t)
-{
-    uint32_t entry = code_offset(t);
-    emit_op(&t->e, 0x83, 7, rm_gs(GS_CPU(exit_request)));
-    e8(&t->e, 0);
-    Stub *stub = new_stub(t, STUB_POLL);
-    stub->from = emit_jcc(&t->e, CC_NE, NULL);
-    return entry;
-}
-
 /* The same entries do for flags in the slot and in EFLAGS: nobody reads them. */
 static void write_entries_without_flags(Translation *t)
 {
     JitBlock *result = t->result;
-    uint8_t *to_body = NULL;
+    result->entry[0] = result->entry[1] = result->jump = code_offset(t);
     result->fpu = fpu_needed_first(t);
-    if (result->fpu) {
-        result->poll_load = write_poll_entry(t);
-        result->entry[0] = code_offset(t);
-        fpu_need(t, result->fpu);
-        to_body = emit_jump(&t->e, NULL);
-    } else {
-        e8(&t->e, 0x90); /* nop: the look is 15 bytes long, and the body begins a line of fetch */
-    }
-    result->poll[0] = result->poll[1] = write_poll_entry(t);
+    fpu_need(t, result->fpu);
     result->body = code_offset(t);
-    if (to_body)
-        emit_patch(&t->e, to_body, emit_here(&t->e));
-    else
-        result->entry[0] = result->body;
-    result->entry[1] = result->jump = result->entry[0];
 }
 
 static void write_entries(Translation *t)
@@ -544,32 +540,12 @@ static void write_entries(Translation *t)
     }
 }
 
-/* Out of line, where the block reads flags: they must stay as they are. */
-static void write_polls(Translation *t)
+/* For the jump table, out of line: flags are where the block wants them first. */
+static void write_recalling_entry(Translation *t)
 {
-    Emit *e = &t->e;
-    JitBlock *result = t->result;
-    uint8_t *clear[2];
-    for (unsigned host = 0; host < 2; host++) {
-        result->poll[host] = code_offset(t);
-        emit_move(e, SCRATCH2, HOST_RCX);
-        emit_op(e, 0x8b, HOST_RCX, rm_gs(GS_CPU(exit_request)));
-        e8(e, 0xe3), e8(e, 5); /* jrcxz, over the jump */
-        clear[host] = emit_jump(e, NULL);
-        emit_move(e, HOST_RCX, SCRATCH2);
-        emit_jump(e, t->jit->run + result->entry[host]);
-    }
-    for (unsigned host = 0; host < 2; host++) {
-        emit_patch(e, clear[host], emit_here(e));
-        emit_move(e, HOST_RCX, SCRATCH2);
-        t->now = (JitNow){.host_flags = host};
-        flags_to_slot(t, JIT_ALL_FLAGS);
-        emit_constant(e, SCRATCH1, t->rip);
-        emit_jump(e, t->jit->thunks.go);
-    }
-    result->jump = code_offset(t);
-    emit_call(e, t->jit->thunks.recall);
-    emit_jump(e, t->jit->run + result->entry[0]);
+    t->result->jump = code_offset(t);
+    emit_call(&t->e, t->jit->thunks.recall);
+    emit_jump(&t->e, t->jit->run + t->result->entry[0]);
 }
 
 static void translate_all(Translation *t)
@@ -592,7 +568,7 @@ static void translate_all(Translation *t)
         t->start[block->count] = emit_here(&t->e);
         t->at[block->count] = t->now;
         uint64_t end = block_end(t);
-        exit_to(t, end, t->live[block->count], false);
+        exit_to(t, end, t->live[block->count]);
     }
 }
 
@@ -609,19 +585,28 @@ JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip, bool plain)
                      .rip = rip,
                      .plain = plain};
     t.mode64 = (block->mode & MODE_CODE_MASK) == MODE_CODE64;
+    t.segmented = jit_is_segmented(block->mode);
+    t.plain |= t.segmented;
+    /* Programs, and what there is no paging under, which is as good as one. */
     t.user = (block->mode >> MODE_CPL_SHIFT & 3) == 3;
+    t.sited = t.user || !(block->mode & (MODE_PROTECTED | MODE_VM86));
+    t.stack_size = t.mode64 ? 8 : block->mode & MODE_STACK32 ? 4 : 2;
+    t.code_base = cpu->s.seg[SEG_CS].base;
+    t.code_limit = cpu->s.seg[SEG_CS].limit;
     t.result = jit_alloc(jit, sizeof(JitBlock));
     t.result->block = block;
     t.result->rip = rip;
+    t.result->code_key = jit->code_key;
     t.result->plain = plain;
-    t.result->next_of_all = jit_ref(jit, jit->all);
-    jit->all = t.result;
+    t.result->start = write - jit->write;
+    t.result->cold = cold - jit->write;
+    jit->blocks[jit->block_count++] = jit_ref(jit, t.result);
     translate_all(&t);
     uint8_t *end = t.e.p;
     t.e.p = cold;
     write_stubs(&t);
     if (t.live[0])
-        write_polls(&t);
+        write_recalling_entry(&t);
     t.result->next = jit_ref(jit, block->translations);
     block->translations = t.result;
     block->named = true;
@@ -631,8 +616,9 @@ JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip, bool plain)
     jit->used = align_up(end - jit->write, 16);
     jit->cold_used = t.e.p - jit->write;
     if (G_UNLIKELY(cpu->vcpu->vm->perf_map)) {
-        perf_map_add(cpu->vcpu->vm->perf_map, write + t.e.run, end - write, rip);
-        perf_map_add(cpu->vcpu->vm->perf_map, cold + t.e.run, t.e.p - cold, rip);
+        uint64_t linear = linear_at(&t, rip);
+        perf_map_add(cpu->vcpu->vm->perf_map, write + t.e.run, end - write, linear);
+        perf_map_add(cpu->vcpu->vm->perf_map, cold + t.e.run, t.e.p - cold, linear);
     }
     return t.result;
 }

@@ -42,11 +42,12 @@ typedef struct JitRecipe {
  * the slot, if anybody wants them. */
 typedef struct JitNow {
     bool host_flags, lazy;
-    bool kept;        /* the instruction put its memory operand into JitCpu.kept */
-    JitRecipe recipe; /* of either */
-    uint8_t fpu;      /* JIT_LIVE_* that are surely loaded */
-    uint8_t copied;   /* the guest register in memory that SCRATCH1 holds, too; 0: none */
-    uint32_t held;    /* JitFact.addend of the one that SCRATCH2 holds; 0: none */
+    bool kept;         /* the instruction put its memory operand into JitCpu.kept */
+    JitRecipe recipe;  /* of either */
+    uint8_t fpu;       /* JIT_LIVE_* that are surely loaded */
+    uint8_t copied;    /* the guest register in memory that SCRATCH1 holds, too; 0: none */
+    uint32_t held;     /* JitFact.addend of the one that SCRATCH2 holds; 0: none */
+    uint8_t held_base; /* 1 + the guest register that was added to it; 0: none */
 } JitNow;
 
 /* A memory operand: base + (index << scale) + displacement, by guest register; base GPR_BLOCK_RIP:
@@ -84,7 +85,6 @@ typedef enum StubKind {
     STUB_SLOW,
     STUB_EXIT,
     STUB_LOAD,
-    STUB_POLL,
     STUB_FULL,
     STUB_RECALL
 } StubKind;
@@ -102,7 +102,6 @@ typedef struct Stub {
     uint8_t *from;   /* rel32 to patch */
     uint8_t *resume; /* MISS: the access, LOAD, FULL: behind the check, as executed */
     uint64_t target; /* EXIT: RIP */
-    bool poll;       /* EXIT */
     bool guard;      /* EXIT: the guard of `link` failed */
     JitReturn *ret;  /* RECALL */
     unsigned live;   /* EXIT: flags that the target may read */
@@ -120,9 +119,13 @@ typedef struct Translation {
     JitBlock *result;
     uint64_t rip;
     bool mode64, user;
-    bool plain;     /* no check serves more than one access */
-    bool ended;     /* the code does not go on */
-    unsigned index; /* of the instruction being translated */
+    bool segmented; /* segments.c */
+    bool sited;     /* accesses have sites of their own */
+    uint8_t stack_size;
+    uint64_t code_base, code_limit; /* of CS */
+    bool plain;                     /* no check serves more than one access */
+    bool ended;                     /* the code does not go on */
+    unsigned index;                 /* of the instruction being translated */
     const Insn *insn;
     JitOp op;
     JitNow now;
@@ -140,13 +143,13 @@ typedef struct Translation {
 
 static inline bool guest_in_memory(unsigned guest)
 {
-    return guest >= GPR_R13 && guest <= GPR_R15;
+    return guest == GPR_R10 || guest == GPR_R11 || guest == GPR_R15;
 }
 static inline unsigned guest_host(unsigned guest)
 {
     static const uint8_t hosts[] = {
-        HOST_RAX, HOST_RCX, HOST_RDX, HOST_RBX, GUEST_RSP, HOST_RBP, HOST_RSI,
-        HOST_RDI, HOST_R8,  HOST_R13, HOST_R14, HOST_R15,  HOST_R12,
+        HOST_RAX, HOST_RCX, HOST_RDX,  HOST_RBX,  GUEST_RSP, HOST_RBP, HOST_RSI, HOST_RDI,
+        HOST_R8,  HOST_R15, HOST_NONE, HOST_NONE, HOST_R12,  HOST_R13, HOST_R14, HOST_NONE,
     };
     return hosts[guest];
 }
@@ -179,7 +182,10 @@ static inline bool op_needs_host_flags(const JitOp *op, unsigned live_after)
 
 /* ---- access.c ---- */
 
-/* Address of the memory operand into SCRATCH1; SCRATCH2 changes. */
+/* The offset of [at] in its segment into SCRATCH1; SCRATCH2 changes if the index is in memory.
+ * EFLAGS stay. */
+void emit_offset(Translation *t, JitAddress at, unsigned addr_size);
+/* That of the memory operand. */
 void address_of_operand(Translation *t, const Insn *insn);
 /*
  * The checked operand. EFLAGS are lost, or stay where they are. *ret_free is the scratch register
@@ -189,6 +195,8 @@ Rm access_operand(Translation *t, unsigned size, bool write, unsigned align, uns
 /* The same of [guest register + disp] as the stack. */
 Rm access_stack(Translation *t, unsigned guest, int32_t disp, unsigned size, bool write,
                 unsigned *ret_free);
+/* The same of what an opcode names by its immediate. */
+Rm access_constant(Translation *t, unsigned size, bool write, unsigned *ret_free);
 /* Jcc to the handler of the whole instruction. */
 void slow_if(Translation *t, unsigned condition);
 /* Takes back what the instruction t->insn makes untrue; a handler may change anything. */
@@ -207,7 +215,7 @@ void write_unlinked(Translation *t, JitLink *link);
 uint32_t code_offset(const Translation *t);
 /* Goes on at instruction `index` in a plain translation; flags are in the slot. */
 void exit_to_plain(Translation *t, unsigned index);
-void exit_to(Translation *t, uint64_t target, unsigned live, bool poll);
+void exit_to(Translation *t, uint64_t target, unsigned live);
 /* SCRATCH1: target. Finds its translation or goes the slow way; then SCRATCH2 is the index for
  * jump_found(). */
 void jump_lookup(Translation *t);
@@ -224,6 +232,23 @@ bool translate_simd(Translation *t);
 /* JIT_LIVE_* that the instruction needs; 0 too where its handler is called. */
 unsigned simd_fpu_bits(const Translation *t, const Insn *insn);
 void translate_x87(Translation *t);
+
+/* ---- segments.c ---- */
+
+typedef struct SegmentAccess {
+    JitAddress at;
+    unsigned size;
+    bool write;
+    uint8_t segment, addr_size;
+} SegmentAccess;
+/* Its linear address into SCRATCH1, if the segment allows it; else the handler executes the
+ * instruction. SCRATCH2 and EFLAGS are lost. */
+void emit_segment_linear(Translation *t, const SegmentAccess *access);
+/* The stack pointer becomes host register `base` + `by`. In a stack of 16 bits EFLAGS are lost. */
+void move_stack(Translation *t, unsigned base, int32_t by);
+/* The handler executes the branch if its target, in SCRATCH1, lies outside of the code segment. */
+void check_target(Translation *t);
+void translate_counted(Translation *t, uint64_t target);
 
 /* ---- thunks.c ---- */
 

@@ -77,9 +77,9 @@ static void emit_flags_value(Translation *t)
 static void translate_pushf(Translation *t)
 {
     Emit *e = &t->e;
-    unsigned size = t->mode64 ? 8 : 4, free;
-    uint32_t wide = t->mode64 ? OP_W : 0;
-    if (t->insn->op_size != size) {
+    unsigned size = t->insn->op_size, free;
+    uint32_t wide = size == 8 ? OP_W : size == 2 ? OP_66 : 0;
+    if (t->segmented ? t->block->mode & MODE_VM86 : size != (t->mode64 ? 8u : 4u)) {
         call_handler_inline(t);
         return;
     }
@@ -88,7 +88,7 @@ static void translate_pushf(Translation *t)
     Rm rm = access_stack(t, GPR_RSP, -(int)size, size, true, &free);
     emit_load(e, free, rm_gs(GS_JIT(temp)));
     emit_op(e, 0x89 | wide, free, rm);
-    emit_op(e, 0x8d | wide, GUEST_RSP, rm_mem(GUEST_RSP, -(int)size));
+    move_stack(t, GUEST_RSP, -(int)size);
 }
 
 /* ---- registers ------------------------------------------------------------------------------ */

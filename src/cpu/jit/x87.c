@@ -48,6 +48,8 @@ static void translate_memory(Translation *t)
     if (!pointers)
         return;
     address_of_operand(t, insn);
+    if (!(t->block->mode & MODE_PROTECTED))
+        emit_op(&t->e, 0x03 | OP_W, SCRATCH1, rm_gs(GS_CPU(seg_base) + insn->segment * 8));
     emit_store(&t->e, SCRATCH1, rm_gs(GS_CPU(s.fpu.fdp)));
 }
 

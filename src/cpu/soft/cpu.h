@@ -135,6 +135,9 @@ struct SoftCpu {
 
     TlbEntry *tlb;                /* the current one: &tlbs[mmu_index] */
     uint64_t seg_base[SEG_COUNT]; /* what addressing adds: 0 for ES, CS, SS, DS in 64-bit mode */
+    /* The last offset that may be read [0] and written [1] for sure; -1: ask. Not for 64-bit code.
+     */
+    int64_t seg_last[2][SEG_COUNT];
     const Insn *insn; /* the instruction that may fault; NULL while delivering events between
                          instructions */
 
@@ -253,7 +256,9 @@ enum { /* SoftCpu.mode */
        MODE_FLAT_DS = 1 << 7, /* base 0, limit 4 GiB, readable and writable: no check needed */
        MODE_FLAT_ES = 1 << 8,
        MODE_FLAT_SS = 1 << 9,
-       MODE_CS_BASE0 = 1 << 10,
+       /* 16-bit code: DS, ES and SS may be read and written up to 0xffff at least; other code: CS
+          has base 0. */
+       MODE_PLAIN_SEGMENTS = 1 << 10,
        MODE_LONG = 1 << 11,        /* EFER.LMA */
        MODE_FPU_TRAP = 1 << 12,    /* CR0.EM or TS: x87/SSE decode to slow checks */
        MODE_SINGLE_STEP = 1 << 13, /* TF, breakpoints or an interrupt shadow: blocks of one

@@ -36,6 +36,41 @@ static uint32_t flat_bits(const SoftCpu *cpu)
     return mode;
 }
 
+static bool type_allows(const Segment *seg, MmuAccess access)
+{
+    if (access == MMU_WRITE)
+        return (seg->attributes & (SEGMENT_CODE | SEGMENT_WRITABLE)) == SEGMENT_WRITABLE;
+    return (seg->attributes & (SEGMENT_CODE | SEGMENT_READABLE)) != SEGMENT_CODE;
+}
+
+/* Every offset up to the result may be accessed. */
+static int64_t last_offset(const SoftCpu *cpu, const Segment *seg, MmuAccess access)
+{
+    bool down = (seg->attributes & (SEGMENT_CODE | SEGMENT_EXPAND_DOWN)) == SEGMENT_EXPAND_DOWN;
+
+    if (segment_is_null(seg) || down || (cpu->s.cr0 & CR0_PE && !type_allows(seg, access)))
+        return -1;
+    return seg->limit;
+}
+
+static void set_last(SoftCpu *cpu, unsigned seg)
+{
+    cpu->seg_last[0][seg] = last_offset(cpu, &cpu->s.seg[seg], MMU_READ);
+    cpu->seg_last[1][seg] = last_offset(cpu, &cpu->s.seg[seg], MMU_WRITE);
+}
+
+static bool has_plain_segments(const SoftCpu *cpu)
+{
+    static const uint8_t data[] = {SEG_ES, SEG_SS, SEG_DS};
+
+    if (cpu->code_size != 2)
+        return cpu->code_size == 8 || cpu->s.seg[SEG_CS].base == 0;
+    for (unsigned i = 0; i < G_N_ELEMENTS(data); i++)
+        if (MIN(cpu->seg_last[0][data[i]], cpu->seg_last[1][data[i]]) < 0xffff)
+            return false;
+    return true;
+}
+
 static unsigned current_cpl(const CpuState *s)
 {
     if (!(s->cr0 & CR0_PE))
@@ -87,8 +122,10 @@ void cpu_update_mode(SoftCpu *cpu)
         mode |= MODE_VM86;
     mode |= (uint32_t)cpu->cpl << MODE_CPL_SHIFT;
     mode |= long_code ? MODE_FLAT_DS | MODE_FLAT_ES | MODE_FLAT_SS : flat_bits(cpu);
-    if (long_code || s->seg[SEG_CS].base == 0)
-        mode |= MODE_CS_BASE0;
+    for (unsigned i = 0; i < SEG_COUNT && !long_code; i++)
+        set_last(cpu, i);
+    if (has_plain_segments(cpu))
+        mode |= MODE_PLAIN_SEGMENTS;
     if (s->efer & EFER_LMA)
         mode |= MODE_LONG;
     cpu->mode = mode | trap_bits(cpu);
@@ -99,9 +136,11 @@ void segment_changed(SoftCpu *cpu, unsigned seg)
     bool long_code = cpu->code_size == 8;
 
     cpu->seg_base[seg] = long_code && seg < SEG_FS ? 0 : cpu->s.seg[seg].base;
-    if (!long_code)
-        cpu->mode =
-            (cpu->mode & ~(uint32_t)(MODE_FLAT_DS | MODE_FLAT_ES | MODE_FLAT_SS)) | flat_bits(cpu);
+    if (long_code)
+        return;
+    set_last(cpu, seg);
+    cpu->mode &= ~(uint32_t)(MODE_FLAT_DS | MODE_FLAT_ES | MODE_FLAT_SS | MODE_PLAIN_SEGMENTS);
+    cpu->mode |= flat_bits(cpu) | (has_plain_segments(cpu) ? MODE_PLAIN_SEGMENTS : 0);
 }
 
 /* ---- descriptors ----------------------------------------------------------------------------- */
@@ -368,13 +407,6 @@ static bool within_limit(const Segment *seg, uint64_t offset, unsigned size)
     if ((seg->attributes & (SEGMENT_CODE | SEGMENT_EXPAND_DOWN)) == SEGMENT_EXPAND_DOWN)
         return offset > seg->limit && last <= (seg->attributes & SEGMENT_DB ? UINT32_MAX : 0xffff);
     return last <= seg->limit;
-}
-
-static bool type_allows(const Segment *seg, MmuAccess access)
-{
-    if (access == MMU_WRITE)
-        return (seg->attributes & (SEGMENT_CODE | SEGMENT_WRITABLE)) == SEGMENT_WRITABLE;
-    return (seg->attributes & (SEGMENT_CODE | SEGMENT_READABLE)) != SEGMENT_CODE;
 }
 
 uint64_t segment_access(SoftCpu *cpu, const Segment *seg, uint64_t offset, unsigned size,

@@ -381,7 +381,8 @@ static void intc_reset(void *obj, bool init)
     lapic_lock(lapic);
     if (!init)
         __atomic_store_n(&lapic->base_msr,
-                         LAPIC_BASE | APIC_BASE_ENABLE | (lapic->bsp ? APIC_BASE_BSP : 0),
+                         LAPIC_BASE | (lapic->absent ? 0 : APIC_BASE_ENABLE) |
+                             (lapic->bsp ? APIC_BASE_BSP : 0),
                          __ATOMIC_SEQ_CST);
     lapic_clear_registers(lapic);
     lapic->eoi_bit = UINT64_MAX;

@@ -63,6 +63,7 @@ struct Lapic {
     uint32_t
         phys_bits; /* option: width of physical addresses, for IA32_APIC_BASE's reserved bits */
     bool x2apic;   /* option: the CPU model has x2APIC mode */
+    bool absent;   /* option: it only passes the 8259A's INTR and NMI on to the CPU */
     const IntcCpuOps *cpu_ops;
     void *vcpu;
     LapicBus *bus;

@@ -363,6 +363,8 @@ static bool write_base(Lapic *lapic, uint64_t value)
 bool lapic_read_msr(void *obj, uint32_t msr, uint64_t *ret_value)
 {
     Lapic *lapic = obj;
+    if (lapic->absent)
+        return false;
     lapic_look_at_eoi_bit(lapic);
     if (msr == MSR_IA32_APIC_BASE) {
         *ret_value = lapic->base_msr;
@@ -382,6 +384,8 @@ bool lapic_read_msr(void *obj, uint32_t msr, uint64_t *ret_value)
 bool lapic_write_msr(void *obj, uint32_t msr, uint64_t value)
 {
     Lapic *lapic = obj;
+    if (lapic->absent)
+        return false;
     lapic_look_at_eoi_bit(lapic);
     if (msr == MSR_IA32_APIC_BASE)
         return write_base(lapic, value);
