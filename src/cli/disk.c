@@ -18,24 +18,25 @@ static const DiskCommand commands[] = {
      N_("make an image")},
     {"info", "f:U", disk_command_info, "[-f FORMAT] [--backing-chain] FILE",
      N_("what an image is")},
-    {"check", "f:r:qU", disk_command_check, "[-f FORMAT] [--repair] FILE", N_("look for damage")},
+    {"check", "f:r:qT:U", disk_command_check, "[-f FORMAT] [--repair] FILE", N_("look for damage")},
     {"convert", "f:O:o:b:B:F:l:cCnpqr:S:t:T:m:WU", disk_command_convert,
      "[-f FORMAT] [-O FORMAT] [-c] "
      "[-o OPTIONS] SOURCE... TARGET",
      N_("copy into another format")},
     {"clone", "f:O:pq", disk_command_clone, "[--linked] SOURCE TARGET",
      N_("copy, or make an image over this one")},
-    {"resize", "f:q", disk_command_resize, "[--shrink] [--grow-partition] FILE [+|-]SIZE",
-     N_("change the size")},
+    {"resize", "f:q", disk_command_resize,
+     "[--shrink] [--grow-partition] [--preallocation=MODE] FILE [+|-]SIZE", N_("change the size")},
     {"compact", "f:q", disk_command_compact, "FILE", N_("give space of zeros back to the host")},
-    {"compare", "f:F:sqpU", disk_command_compare, "[-f FORMAT] [-F FORMAT] [-s] FILE FILE",
+    {"compare", "f:F:sqpT:U", disk_command_compare, "[-f FORMAT] [-F FORMAT] [-s] FILE FILE",
      N_("are two disks equal?")},
-    {"map", "f:U", disk_command_map, "[-f FORMAT] FILE", N_("where the data are")},
+    {"map", "f:U", disk_command_map, "[-f FORMAT] [--start-offset N] [--max-length N] FILE",
+     N_("where the data are")},
     {"snapshot", "f:lc:a:d:qU", disk_command_snapshot, "[-l | -c NAME | -a NAME | -d NAME] FILE",
      N_("snapshots inside an image")},
-    {"rebase", "f:b:F:upqt:T:", disk_command_rebase, "[-u] -b PARENT [-F FORMAT] FILE",
+    {"rebase", "f:b:F:upqt:T:U", disk_command_rebase, "[-u] -b PARENT [-F FORMAT] FILE",
      N_("put an image over another parent")},
-    {"commit", "f:b:dqpt:", disk_command_commit, "[-d] [-b PARENT] FILE",
+    {"commit", "f:b:dqpt:r:", disk_command_commit, "[-d] [-b PARENT] FILE",
      N_("write changes into the parent and empty the image")},
     {"merge", "f:qp", disk_command_merge, "FILE [CHILD]...",
      N_("the same, then remove it and put its children over the parent")},
@@ -77,6 +78,7 @@ enum {
     LONG_TARGET_IS_ZERO,
 };
 enum { LONG_OBJECT = 300, LONG_KEY, LONG_NEW_KEY, LONG_ADD_KEY, LONG_ERASE_KEY, LONG_IMAGE_OPTS };
+enum { LONG_TARGET_IMAGE_OPTS = 320, LONG_START_OFFSET, LONG_MAX_LENGTH, LONG_PREALLOCATION };
 
 static const struct option long_options[] = {
     {"json", no_argument, NULL, LONG_JSON},
@@ -95,6 +97,10 @@ static const struct option long_options[] = {
     {"add-key", no_argument, NULL, LONG_ADD_KEY},
     {"erase-key", required_argument, NULL, LONG_ERASE_KEY},
     {"image-opts", no_argument, NULL, LONG_IMAGE_OPTS},
+    {"target-image-opts", no_argument, NULL, LONG_TARGET_IMAGE_OPTS},
+    {"start-offset", required_argument, NULL, LONG_START_OFFSET},
+    {"max-length", required_argument, NULL, LONG_MAX_LENGTH},
+    {"preallocation", required_argument, NULL, LONG_PREALLOCATION},
     {"format", required_argument, NULL, 'f'},
     {"force-share", no_argument, NULL, 'U'},
     {"backing-chain", no_argument, NULL, 'C'},
@@ -132,6 +138,7 @@ static void add_options(DiskArgs *a, const char *text)
 {
     g_auto(GStrv) parts = g_strsplit(text, ",", -1);
     for (char **p = parts; *p; p++) {
+        a->options_help |= !strcmp(*p, "help") || !strcmp(*p, "?");
         if (**p)
             g_ptr_array_add(a->options, g_strdup(*p));
     }
@@ -194,6 +201,18 @@ static int set_option(DiskArgs *a, int c, const char *value, GError **error)
     case LONG_IMAGE_OPTS:
         a->image_options = true;
         return 0;
+    case LONG_TARGET_IMAGE_OPTS:
+        a->target_image_options = true;
+        return 0;
+    case LONG_START_OFFSET:
+        a->start_offset = value;
+        return 0;
+    case LONG_MAX_LENGTH:
+        a->max_length = value;
+        return 0;
+    case LONG_PREALLOCATION:
+        a->preallocation = value;
+        return 0;
     case 'o':
         add_options(a, value);
         return 0;
@@ -219,7 +238,7 @@ static int parse(DiskArgs *a, const DiskCommand *command, int argc, char **argv,
     a->rest = argv + optind;
     a->count = argc - optind;
     a->quiet = a->letter['q'] != NULL;
-    a->repair = a->repair || a->letter['r'];
+    a->repair = a->repair || (a->letter['r'] && command->run == disk_command_check);
     g_ptr_array_add(a->options, NULL);
     return disk_key_resolve(a, error);
 }
@@ -325,6 +344,21 @@ Image *disk_open_image(const DiskArgs *args, const char *path, const char *forma
     if (image && image->map->warning)
         g_printerr("%s: warning: %s: %s\n", args->program, path, image->map->warning);
     return image;
+}
+
+int disk_print_options(const char *format, GError **error)
+{
+    const FormatDriver *driver = format_find(format, error);
+    if (!driver)
+        return -1;
+    printf("Supported %s options:\n", format);
+    for (const FormatOption *o = driver->options; o && o->name; o++)
+        printf("  %s=%s%s - %s\n", o->name, o->initial ? o->initial : "", o->initial ? "" : "<str>",
+               o->help);
+    if (driver->set_parent)
+        printf("  backing_file=<str> - the parent\n  backing_fmt=<str> - its format\n");
+    printf("  size=<size> - of the disk\n");
+    return 0;
 }
 
 bool disk_as_qemu_img(const DiskArgs *args)

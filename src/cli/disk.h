@@ -23,8 +23,9 @@ typedef struct DiskArgs {
     const char *size;      /* --size */
     GPtrArray *secrets;    /* of --object; NULL: none */
     GBytes *key, *new_key; /* of the image, and of the one that is made; NULL: none */
-    bool image_options, add_key;
-    const char *erase_key; /* the slot; NULL: none */
+    bool image_options, target_image_options, add_key, options_help;
+    const char *start_offset, *max_length, *preallocation; /* NULL: not given */
+    const char *erase_key;                                 /* the slot; NULL: none */
 } DiskArgs;
 
 typedef struct DiskCommand {
@@ -92,6 +93,8 @@ int disk_key_add_object(DiskArgs *args, const char *text, GError **error);
 /* Finds the secrets that options name. */
 int disk_key_resolve(DiskArgs *args, GError **error);
 void disk_key_clear(DiskArgs *args);
+/* rest[i], to read; with --image-opts it says for itself what it is. */
+Image *disk_open_nth(DiskArgs *args, int i, const char *format, GError **error);
 
 /* How `convert` copies. */
 typedef struct DiskCopy {
@@ -103,6 +106,10 @@ typedef struct DiskCopy {
     bool durable; /* on stable storage at the end; else as cp(1) leaves it */
     ImageCopy how;
 } DiskCopy;
+/* --target-image-opts in the place of the target's name. */
+int disk_key_use_target(DiskArgs *args, DiskCopy *copy, GError **error);
+/* -o help; an exit status. */
+int disk_print_options(const char *format, GError **error);
 bool disk_copy(Image *source, const char *path, const DiskCopy *copy, GError **error);
 bool disk_compact_image(Image *image, bool progress, GError **error);
 

@@ -192,9 +192,22 @@ static int forget_committed(Image *image, GError **error)
     return result && result != -ENOTSUP ? disk_fail(error, "empty", image->path, result) : 0;
 }
 
+typedef struct CommitPace {
+    Progress bar;
+    uint64_t bytes_a_second; /* 0: as fast as it goes */
+    int64_t begin_us;
+} CommitPace;
+
+/* Shows how far it is, and waits when that is too far. */
 static void show_commit(void *obj, uint64_t done)
 {
-    progress_update(obj, done);
+    CommitPace *pace = obj;
+    uint64_t rate = pace->bytes_a_second;
+    int64_t due = rate ? pace->begin_us + (int64_t)((double)done / (double)rate * 1e6) : 0;
+    int64_t now = g_get_monotonic_time();
+    progress_update(&pace->bar, done);
+    if (due > now)
+        g_usleep((gulong)(due - now));
 }
 
 static bool commit_into(DiskArgs *a, Image *image, const char *path, GError **error)
@@ -203,10 +216,12 @@ static bool commit_into(DiskArgs *a, Image *image, const char *path, GError **er
     if (!parent ||
         (parent->map->size < image->map->size && !image_resize(parent, image->map->size, error)))
         return false;
-    Progress bar;
-    progress_begin(&bar, a->progress, image->map->size);
-    int result = image_commit(image, parent, show_commit, &bar);
-    progress_end(&bar);
+    CommitPace pace = {.begin_us = g_get_monotonic_time()};
+    if (a->letter['r'] && !format_parse_size(a->letter['r'], &pace.bytes_a_second))
+        return disk_usage(error, "-r cannot be '%s'", a->letter['r']) == 0;
+    progress_begin(&pace.bar, a->progress, image->map->size);
+    int result = image_commit(image, parent, show_commit, &pace);
+    progress_end(&pace.bar);
     if (result)
         return disk_fail(error, "commit", image->path, result) == 0;
     g_autofree char *doubt =

@@ -182,8 +182,7 @@ int disk_command_compare(DiskArgs *a, GError **error)
         return COMPARE_FAILED;
     }
     g_autoptr(Image) one = disk_open_image(a, a->rest[0], a->letter['f'], true, error);
-    g_autoptr(Image) other =
-        one ? disk_open_image(a, a->rest[1], a->letter['F'], true, error) : NULL;
+    g_autoptr(Image) other = one ? disk_open_nth(a, 1, a->letter['F'], error) : NULL;
     if (!other)
         return COMPARE_FAILED;
     Pair pair = {.args = a,
@@ -231,6 +230,17 @@ static void print_entry(const DiskArgs *a, uint64_t start, const ImageStatus *s,
     printf("}");
 }
 
+/* --start-offset and --max-length: from the sector that the one is in to the end of the other. */
+static int map_range(const DiskArgs *a, uint64_t *ret_begin, uint64_t *ret_length, GError **error)
+{
+    if (a->start_offset &&
+        (!format_parse_size(a->start_offset, ret_begin) || *ret_begin > FORMAT_SIZE_MAX))
+        return disk_usage(error, "--start-offset cannot be '%s'", a->start_offset);
+    if (a->max_length && !format_parse_size(a->max_length, ret_length))
+        return disk_usage(error, "--max-length cannot be '%s'", a->max_length);
+    return 0;
+}
+
 int disk_command_map(DiskArgs *a, GError **error)
 {
     if (a->count != 1)
@@ -239,21 +249,24 @@ int disk_command_map(DiskArgs *a, GError **error)
     if (!image)
         return -1;
     ImageStatus run = {0}, next;
-    uint64_t start = 0;
+    uint64_t begin = 0, length = UINT64_MAX;
     bool first = true;
+    if (map_range(a, &begin, &length, error))
+        return -1;
+    uint64_t start = begin, end = MIN(image->map->size, begin + MIN(length, FORMAT_SIZE_MAX));
     if (!a->json)
         printf("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File");
-    for (uint64_t at = 0; at < image->map->size; at += next.length) {
-        int result = disk_status(a, image, at, image->map->size - at, &next);
+    for (uint64_t at = begin; at < end; at += next.length) {
+        int result = disk_status(a, image, at, end - at, &next);
         if (result)
             return disk_fail(error, "map", a->rest[0], result);
         if (disk_as_qemu_img(a) && !a->json && next.data && !next.zero && !next.file)
             return disk_refuse(error, "File contains external, encrypted or compressed clusters.");
-        if (at && joins(&run, &next)) {
+        if (at > begin && joins(&run, &next)) {
             run.length += next.length;
             continue;
         }
-        if (at) {
+        if (at > begin) {
             print_entry(a, start, &run, first);
             first = false;
         }

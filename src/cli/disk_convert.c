@@ -24,9 +24,24 @@ static void tell_lost(void *obj, uint64_t offset, uint64_t size, int error)
                size, offset, g_strerror(-error));
 }
 
+/* Which side it was: what is to be done differs. */
+static bool fail_copy(const Image *failed, const Image *to, int result, GError **error)
+{
+    if (!failed || failed == to)
+        return format_fail_io(error, to->path, "write", result);
+    if (image_blames_server(failed, result))
+        return format_fail_io(error, failed->path, "read", result);
+    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(-result),
+                _("cannot read '%s': %s; 'ospite disk check' says more of an image, and --salvage "
+                  "copies what can be read"),
+                failed->path, g_strerror(-result));
+    return false;
+}
+
 static bool fill(Image *from, Image *to, const DiskCopy *copy, GError **error)
 {
     Progress progress;
+    const Image *failed = NULL;
     ImageCopy how = copy->how;
     how.from = from;
     how.to = to;
@@ -35,6 +50,7 @@ static bool fill(Image *from, Image *to, const DiskCopy *copy, GError **error)
     how.progress = show_progress;
     how.lost = tell_lost;
     how.obj = &progress;
+    how.failed = &failed;
     if (how.compress && !to->driver->compress)
         return format_fail(error, to->path, "the format %s has no compression", to->driver->name);
     progress_begin(&progress, copy->progress, from->map->size);
@@ -42,9 +58,7 @@ static bool fill(Image *from, Image *to, const DiskCopy *copy, GError **error)
     if (!result)
         result = image_flush(to);
     progress_end(&progress);
-    if (image_blames_server(from, result))
-        return format_fail_io(error, from->path, "read", result);
-    return result ? format_fail_io(error, to->path, "write", result) : true;
+    return result ? fail_copy(failed, to, result, error) : true;
 }
 
 static Image *open_target(Image *from, const char *path, const DiskCopy *copy, GError **error)
@@ -135,7 +149,7 @@ static Image *open_sources(DiskArgs *a, GError **error)
     g_autoptr(GPtrArray) images = g_ptr_array_new_with_free_func((GDestroyNotify)image_close);
     uint64_t size = 0;
     for (int i = 0; i < a->count - 1; i++) {
-        Image *image = disk_open_image(a, a->rest[i], a->letter['f'], true, error);
+        Image *image = disk_open_nth(a, i, a->letter['f'], error);
         if (!image)
             return NULL;
         g_ptr_array_add(images, image);
@@ -197,7 +211,10 @@ int disk_command_convert(DiskArgs *a, GError **error)
                      .into_existing = a->letter['n'] != NULL,
                      .durable = cache && strcmp(cache, "unsafe") != 0,
                      .progress = a->progress};
-    if (check_files(a, copy.parent, error) || copy_options(a, &copy.how, error))
+    if (a->options_help)
+        return disk_print_options(copy.format, error);
+    if (disk_key_use_target(a, &copy, error) || check_files(a, copy.parent, error) ||
+        copy_options(a, &copy.how, error))
         return -1;
     g_autoptr(Image) from = open_source(a, error);
     if (!from || !disk_copy(from, a->rest[a->count - 1], &copy, error))

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* disk create, resize, compact. */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/disk.h"
 #include "cli/progress.h"
+
+#define CHUNK (1u << 20)
 
 /* backing_file=, backing_fmt= and size= may stand among the options of -o, as in qemu-img. */
 static const char *take_option(DiskArgs *a, const char *name)
@@ -30,6 +33,8 @@ int disk_command_create(DiskArgs *a, GError **error)
     const char *parent = a->letter['b'] ? a->letter['b'] : take_option(a, "backing_file");
     const char *parent_format = a->letter['F'] ? a->letter['F'] : take_option(a, "backing_fmt");
     const char *size_text = a->count > 1 ? a->rest[1] : take_option(a, "size");
+    if (a->options_help)
+        return disk_print_options(a->letter['f'] ? a->letter['f'] : "raw", error);
     if (a->count < 1 || a->count > 2)
         return disk_usage(error, "create takes a file and a size");
     if (size_text && !format_parse_size(size_text, &size))
@@ -84,6 +89,55 @@ static bool resize_with_bar(const DiskArgs *a, Image *image, uint64_t size, GErr
     return good;
 }
 
+/* Writes zeros, or gives the bytes a place that reads as zeros; `ret_done`: how far it came. */
+static int preallocate_part(Image *image, const char *how, uint64_t at, uint64_t size,
+                            uint64_t *ret_done)
+{
+    g_autofree uint8_t *zeros = g_malloc0(CHUNK);
+    Extent e;
+    *ret_done = MIN(size, CHUNK - at % CHUNK);
+    if (!strcmp(how, "full"))
+        return image_write(image, at, zeros, *ret_done);
+    int result = image_place(image, at, size, &e);
+    *ret_done = MIN(size, e.length);
+    if (!result)
+        result = host_file_zero(e.file, e.host_offset, *ret_done);
+    if (!result && !strcmp(how, "falloc") &&
+        fallocate(e.file->fd, 0, (off_t)e.host_offset, (off_t)*ret_done) < 0)
+        result = -errno;
+    /* Readers of other products want what has a place to be in the file. */
+    if (!result && e.file->size < e.host_offset + *ret_done)
+        result = host_file_truncate(e.file, e.host_offset + *ret_done);
+    return result;
+}
+
+static int preallocate(Image *image, const char *how, uint64_t at)
+{
+    int result = 0;
+    for (uint64_t done; at < image->map->size && !result; at += done)
+        result = preallocate_part(image, how, at, image->map->size - at, &done);
+    return result ? result : image_flush(image);
+}
+
+static int check_preallocation(const DiskArgs *a, const Image *image, uint64_t size, GError **error)
+{
+    static const char *const known[] = {"off", "metadata", "falloc", "full", NULL};
+    const char *how = a->preallocation;
+    if (!how || !strcmp(how, "off"))
+        return 0;
+    if (!g_strv_contains(known, how))
+        return disk_usage(error, "--preallocation is off, metadata, falloc or full, not '%s'", how);
+    if (size < image->map->size)
+        return disk_refuse(error, "preallocation can only be used for growing images");
+    if (strcmp(how, "full") && (image->parent || image->map->encrypted))
+        return disk_refuse(error, "an image with a parent or with encryption can be preallocated "
+                                  "with 'full' only");
+    if (!image->map->unit_size && !strcmp(how, "metadata"))
+        return disk_refuse(error, "the format %s has no metadata to preallocate",
+                           image->driver->name);
+    return image->map->packs_only ? disk_refuse(error, "a packed image can't be preallocated") : 0;
+}
+
 int disk_command_resize(DiskArgs *a, GError **error)
 {
     uint64_t size = 0;
@@ -98,8 +152,12 @@ int disk_command_resize(DiskArgs *a, GError **error)
             a->rest[0], size);
     uint64_t old = image->map->size;
     unsigned grown;
-    if (!resize_with_bar(a, image, size, error))
+    if (check_preallocation(a, image, size, error) || !resize_with_bar(a, image, size, error))
         return -1;
+    bool preallocates = a->preallocation && strcmp(a->preallocation, "off");
+    int result = preallocates ? preallocate(image, a->preallocation, old) : 0;
+    if (result)
+        return disk_fail(error, "preallocate", a->rest[0], result);
     if (a->grow_partition && size > old && !partition_grow_last(image, old, &grown, error))
         return -1;
     if (!a->quiet && !a->json)

@@ -129,22 +129,59 @@ static int find_secret(const DiskArgs *a, const char *id, GBytes **ret_key, GErr
 
 /* ---- where they are used --------------------------------------------------------------------- */
 
-/* driver=FORMAT,file.filename=FILE,encrypt.key-secret=ID in the place of a file's name. */
-static int use_image_options(DiskArgs *a, GError **error)
+/*
+ * driver=FORMAT,file.filename=FILE,encrypt.key-secret=ID in the place of a file's name: there goes
+ * the file, and what else is said to the format and the key.
+ */
+static int use_words(const DiskArgs *a, char **word, const char **ret_format, GBytes **ret_key,
+                     GError **error)
 {
-    if (!a->image_options || !a->count)
-        return 0;
-    g_auto(GStrv) parts = g_strsplit(a->rest[0], ",", -1);
+    const char *prefix = g_str_has_prefix(*word, "if=") ? "if=" : ""; /* of dd */
+    g_auto(GStrv) parts = g_strsplit(*word + strlen(prefix), ",", -1);
     const char *file = part_value(parts, "file.filename"), *driver = part_value(parts, "driver");
     const char *id = part_value(parts, "encrypt.key-secret");
     file = file ? file : part_value(parts, "filename");
     id = id ? id : part_value(parts, "key-secret");
     if (!file)
-        return disk_usage(error, "--image-opts needs file.filename=FILE in '%s'", a->rest[0]);
-    a->rest[0] = (char *)g_intern_string(file);
+        return disk_usage(error, "--image-opts needs file.filename=FILE in '%s'", *word);
+    g_autofree char *name = g_strconcat(prefix, file, NULL);
+    *word = (char *)g_intern_string(name);
     if (driver)
-        a->letter['f'] = g_intern_string(driver);
-    return id ? find_secret(a, id, &a->key, error) : 0;
+        *ret_format = g_intern_string(driver);
+    return id ? find_secret(a, id, ret_key, error) : 0;
+}
+
+static int use_image_options(DiskArgs *a, GError **error)
+{
+    int at = 0;
+    for (int i = 0; i < a->count; i++)
+        at = g_str_has_prefix(a->rest[i], "if=") ? i : at;
+    if (!a->image_options || !a->count)
+        return 0;
+    return use_words(a, &a->rest[at], &a->letter['f'], &a->key, error);
+}
+
+Image *disk_open_nth(DiskArgs *a, int i, const char *format, GError **error)
+{
+    DiskArgs one = *a;
+    one.key = NULL;
+    if (i == 0 || !a->image_options)
+        return disk_open_image(a, a->rest[i], format, true, error);
+    int status = use_words(a, &a->rest[i], &format, &one.key, error);
+    Image *image = status ? NULL : disk_open_image(&one, a->rest[i], format, true, error);
+    g_clear_pointer(&one.key, g_bytes_unref);
+    return image;
+}
+
+int disk_key_use_target(DiskArgs *a, DiskCopy *copy, GError **error)
+{
+    if (!a->target_image_options || !a->count)
+        return 0;
+    if (!copy->into_existing)
+        return disk_usage(error, "--target-image-opts goes with -n only");
+    int status = use_words(a, &a->rest[a->count - 1], &copy->format, &a->new_key, error);
+    copy->key = a->new_key;
+    return status;
 }
 
 int disk_key_resolve(DiskArgs *a, GError **error)

@@ -10,6 +10,8 @@
 #include "cli/disk.h"
 #include "cli/vbox_words.h"
 
+#define STDIN_PART MIB(1)
+
 /* What --variant asks for in our words; NULL: the format's default. */
 static const char *variant_option(const char *format, const char *variant)
 {
@@ -45,7 +47,34 @@ static void print_uuid(Image *image)
     if (image->driver->describe)
         image->driver->describe(image->map, &dict);
     if (g_variant_dict_lookup(&dict, "uuid", "s", &uuid))
-        printf("UUID: %s\n", uuid);
+        printf("UUID: %s", uuid);
+    printf("\n");
+}
+
+static bool read_number(const char *text, uint64_t unit, uint64_t *ret_size, GError **error)
+{
+    char *end;
+    guint64 number = g_ascii_strtoull(text, &end, 10);
+    if (!g_ascii_isdigit(*text) || *end || number > FORMAT_SIZE_MAX / unit)
+        return vbox_usage(error, _("'%s' is no size"), text);
+    *ret_size = number * unit;
+    return true;
+}
+
+/* --size or --resize in MiB, or the same in bytes; false with an error, or where none is given. */
+static bool read_size(const VboxArgs *a, const char *mib, const char *bytes, uint64_t *ret_size,
+                      GError **error)
+{
+    if (vbox_value(a, mib))
+        return read_number(vbox_value(a, mib), MIB(1), ret_size, error);
+    return vbox_value(a, bytes) && read_number(vbox_value(a, bytes), 1, ret_size, error);
+}
+
+/* A name without an end gets the format's, as VirtualBox has it. */
+static char *with_suffix(const char *path, const FormatDriver *format)
+{
+    g_autofree char *name = g_path_get_basename(path);
+    return strchr(name, '.') ? g_strdup(path) : g_strdup_printf("%s.%s", path, format->name);
 }
 
 static Image *open_trusted(const char *path, const char *format, bool read_only, GError **error)
@@ -56,17 +85,18 @@ static Image *open_trusted(const char *path, const char *format, bool read_only,
 
 static bool create_medium(VboxArgs *a, GError **error)
 {
-    const char *path = vbox_value(a, "filename"), *mib = vbox_value(a, "size"), *bytes;
+    const char *name = vbox_value(a, "filename");
     const char *variant = vbox_value(a, "variant"), *parent = vbox_value(a, "diffparent");
     uint64_t size = UINT64_MAX;
     const FormatDriver *format = target_format(a, error);
     if (!format)
         return false;
-    bytes = vbox_value(a, "sizebyte");
-    if (!path || (!mib && !bytes && !parent))
+    bool sized = read_size(a, "size", "sizebyte", &size, error);
+    if (error && *error)
+        return false;
+    if (!name || (!sized && !parent))
         return vbox_usage(error, _("createmedium needs --filename FILE and --size MEGABYTES"));
-    if (mib || bytes)
-        size = mib ? MIB(g_ascii_strtoull(mib, NULL, 10)) : g_ascii_strtoull(bytes, NULL, 10);
+    g_autofree char *path = with_suffix(name, format);
     const char *options[] = {variant ? variant_option(format->name, variant) : NULL, NULL};
     ImageCreate create = {
         .format = format->name, .size = size, .parent = parent, .options = options};
@@ -113,32 +143,103 @@ static bool clone_medium(VboxArgs *a, GError **error)
     return true;
 }
 
+/* What comes on standard input, as far as the disk reaches; what doesn't come is zeros. */
+static bool fill_from_stdin(Image *image, GError **error)
+{
+    g_autofree uint8_t *data = g_malloc(STDIN_PART);
+    int result = 0;
+    for (uint64_t at = 0; at < image->map->size && !result; at += STDIN_PART) {
+        uint64_t part = MIN(STDIN_PART, image->map->size - at);
+        size_t got = fread(data, 1, part, stdin);
+        memset(data + got, 0, part - got);
+        if (!image_bytes_are_zero(data, part))
+            result = image_write(image, at, data, part);
+        if (got < part)
+            break;
+    }
+    if (ferror(stdin))
+        return format_fail(error, image->path, "standard input can't be read");
+    result = result ? result : image_flush(image);
+    return result ? format_fail_io(error, image->path, "write", result) : true;
+}
+
+static bool convert_stdin(VboxArgs *a, GError **error)
+{
+    const char *variant = vbox_value(a, "variant"), *path = vbox_word(a, 1);
+    const FormatDriver *format = target_format(a, error);
+    DiskTarget target = {NULL};
+    uint64_t size;
+    if (!format || !read_number(vbox_word(a, 2), 1, &size, error))
+        return false;
+    const char *options[] = {variant ? variant_option(format->name, variant) : NULL, NULL};
+    ImageCreate create = {
+        .format = format->name, .size = size, .options = options, .no_sync = true};
+    if (!disk_target_create(&target, path, &create, error))
+        return false;
+    Image *image = open_trusted(path, format->name, false, error);
+    bool good = image && fill_from_stdin(image, error);
+    image_close(image);
+    if (good)
+        disk_target_forget(&target);
+    else
+        disk_target_remove(&target);
+    return good;
+}
+
+static bool give_uuid(const char *path, const char *text, GError **error)
+{
+    Uuid uuid;
+    g_autoptr(Image) image = open_trusted(path, NULL, false, error);
+    if (!image)
+        return false;
+    if (image->driver != &vdi_format)
+        return vbox_usage(error, _("only VDI images can get another UUID"));
+    return uuid_parse_le(text, &uuid) ? vdi_set_uuid(image->map, uuid, error)
+                                      : vbox_usage(error, _("'%s' is no UUID"), text);
+}
+
 static bool convert_raw(VboxArgs *a, GError **error)
 {
-    if (!vbox_word(a, 1))
-        return vbox_usage(error, _("convertfromraw takes a raw file and a target"));
+    const char *uuid = vbox_value(a, "uuid");
+    if (!vbox_word(a, 1) || (!strcmp(vbox_word(a, 0), "stdin") && !vbox_word(a, 2)))
+        return vbox_usage(error, _("convertfromraw takes a raw file and a target, or stdin, a "
+                                   "target and its size in bytes"));
     printf("Converting from raw image file=\"%s\" to file=\"%s\"...\n", vbox_word(a, 0),
            vbox_word(a, 1));
-    return copy(a, vbox_word(a, 0), vbox_word(a, 1), "raw", error);
+    bool good = vbox_word(a, 2) ? convert_stdin(a, error)
+                                : copy(a, vbox_word(a, 0), vbox_word(a, 1), "raw", error);
+    return good && (!uuid || give_uuid(vbox_word(a, 1), uuid, error));
+}
+
+/* Old VirtualBoxes had `modifyvdi FILE compact`. */
+static bool is_compact(const VboxArgs *a)
+{
+    guint count = a->rest->len;
+    return vbox_value(a, "compact") || (count > 1 && !strcmp(a->rest->pdata[count - 1], "compact"));
 }
 
 static const char *last(const VboxArgs *a)
 {
-    return a->rest->len ? a->rest->pdata[a->rest->len - 1] : vbox_value(a, "filename");
+    guint count = a->rest->len;
+    if (count > 1 && !strcmp(a->rest->pdata[count - 1], "compact"))
+        count--;
+    return count ? a->rest->pdata[count - 1] : vbox_value(a, "filename");
 }
 
 static bool modify_medium(VboxArgs *a, GError **error)
 {
-    const char *mib = vbox_value(a, "resize"), *bytes = vbox_value(a, "resizebyte");
-    if (!last(a) || (!mib && !bytes && !vbox_value(a, "compact")))
+    uint64_t size;
+    bool resizes = read_size(a, "resize", "resizebyte", &size, error);
+    if (error && *error)
+        return false;
+    if (!last(a) || (!resizes && !is_compact(a)))
         return vbox_usage(error, _("modifymedium takes a file and --resize MEGABYTES, --compact or "
                                    "--type MODE"));
     g_autoptr(Image) image = open_trusted(last(a), NULL, false, error);
     if (!image)
         return false;
-    if (vbox_value(a, "compact"))
+    if (is_compact(a))
         return disk_compact_image(image, false, error);
-    uint64_t size = mib ? MIB(g_ascii_strtoull(mib, NULL, 10)) : g_ascii_strtoull(bytes, NULL, 10);
     if (size < image->map->size)
         return vbox_usage(error, _("shrinking would lose data; use 'ospite disk resize --shrink'"));
     return image_resize(image, size, error);
@@ -187,6 +288,9 @@ static bool create_raw_vmdk(VboxArgs *a, GError **error)
     const char *path = vbox_value(a, "filename"), *disk = vbox_value(a, "rawdisk");
     if (!path || !disk)
         return vbox_usage(error, _("createrawvmdk needs -filename FILE and -rawdisk DISK"));
+    if (vbox_value(a, "partitions"))
+        return vbox_usage(error, _("createrawvmdk takes whole disks, not partitions; name the "
+                                   "partition's device with -rawdisk, or use 'ospite disk mount'"));
     g_autoptr(Image) raw = open_trusted(disk, "raw", true, error);
     if (!raw)
         return false;
@@ -195,17 +299,32 @@ static bool create_raw_vmdk(VboxArgs *a, GError **error)
         "createType=\"fullDevice\"\n\n# Extent description\nRW %" G_GUINT64_FORMAT
         " FLAT \"%s\" 0\n\n#DDB\nddb.virtualHWVersion = \"4\"\nddb.adapterType = \"ide\"\n",
         g_random_int() & 0x7fffffff, raw->map->size / 512, disk);
-    return g_file_set_contents(path, text, -1, error);
+    if (!g_file_set_contents(path, text, -1, error))
+        return false;
+    printf("RAW host disk access VMDK file %s created successfully.\n", path);
+    return true;
+}
+
+static bool convert_to_raw(VboxArgs *a, GError **error)
+{
+    const char *format = vbox_value(a, "format");
+    if (!vbox_word(a, 2))
+        return vbox_usage(error, _("converttoraw takes an image and a target"));
+    g_autoptr(Image) from = open_trusted(vbox_word(a, 1), format, true, error);
+    DiskCopy how = {.format = "raw", .progress = true};
+    return from && disk_copy(from, vbox_word(a, 2), &how, error);
 }
 
 static bool internal(VboxArgs *a, GError **error)
 {
     const char *word = vbox_word(a, 0) ? vbox_word(a, 0) : "";
-    if (!strcmp(word, "sethduuid"))
+    if (!strcmp(word, "sethduuid") || !strcmp(word, "setvdiuuid"))
         return set_uuid(a, error);
     if (!strcmp(word, "createrawvmdk"))
         return create_raw_vmdk(a, error);
-    return vbox_usage(error, _("internalcommands has sethduuid and createrawvmdk"));
+    if (!strcmp(word, "converttoraw"))
+        return convert_to_raw(a, error);
+    return vbox_usage(error, _("internalcommands has sethduuid, createrawvmdk and converttoraw"));
 }
 
 /* ---- words ----------------------------------------------------------------------------------- */
@@ -225,8 +344,11 @@ int main_vboxmanage(int argc, char **argv)
         if (!vbox_is_word(&vbox_disk_words[i], argv[first]))
             continue;
         vbox_args_init(&args, argc - first - 1, argv + first + 1);
-        /* The mode of a medium is the daemon's. */
-        if (i != VBOX_MODIFY_MEDIUM || !vbox_value(&args, "type"))
+        /* The mode of a medium is the daemon's, and so is what UUIDs mean. */
+        bool asks_daemon = i == VBOX_MODIFY_MEDIUM && vbox_value(&args, "type");
+        for (guint k = 0; k < args.rest->len && i != VBOX_INTERNAL; k++)
+            asks_daemon = asks_daemon || vbox_is_medium_uuid(args.rest->pdata[k]);
+        if (!asks_daemon)
             return vbox_run(commands[i], &args);
     }
     return run_beside("ospite-cli", argv);

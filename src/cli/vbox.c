@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/i18n.h"
+#include "cli/beside.h"
 #include "cli/command.h"
 
 static const struct {
@@ -98,6 +99,56 @@ static int print_usage(const char *word)
     return asked ? 0 : 2;
 }
 
+/* Where the medium is; NULL with an error. */
+static char *medium_place(OspiteClient *client, const char *uuid, GError **error)
+{
+    g_autofree char *bare = *uuid == '{' ? g_strndup(uuid + 1, 36) : g_strdup(uuid);
+    g_autoptr(JsonNode) answer = ospite_media_list(client, error);
+    JsonArray *media = answer ? ospite_list(answer, "media") : NULL;
+
+    for (guint i = 0; media && i < json_array_get_length(media); i++) {
+        JsonNode *medium = json_array_get_element(media, i);
+        if (!g_ascii_strcasecmp(ospite_text(medium, "uuid"), bare))
+            return g_strdup(ospite_text(medium, "path"));
+    }
+    if (answer)
+        vbox_usage(error, _("there is no medium '%s'; 'ospite media list' shows those there are"),
+                   uuid);
+    return NULL;
+}
+
+/* The disk commands are those of `ospite`, which knows files only: media get their names. */
+static int run_on_files(int argc, char **argv, int first)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(OspiteClient) client = ospite_client_new(&error);
+
+    for (int i = first + 1; i < argc && client; i++) {
+        char *place = vbox_is_medium_uuid(argv[i]) ? medium_place(client, argv[i], &error) : NULL;
+        if (error)
+            break;
+        argv[i] = place ? place : argv[i];
+    }
+    if (!error)
+        return run_beside("ospite", argv);
+    g_printerr("vboxmanage: error: %s\n", error->message);
+    return 1;
+}
+
+/* Sent here by `ospite` for the UUIDs in it. */
+static bool names_media(int argc, char **argv, int first)
+{
+    static const int kinds[] = {VBOX_CLONE_MEDIUM, VBOX_MODIFY_MEDIUM, VBOX_SHOW_MEDIUM};
+    g_auto(VboxArgs) args = {NULL};
+
+    vbox_args_init(&args, argc - first - 1, argv + first + 1);
+    for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        if (vbox_is_word(&vbox_disk_words[kinds[i]], argv[first]))
+            return !vbox_value(&args, "type");
+    }
+    return false;
+}
+
 int main_vbox(int argc, char **argv)
 {
     int first = vbox_first_word(argc, argv);
@@ -107,6 +158,8 @@ int main_vbox(int argc, char **argv)
         printf("%s\n", OSPITE_VERSION);
         return 0;
     }
+    if (first < argc && names_media(argc, argv, first))
+        return run_on_files(argc, argv, first);
     for (size_t i = 0; i < G_N_ELEMENTS(vbox_commands); i++) {
         if (vbox_is_word(&vbox_commands[i].word, word))
             return run(vbox_commands[i].run, argc - first - 1, argv + first + 1);

@@ -8,11 +8,13 @@
 const VboxWord vbox_disk_words[VBOX_DISK_WORDS] = {
     [VBOX_CREATE_MEDIUM] = {{"createmedium", "createhd", "createvdi"}, "--filename FILE --size MB"},
     [VBOX_CLONE_MEDIUM] = {{"clonemedium", "clonehd", "clonevdi"}, "SOURCE TARGET [--format F]"},
-    [VBOX_CONVERT_RAW] = {{"convertfromraw", "convertdd"}, "RAW TARGET [--format F]"},
+    [VBOX_CONVERT_RAW] = {{"convertfromraw", "convertdd"},
+                          "RAW TARGET | stdin TARGET BYTES [--format F]"},
     [VBOX_MODIFY_MEDIUM] = {{"modifymedium", "modifyhd", "modifyvdi"},
                             "FILE --resize MB | --compact | --type MODE"},
     [VBOX_SHOW_MEDIUM] = {{"showmediuminfo", "showhdinfo", "showvdiinfo"}, "FILE"},
-    [VBOX_INTERNAL] = {{"internalcommands"}, "sethduuid FILE [UUID] | createrawvmdk …"},
+    [VBOX_INTERNAL] = {{"internalcommands"},
+                       "sethduuid FILE [UUID] | createrawvmdk … | converttoraw …"},
 };
 
 bool vbox_is_word(const VboxWord *word, const char *text)
@@ -22,6 +24,12 @@ bool vbox_is_word(const VboxWord *word, const char *text)
             return true;
     }
     return false;
+}
+
+bool vbox_is_medium_uuid(const char *text)
+{
+    g_autofree char *bare = *text == '{' ? g_strndup(text + 1, 36) : g_strdup(text);
+    return g_uuid_string_is_valid(bare) && !g_file_test(text, G_FILE_TEST_EXISTS);
 }
 
 int vbox_first_word(int argc, char **argv)

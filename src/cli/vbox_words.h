@@ -33,6 +33,8 @@ enum {
 };
 extern const VboxWord vbox_disk_words[VBOX_DISK_WORDS];
 bool vbox_is_word(const VboxWord *word, const char *text);
+/* A UUID, with or without braces, that is no file's name: a medium that the daemon knows. */
+bool vbox_is_medium_uuid(const char *text);
 /* The index of the command in the program's words, or argc. */
 int vbox_first_word(int argc, char **argv);
 

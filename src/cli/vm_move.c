@@ -94,6 +94,10 @@ bool run_vm_clone(CommandLine *line, GError **error)
 {
     JsonNode *answer = wait_for(line, call_clone, error);
 
+    if (answer && !line->json && command_value(line, "linked"))
+        g_printerr(_("The disks of '%s' are shared with '%s' now: nobody writes to them any more, "
+                     "and each machine has differencing images of its own\n"),
+                   line->words[0], line->words[1]);
     return call_finish(line, answer, _("Made '%s' in %s\n"), line->words[1],
                        answer ? ospite_text(answer, "vm.folder") : "");
 }

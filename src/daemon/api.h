@@ -58,6 +58,10 @@ bool api_media_of(Api *api, const Machine *machine, GPtrArray *own, GHashTable *
 void api_media_forget(Api *api, const GPtrArray *paths);
 /* The registry of media knows what machines use now. */
 bool api_media_begin(Api *api, GError **error);
+/* Disks that `config` (of a machine in `folder`) has and `old` (NULL: none) had not are used as
+ * their media say, unless the configuration says how. A registry that cannot be read says nothing.
+ */
+void api_adopt_modes(Api *api, const VmConfig *old, VmConfig *config, const char *folder);
 
 /* Answers {"vm": …}. */
 void api_answer_machine(Request *request, const Machine *machine);

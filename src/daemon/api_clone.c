@@ -86,10 +86,16 @@ static bool begin_copy(Api *api, Request *request, Machine *machine, VmClone *cl
 static Machine *make_link(Api *api, Machine *machine, VmClone *clone, const char *folder,
                           GError **error)
 {
+    g_autoptr(VmConfig) before = vm_tree_copy(machine->config);
+    g_autoptr(GError) why = NULL;
+    Machine *made;
+
     if (clone->original && !registry_save(api->registry, machine, clone->original, error))
         return NULL;
-    clone->original = NULL;
-    return registry_create(api->registry, g_steal_pointer(&clone->config), folder, error);
+    made = registry_create(api->registry, g_steal_pointer(&clone->config), folder, error);
+    if (!made && clone->original && !registry_save(api->registry, machine, before, &why))
+        g_warning("%s", why->message);
+    return made;
 }
 
 /* ---- what was asked -------------------------------------------------------------------------- */

@@ -56,6 +56,29 @@ bool api_media_begin(Api *api, GError **error)
            forget_machines(api, error);
 }
 
+/* Whether it names an image where the other did not. */
+static bool names_other_media(const VmConfig *old, const VmConfig *config)
+{
+    g_autoptr(VmConfig) none = old ? NULL : vm_tree_new(&vm_config_schema);
+    g_autoptr(GPtrArray) changes = vm_tree_diff(old ? old : none, config);
+
+    for (guint i = 0; i < changes->len; i++) {
+        if (g_str_has_suffix(changes->pdata[i], ".medium"))
+            return true;
+    }
+    return false;
+}
+
+void api_adopt_modes(Api *api, const VmConfig *old, VmConfig *config, const char *folder)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (names_other_media(old, config) &&
+        (!api_media_begin(api, &error) ||
+         !media_adopt_modes(media_of(api), old, config, folder, &error)))
+        g_warning("%s", error->message);
+}
+
 /* The medium that the path names. */
 static Medium *find(Api *api, Request *request, GError **error)
 {
@@ -90,6 +113,7 @@ static JsonArray *uses_json(const Medium *medium)
         json_object_set_string_member(object, "machine", use->machine);
         set_text(object, "snapshot", use->snapshot);
         json_object_set_string_member(object, "place", use->place);
+        set_text(object, "mode", use->mode);
         json_array_add_object_element(array, object);
     }
     return array;
@@ -245,16 +269,6 @@ static void act(Api *api, Request *request, const char *member, MediumAction act
     request_answer(request, SOUP_STATUS_OK, json_object_of("medium", medium_json(now)));
 }
 
-static bool set_mode(Api *api, const Medium *medium, const char *mode, GError **error)
-{
-    return media_set_mode(media_of(api), medium->uuid, mode, error);
-}
-
-void api_medium_set(Api *api, Request *request, Machine *unused)
-{
-    act(api, request, "mode", set_mode);
-}
-
 static bool refresh(Api *api, const Medium *medium, const char *unused, GError **error)
 {
     return media_refresh(media_of(api), medium->uuid, error);
@@ -312,6 +326,30 @@ static bool release(Api *api, const Medium *medium, const char *unused, GError *
         return false;
     tell_users(api, machines);
     return true;
+}
+
+/* A running machine has it open in the old mode. */
+static bool set_mode(Api *api, const Medium *medium, const char *mode, GError **error)
+{
+    g_autoptr(GArray) machines = users(api, medium, false);
+
+    for (guint i = 0; i < machines->len; i++) {
+        const char *uuid = g_array_index(machines, MediaMachine, i).uuid;
+        const Machine *machine = registry_find(api->registry, uuid, NULL);
+        if (machine && machine_is_on(machine))
+            return machine_wrong_state(machine, N_("cannot change how its image is used"),
+                                       _("turn it off first"), error);
+    }
+    if (!media_set_mode(media_of(api), medium->uuid, mode, (const MediaMachine *)machines->data,
+                        machines->len, error))
+        return false;
+    tell_users(api, machines);
+    return true;
+}
+
+void api_medium_set(Api *api, Request *request, Machine *unused)
+{
+    act(api, request, "mode", set_mode);
 }
 
 void api_medium_release(Api *api, Request *request, Machine *unused)

@@ -260,12 +260,13 @@ void api_vm_set(Api *api, Request *request, Machine *machine)
         old = vm_tree_copy(machine->config);
         changed = vm_tree_copy(machine->config);
     }
-    if (!changed || !set_all(changed, body, &error) || !can_rename(api, machine, changed, &error) ||
+    if (changed && set_all(changed, body, &error))
+        api_adopt_modes(api, old, changed, machine->folder);
+    if (error || !changed || !can_rename(api, machine, changed, &error) ||
         !registry_save(api->registry, machine, changed, &error)) {
         request_fail(request, error);
         return;
     }
-    g_steal_pointer(&changed);
     answer_changed(api, request, machine, g_steal_pointer(&old));
 }
 
@@ -290,12 +291,13 @@ void api_vm_put_config(Api *api, Request *request, Machine *machine)
     const char *text = g_bytes_get_data(body, &size);
     g_autoptr(VmConfig) config = vm_config_parse(text ? text : "", size, "the new file", &error);
 
+    if (config)
+        api_adopt_modes(api, machine->config, config, machine->folder);
     if (!config || !can_rename(api, machine, config, &error) ||
         !registry_save(api->registry, machine, config, &error)) {
         request_fail(request, error);
         return;
     }
-    g_steal_pointer(&config);
     answer_changed(api, request, machine, NULL);
 }
 
@@ -362,6 +364,7 @@ static Machine *create(Api *api, JsonObject *body, GPtrArray *report, GError **e
     config = new_config(new.name, new.import, report, error);
     if (!config || !set_all(config, body, error))
         return NULL;
+    api_adopt_modes(api, NULL, config, new.folder ? new.folder : "/");
     return registry_create(api->registry, g_steal_pointer(&config), new.folder, error);
 }
 

@@ -210,12 +210,12 @@ void machine_refresh(Machine *machine)
         read_file(machine);
 }
 
-bool machine_save(Machine *machine, VmConfig *config, GError **error)
+bool machine_save(Machine *machine, const VmConfig *config, GError **error)
 {
     if (!vm_config_check(config, error) || !vm_config_save(config, machine->file, error))
         return false;
     file_changed(machine);
-    set_config(machine, config);
+    set_config(machine, vm_tree_copy(config));
     machine_tell(machine, "vm-changed");
     return true;
 }

@@ -49,9 +49,8 @@ Machine *machine_new(const char *file, const char *uuid, const char *runtime, Ev
 void machine_free(Machine *machine);
 /* Reads the file if it changed. */
 void machine_refresh(Machine *machine);
-/* Puts a changed configuration in the place of the old: checked, saved, told. Takes it on success.
- */
-bool machine_save(Machine *machine, VmConfig *config, GError **error);
+/* Puts a changed configuration in the place of the old: checked, saved, told. */
+bool machine_save(Machine *machine, const VmConfig *config, GError **error);
 /* Finds the process that another daemon has started, or what became of it. */
 void machine_adopt(Machine *machine);
 

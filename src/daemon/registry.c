@@ -461,9 +461,10 @@ static bool relocate(Registry *registry, Machine *machine, const char *folder, F
 }
 
 /* Its folder, its file, the list and those who use its disks change at once, or nothing does. */
-static bool rename_all(Registry *registry, Machine *machine, VmConfig *config, const char *folder,
-                       const char *base, GError **error)
+static bool rename_all(Registry *registry, Machine *machine, const VmConfig *config,
+                       const char *folder, const char *base, GError **error)
 {
+    g_autoptr(VmConfig) changed = vm_tree_copy(config);
     g_autofree char *old_file = g_strdup(machine->file), *old_folder = g_strdup(machine->folder);
     g_autofree char *old_base = g_path_get_basename(old_file);
     g_autofree char *file = g_build_filename(folder, base, NULL);
@@ -474,7 +475,7 @@ static bool rename_all(Registry *registry, Machine *machine, VmConfig *config, c
     for (guint i = 0; i < machines->len; i++) {
         MediaMachine *one = &g_array_index(machines, MediaMachine, i);
         if (!strcmp(one->uuid, machine->uuid)) {
-            one->config = config;
+            one->config = changed;
             one->new_path = file;
         }
     }
@@ -490,14 +491,13 @@ static bool rename_all(Registry *registry, Machine *machine, VmConfig *config, c
         machine_refresh(machine);
         return false;
     }
-    vm_tree_free(config);
     machine_refresh(machine);
     machine_tell(machine, "vm-changed");
     return true;
 }
 
-static bool rename_machine(Registry *registry, Machine *machine, VmConfig *config, const char *name,
-                           GError **error)
+static bool rename_machine(Registry *registry, Machine *machine, const VmConfig *config,
+                           const char *name, GError **error)
 {
     g_autofree char *old_base = g_path_get_basename(machine->folder);
     g_autofree char *parent = g_path_get_dirname(machine->folder);
@@ -521,7 +521,7 @@ static bool rename_machine(Registry *registry, Machine *machine, VmConfig *confi
                       error);
 }
 
-bool registry_save(Registry *registry, Machine *machine, VmConfig *config, GError **error)
+bool registry_save(Registry *registry, Machine *machine, const VmConfig *config, GError **error)
 {
     g_autofree char *name = vm_tree_string(config, "general.name");
     g_autofree char *uuid = vm_tree_string(config, "general.uuid");

@@ -42,9 +42,8 @@ char *registry_new_folder(Registry *registry, const VmConfig *config, const char
                           GError **error);
 /* A machine's file that is there already. */
 Machine *registry_register(Registry *registry, const char *file, GError **error);
-/* Saves changed settings; a changed name also renames the file and a folder of that name. Takes the
- * configuration on success. */
-bool registry_save(Registry *registry, Machine *machine, VmConfig *config, GError **error);
+/* Saves changed settings; a changed name also renames the file and a folder of that name. */
+bool registry_save(Registry *registry, Machine *machine, const VmConfig *config, GError **error);
 /* The machine's folder moves into `folder`. WOULD_BLOCK when that is on another file system and
  * `copy`, to registry_move_target() (new), is NULL. */
 bool registry_move(Registry *registry, Machine *machine, const char *folder, FolderCopy *copy,

@@ -7,11 +7,10 @@
 
 #include <string.h>
 
-enum { CORE, SSE, SEGMENTS, SYSTEM, FEATURE_COUNT };
+enum { CORE, SSE, AVX, SEGMENTS, SYSTEM, FEATURE_COUNT };
 static const char *const features[] = {
-    [CORE] = "org.gnu.gdb.i386.core",
-    [SSE] = "org.gnu.gdb.i386.sse",
-    [SEGMENTS] = "org.gnu.gdb.i386.segments",
+    [CORE] = "org.gnu.gdb.i386.core", [SSE] = "org.gnu.gdb.i386.sse",
+    [AVX] = "org.gnu.gdb.i386.avx",   [SEGMENTS] = "org.gnu.gdb.i386.segments",
     [SYSTEM] = "org.ospite.system",
 };
 
@@ -40,6 +39,10 @@ typedef struct Register {
 #define XMM(n)                                                    \
     {                                                             \
         "xmm" #n, "vec128", SSE, 16, 16, WRITABLE, AT(fpu.xmm[n]) \
+    }
+#define YMM_HIGH(n)                                                         \
+    {                                                                       \
+        "ymm" #n "h", "uint128", AVX, 16, 16, WRITABLE, AT(fpu.ymm_high[n]) \
     }
 #define SYSTEM_REGISTER(name, feature, member)              \
     {                                                       \
@@ -113,6 +116,22 @@ static const Register registers[] = {
     SYSTEM_REGISTER("cr4", SYSTEM, cr4),
     SYSTEM_REGISTER("cr8", SYSTEM, cr8),
     SYSTEM_REGISTER("efer", SYSTEM, efer),
+    YMM_HIGH(0),
+    YMM_HIGH(1),
+    YMM_HIGH(2),
+    YMM_HIGH(3),
+    YMM_HIGH(4),
+    YMM_HIGH(5),
+    YMM_HIGH(6),
+    YMM_HIGH(7),
+    YMM_HIGH(8),
+    YMM_HIGH(9),
+    YMM_HIGH(10),
+    YMM_HIGH(11),
+    YMM_HIGH(12),
+    YMM_HIGH(13),
+    YMM_HIGH(14),
+    YMM_HIGH(15),
 };
 
 /* ---- the description ------------------------------------------------------------------------- */

@@ -100,6 +100,18 @@ static void move_controller(const Reducer *r, const char *controller)
 
 /* ---- all else -------------------------------------------------------------------------------- */
 
+static void say_forwards(const Reducer *r, const char *adapter)
+{
+    g_auto(GStrv) names = vm_tree_keys(r->config, "%s.forward", adapter);
+
+    for (char **name = names; *name; name++)
+        say(r,
+            _("port forwarding '%s' (host port %u to guest port %u) is left out with its network "
+              "adapter"),
+            *name, (unsigned)vm_tree_number(r->config, "%s.forward.%s.host-port", adapter, *name),
+            (unsigned)vm_tree_number(r->config, "%s.forward.%s.guest-port", adapter, *name));
+}
+
 /* "PATH: why; what to do" becomes a report of what was done. */
 static void take_out(const Reducer *r, const char *line, const char *path)
 {
@@ -109,6 +121,8 @@ static void take_out(const Reducer *r, const char *line, const char *path)
                                ? vm_tree_string(r->config, "%s.mac", path)
                                : g_strdup("");
 
+    if (g_str_has_prefix(path, "network."))
+        say_forwards(r, path);
     if (!vm_tree_remove(r->config, path, NULL))
         vm_tree_set(r->config, path, NULL, NULL);
     if (*mac)

@@ -272,16 +272,6 @@ bool media_remove(Media *media, const char *name, bool delete_file, GError **err
     return delete_file ? remove_with_file(media, medium, error) : media_store(media, error);
 }
 
-bool media_set_mode(Media *media, const char *name, const char *mode, GError **error)
-{
-    auto_media locked = media_begin(media, error) ? media : NULL;
-    g_autoptr(GPtrArray) all = locked ? media_read(media) : NULL;
-    Medium *medium = all ? media_pick(all, name, error) : NULL;
-
-    return medium && media_put(media, medium->uuid, "mode", mode, error) &&
-           media_store(media, error);
-}
-
 bool media_refresh(Media *media, const char *name, GError **error)
 {
     auto_media locked = media_begin(media, error) ? media : NULL;
@@ -337,7 +327,9 @@ static bool add_use(Media *media, const char *uuid, const MediumUse *use, GError
     g_autofree char *machine = g_strconcat(base, ".machine", NULL);
     g_autofree char *snapshot = g_strconcat(base, ".snapshot", NULL);
     g_autofree char *place = g_strconcat(base, ".place", NULL);
-    return media_put(media, uuid, machine, use->machine, error) &&
+    g_autofree char *mode = g_strconcat(base, ".mode", NULL);
+    return media_put(media, uuid, mode, use->mode, error) &&
+           media_put(media, uuid, machine, use->machine, error) &&
            media_put(media, uuid, place, use->place, error) &&
            (!use->snapshot || media_put(media, uuid, snapshot, use->snapshot, error));
 }
@@ -374,7 +366,8 @@ static bool sync_attachment(void *obj, const char *place, const char *path, GErr
     const Sync *sync = obj;
     g_autoptr(GPtrArray) all = media_read(sync->media);
     Medium *known = media_pick(all, path, NULL);
-    MediumUse use = {(char *)sync->machine, (char *)sync->snapshot, (char *)place};
+    g_autofree char *mode = vm_tree_string(sync->config, "%s.mode", place);
+    MediumUse use = {(char *)sync->machine, (char *)sync->snapshot, (char *)place, mode};
     g_autofree char *uuid = known ? g_strdup(known->uuid) : NULL;
 
     if (!known) {
@@ -492,6 +485,95 @@ static bool rewrite_machine(const MediaMachine *machine, const char *from, const
         return true;
     text = vm_tree_text(config, NULL);
     return vm_config_check(config, error) && journal_replace(journal, absolute, text, error);
+}
+
+/* ---- modes ------------------------------------------------------------------------------------
+ */
+
+typedef struct ModeChange {
+    VmConfig *config;
+    const char *path, *mode;
+} ModeChange;
+
+static bool change_mode(void *obj, const char *place, const char *path, GError **error)
+{
+    const ModeChange *change = obj;
+    g_autofree char *mode = g_strconcat(place, ".mode", NULL);
+
+    return strcmp(path, change->path) != 0 ||
+           vm_tree_set(change->config, mode, change->mode, error);
+}
+
+/* Adds the machine's changed file to the journal, and what its attachments are now. */
+static bool change_machine_mode(Media *media, const Medium *medium, const char *mode,
+                                const MediaMachine *machine, Journal *journal, GError **error)
+{
+    g_autofree char *folder = g_path_get_dirname(machine->config_path), *text = NULL;
+    g_autoptr(VmConfig) config = vm_config_load(machine->config_path, error);
+    ModeChange change = {config, medium->path, mode};
+    g_auto(GStrv) numbers = vm_tree_keys(media->tree, "medium.%s.use", medium->uuid);
+
+    if (!config || !each_attachment(config, folder, change_mode, &change, error))
+        return false;
+    for (char **number = numbers; *number; number++) {
+        g_autofree char *use = g_strdup_printf("medium.%s.use.%s", medium->uuid, *number);
+        g_autofree char *own = vm_tree_string(media->tree, "%s.machine", use);
+        g_autofree char *field = g_strconcat(use, ".mode", NULL);
+        if (!strcmp(own, machine->uuid) && !vm_tree_set(media->tree, field, mode, error))
+            return false;
+    }
+    text = vm_tree_text(config, NULL);
+    return vm_config_check(config, error) &&
+           journal_replace(journal, machine->config_path, text, error);
+}
+
+bool media_set_mode(Media *media, const char *name, const char *mode, const MediaMachine *machines,
+                    size_t count, GError **error)
+{
+    auto_media locked = media_begin(media, error) ? media : NULL;
+    g_autoptr(GPtrArray) all = locked ? media_read(media) : NULL;
+    Medium *medium = all ? media_pick(all, name, error) : NULL;
+    g_autoptr(Journal) journal = journal_new();
+
+    if (!medium || !media_put(media, medium->uuid, "mode", mode, error))
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        if (!change_machine_mode(media, medium, mode, &machines[i], journal, error))
+            return false;
+    }
+    return media_store_with(media, journal, error);
+}
+
+typedef struct Adoption {
+    GPtrArray *all;
+    const VmConfig *old;
+    VmConfig *config;
+} Adoption;
+
+static bool adopt_mode(void *obj, const char *place, const char *path, GError **error)
+{
+    const Adoption *adoption = obj;
+    g_autofree char *mode = g_strconcat(place, ".mode", NULL);
+    g_autofree char *type = vm_tree_string(adoption->config, "%s.type", place);
+    g_autofree char *new = vm_tree_string(adoption->config, "%s.medium", place);
+    g_autofree char *old = adoption->old && vm_tree_has(adoption->old, place)
+                               ? vm_tree_string(adoption->old, "%s.medium", place)
+                               : NULL;
+    const Medium *medium = media_pick(adoption->all, path, NULL);
+
+    if (!medium || !strcmp(type, "cdrom") || !g_strcmp0(old, new) ||
+        vm_tree_has(adoption->config, mode) || !strcmp(medium->mode, "normal"))
+        return true;
+    return vm_tree_set(adoption->config, mode, medium->mode, error);
+}
+
+bool media_adopt_modes(Media *media, const VmConfig *old, VmConfig *config, const char *folder,
+                       GError **error)
+{
+    g_autoptr(GPtrArray) all = media_list(media, error);
+    Adoption adoption = {all, old, config};
+
+    return all && each_attachment(config, folder, adopt_mode, &adoption, error);
 }
 
 static bool is_released(const MediumUse *use, const MediaMachine *machines, size_t count)

@@ -26,6 +26,7 @@ typedef struct MediumUse {
     char *machine;  /* UUID */
     char *snapshot; /* UUID; NULL: the machine as it is now */
     char *place;    /* "storage.ide0.0" */
+    char *mode;     /* the attachment's: what counts; NULL: not known yet */
 } MediumUse;
 
 typedef struct Medium {
@@ -33,7 +34,7 @@ typedef struct Medium {
     MediumKind kind;
     char *path;            /* absolute */
     char *format;          /* "qcow2" */
-    char *mode;            /* as storage.*.*.mode: "normal", "immutable", … */
+    char *mode;            /* as storage.*.*.mode: "normal", …; one of its uses has it */
     char *parent;          /* UUID; NULL: none, or not registered */
     uint64_t virtual_size; /* bytes; of the last time it was accessible */
     uint64_t actual_size;  /* bytes on the host */
@@ -44,6 +45,13 @@ typedef struct Medium {
 } Medium;
 void medium_free(Medium *medium);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Medium, medium_free)
+typedef struct MediaMachine {
+    const char *uuid;
+    const char *config_path; /* NAME.ospite */
+    const VmConfig *config;  /* what it will be; NULL: as the file says */
+    const char *new_path;    /* where it is stored then, whatever changes; NULL: where it was */
+} MediaMachine;
+
 /* "disk", "cdrom", "floppy", and back (MEDIUM_KINDS: no such word). */
 const char *medium_kind_name(MediumKind kind);
 MediumKind medium_kind_find(const char *name);
@@ -67,7 +75,17 @@ Medium *media_add(Media *media, MediumKind kind, const char *path, const char *f
 /* Forgets a medium; `delete_file` deletes the image, too. BUSY when used or a parent, or when the
  * image to be deleted is open. */
 bool media_remove(Media *media, const char *name, bool delete_file, GError **error);
-bool media_set_mode(Media *media, const char *name, const char *mode, GError **error);
+/*
+ * The mode of the medium and of its attachments in `machines`, in one journal record. The
+ * attachment's counts when a machine starts; the medium's is that of one of them, and what an
+ * attachment that says none gets (media_adopt_modes()).
+ */
+bool media_set_mode(Media *media, const char *name, const char *mode, const MediaMachine *machines,
+                    size_t count, GError **error);
+/* Disks and floppies that `config` has and `old` (NULL: nothing) had not, and whose mode it does
+ * not say, get that of their medium. */
+bool media_adopt_modes(Media *media, const VmConfig *old, VmConfig *config, const char *folder,
+                       GError **error);
 /* Looks at the file again: sizes, accessibility, parent. `name` NULL: all. */
 bool media_refresh(Media *media, const char *name, GError **error);
 
@@ -85,12 +103,6 @@ char *media_writer(Media *media, const char *name, const char *not_machine, GErr
  * Takes a medium out of a machine (`machine` NULL: of all): changes their configurations, whose
  * files the caller names, and the registry in one journal record. BUSY when a snapshot uses it.
  */
-typedef struct MediaMachine {
-    const char *uuid;
-    const char *config_path; /* NAME.ospite */
-    const VmConfig *config;  /* what it will be; NULL: as the file says */
-    const char *new_path;    /* where it is stored then, whatever changes; NULL: where it was */
-} MediaMachine;
 bool media_release(Media *media, const char *name, const MediaMachine *machines, size_t count,
                    GError **error);
 /*

@@ -20,6 +20,8 @@
 
 static const char *const kind_names[] = {"disk", "cdrom", "floppy"};
 
+#define MODES "normal immutable writethrough shareable readonly multiattach"
+
 static const VmField medium_fields[] = {
     {.name = "path", .type = VM_PATH, .required = true, .max = 4096, .help = N_("the image")},
     {.name = "kind",
@@ -36,7 +38,7 @@ static const VmField medium_fields[] = {
     {.name = "mode",
      .type = VM_ENUM,
      .default_value = "normal",
-     .choices = "normal immutable writethrough shareable readonly multiattach",
+     .choices = MODES,
      .help = N_("what becomes of guests' writes")},
     {.name = "parent", .type = VM_UUID, .help = N_("the medium that this one builds on")},
     {.name = "virtual-size",
@@ -60,6 +62,7 @@ static const VmField use_fields[] = {
      .required = true,
      .max = 128,
      .help = N_("where it is attached")},
+    {.name = "mode", .type = VM_ENUM, .choices = MODES, .help = N_("what it is there")},
     {.name = NULL},
 };
 
@@ -101,6 +104,7 @@ static void use_free(gpointer data)
     g_free(use->machine);
     g_free(use->snapshot);
     g_free(use->place);
+    g_free(use->mode);
     g_free(use);
 }
 
@@ -155,8 +159,29 @@ static void read_use(Reader *reader, Medium *medium, const char *number, const c
         use->machine = g_strdup(value);
     else if (!strcmp(name, "snapshot"))
         use->snapshot = g_strdup(value);
+    else if (!strcmp(name, "mode"))
+        use->mode = g_strdup(value);
     else
         use->place = g_strdup(value);
+}
+
+/* The attachments' modes count: when none of them has the medium's any more, it is the first's. */
+static void settle_mode(Medium *medium)
+{
+    const char *first = NULL;
+
+    for (guint i = 0; i < medium->uses->len; i++) {
+        const MediumUse *use = medium->uses->pdata[i];
+        if (use->snapshot || !use->mode)
+            continue;
+        if (!strcmp(use->mode, medium->mode))
+            return;
+        first = first ? first : use->mode;
+    }
+    if (first && medium->kind != MEDIUM_CDROM) {
+        g_free(medium->mode);
+        medium->mode = g_strdup(first);
+    }
 }
 
 static void read_value(void *obj, const char *path, const VmField *field, const char *value)
@@ -215,6 +240,7 @@ GPtrArray *media_read(const Media *media)
         Medium *medium = reader.all->pdata[i];
         Medium *parent = medium->parent ? g_hash_table_lookup(by_uuid, medium->parent) : NULL;
         look_at_file(medium);
+        settle_mode(medium);
         if (parent)
             parent->has_children = true;
     }

@@ -103,8 +103,8 @@ static void test_add_find_remove(Fixture *f, gconstpointer data)
                   "build on");
     assert_failed(media_remove(f->media, "nobody", false, &error), &error, G_IO_ERROR_NOT_FOUND,
                   "nobody");
-    g_assert_true(media_set_mode(f->media, child, "immutable", &error));
-    assert_failed(media_set_mode(f->media, child, "odd", &error), &error,
+    g_assert_true(media_set_mode(f->media, child, "immutable", NULL, 0, &error));
+    assert_failed(media_set_mode(f->media, child, "odd", NULL, 0, &error), &error,
                   G_IO_ERROR_INVALID_ARGUMENT, "one of normal");
     g_assert_true(media_remove(f->media, child, true, &error));
     g_assert_cmpint(g_access(child, F_OK), ==, -1);
@@ -153,7 +153,7 @@ static void test_uses(Fixture *f, gconstpointer data)
     g_autoptr(Medium) released = NULL;
     g_autoptr(VmConfig) after = NULL;
     g_autofree char *writer = NULL, *none = NULL;
-    MediaMachine machine = {f->uuid, f->config_path};
+    MediaMachine machine = {.uuid = f->uuid, .config_path = f->config_path};
 
     g_assert_true(media_sync(f->media, f->uuid, NULL, f->config, f->folder, &error));
     g_assert_true(media_sync(f->media, f->uuid, NULL, f->config, f->folder, &error));
@@ -182,7 +182,7 @@ static void test_move(Fixture *f, gconstpointer data)
     g_autoptr(GError) error = NULL;
     g_autoptr(Medium) medium = NULL;
     g_autoptr(VmConfig) after = NULL;
-    MediaMachine machine = {f->uuid, f->config_path};
+    MediaMachine machine = {.uuid = f->uuid, .config_path = f->config_path};
 
     g_assert_true(media_sync(f->media, f->uuid, NULL, f->config, f->folder, &error));
     assert_failed(media_move(f->media, f->disk, to, NULL, &machine, 1, &error), &error,

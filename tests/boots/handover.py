@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Machines that change their engine again and again while they run, as TAP."""
+import json
 import os
 import pathlib
 import re
+import select
 import sys
+import tempfile
+import time
 
 sys.path.insert(0, __file__.rsplit("/", 1)[0])
-from vm import GUEST, OSPITE, PATIENCE, Failed, Machine, Skipped, run  # noqa: E402
+from vm import GUEST, OSPITE, PATIENCE, Failed, Machine, Skipped, fetch, run  # noqa: E402
 
 ENGINES = ("jit", "interp")
 GUESTS = {
@@ -98,16 +102,53 @@ def refused():
         vm.wait_exit(0)
 
 
-def kvm_memtest():
-    """memtest86+ tests memory under KVM: the interpreter runs what a KVM cannot."""
+def kvm_counters(vm):
+    counters = vm.control("stats")
+    print("# " + " ".join(re.findall(r"(?:kvm_hand_overs|interpreted|kvm_exits)=\d+", counters)))
+    return int(re.search(r"kvm_hand_overs=(\d+)", counters).group(1))
+
+
+def need_kvm():
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         raise Skipped("no /dev/kvm")
+
+
+def kvm_memtest():
+    """memtest86+ tests memory under KVM: the interpreter runs what a KVM cannot."""
+    need_kvm()
     with Machine("--cdrom", "/usr/lib/memtest86+/memtest86+x64.iso", "--boot", "order=d", "--serial", "none", engine="kvm", memory="64M") as vm:
         vm.expect_screen(r"Status: Testing.*Errors: 0", 60)
-        counters = vm.control("stats")
-        print("# " + " ".join(re.findall(r"(?:kvm_hand_overs|interpreted|kvm_exits)=\d+", counters)))
+        kvm_counters(vm)
         vm.process.terminate()
         vm.wait_exit(0)
 
 
-run(linux_one, linux_four, bare_metal, refused, kvm_memtest)
+def kvm_instructions():
+    """LOCK CMPXCHG16B, FNINIT and the like are right under KVM, whoever runs them."""
+    need_kvm()
+    guest = pathlib.Path(OSPITE).resolve().parent / "tests" / "guests" / "kvm64.elf"
+    with tempfile.TemporaryDirectory(prefix="ospite-test-") as folder:
+        stats = pathlib.Path(folder) / "stats"
+        with Machine("--kernel", guest, "--serial", "stdio", "--stats", stats, engine="kvm", memory="64M") as vm:
+            vm.wait_exit(1, 60)
+            if b"not ok" in vm.output or b"\n1..13" not in vm.output:
+                raise Failed("an instruction is wrong")
+        total = json.loads(stats.read_text())["total"]
+    print(f"# kvm_hand_overs={total['kvm_hand_overs']} interpreted={total['interpreted']} kvm_exits={total['kvm_exits']}")
+
+
+def kvm_ovmf():
+    """OVMF goes on under KVM where some of them stop at its first x87 instructions."""
+    need_kvm()
+    with Machine("--firmware", fetch("ovmf") / "usr/share/ovmf/OVMF.fd", "--serial", "stdio", engine="kvm", memory="256M") as vm:
+        end = time.monotonic() + 60 * PATIENCE  # a slow KVM unpacks its volumes for minutes: it came by the instructions then
+        while not kvm_counters(vm) and not select.select([vm.process.stdout], [], [], 1)[0]:
+            if time.monotonic() > end:
+                raise Failed("neither an instruction that KVM cannot do, nor a console")
+        if vm.control("state") != "running":
+            raise Failed("it does not run any more")
+        vm.process.terminate()
+        vm.wait_exit(0)
+
+
+run(linux_one, linux_four, bare_metal, refused, kvm_memtest, kvm_instructions, kvm_ovmf)

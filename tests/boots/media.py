@@ -98,4 +98,10 @@ def generic_kernel():
         vm.expect("Unable to mount root fs", 60)
 
 
-run(grub_cdrom, grub_floppy, memtest64, memtest32, ipxe, invaders, xen, generic_kernel, installer_amd64, installer_i386)
+def ovmf():
+    """OVMF comes up to its console."""
+    with Machine("--firmware", fetch("ovmf") / "usr/share/ovmf/OVMF.fd", "--serial", "stdio") as vm:
+        vm.expect(r"\x1b\[2J", 60)
+
+
+run(grub_cdrom, grub_floppy, memtest64, memtest32, ipxe, invaders, xen, generic_kernel, installer_amd64, installer_i386, ovmf)

@@ -152,11 +152,11 @@ def looks_and_breaks():
         with Machine(engine) as machine:
             output = gdb(machine, "info threads", "p/x $rip", f"hbreak *{LOOP:#x}", "continue", "p/x $rip", "stepi", "p/x $rip",
                          f"x/wx {COUNTER:#x}", "continue", f"x/wx {COUNTER:#x}", f"x/wx {DR7:#x}", "set $rbx = 0x1234",
-                         "set $xmm3.uint128 = 77", "p $xmm3.uint128", "p/x $mxcsr", "p/x $cr0", "continue", f"x/wx {EBX:#x}",
+                         "set $xmm3.uint128 = 77", "p $xmm3.uint128", "p/x $mxcsr", "p/x $cr0", "set $ymm3.v2_int128[1] = 78", "p $ymm3.v2_int128", "continue", f"x/wx {EBX:#x}",
                          "delete", f"set {{int}}{STOP:#x} = 1", "continue")
             expect(output, r"CPU 0 running", "CPU 1 not started", rf"\$1 = {START:#x}", rf"\$2 = {LOOP:#x}",
                    rf"\$3 = {LOOP + 6:#x}", rf"{COUNTER:#x}:\s*0x0*1\b", rf"{COUNTER:#x}:\s*0x0*1\b", rf"{DR7:#x}:\s*0x0*400\b",
-                   r"\$4 = (77|0x4d)", r"\$5 = 0x1f80", r"\$6 = 0x", rf"{EBX:#x}:\s*0x0*1234\b", "exited with code 01")
+                   r"\$4 = (77|0x4d)", r"\$5 = 0x1f80", r"\$6 = 0x", r"\$7 = \{(77|0x4d), (78|0x4e)\}", rf"{EBX:#x}:\s*0x0*1234\b", "exited with code 01")
             check(machine.status() == 1, f"{engine}: status {machine.status()}")
 
 

@@ -262,6 +262,7 @@ def modes():
         check(all(f.exists() for f in differences), "a differencing image is missing")
         d.run("vm", "create", "three", *SMALL)
         attach(d, "three", path)
+        d.run("vm", "set", "three", "storage.ide0.0.mode=normal")
         d.run("vm", "start", "three", status=1)
         for name in "one", "two":
             d.run("vm", "poweroff", name)
@@ -287,6 +288,65 @@ def modes():
         for name in "one", "two":
             d.run("vm", "delete", name, "--disks")
         check(path.exists() and not any(folder.exists() for folder in folders), "the wrong files were deleted")
+
+
+def one_truth():
+    """A medium's mode and its attachments' are one: setting either sets the other; a new attachment is what its medium is; all are shown."""
+    with Daemon() as d:
+        path = image(d, "base.qcow2")
+        d.run("media", "add", path, "--mode", "multiattach")
+
+        def mode(name):
+            return d.vm(name)["config"]["storage"]["ide0"]["0"]["mode"]
+
+        for name in ("one", "two"):
+            d.run("vm", "create", name, *SMALL)
+            attach(d, name, path)
+            expect(mode(name), "multiattach", f"mode of {name}'s new disk")
+        d.run("vm", "create", "three", *SMALL, "storage.ide0.0.type=disk", f"storage.ide0.0.medium={path}", "storage.ide0.0.format=qcow2")
+        expect(mode("three"), "multiattach", "mode of a new machine's disk")
+        for name in ("one", "two", "three"):
+            d.run("vm", "start", name)
+        check("turn it off" in d.run("media", "set", path, "immutable", status=4), "a medium in use has another mode")
+        expect(mode("one"), "multiattach", "mode after that")
+        for name in ("one", "two", "three"):
+            d.run("vm", "poweroff", name)
+        d.run("media", "set", path, "immutable")
+        expect([mode(name) for name in ("one", "two", "three")], ["immutable"] * 3, "modes of the disks")
+        d.run("vm", "set", "one", "storage.ide0.0.mode=readonly")
+        medium = d.call("GET", at(path))["medium"]
+        expect((medium["mode"], sorted(use["mode"] for use in medium["uses"])), ("immutable", ["immutable", "immutable", "readonly"]), "what is shown")
+        for name in ("two", "three"):
+            d.run("vm", "set", name, "storage.ide0.0.mode=readonly")
+        expect(d.call("GET", at(path))["medium"]["mode"], "readonly", "mode when all attachments have another")
+        d.run("vm", "create", "four", *SMALL)
+        d.run("vm", "set", "four", "storage.ide0.0.type=disk", f"storage.ide0.0.medium={path}", "storage.ide0.0.format=qcow2", "storage.ide0.0.mode=normal")
+        expect(mode("four"), "normal", "a mode that was said")
+        d.run("vm", "start", "four")
+        d.run("vm", "poweroff", "four")
+
+
+def gone():
+    """A missing image is shown as inaccessible with the reason, in every list, is not forgotten, and can still be released and forgotten."""
+    with Daemon() as d:
+        path = image(d, "a.qcow2")
+        d.run("vm", "create", "one", *SMALL)
+        attach(d, "one", path)
+        d.run("media", "list")
+        path.unlink()
+        said = d.run("media", "list")
+        check(str(path) in said and "No such file" in said, f"it is not shown as missing: {said}")
+        check("No such file" in d.run("media", "show", path), "media show does not say so")
+        d.run("vm", "start", "one", status=1)
+        d.kill()
+        d.run("vm", "list")
+        check(not d.call("GET", at(path))["medium"]["accessible"], "the next daemon says that it is there")
+        d.call("POST", at(path, "/move"), {"path": str(d.path / "b.qcow2")}, 404)
+        d.call("POST", at(path, "/refresh"))
+        d.call("DELETE", at(path), status=409)
+        d.run("media", "release", path)
+        d.run("media", "remove", path)
+        d.run("media", "show", path, status=3)
 
 
 def rebased():
@@ -366,6 +426,7 @@ def all_or_nothing():
         check("difference-ide0.0.qcow2" in d.run("vm", "set", "base", "name=other", "memory=16M", status=4), "what stands in the way is not named")
         expect(everything(), before, "all that there is")
         d.kill()
+        d.run("vm", "list")
         expect(everything(), before, "all that the next daemon knows")
         difference.unlink()
         d.run("vm", "set", "base", "name=other", "memory=16M", f"storage.ide0.0.medium={path}")
@@ -406,4 +467,4 @@ def commands():
                ["remove", "release", "refresh"], "completion of 'media re'")
 
 
-sys.exit(run((life, used, released, moved, far, folders, bad, modes, rebased, all_or_nothing, commands), sys.argv[1:]))
+sys.exit(run((life, used, released, moved, far, folders, bad, modes, one_truth, gone, rebased, all_or_nothing, commands), sys.argv[1:]))

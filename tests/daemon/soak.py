@@ -152,12 +152,12 @@ class Soak:
         """A folder that is nobody's is of a verb that was half done: what made it can be done again, or its machine registered."""
         d = self.daemon
         if files := list(folder.glob("*.ospite")):
-            d.call("POST", "/vms", {"register": str(files[0])})
+            vm = d.call("POST", "/vms", {"register": str(files[0])})["vm"]
         elif not list(folder.glob("*.raw")):  # which a delete would keep, or had not reached
-            d.call("POST", "/vms", {"name": folder.name})
+            vm = d.call("POST", "/vms", {"name": folder.name})["vm"]
         else:
             return
-        d.call("DELETE", f"/vms/{folder.name}?mode=all")
+        d.call("DELETE", f"/vms/{vm['uuid']}?mode=all")
 
     def clear(self, names):
         d = self.daemon
@@ -171,7 +171,7 @@ class Soak:
         for medium in d.call("GET", "/media")["media"]:
             d.call("DELETE", f"/media/{medium['uuid']}")
         for path in [*self.machines.glob("*/*"), *(d.path / "elsewhere").glob("*/*"), d.path / "moved.raw"]:
-            check(path.suffix == ".raw" or path.name.startswith("ospite.log") or path.name == "one.ospite" and "renamed" in names, f"{path} is left")
+            check(path.suffix == ".raw" or path.name.startswith("ospite.log") or path.suffix == ".ospite", f"{path} is left")
             path.unlink(missing_ok=True)  # disks that `vm delete` keeps or had not reached; what was called one
             with contextlib.suppress(OSError):
                 path.parent.rmdir()

@@ -115,6 +115,11 @@ def media():
         check("readonly" in d.vbox("list", "hdds"), "the mode is another")
         d.vbox("storageattach", "one", "--storagectl", "IDE", "--port", "0", "--device", "1", "--type", "hdd", "--medium", uuid)
         expect(d.info("one")["IDE-0-1"], str(d.path / "a.vdi"), "the disk")
+        d.vbox("clonehd", uuid, d.path / "clone.vdi", "--format", "VDI")
+        d.vbox("modifyhd", f"{{{uuid}}}", "--resize", "32")
+        check("32 MBytes" in d.vbox("showhdinfo", uuid), "size by UUID")
+        check(" 8 MBytes" in d.vbox("showhdinfo", d.path / "clone.vdi"), "clone by UUID")
+        check("there is no medium" in d.vbox("clonehd", "12345678-9abc-def0-1234-56789abcdef0", d.path / "x.vdi", status=1), "unknown UUID")
         d.vbox("closemedium", "disk", uuid, status=1)
         disc = d.path / "disc.iso"
         disc.write_bytes(bytes(4096))

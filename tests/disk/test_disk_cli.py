@@ -343,7 +343,7 @@ class DiskTest(unittest.TestCase):
         img("commit", "-b", "a.raw", "top.qcow2", status=1)
 
     def test_resize(self):
-        for kind in FORMATS:
+        for kind in [*FORMATS, "qcow"]:
             disk("create", "-q", "-f", kind, "r", "100M")
             disk("resize", "-q", "-f", kind, "r", "+400G")
             info = json.loads(disk("info", "--json", "-f", kind, "r"))
@@ -351,6 +351,21 @@ class DiskTest(unittest.TestCase):
             disk("resize", "-f", kind, "r", "1M", status=1)
             disk("resize", "-q", "-f", kind, "--shrink", "r", "1M")
             os.unlink("r")
+
+    def test_resize_qcow(self):
+        """In the table's place, then with a longer table."""
+        for maker in img, real:
+            maker("convert", "-f", "raw", "-O", "qcow", "a.raw", "r.qcow")
+            shutil.copy("a.raw", "want.raw")
+            for size in SIZE + 512, 3 << 20, 40 << 20, 5 << 30, 1 << 20, 2 << 30:
+                disk("resize", "-q", "--shrink", "r.qcow", str(size))
+                os.truncate("want.raw", size)
+                for offset in size - 512, size // 2 // 512 * 512:
+                    run("qemu-io", "-f", "qcow", "-c", f"write -q -P 9 {offset} 512", "r.qcow")
+                    run("qemu-io", "-f", "raw", "-c", f"write -q -P 9 {offset} 512", "want.raw")
+                real("compare", "-q", "-f", "raw", "-F", "qcow", "want.raw", "r.qcow")
+                disk("compare", "-q", "-f", "raw", "-F", "qcow", "want.raw", "r.qcow")
+        disk("resize", "r.qcow", "4E", status=1)
 
     def test_resize_vmdk(self):
         for kind in "monolithicSparse", "monolithicFlat":
@@ -371,6 +386,115 @@ class DiskTest(unittest.TestCase):
         for kind in "streamOptimized", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat":
             img("create", "-q", "-f", "vmdk", "-o", f"subformat={kind}", "fixed.vmdk", "9M")
             disk("resize", "fixed.vmdk", "20M", status=1)
+
+    def test_compact_vdi(self):
+        """Other products put the next block where the header's count is: compacting leaves no gaps, and the file is shorter."""
+        with open("full.raw", "wb") as f:
+            f.write(random.Random(3).randbytes(1 << 20) * 12)
+        real("convert", "-f", "raw", "-O", "vdi", "full.raw", "c.vdi")
+        for where in "full.raw", "c.vdi":
+            for mib in 0, 4, 5, 10:
+                run("qemu-io", "-f", "vdi" if where == "c.vdi" else "raw", "-c", f"write -q -P 0 {mib}M 1M", where)
+        disk("compact", "c.vdi")
+        real("check", "-q", "c.vdi")
+        self.assertLess(os.stat("c.vdi").st_size, 9 << 20)  # 8 blocks of 12
+        for mib in 10, 0, 5:  # new blocks
+            run("qemu-io", "-f", "vdi", "-c", f"write -q -P 7 {mib}M 4k", "c.vdi")
+            run("qemu-io", "-f", "raw", "-c", f"write -q -P 7 {mib}M 4k", "full.raw")
+        real("check", "-q", "c.vdi")
+        real("compare", "-f", "raw", "-F", "vdi", "full.raw", "c.vdi")
+        disk("compare", "-f", "raw", "-F", "vdi", "full.raw", "c.vdi")
+
+    def test_resize_preallocation(self):
+        for kind in "raw", "qcow2", "vdi", "vmdk", "vhd", "vhdx":
+            for how in "off", "metadata", "falloc", "full":
+                disk("convert", "-f", "raw", "-O", kind, "a.raw", "r")
+                before = os.stat("r").st_blocks
+                if kind == "raw" and how == "metadata":
+                    img("resize", "-q", "-f", kind, f"--preallocation={how}", "r", "20M", status=1)
+                    self.assertEqual(os.stat("r").st_size, SIZE)
+                    continue
+                img("resize", "-q", "-f", kind, f"--preallocation={how}", "r", "20M")
+                new = 512 * (os.stat("r").st_blocks - before)
+                self.assertEqual(new > 10 << 20, how in ("falloc", "full"), f"{kind} {how} {new}")
+                entries = json.loads(disk("map", "--json", "-f", kind, "r"))
+                kept = [e for e in entries if e["start"] + e["length"] > 18 << 20]
+                self.assertEqual(all(e["present"] for e in kept), how != "off" or kind == "raw", f"{kind} {how}")
+                disk("resize", "-q", "-f", kind, "--shrink", "r", str(SIZE))
+                real("compare", "-f", "raw", "-F", FORMATS[kind], "a.raw", "r")
+        img("create", "-q", "-f", "qcow2", "r.qcow2", "10M")
+        img("resize", "--shrink", "--preallocation=full", "r.qcow2", "5M", status=1)
+        img("resize", "--preallocation=much", "r.qcow2", "50M", status=1)
+        real("resize", "-q", "r.qcow2", "12M")
+        img("resize", "-q", "--preallocation=metadata", "r.qcow2", "40M")
+        real("check", "-q", "r.qcow2")
+
+    def test_vmdk_words(self):
+        """Of the descriptor, as qemu-img writes them."""
+        for kind in "monolithicSparse", "monolithicFlat":
+            for words in "compat6", "hwversion=10", "adapter_type=lsilogic", "adapter_type=legacyESX,toolsversion=9", "":
+                texts = []
+                for tool in img, real:
+                    tool("create", "-q", "-f", "vmdk", "-o", f"subformat={kind},{words}".rstrip(","), "w.vmdk", "2G")
+                    with open("w.vmdk", "rb") as f:
+                        data = f.read(65536)
+                    texts.append([line for line in data.decode("latin-1").split("\n") if line.startswith("ddb.")])
+                self.assertEqual(texts[0], texts[1], words)
+        for words in "compat6,hwversion=7", "adapter_type=usb", 'hwversion=1"':
+            img("create", "-q", "-f", "vmdk", "-o", words, "x.vmdk", "2G", status=1)
+            self.assertFalse(os.path.exists("x.vmdk"))
+
+    def test_image_options(self):
+        """Each source says for itself what it is, and so can the target."""
+        with open("key", "w", encoding="ascii") as f:
+            f.write("open sesame")
+        secret = ["--object", "secret,id=s,file=key"]
+        img("convert", *secret, "-f", "raw", "-O", "qcow2", "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
+            "a.raw", "l.qcow2")
+        img("convert", "-f", "raw", "-O", "vmdk", "a.raw", "b.vmdk")
+        sources = ["driver=vmdk,file.filename=b.vmdk", "driver=qcow2,encrypt.key-secret=s,file.filename=l.qcow2",
+                   "driver=raw,file.filename=a.raw"]
+        for tool in img, real:
+            tool("convert", *secret, "--image-opts", "-O", "raw", *sources, "out.raw")
+            tool("compare", *secret, "--image-opts", *sources[:2])
+            tool("dd", "--image-opts", "-O", "raw", "bs=1M", f"if={sources[0]}", "of=dd.raw")
+            tool("create", "-q", "-f", "vdi", "t.vdi", str(SIZE))
+            tool("convert", "-n", "--target-image-opts", "-f", "raw", "a.raw", "driver=vdi,file.filename=t.vdi")
+            with open("a.raw", "rb") as a, open("out.raw", "rb") as out, open("dd.raw", "rb") as copied:
+                data = a.read()
+                self.assertTrue(out.read() == data * 3 and copied.read() == data)
+            real("compare", "-f", "raw", "-F", "vdi", "a.raw", "t.vdi")
+            os.unlink("out.raw")
+        img("convert", "--target-image-opts", "-f", "raw", "a.raw", "driver=vdi,file.filename=t.vdi", status=1)
+
+    def test_map_range(self):
+        img("convert", "-f", "raw", "-O", "qcow2", "a.raw", "a.qcow2")
+        for words in (["--start-offset=1M"], ["--max-length=300k"], ["--start-offset=100k", "--max-length=4M"],
+                      ["--start-offset=1G"], ["--start-offset=5000", "--max-length=513"]):
+            self.assertEqual(img("map", *words, "a.qcow2"), real("map", *words, "a.qcow2"), words)
+        img("map", "--start-offset=ten", "a.qcow2", status=1)
+
+    def test_like_qemu(self):
+        """What scripts pass, and what they get."""
+        for kind in "raw", "qcow", "vpc":
+            img("create", "-q", "-f", kind, "c", "10M")
+            for tool in img, real:
+                done = subprocess.run([f"{BUILD}/qemu-img" if tool == img else REAL, "check", "-f", kind, "c"],
+                                      capture_output=True, text=True)
+                self.assertEqual((done.returncode, done.stdout, done.stderr),
+                                 (63, "", "qemu-img: This image format does not support checks\n"))
+        disk("check", "-f", "vhd", "c")
+        img("create", "-q", "-f", "qcow2", "b.qcow2", "10M")
+        for tool in img, real:
+            for words in (["create", "-f", "qcow2", "-o", "help"], ["convert", "-O", "vmdk", "-o", "help"],
+                          ["check", "-T", "none", "b.qcow2"], ["compare", "-T", "none", "b.qcow2", "b.qcow2"],
+                          ["info", "-U", "b.qcow2"], ["map", "-U", "b.qcow2"], ["measure", "-U", "-O", "qcow2", "b.qcow2"],
+                          ["convert", "-T", "none", "-m", "4", "-W", "b.qcow2", "x.raw"]):
+                tool(*words)
+            tool("create", "-q", "-f", "qcow2", "-b", "b.qcow2", "-F", "qcow2", "t.qcow2")
+            tool("rebase", "-U", "-t", "writeback", "-T", "none", "-u", "-b", "b.qcow2", "-F", "qcow2", "t.qcow2")
+            tool("commit", "-q", "-r", "100M", "-t", "writeback", "t.qcow2")
+        self.assertIn("adapter_type", img("create", "-f", "vmdk", "-o", "help"))
 
     def test_untrusted_names(self):
         os.mkdir("in")
@@ -393,6 +517,43 @@ class DiskTest(unittest.TestCase):
         vbox("modifymedium", "disk", "d.vdi", "--compact")
         vbox("internalcommands", "createrawvmdk", "-filename", "w.vmdk", "-rawdisk", "a.raw")
         disk("compare", "-f", "raw", "a.raw", "w.vmdk")
+
+    def test_vboxmanage_tutorials(self):
+        """Words as they are printed, old ones, too."""
+        uuid = "12345678-9abc-def0-1234-56789abcdef0"
+        with open("a.raw", "rb") as f:
+            raw = f.read()
+        self.assertRegex(vbox("createhd", "--filename", "x", "--size", "10", "--format", "VDI", "--variant", "Fixed"), "UUID: .{36}\n$")
+        self.assertEqual(os.stat("x.vdi").st_size, 11 << 20)
+        vbox("createmedium", "disk", "--filename", "y", "--size", "10", "--format", "VMDK", "--variant", "Split2G")
+        self.assertTrue(os.path.exists("y-s001.vmdk"))
+        vbox("createhd", "--filename=z.vhd", "--size=10", "--format=VHD", "--variant=Standard")
+        vbox("modifyhd", "--resize", "20", "z.vhd")
+        self.assertIn("20 MBytes", vbox("showhdinfo", "z.vhd"))
+        for size in "abc", "-5", "1G", "":
+            vbox("modifyhd", "z.vhd", "--resize", size, status=1)
+            vbox("createhd", "--filename", "bad.vdi", "--size", size, status=1)
+        self.assertFalse(os.path.exists("bad.vdi"))
+        vbox("modifyvdi", "x.vdi", "compact")
+        vbox("clonehd", "--format", "VMDK", "x.vdi", "c.vmdk")
+        real("compare", "-f", "vdi", "-F", "vmdk", "x.vdi", "c.vmdk")
+        for words, size in (["--format", "VDI"], SIZE), ([], SIZE + (1 << 20)), (["--format", "VMDK", "--variant", "Stream"], SIZE):
+            with open("a.raw", "rb") as f:
+                subprocess.run([f"{BUILD}/vboxmanage", "convertfromraw", "stdin", "s", str(size), *words], stdin=f, check=True,
+                               stdout=subprocess.DEVNULL)
+            vbox("internalcommands", "converttoraw", "s", "s.raw")
+            with open("s.raw", "rb") as f:
+                self.assertEqual(f.read(), raw + bytes(size - SIZE))
+        vbox("convertfromraw", "stdin", "s", status=1)
+        vbox("convertdd", "a.raw", "d.vdi", "--uuid", uuid)
+        self.assertIn(uuid, vbox("showhdinfo", "d.vdi"))
+        vbox("clonehd", "d.vdi", "d.raw", "--format", "RAW")
+        with open("d.raw", "rb") as f:
+            self.assertEqual(f.read(), raw)
+        self.assertIn("created successfully",
+                      vbox("internalcommands", "createrawvmdk", "-filename", "w.vmdk", "-rawdisk", f"{self.folder}/a.raw"))
+        vbox("internalcommands", "createrawvmdk", "-filename", "p.vmdk", "-rawdisk", "a.raw", "-partitions", "1,2", status=1)
+        self.assertFalse(os.path.exists("p.vmdk"))
 
     def test_interrupt_leaves_nothing(self):
         with open("big.raw", "wb") as f:

@@ -122,6 +122,64 @@ class PartitionTest(unittest.TestCase):
             else:
                 run("fsck.fat", "-n", "part")
 
+    # Format, options.
+    RESIZED = [("raw", []), ("qcow", []), ("qcow2", []), ("qcow2", ["compat=0.10"]), ("vdi", []), ("vdi", ["static=on"]), ("vmdk", []),
+               ("vmdk", ["subformat=monolithicFlat"]), ("vhd", []), ("vhd", ["subformat=fixed"]), ("vhdx", []),
+               ("vhdx", ["subformat=fixed"])]
+
+    def in_every_format(self):
+        """The disk in each format, and a name of the case."""
+        for kind, options in self.RESIZED:
+            disk("convert", "-f", "raw", "-O", kind, *(["-o", ",".join(options)] if options else []), "d.raw", "d.img")
+            yield kind, f"{kind} {options}"
+
+    def part_of(self, kind, start, size):
+        disk("dd", "-f", kind, "-O", "raw", f"bs={MIB}", f"skip={start // MIB}", f"count={size // MIB}", "if=d.img", "of=part")
+
+    def mended(self, kind, start, case):
+        """What was at the file system's heads, and the opinion of its own tool."""
+        self.part_of(kind, start, 48 * MIB)
+        with open("part", "r+b") as part:
+            head = part.read(512)
+            part.truncate(40 * MIB if head[3:7] != b"NTFS" else (int.from_bytes(head[0x28:0x30], "little") + 1) * 512)
+        run(*(["ntfsfix", "-n", "part"] if head[3:7] == b"NTFS" else ["fsck.fat", "-n", "part"]))
+        if head[3:7] == b"NTFS":
+            with open("part", "rb") as part:
+                part.seek(-512, os.SEEK_END)
+                self.assertEqual(part.read(), head, case)  # its copy
+        return int.from_bytes(head[0x1a:0x1c], "little")
+
+    def test_grow_every_format_mbr(self):
+        """The last partition grows with the disk, geometries are mended; a smaller disk keeps what is left of it."""
+        self.make("label: dos\n1M,48M,c\n60M,48M,7\n")
+        put("d.raw", MIB, ["mkfs.fat", "-F", "32", "-g", "16/63"])
+        put("d.raw", 60 * MIB, ["mkntfs", "-q", "-F", "-f", "-p", "122880", "-H", "16", "-S", "63"])
+        for kind, case in self.in_every_format():
+            with self.subTest(case):
+                self.assertEqual(self.mended(kind, 60 * MIB, case), 16)
+                disk("resize", "-q", "-f", kind, "--grow-partition", "d.img", "2G")
+                parts = table("d.img", "-f", kind)["partitions"]
+                self.assertEqual([(p["offset"], p["size"]) for p in parts], [(MIB, 48 * MIB), (60 * MIB, (2048 - 60) * MIB)], case)
+                self.assertEqual([self.mended(kind, p["offset"], case) for p in parts], [128, 128], case)
+                disk("resize", "-q", "-f", kind, "--grow-partition", "d.img", "9G")
+                self.assertEqual([self.mended(kind, p["offset"], case) for p in parts], [255, 255], case)
+                disk("resize", "-q", "-f", kind, "--shrink", "d.img", "110M")
+                self.assertEqual([self.mended(kind, p["offset"], case) for p in parts], [255, 255], case)
+
+    def test_grow_every_format_gpt(self):
+        self.make("label: gpt\nstart=1M,size=48M,type=uefi\nstart=60M,size=48M,name=data\n")
+        put("d.raw", 60 * MIB, ["mke2fs", "-q", "-t", "ext4"])
+        for kind, case in self.in_every_format():
+            with self.subTest(case):
+                disk("resize", "-q", "-f", kind, "--grow-partition", "d.img", "600M")
+                disk("convert", "-f", kind, "-O", "raw", "d.img", "e.raw")
+                self.assertIn("No problems found", run("sgdisk", "--verify", "e.raw"), case)
+                self.assertEqual([(p["start"], p["size"]) for p in sfdisk("e.raw")["partitions"]],
+                                 [(2048, 98304), (122880, (599 - 60) * 2048)], case)
+                self.part_of(kind, 60 * MIB, 539 * MIB)
+                run("resize2fs", "part")
+                run("e2fsck", "-fn", "part")
+
     def test_hostile_tables(self):
         self.make("label: dos\n1M,41M,83\n43M,,5\n44M,41M,83\n")
         with open("d.raw", "r+b") as f:  # a chain that leads back to itself
@@ -199,8 +257,15 @@ class PartitionTest(unittest.TestCase):
             f.seek((int.from_bytes(f.read(8), "big") & 0xfffffffffffe00) + 8)
             f.seek(int.from_bytes(f.read(8), "big") & ((1 << 54) - 1))
             f.write(b"\xff" * 4000)
-        img("convert", "-O", "raw", "bad.qcow2", "c.raw", status=1)
-        self.assertFalse(os.path.exists("c.raw"))
+        img("create", "-q", "-f", "qcow2", "-b", "bad.qcow2", "-F", "qcow2", "top.qcow2")
+        for source in "bad.qcow2", "top.qcow2":  # the one that fails is named
+            done = subprocess.run([f"{BUILD}/qemu-img", "convert", "-O", "raw", source, "c.raw"], capture_output=True, text=True)
+            self.assertEqual(done.returncode, 1)
+            self.assertRegex(done.stderr, "cannot read '[./]*bad.qcow2'.*--salvage")
+            self.assertFalse(os.path.exists("c.raw"))
+        limited = f"trap '' XFSZ; ulimit -f 500; exec {BUILD}/qemu-img convert -f raw -O qcow2 a.raw c.raw"
+        done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True)
+        self.assertEqual((done.returncode, "cannot write 'c.raw'" in done.stderr), (1, True), done.stderr)
         img("convert", "--salvage", "-O", "raw", "bad.qcow2", "c.raw")
         with open("c.raw", "rb") as f:
             got = f.read()

@@ -434,21 +434,19 @@ static bool all_sleep(void)
            lockstep.idle_turns > lockstep.translator.pc->vm->vcpu_count;
 }
 
-/* To the next timer, when all CPUs sleep. */
-static void skip_time(void)
+/* To the next timer, when all CPUs sleep; false: there is none. */
+static bool skip_time(void)
 {
     int64_t deadline = clock_next_deadline_ns(lockstep.translator.pc->board.clock);
     int64_t now = clock_now_ns(lockstep.translator.pc->board.clock);
-    if (deadline == INT64_MAX)
-        fail("the guest sleeps for ever");
-    else if (deadline > now)
+    if (deadline > now && deadline < INT64_MAX)
         lockstep.now_ns = MAX(lockstep.now_ns, lockstep.slice_ns + (uint64_t)(deadline - now));
+    return deadline < INT64_MAX;
 }
 
 static void let_time_pass(void)
 {
-    if (all_sleep())
-        skip_time();
+    bool wakes = !all_sleep() || skip_time();
     uint64_t ns = lockstep.now_ns - lockstep.slice_ns;
     if (ns < SLICE_NS && !all_sleep())
         return;
@@ -459,6 +457,8 @@ static void let_time_pass(void)
         fail("one machine ended");
     if (lockstep.translator.ended)
         lockstep.over = true;
+    else if (!wakes)
+        fail("the guest sleeps for ever");
 }
 
 /* ---- the translator ------------------------------------------------------------------------- */
@@ -466,6 +466,7 @@ static void let_time_pass(void)
 static void on_alarm(int signal)
 {
     atomic_store(&lockstep.translator.cpu->exit_request, 1);
+    raise(JIT_KICK_SIGNAL);
 }
 
 static void let_go(SoftCpu *cpu)
@@ -618,8 +619,8 @@ static char *machine_free(Machine *m)
 
 static bool parse(int argc, char **argv, PcConfig *config)
 {
-    g_autofree char *memory = NULL, *kernel = NULL, *initrd = NULL, *append = NULL,
-                    *firmware = NULL, *disk = NULL, *model = NULL, *paravirt = NULL;
+    g_autofree char *kernel = NULL, *initrd = NULL, *append = NULL, *firmware = NULL, *disk = NULL,
+                    *model = NULL, *paravirt = NULL;
     gint64 insns = G_MAXINT64;
     gboolean free_running = FALSE, testdev = FALSE;
     int seed = 1, mib = 64, cpus = 1;

@@ -356,6 +356,72 @@ static bool qcow_set_parent(ImageMap *map, const char *name, const char *format,
     return true;
 }
 
+/* ---- another size ---------------------------------------------------------------------------- */
+
+/* Clusters behind a smaller end must not come back. */
+static int forget_behind(Qcow *q, uint64_t size)
+{
+    uint64_t first = align_up(size, q->cluster_size), at = first, done = 0;
+    int result = 0;
+    for (; at < q->map.size && !result; at += done) {
+        image_map_tell_progress(&q->map, 0, 1, at - first, q->map.size - first);
+        result = qcow_forget(&q->map, at, q->map.size - at, &done);
+    }
+    return result ? result : qcow_commit(&q->map);
+}
+
+/* A longer table goes to the end of the file; nothing refers to it yet. */
+static int write_longer_l1(Qcow *q, uint64_t l1_size)
+{
+    int result = host_file_write(q->map.file, q->end, q->l1.data, q->l1.size);
+    if (!result)
+        result = host_file_truncate(q->map.file, align_up(q->end + l1_size, q->cluster_size));
+    return result ? result : host_file_sync(q->map.file);
+}
+
+/* One write of the header switches size and table. */
+static int write_size(Qcow *q, uint64_t size, uint64_t l1)
+{
+    uint8_t h[H_LENGTH];
+    int result = host_file_read(q->map.file, 0, h, sizeof(h));
+    store_be64(h + H_SIZE, size);
+    store_be64(h + H_L1, l1);
+    if (!result)
+        result = host_file_write(q->map.file, 0, h, sizeof(h));
+    return result ? result : host_file_sync(q->map.file);
+}
+
+static int change_size(Qcow *q, uint64_t size, uint64_t l1_size)
+{
+    uint64_t l1 = q->l1.offset;
+    bool moves = l1_size > q->l1.size;
+    int result = forget_behind(q, size);
+    if (!result && moves) {
+        l1 = q->end;
+        result = write_longer_l1(q, l1_size);
+    }
+    if (!result)
+        result = write_size(q, size, l1);
+    if (result || !moves)
+        return result;
+    q->end = align_up(l1 + l1_size, q->cluster_size);
+    flat_table_clear(&q->l1);
+    return flat_table_load(&q->l1, q->map.file, l1, l1_size);
+}
+
+static bool qcow_resize(ImageMap *map, uint64_t size, GError **error)
+{
+    Qcow *q = (Qcow *)map;
+    uint64_t l1_size = size ? (((size - 1) >> (q->cluster_bits + q->l2_bits)) + 1) * 8 : 0;
+    if (!l1_size || l1_size > MAX_L1)
+        return format_fail(error, map->file->path, "a qcow image can't have that size");
+    int result = change_size(q, size, l1_size);
+    if (result)
+        return format_fail_io(error, map->file->path, "resize", result);
+    map->size = size;
+    return true;
+}
+
 const FormatDriver qcow_format = {
     .name = "qcow",
     .probe = qcow_probe,
@@ -371,5 +437,6 @@ const FormatDriver qcow_format = {
     .commit = qcow_commit,
     .decompress = qcow_decompress,
     .compress = qcow_compress,
+    .resize = qcow_resize,
     .set_parent = qcow_set_parent,
 };

@@ -6,7 +6,8 @@
  *
  * Invariants: the header's count of blocks is a hint; what is free follows from the map. Blocks
  * beyond the highest in the map are free, and cut off before the first write. A block's data are
- * durable before its entry in the map is written (SAFETY §5.4).
+ * durable before its entry in the map is written (SAFETY §5.4). Other products put the next block
+ * where the count is: it is never less than what follows the highest, and closing leaves no gaps.
  *
  * VDI names a parent by its UUID alone. Ours add its file name to the comment; for others' the
  * image's folder is searched.
@@ -57,6 +58,7 @@ typedef struct Vdi {
     uint32_t type, block_size, blocks, extra;
     uint64_t data_offset;
     FlatTable table;
+    bool written;    /* gaps are closed at the end */
     uint32_t end;    /* the first block number that nothing uses */
     GArray *free;    /* uint32_t: numbers below `end` that nothing uses … */
     GArray *pending; /* … and those that the map in the file still uses */
@@ -189,9 +191,13 @@ static bool find_parent(Vdi *v, const OpenParameters *p, GError **error)
                        text);
 }
 
+static void close_gaps(Vdi *v);
+
 static void vdi_close(ImageMap *map)
 {
     Vdi *v = (Vdi *)map;
+    if (v->written && !map->dirty && v->free->len)
+        close_gaps(v);
     flat_table_clear(&v->table);
     g_array_unref(v->free);
     g_array_unref(v->pending);
@@ -270,6 +276,7 @@ static int vdi_begin_write(ImageMap *map)
     if (v->type != TYPE_FIXED && map->file->size > end)
         result = host_file_truncate(map->file, end);
     Uuid change = uuid_random();
+    v->written = true;
     if (!map->keeps_contents)
         memcpy(v->header + H_CHANGE, change.bytes, 16);
     return result ? result : write_header(v);
@@ -374,7 +381,6 @@ static int complete_last_block(Vdi *v)
 static int vdi_commit(ImageMap *map)
 {
     Vdi *v = (Vdi *)map;
-    uint32_t used = v->end - v->free->len - v->pending->len;
     if (!map->dirty)
         return host_file_sync(map->file);
     int result = complete_last_block(v);
@@ -382,7 +388,7 @@ static int vdi_commit(ImageMap *map)
         result = host_file_sync(map->file);
     if (!result)
         result = flat_table_write(&v->table);
-    store_le32(v->header + H_USED, used);
+    store_le32(v->header + H_USED, v->end);
     if (!result)
         result = write_header(v);
     if (result)
@@ -390,6 +396,52 @@ static int vdi_commit(ImageMap *map)
     map->dirty = false;
     free_pending(v);
     return 0;
+}
+
+static int move_block(Vdi *v, uint32_t from, uint32_t to)
+{
+    g_autofree uint8_t *data = g_malloc(MIB(1));
+    int result = 0;
+    for (uint32_t at = 0; at < v->block_size && !result; at += MIB(1)) {
+        uint32_t part = MIN(v->block_size - at, MIB(1));
+        result = host_file_read(v->map.file, place(v, from) + at, data, part);
+        if (!result)
+            result = host_file_write(v->map.file, place(v, to) + at, data, part);
+    }
+    return result;
+}
+
+static int compare_numbers(gconstpointer a, gconstpointer b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/*
+ * The last blocks move to the first numbers that nothing uses. Their old places go when the map is
+ * durable. What can't be moved stays: it does no harm.
+ */
+static void close_gaps(Vdi *v)
+{
+    uint32_t count = v->end - v->free->len, gap = 0;
+    int result = 0;
+    g_array_sort(v->free, compare_numbers);
+    for (uint32_t i = 0; i < v->blocks && !result; i++) {
+        uint32_t n = entry(v, i);
+        if (n >= ZERO || n < count)
+            continue;
+        uint32_t to = g_array_index(v->free, uint32_t, gap++);
+        result = move_block(v, n, to);
+        if (!result)
+            set_entry(v, i, to);
+    }
+    if (result)
+        return;
+    g_array_set_size(v->free, 0);
+    v->end = count;
+    v->map.dirty = true; /* the count changes in any case */
+    if (vdi_commit(&v->map) == 0 && v->type != TYPE_FIXED)
+        host_file_truncate(v->map.file, place(v, v->end) - v->extra);
 }
 
 /* ---- size and parent ------------------------------------------------------------------------- */
@@ -631,14 +683,15 @@ static bool vdi_check(ImageMap *map, bool repair, CheckResult *r, GError **error
         }
         used[n / 8] |= (uint8_t)(1 << (n % 8));
     }
-    if (r->allocated_units != load_le32(v->header + H_USED)) {
-        check_result_add(r, "Leaked: the header counts %u blocks, not %" G_GUINT64_FORMAT,
-                         load_le32(v->header + H_USED), r->allocated_units);
+    if (v->end != load_le32(v->header + H_USED)) {
+        check_result_add(r, "Leaked: the header counts %u blocks, not %u",
+                         load_le32(v->header + H_USED), v->end);
         *(repair ? &r->leaks_fixed : &r->leaks) += 1;
-        store_le32(v->header + H_USED, (uint32_t)r->allocated_units);
+        store_le32(v->header + H_USED, v->end);
         if (repair && !result)
             result = write_header(v);
     }
+    v->written = v->written || repair;
     r->total_units = v->blocks;
     r->end_offset = place(v, v->end) - v->extra;
     return result ? format_fail_io(error, map->file->path, "check", result) : true;

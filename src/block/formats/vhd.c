@@ -585,11 +585,22 @@ static int move_bat(Vhd *v, uint32_t entries)
     return flat_table_load(&v->bat, v->map.file, offset, entries * (size_t)4);
 }
 
+/*
+ * The end of the file is a whole footer at every moment, the old one or the new one, and what the
+ * other one covers is data of neither size, or zeros.
+ */
 static int resize_fixed(Vhd *v, uint64_t size)
 {
-    /* The footer's old place becomes data. */
-    int result = host_file_truncate(v->map.file, MIN(size, v->map.size));
-    return result ? result : host_file_truncate(v->map.file, size);
+    HostFile *file = v->map.file;
+    uint64_t old = v->map.size;
+    v->map.size = size;
+    set_size(v->footer, size);
+    int result = size == old ? 0 : write_footers(v);
+    if (!result && size > old)
+        result = host_file_zero(file, old, 512);
+    else if (!result && size < old)
+        result = host_file_truncate(file, size + 512);
+    return result ? result : host_file_sync(file);
 }
 
 static bool vhd_resize(ImageMap *map, uint64_t size, GError **error)
@@ -598,14 +609,15 @@ static bool vhd_resize(ImageMap *map, uint64_t size, GError **error)
     if (size > MAX_SIZE)
         return format_fail(error, map->file->path, "a VHD holds at most 2040 GiB");
     int result = vhd_commit(map);
-    uint32_t entries =
-        v->type == TYPE_FIXED ? 0 : (uint32_t)((size + v->block_size - 1) / v->block_size);
-    if (!result && v->type == TYPE_FIXED)
+    if (!result && v->type == TYPE_FIXED) {
         result = resize_fixed(v, size);
-    else if (!result && entries > v->entries)
+        return result ? format_fail_io(error, map->file->path, "resize", result) : true;
+    }
+    uint32_t entries = (uint32_t)((size + v->block_size - 1) / v->block_size);
+    if (!result && entries > v->entries)
         result = move_bat(v, entries);
     /* Blocks behind a smaller end go, lest they come back. */
-    for (uint32_t i = entries; v->type != TYPE_FIXED && i < v->entries && !result; i++) {
+    for (uint32_t i = entries; i < v->entries && !result; i++) {
         store_be32(v->bat.data + i * 4, ABSENT);
         flat_table_mark(&v->bat, i * 4, 4);
         map->dirty = true;

@@ -90,8 +90,8 @@ char *vmdk_text_value(const char *text, const char *key);
 /* The text with another value; free it. */
 char *vmdk_text_replace(const char *text, const char *key, const char *value);
 bool vmdk_write_text(Vmdk *v, const char *text, GError **error);
-const char *vmdk_new_text(GString *text, const char *kind, uint64_t size, const char *extents,
-                          const char *parent, uint32_t parent_cid);
+const char *vmdk_new_text(GString *text, const char *kind, const char *extents, uint32_t parent_cid,
+                          const CreateOptions *o);
 
 /* vmdk_extent.c */
 bool vmdk_extent_open(VmdkExtent *e, GError **error);

@@ -11,6 +11,10 @@ const FormatOption vmdk_options[] = {
     {"subformat", "monolithicSparse",
      "monolithicSparse, monolithicFlat, twoGbMaxExtentSparse, twoGbMaxExtentFlat, streamOptimized"},
     {"zeroed_grain", "off", "let zeroed grains take no space"},
+    {"adapter_type", "ide", "ide, lsilogic, buslogic or legacyESX"},
+    {"compat6", "off", "of the virtual hardware version 6"},
+    {"hwversion", NULL, "the virtual hardware version"},
+    {"toolsversion", "2147483647", "of VMware's guest tools"},
     {NULL},
 };
 
@@ -93,6 +97,27 @@ static bool read_parent_cid(const CreateOptions *o, uint32_t *ret_cid, GError **
     return parent != NULL;
 }
 
+static bool is_number(const char *text)
+{
+    return *text && strlen(text) <= 10 && strspn(text, "0123456789") == strlen(text);
+}
+
+/* What goes into the descriptor as it is. */
+static bool check_words(const CreateOptions *o, const char *path, GError **error)
+{
+    static const char *const adapters[] = {"ide", "lsilogic", "buslogic", "legacyESX", NULL};
+    const char *hardware = format_option(o, "hwversion");
+    if (!g_strv_contains(adapters, format_option(o, "adapter_type")))
+        return format_fail(error, path,
+                           "adapter_type is ide, lsilogic, buslogic or legacyESX, not '%s'",
+                           format_option(o, "adapter_type"));
+    if (hardware && format_option_is_on(o, "compat6"))
+        return format_fail(error, path, "compat6 is a hwversion: they can't go together");
+    if ((hardware && !is_number(hardware)) || !is_number(format_option(o, "toolsversion")))
+        return format_fail(error, path, "hwversion and toolsversion are numbers");
+    return true;
+}
+
 bool vmdk_create(HostFile *file, const CreateOptions *o, GError **error)
 {
     const Kind *kind = find_kind(format_option(o, "subformat"));
@@ -105,7 +130,7 @@ bool vmdk_create(HostFile *file, const CreateOptions *o, GError **error)
                            format_option(o, "subformat"));
     if (o->parent && !kind->sparse)
         return format_fail(error, file->path, "a flat VMDK can't have a parent");
-    if (!read_parent_cid(o, &cid, error))
+    if (!check_words(o, file->path, error) || !read_parent_cid(o, &cid, error))
         return false;
     bool single = kind->sparse && !kind->split;
     if (single)
@@ -113,7 +138,7 @@ bool vmdk_create(HostFile *file, const CreateOptions *o, GError **error)
                                name);
     else if (!create_parts(file->path, kind, o, flags, extents, error))
         return false;
-    vmdk_new_text(text, kind->name, o->size, extents->str, o->parent, cid);
+    vmdk_new_text(text, kind->name, extents->str, cid, o);
     flags |= kind->packed ? VMDK_F_COMPRESSED | VMDK_F_MARKERS : 0;
     int result = single ? vmdk_extent_create(file, o->size, flags, text->str)
                         : host_file_write(file, 0, text->str, text->len);

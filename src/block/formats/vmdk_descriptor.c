@@ -106,22 +106,29 @@ bool vmdk_write_text(Vmdk *v, const char *text, GError **error)
     return true;
 }
 
-const char *vmdk_new_text(GString *text, const char *kind, uint64_t size, const char *extents,
-                          const char *parent, uint32_t parent_cid)
+/* Disks of SCSI adapters have other geometries than those of IDE. */
+const char *vmdk_new_text(GString *text, const char *kind, const char *extents, uint32_t parent_cid,
+                          const CreateOptions *o)
 {
-    uint64_t cylinders = MIN(size / 512 / (16 * 63), 16383);
+    const char *adapter = format_option(o, "adapter_type"),
+               *hardware = format_option(o, "hwversion");
+    bool is_ide = !strcmp(adapter, "ide");
+    unsigned heads = is_ide ? 16 : 255;
+    uint64_t cylinders = o->size / 512 / (heads * 63);
+    hardware = hardware ? hardware : format_option_is_on(o, "compat6") ? "6" : "4";
     g_string_printf(text,
                     "# Disk DescriptorFile\nversion=1\nCID=%08x\nparentCID=%08x\n"
                     "createType=\"%s\"\n",
                     g_random_int() & 0x7fffffff, parent_cid, kind);
-    if (parent)
-        g_string_append_printf(text, "parentFileNameHint=\"%s\"\n", parent);
+    if (o->parent)
+        g_string_append_printf(text, "parentFileNameHint=\"%s\"\n", o->parent);
     g_string_append_printf(
         text,
         "\n# Extent description\n%s\n# The Disk Data Base\n#DDB\n\n"
-        "ddb.virtualHWVersion = \"4\"\nddb.geometry.cylinders = \"%" G_GUINT64_FORMAT
-        "\"\nddb.geometry.heads = \"16\"\n"
-        "ddb.geometry.sectors = \"63\"\nddb.adapterType = \"ide\"\n",
-        extents, cylinders);
+        "ddb.virtualHWVersion = \"%s\"\nddb.geometry.cylinders = \"%" G_GUINT64_FORMAT
+        "\"\nddb.geometry.heads = \"%u\"\n"
+        "ddb.geometry.sectors = \"63\"\nddb.adapterType = \"%s\"\nddb.toolsVersion = \"%s\"\n",
+        extents, hardware, is_ide ? MIN(cylinders, 16383) : cylinders, heads, adapter,
+        format_option(o, "toolsversion"));
     return text->str;
 }

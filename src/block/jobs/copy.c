@@ -55,6 +55,7 @@ typedef struct Copying {
     uint64_t at;           /* planned up to here */
     uint64_t next, placed; /* numbers of parts: to be planned, to be placed */
     int error;
+    const Image *failed; /* where it happened */
     int64_t begin_us;
 } Copying;
 
@@ -78,6 +79,15 @@ bool image_bytes_are_zero(const void *bytes, size_t size)
 }
 
 /* ---- planning -------------------------------------------------------------------------------- */
+
+/* The first error ends the copy. With the lock. */
+static void note_error(Copying *c, const Image *where, int result)
+{
+    if (!result || c->error)
+        return;
+    c->error = result;
+    c->failed = where;
+}
 
 /* Holes of the host's file are zeros. */
 static void look_for_hole(ImageStatus *s)
@@ -111,13 +121,14 @@ static int ask(Copying *c, uint64_t at, uint64_t limit, ImageStatus *s, bool *re
     return 0;
 }
 
-/* Passes what need not be copied; zeros that must be written are. */
+/* Passes what need not be copied; zeros that must be written are. Notes its errors. */
 static int skip(Copying *c)
 {
     while (c->at < c->size) {
         ImageStatus s;
         bool is_skipped;
         int result = ask(c, c->at, c->size - c->at, &s, &is_skipped);
+        note_error(c, c->from, result);
         if (result)
             return result;
         if (!is_skipped && (!s.zero || c->copy->dense))
@@ -130,6 +141,7 @@ static int skip(Copying *c)
             break;
         if (!is_skipped)
             result = image_write_zeros(c->to, c->at, length);
+        note_error(c, c->to, result);
         if (result)
             return result;
         c->at += length;
@@ -168,8 +180,7 @@ static bool plan(Worker *w)
             break;
         w->end += result ? 0 : s.length;
     }
-    if (result && !c->error)
-        c->error = result;
+    note_error(c, c->from, result);
     c->at = w->end;
     w->number = c->next++;
     return !result && w->end > w->start;
@@ -199,7 +210,8 @@ static void salvage(Worker *w, const Piece *p, uint8_t *to)
     }
 }
 
-static int read_part(Worker *w)
+/* `ret_where`: the image of the chain that can't be read. */
+static int read_part(Worker *w, const Image **ret_where)
 {
     uint64_t at = w->start;
     for (guint i = 0; i < w->pieces->len; i++) {
@@ -207,8 +219,10 @@ static int read_part(Worker *w)
         uint8_t *to = w->data + (p->offset - w->start);
         memset(w->data + (at - w->start), 0, p->offset - at);
         int result = image_read_extent(p->owner, p->offset, p->length, &p->extent, w->source, to);
-        if (result && !w->c->copy->salvage)
+        if (result && !w->c->copy->salvage) {
+            *ret_where = p->owner;
             return result;
+        }
         if (result)
             salvage(w, p, to);
         at = p->offset + p->length;
@@ -359,12 +373,6 @@ static void wait_for_turn(Worker *w)
         g_cond_wait(&c->turn_came, &c->lock);
 }
 
-static void note_error(Copying *c, int result)
-{
-    if (result && !c->error)
-        c->error = result;
-}
-
 /* Slows down to the wanted rate. Without the lock. */
 static void throttle(const Copying *c, uint64_t done)
 {
@@ -379,6 +387,7 @@ static void throttle(const Copying *c, uint64_t done)
 static void do_part(Worker *w)
 {
     Copying *c = w->c;
+    const Image *where = c->to;
     bool offloaded = false;
     int result = 0;
     if (c->places && !c->packed) {
@@ -388,10 +397,10 @@ static void do_part(Worker *w)
     }
     if (!offloaded) {
         if (c->locked_reads)
-            result = read_part(w);
+            result = read_part(w, &where);
         g_mutex_unlock(&c->lock);
         if (!c->locked_reads)
-            result = read_part(w);
+            result = read_part(w, &where);
         if (!result && c->packed)
             pack_units(w);
         else if (!result)
@@ -403,15 +412,15 @@ static void do_part(Worker *w)
         result = c->packed ? write_units(w) : c->places ? place_runs(w) : write_runs(w);
     c->placed++;
     g_cond_broadcast(&c->turn_came);
-    note_error(c, result);
+    note_error(c, where, result);
     if (!c->error && !offloaded && c->places && !c->packed) {
         g_mutex_unlock(&c->lock);
         result = write_places(w);
         g_mutex_lock(&c->lock);
-        note_error(c, result);
+        note_error(c, c->to, result);
     }
     if (!c->error && c->copy->progress && !c->copy->progress(c->copy->obj, w->end))
-        note_error(c, -EINTR);
+        note_error(c, c->to, -EINTR);
 }
 
 static gpointer work(gpointer obj)
@@ -549,5 +558,7 @@ int image_copy(const ImageCopy *copy)
     run_threads(&c);
     g_cond_clear(&c.turn_came);
     g_mutex_clear(&c.lock);
+    if (copy->failed)
+        *copy->failed = c.failed;
     return c.error;
 }

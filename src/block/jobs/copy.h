@@ -29,6 +29,7 @@ typedef struct ImageCopy {
     bool (*progress)(void *obj, uint64_t done);
     void (*lost)(void *obj, uint64_t offset, uint64_t size, int error);
     void *obj;
+    const Image **failed; /* the one that an error is about, of both chains; NULL: nobody asks */
 } ImageCopy;
 
 /* 0 or a negative errno: -EINTR when `progress` ended it. Doesn't flush. */

@@ -26,11 +26,6 @@
 /* ---- addresses ---------------------------------------------------------------------------------
  */
 
-static bool has_base(const Insn *insn)
-{
-    return insn->segment == SEG_FS || insn->segment == SEG_GS;
-}
-
 static bool is_natural(const Translation *t, const Insn *insn)
 {
     return insn->addr_size == (t->mode64 ? 8 : 4);
@@ -625,6 +620,15 @@ Rm access_operand(Translation *t, unsigned size, bool write, unsigned align, uns
     return access_at(t, &check, stack, ret_free);
 }
 
+Rm access_index(Translation *t, unsigned guest, unsigned segment, unsigned size, bool write,
+                unsigned *ret_free)
+{
+    Check check = {.access = {{.base = guest, .index = GPR_NONE}, size, write},
+                   .segment = segment,
+                   .addr_size = t->insn->addr_size};
+    return access_at(t, &check, false, ret_free);
+}
+
 Rm access_constant(Translation *t, unsigned size, bool write, unsigned *ret_free)
 {
     const Insn *insn = t->insn;
@@ -795,6 +799,8 @@ void write_stubs(Translation *t)
             write_full(t, stub);
         else if (stub->kind == STUB_RECALL)
             write_recall(t, stub);
+        else if (stub->kind == STUB_OTHER)
+            write_other(t, stub);
         else
             write_slow(t, stub);
     }

@@ -208,6 +208,16 @@ void jit_link(SoftCpu *cpu, JitLink *link, JitBlock *to)
     jit->stat_links++;
 }
 
+void jit_guess(SoftCpu *cpu, JitGuess *guess, JitBlock *to)
+{
+    JitLink *link = &guess->link;
+    if (link->to)
+        unlink_from_target(cpu->jit, link);
+    link->target = to->rip;
+    memcpy(cpu->jit->write + guess->expected, &to->rip, 8);
+    jit_link(cpu, link, to);
+}
+
 void jit_unlink(JitCpu *jit, JitBlock *translation)
 {
     for (JitLink *link = jit_at(jit, translation->out); link; link = jit_at(jit, link->next_out)) {

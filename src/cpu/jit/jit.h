@@ -50,6 +50,9 @@
 #include "cpu/soft/block.h"
 #include "cpu/soft/interp.h"
 
+#include <signal.h>
+#include <time.h>
+
 typedef struct JitBlock JitBlock;
 
 /* There are many of these: they name each other by offset in the arena, and code by offset in its
@@ -72,6 +75,14 @@ typedef struct JitLink {
     JitRef next_in;  /* of the links that go to `to` */
     JitRef next_out; /* of those that come from `from` */
 } JitLink;
+
+/* A link behind an indirect branch, to where it went before. */
+typedef struct JitGuess {
+    JitLink link;
+    uint32_t expected; /* imm64 that the target is compared with: link.target */
+    int32_t misses;    /* until another target is taken */
+    uint8_t rounds;    /* times that one was */
+} JitGuess;
 
 struct JitBlock {
     Block *block;
@@ -165,8 +176,10 @@ typedef struct JitThunks {
     uint8_t *leave;     /* the same, s.rip is RIP */
     /* Called: r9 is the RIP behind the instruction; return when its handler is to be called, else
      * they are gone. */
-    uint8_t *syscall, *sysret, *iretq;
+    uint8_t *syscall, *sysret, *iretq, *far; /* far: r10 as jit_far() has it */
     uint8_t *recall; /* called: puts the flags into the slot; r9, r10 and EFLAGS change */
+    uint8_t *learn;  /* called: r9 where an indirect branch goes, r10 JitRef of its JitGuess, which
+                        is told; EFLAGS and r10 change */
     uint8_t *fill;   /* called: r9 address, r10 JitSite.how; NE: the TLB has it now; r10 changes */
     /* Called: r9 address, r10 JitRef of the JitSite, for reading and writing. NE: r10 is the addend
      * of the page, its site has it. EQ: only the handler can do it, if anybody. Keep r9. */
@@ -249,8 +262,10 @@ JitBlock *jit_block_at(const JitCpu *jit, const uint8_t *host);
 /* All ways out of it lead to the loop until they are linked again. */
 void jit_unlink(JitCpu *jit, JitBlock *translation);
 JitBlock *jit_find(const JitCpu *jit, const Block *block, uint64_t rip, bool plain);
-/* Makes the link go to `to`. */
+/* Makes the link go to `to`. General registers only, as all that it calls. */
 void jit_link(SoftCpu *cpu, JitLink *link, JitBlock *to);
+/* The same of an indirect branch, which is supposed to go there from now on. */
+void jit_guess(SoftCpu *cpu, JitGuess *guess, JitBlock *to);
 static inline JitJump *jit_jump(JitCpu *jit, uint64_t key)
 {
     return &jit->jumps[key & ((1 << JIT_JUMP_BITS) - 1)];
@@ -278,7 +293,7 @@ static inline uint8_t *jit_jump_host(const SoftCpu *cpu, const JitJump *jump, ui
     return jump->rip == key && jump->stamp == jit_stamp_word(cpu, key) ? jump->host : NULL;
 }
 
-/* ---- segments.c ---- */
+/* ---- system.c ---- */
 
 /* Finds JitCpu.code_key. */
 void jit_set_code(SoftCpu *cpu);
@@ -297,6 +312,7 @@ static inline uint32_t jit_place(const Insn *insn)
 
 /* ---- kick.c ---- */
 
+#define JIT_KICK_SIGNAL (SIGRTMIN + 1) /* KVM's is blocked in its threads */
 /* This thread is about to run the vCPU, or did. False: the host has no timer left. */
 bool jit_kick_begin(SoftCpu *cpu);
 void jit_kick_end(void);

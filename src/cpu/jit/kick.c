@@ -13,16 +13,13 @@
 
 #include <errno.h>
 #include <immintrin.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
-#define KICK_SIGNAL (SIGRTMIN + 1) /* KVM's is blocked in its threads */
-#define LOOKS       32 /* at exit_request, before the signal is sent: a few µs at most */
-#define AGAIN_NS    20000
+#define LOOKS    32 /* at exit_request, before the signal is sent: a few µs at most */
+#define AGAIN_NS 20000
 
 static _Thread_local SoftCpu *running;
 
@@ -64,9 +61,9 @@ bool jit_kick_begin(SoftCpu *cpu)
         return true;
     struct sigaction action = {.sa_sigaction = on_kick, .sa_flags = SA_SIGINFO | SA_RESTART};
     struct sigevent event = {
-        .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = KICK_SIGNAL, ._sigev_un._tid = thread};
+        .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = JIT_KICK_SIGNAL, ._sigev_un._tid = thread};
     jit_kick_clear(jit);
-    if (sigaction(KICK_SIGNAL, &action, NULL) < 0 ||
+    if (sigaction(JIT_KICK_SIGNAL, &action, NULL) < 0 ||
         timer_create(CLOCK_MONOTONIC, &event, &jit->again) < 0)
         return false;
     atomic_store(&jit->thread, thread);
@@ -94,5 +91,5 @@ void jit_kick(Vcpu *vcpu)
     for (unsigned i = 0; i < LOOKS && is_asked(cpu); i++)
         _mm_pause();
     if (is_asked(cpu))
-        syscall(SYS_tgkill, getpid(), thread, KICK_SIGNAL);
+        syscall(SYS_tgkill, getpid(), thread, JIT_KICK_SIGNAL);
 }

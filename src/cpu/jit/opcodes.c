@@ -467,6 +467,53 @@ static JitOp system_op(uint32_t mode, const Insn *insn)
     return call_handler();
 }
 
+unsigned jit_loaded_segment(const Insn *insn)
+{
+    if (insn->fn == op_mov_to_seg)
+        return insn_modrm_reg(insn);
+    if (insn->fn == op_pop_seg)
+        return insn->reg;
+    if (insn->map == MAP_ONE_BYTE)
+        return insn->opcode == 0xc4 ? SEG_ES : SEG_DS;
+    return insn->opcode == 0xb2 ? SEG_SS : insn->opcode == 0xb4 ? SEG_FS : SEG_GS;
+}
+
+/* In real and virtual-8086 mode. */
+static JitOp paragraph_op(const Insn *insn)
+{
+    static const struct {
+        InsnFn fn;
+        uint8_t far;
+    } far[] = {
+        {op_far_jmp_imm, JIT_FAR_JUMP},  {op_far_jmp_mem, JIT_FAR_JUMP},
+        {op_far_call_imm, JIT_FAR_CALL}, {op_far_call_mem, JIT_FAR_CALL},
+        {op_far_ret, JIT_FAR_RETURN},    {op_far_ret_imm, JIT_FAR_RETURN},
+        {op_int, JIT_FAR_INT},           {op_iret, JIT_FAR_IRET},
+    };
+    bool loads = insn->fn == op_mov_to_seg || insn->fn == op_load_far_pointer ||
+                 (insn->fn == op_pop_seg && insn->op_size == 2);
+    if (loads && jit_loaded_segment(insn) != SEG_SS && jit_loaded_segment(insn) != SEG_CS &&
+        jit_loaded_segment(insn) < SEG_COUNT)
+        return (JitOp){.kind = JIT_LOAD_SEG};
+    for (unsigned i = 0; i < G_N_ELEMENTS(far); i++)
+        if (insn->fn == far[i].fn && insn->op_size == 2)
+            return (JitOp){.kind = JIT_FAR, .reads = ALL, .far = far[i].far};
+    return call_handler();
+}
+
+static JitOp segmented_op(uint32_t mode, const Insn *insn)
+{
+    bool repeated = insn->prefixes & (PREFIX_REPE | PREFIX_REPNE);
+    unsigned string = insn->map == MAP_ONE_BYTE ? insn->opcode & 0xfe : 0;
+    if ((string == 0xa4 || string == 0xaa || string == 0xac) && !repeated)
+        return (JitOp){.kind = JIT_STRING};
+    if (insn->fn == op_push_seg && insn->op_size == 2)
+        return (JitOp){.kind = JIT_PUSH_SEG};
+    if (insn->fn == op_mov_from_seg && insn_modrm_reg(insn) < SEG_COUNT)
+        return (JitOp){.kind = JIT_READ_SEG};
+    return mode & MODE_PROTECTED ? call_handler() : paragraph_op(insn);
+}
+
 JitOp jit_classify(uint32_t mode, const Insn *insn)
 {
     JitOp op;
@@ -497,6 +544,8 @@ JitOp jit_classify(uint32_t mode, const Insn *insn)
     }
     if (op.kind == JIT_CALL) {
         JitOp own = system_op(mode, insn);
+        if (own.kind == JIT_CALL && jit_is_segmented(mode))
+            own = segmented_op(mode, insn);
         op = own.kind == JIT_CALL ? op : own;
     }
     if (op.kind == JIT_CALL && op.writes && !op.reads)
@@ -565,6 +614,14 @@ unsigned jit_written(const Insn *insn, const JitOp *op)
         return SET(GPR_RSP) | SET(insn->rm);
     case JIT_BMI:
         return SET(insn->reg & 15) | SET(insn->vvvv & 15);
+    case JIT_PUSH_SEG:
+        return SET(GPR_RSP);
+    case JIT_READ_SEG:
+        return insn->flags & INSN_MEMORY ? 0 : SET(insn->rm);
+    case JIT_LOAD_SEG:
+        return SET(GPR_RSP) | SET(insn->reg & 15);
+    case JIT_STRING:
+        return SET(GPR_RAX) | SET(GPR_RSI) | SET(GPR_RDI);
     case JIT_SIMD:
         return op->reg ? SET(insn->reg & 15) | SET(insn->rm & 15) : 0;
     default:
@@ -636,6 +693,8 @@ bool jit_goes_on(const Insn *insn)
     bool memory = insn->flags & INSN_MEMORY;
     if (insn->fn == op_ud || insn->fn == op_too_long)
         return false;
+    if (insn->fn == op_pop_seg || insn->fn == op_load_far_pointer)
+        return true;
     if (insn->map == MAP_ONE_BYTE) /* POPF, OUT, MOV to a segment register */
         return insn->opcode == 0x9d || insn->opcode == 0x8e || (insn->opcode & 0xf6) == 0xe6;
     if (insn->map != MAP_0F)

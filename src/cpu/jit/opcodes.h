@@ -50,6 +50,10 @@ typedef enum JitKind {
     JIT_READ_CR2,
     JIT_READ_CR3,
     JIT_READ_SEG,
+    JIT_PUSH_SEG,
+    JIT_LOAD_SEG,
+    JIT_STRING, /* not repeated */
+    JIT_FAR,
     JIT_SYSCALL,
     JIT_SYSRET,
     JIT_IRETQ,
@@ -74,7 +78,10 @@ typedef struct JitOp {
     uint8_t swap;                 /* the register form's operands are swapped (OPCODE_SWAP) */
     uint8_t byte;                 /* both operands are byte registers; 2: rm alone */
     uint8_t reads, writes, kills; /* flags read, perhaps changed, surely overwritten */
+    uint8_t far;                  /* JIT_FAR_* */
 } JitOp;
+
+enum { JIT_FAR_JUMP, JIT_FAR_CALL, JIT_FAR_RETURN, JIT_FAR_INT, JIT_FAR_IRET };
 
 /* Whether segments of code in the mode may have bases and limits. */
 static inline bool jit_is_segmented(uint32_t mode)
@@ -91,6 +98,8 @@ unsigned jit_written(const Insn *insn, const JitOp *op);
 /* Whether it adds a constant to a register of full width: *ret_reg and *ret_by. */
 bool jit_is_step(uint32_t mode, const Insn *insn, const JitOp *op, unsigned *ret_reg,
                  int64_t *ret_by);
+/* The segment register that MOV, POP, LES and the like load. */
+unsigned jit_loaded_segment(const Insn *insn);
 /* Whether an instruction that ends its block mostly goes on at the next one, in the same mode. */
 bool jit_goes_on(const Insn *insn);
 /* Flags read by a condition code. */

@@ -21,6 +21,23 @@
      FLAG_VIP)
 #define CPL_MASK (3u << MODE_CPL_SHIFT)
 
+/* ---- code segments -------------------------------------------------------------------------- */
+
+void jit_set_code(SoftCpu *cpu)
+{
+    JitCpu *jit = cpu->jit;
+    const Segment *cs = &cpu->s.seg[SEG_CS];
+    uint32_t base = cs->base, limit = cs->limit;
+    JitCode *code = &jit->codes[(base >> 4 ^ base >> 12 ^ limit) % JIT_CODES];
+    if (!jit_is_segmented(cpu->mode)) {
+        jit->code_key = 0;
+        return;
+    }
+    if (!code->key || code->base != base || code->limit != limit)
+        *code = (JitCode){.key = (uint64_t)++jit->last_code << 32, .base = base, .limit = limit};
+    jit->code_key = code->key;
+}
+
 /* ---- arriving ------------------------------------------------------------------------------- */
 
 static bool must_look(const SoftCpu *cpu)
@@ -43,7 +60,8 @@ static void set_cpl(SoftCpu *cpu, unsigned cpl)
 /* The code at RIP, or the way to the loop, which finds it. */
 static const uint8_t *go_to(SoftCpu *cpu, uint64_t rip)
 {
-    const uint8_t *host = jit_jump_host(cpu, jit_jump(cpu->jit, rip), rip);
+    uint64_t key = rip | cpu->jit->code_key;
+    const uint8_t *host = jit_jump_host(cpu, jit_jump(cpu->jit, key), key);
     cpu->s.rip = rip;
     cpu->jit->ret = 0;
     return host && !must_look(cpu) ? host : cpu->jit->thunks.leave;
@@ -69,7 +87,7 @@ static bool flags_are_plain(const SoftCpu *cpu, uint64_t flags, unsigned cpl)
 
 /* ---- SYSCALL, SYSRET ------------------------------------------------------------------------ */
 
-const uint8_t *jit_syscall(SoftCpu *cpu, uint64_t next)
+const uint8_t *jit_syscall(SoftCpu *cpu, uint64_t next, uint64_t what)
 {
     CpuState *s = &cpu->s;
     if (!(s->efer & EFER_SCE))
@@ -84,7 +102,7 @@ const uint8_t *jit_syscall(SoftCpu *cpu, uint64_t next)
     return go_to(cpu, s->lstar);
 }
 
-const uint8_t *jit_sysret(SoftCpu *cpu, uint64_t next)
+const uint8_t *jit_sysret(SoftCpu *cpu, uint64_t next, uint64_t what)
 {
     CpuState *s = &cpu->s;
     uint64_t flags = s->gpr[GPR_R11] & SYSRET_FLAGS, rip = s->gpr[GPR_RCX];
@@ -158,7 +176,7 @@ static bool data_segments_stay(const SoftCpu *cpu)
     return true;
 }
 
-const uint8_t *jit_iretq(SoftCpu *cpu, uint64_t next)
+const uint8_t *jit_iretq(SoftCpu *cpu, uint64_t next, uint64_t what)
 {
     CpuState *s = &cpu->s;
     const uint64_t *frame = peek(cpu, cpu->tlb, s->gpr[GPR_RSP], 40);
@@ -177,6 +195,134 @@ const uint8_t *jit_iretq(SoftCpu *cpu, uint64_t next)
     flags_set(cpu, (flags & IRETQ_FLAGS) | (s->rflags & ~(uint64_t)(IRETQ_FLAGS | FLAG_RF)));
     set_cpl(cpu, cpl);
     return go_to(cpu, rip);
+}
+
+/* ---- indirect branches ---------------------------------------------------------------------- */
+
+/* Before the first guess is given up, and eight times as many each time. */
+#define GUESS_MISSES 32
+
+void jit_learn(SoftCpu *cpu, uint64_t target, JitGuess *guess)
+{
+    JitCpu *jit = cpu->jit;
+    JitBlock *to = NULL;
+    const uint8_t *host = jit_jump_host(cpu, jit_jump(jit, target), target);
+    guess->misses = GUESS_MISSES << 3 * MIN(guess->rounds, 7);
+    if (host)
+        to = jit_block_at(jit, host);
+    if (!to || to->dead || to->rip != target)
+        return;
+    guess->rounds++;
+    jit_guess(cpu, guess, to);
+}
+
+/* ---- far transfers of 16 bits in real and virtual-8086 mode ---------------------------------- */
+
+/* CS as these modes make it: a load changes its base alone. */
+static bool code_is_paragraph(const SoftCpu *cpu)
+{
+    const uint32_t type = SEGMENT_P | SEGMENT_S | SEGMENT_WRITABLE | SEGMENT_ACCESSED,
+                   kept = SEGMENT_DB | SEGMENT_G | SEGMENT_AVL;
+    bool v86 = cpu->s.rflags & FLAG_VM;
+    return (cpu->s.seg[SEG_CS].attributes & ~kept) == (type | (v86 ? SEGMENT_DPL : SEGMENT_CODE));
+}
+
+/* Host address of `size` bytes of the stack at SP; NULL: ask the long way. */
+static uint16_t *stack_words(const SoftCpu *cpu, uint16_t sp, unsigned size, bool write)
+{
+    uint32_t linear = cpu->seg_base[SEG_SS] + sp;
+    const TlbEntry *entry = &cpu->tlb[linear >> GUEST_PAGE_SHIFT & (TLB_SIZE - 1)];
+    uint64_t tag = write ? entry->tag_write : entry->tag_read;
+    unsigned last = sp + size - 1;
+    if (cpu->stack_size != 2 || last > UINT16_MAX || (int64_t)last > cpu->seg_last[write][SEG_SS] ||
+        (linear ^ tag) > GUEST_PAGE_SIZE - size)
+        return NULL;
+    return (uint16_t *)(linear + entry->addend);
+}
+
+static void move_sp(SoftCpu *cpu, uint16_t by)
+{
+    uint64_t rsp = cpu->s.gpr[GPR_RSP];
+    cpu->s.gpr[GPR_RSP] = (rsp & ~(uint64_t)UINT16_MAX) | (uint16_t)(rsp + by);
+}
+
+static const uint8_t *go_far(SoftCpu *cpu, uint16_t selector, uint16_t ip)
+{
+    Segment *cs = &cpu->s.seg[SEG_CS];
+    cs->selector = selector;
+    cs->base = cpu->seg_base[SEG_CS] = (uint32_t)selector << 4;
+    jit_set_code(cpu);
+    return go_to(cpu, ip);
+}
+
+/* IRET of 16 bits. */
+static bool load_flags(SoftCpu *cpu, uint16_t flags)
+{
+    const uint64_t mask = FLAGS_ARITHMETIC | FLAG_TF | FLAG_DF | FLAG_NT | FLAG_IF | FLAG_IOPL;
+    if (cpu->s.rflags & FLAG_VM || cpu->s.nmi_blocked || flags & FLAG_TF ||
+        (flags & FLAG_IF && cpu->interrupt_waits))
+        return false;
+    flags_set(cpu, (flags & mask) | (cpu->s.rflags & ~mask));
+    return true;
+}
+
+static const uint8_t *return_far(SoftCpu *cpu, bool interrupt, uint16_t popped)
+{
+    unsigned size = interrupt ? 6 : 4;
+    const uint16_t *frame = stack_words(cpu, cpu->s.gpr[GPR_RSP], size, false);
+    if (!frame || frame[0] > cpu->s.seg[SEG_CS].limit || (interrupt && !load_flags(cpu, frame[2])))
+        return NULL;
+    move_sp(cpu, size + popped);
+    return go_far(cpu, frame[1], frame[0]);
+}
+
+static const uint8_t *call_far(SoftCpu *cpu, uint64_t next, uint32_t target)
+{
+    uint16_t *frame = stack_words(cpu, cpu->s.gpr[GPR_RSP] - 4, 4, true);
+    if (!frame || (target & UINT16_MAX) > cpu->s.seg[SEG_CS].limit)
+        return NULL;
+    frame[1] = cpu->s.seg[SEG_CS].selector;
+    frame[0] = next;
+    move_sp(cpu, -4);
+    return go_far(cpu, target >> 16, target);
+}
+
+static const uint8_t *interrupt_far(SoftCpu *cpu, uint64_t next, uint32_t vector)
+{
+    CpuState *s = &cpu->s;
+    uint16_t *frame = stack_words(cpu, s->gpr[GPR_RSP] - 6, 6, true);
+    const uint64_t *entry =
+        peek(cpu, cpu->tlbs[MMU_KERNEL], (uint32_t)(s->idtr.base + vector * 4), 4);
+    if (!frame || !entry || s->rflags & FLAG_VM || cpu->traces || vector * 4 + 3 > s->idtr.limit)
+        return NULL;
+    uint32_t target = *(const uint32_t *)entry;
+    frame[2] = flags_get(cpu);
+    frame[1] = s->seg[SEG_CS].selector;
+    frame[0] = next;
+    s->rflags &= ~(uint64_t)(FLAG_IF | FLAG_TF | FLAG_RF | FLAG_AC);
+    move_sp(cpu, -6);
+    return go_far(cpu, target >> 16, target);
+}
+
+const uint8_t *jit_far(SoftCpu *cpu, uint64_t next, uint64_t what)
+{
+    uint32_t operand = what;
+    if (!code_is_paragraph(cpu))
+        return NULL;
+    switch (what >> 32 & 0xff) {
+    case JIT_FAR_JUMP:
+        return (operand & UINT16_MAX) <= cpu->s.seg[SEG_CS].limit
+                   ? go_far(cpu, operand >> 16, operand)
+                   : NULL;
+    case JIT_FAR_CALL:
+        return call_far(cpu, next, operand);
+    case JIT_FAR_RETURN:
+        return return_far(cpu, false, what >> 40);
+    case JIT_FAR_IRET:
+        return return_far(cpu, true, 0);
+    default:
+        return interrupt_far(cpu, next, operand);
+    }
 }
 
 /* ---- the TLB -------------------------------------------------------------------------------- */

@@ -7,10 +7,14 @@
 
 /* At CPL 3 or 0 of 64-bit code, all registers that C may change in SoftCpu; `next`: RIP behind the
  * instruction. NULL: nothing has been done. */
-const uint8_t *jit_syscall(SoftCpu *cpu, uint64_t next);
-const uint8_t *jit_sysret(SoftCpu *cpu, uint64_t next);
-const uint8_t *jit_iretq(SoftCpu *cpu, uint64_t next);
+const uint8_t *jit_syscall(SoftCpu *cpu, uint64_t next, uint64_t what);
+const uint8_t *jit_sysret(SoftCpu *cpu, uint64_t next, uint64_t what);
+const uint8_t *jit_iretq(SoftCpu *cpu, uint64_t next, uint64_t what);
+/* In real and virtual-8086 mode. `what`: offset and selector, or the vector; JIT_FAR_* << 32; bytes
+ * to pop << 40. */
+const uint8_t *jit_far(SoftCpu *cpu, uint64_t next, uint64_t what);
 /* An access site missed JIT_SITE_MISSES times. */
+void jit_learn(SoftCpu *cpu, uint64_t target, JitGuess *guess);
 void jit_site_missed(SoftCpu *cpu, uint64_t linear, JitSite *site);
 /* Whether the TLB has the access now. */
 bool jit_fill_tlb(SoftCpu *cpu, uint64_t linear, unsigned how);

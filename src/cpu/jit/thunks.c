@@ -196,7 +196,7 @@ static void end_system(Emit *e)
     emit_to_code_stack(e);
 }
 
-static uint8_t *write_transfer(Emit *e, const uint8_t *(*function)(SoftCpu *, uint64_t))
+static uint8_t *write_transfer(Emit *e, const uint8_t *(*function)(SoftCpu *, uint64_t, uint64_t))
 {
     uint8_t *start = emit_here(e);
     call_system(e, (uintptr_t)function);
@@ -208,6 +208,18 @@ static uint8_t *write_transfer(Emit *e, const uint8_t *(*function)(SoftCpu *, ui
     e8(e, 0xc3);
     emit_load(e, HOST_RSP, rm_gs(GS_JIT(returns)));
     emit_op(e, 0xff, 4, rm_reg(SCRATCH2));
+    return start;
+}
+
+static uint8_t *write_learn(Emit *e)
+{
+    uint8_t *start = emit_here(e);
+    emit_op(e, 0x03 | OP_W, SCRATCH2, rm_gs(GS_JIT(arena)));
+    emit_push(e, SCRATCH1, false);
+    call_system(e, (uintptr_t)jit_learn);
+    end_system(e);
+    emit_push(e, SCRATCH1, true);
+    e8(e, 0xc3);
     return start;
 }
 
@@ -384,6 +396,8 @@ void jit_thunks_make(JitCpu *jit)
     thunks->syscall = write_transfer(&e, jit_syscall);
     thunks->sysret = write_transfer(&e, jit_sysret);
     thunks->iretq = write_transfer(&e, jit_iretq);
+    thunks->learn = write_learn(&e);
+    thunks->far = write_transfer(&e, jit_far);
     thunks->fill = write_fill(&e);
     thunks->miss[0] = write_miss(&e, thunks, false);
     thunks->miss[1] = write_miss(&e, thunks, true);

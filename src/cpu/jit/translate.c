@@ -115,14 +115,19 @@ uint32_t code_offset(const Translation *t)
     return t->e.p - t->jit->write;
 }
 
-static JitLink *new_link(Translation *t, uint64_t target)
+static void add_link(Translation *t, JitLink *link, uint64_t target)
 {
-    JitLink *link = jit_alloc(t->jit, sizeof(JitLink));
     t->jit->stat_exits++;
     link->target = target;
     link->from = jit_ref(t->jit, t->result);
     link->next_out = t->result->out;
     t->result->out = jit_ref(t->jit, link);
+}
+
+static JitLink *new_link(Translation *t, uint64_t target)
+{
+    JitLink *link = jit_alloc(t->jit, sizeof(JitLink));
+    add_link(t, link, target);
     return link;
 }
 
@@ -171,18 +176,18 @@ static bool has_return(const Translation *t, uint64_t rip)
     return needs_no_guard(t, rip);
 }
 
-static void leave_by(Translation *t, uint64_t target, unsigned live, bool call)
+/* `guarded`: perhaps to another page. */
+static void leave_by(Translation *t, JitLink *link, unsigned live, bool guarded, bool call)
 {
     Emit *e = &t->e;
-    JitLink *link = new_link(t, target);
-    if (call || !needs_no_guard(t, target))
+    if (call || guarded)
         flags_lost(t, live);
     if (call)
         make_room(t);
     link->fpu = t->now.fpu;
     link->host_flags = t->now.host_flags;
-    if (!needs_no_guard(t, target)) {
-        emit_op(e, 0x81, 7, rm_gs(GS_CPU(map_generation[0]) + (int)(target >> 63) * 4));
+    if (guarded) {
+        emit_op(e, 0x81, 7, rm_gs(GS_CPU(map_generation[0]) + (int)(link->target >> 63) * 4));
         link->guard = code_offset(t);
         e32(e, 0);
         Stub *stub = new_link_stub(t, link);
@@ -195,7 +200,7 @@ static void leave_by(Translation *t, uint64_t target, unsigned live, bool call)
 
 void exit_to(Translation *t, uint64_t target, unsigned live)
 {
-    leave_by(t, target, live, false);
+    leave_by(t, new_link(t, target), live, !needs_no_guard(t, target), false);
 }
 
 void exit_to_plain(Translation *t, unsigned index)
@@ -360,15 +365,13 @@ static void translate_ret(Translation *t)
     t->ended = true;
 }
 
-static void translate_indirect(Translation *t)
+/* SCRATCH1: the target, which is looked up. */
+static void branch_by_lookup(Translation *t, const JitReturn *ret)
 {
     Emit *e = &t->e;
     Rm host = rm_gs(GS_JIT(target));
-    bool call = t->op.kind == JIT_CALL_E;
-    JitReturn *ret = new_return(t, call ? -(int64_t)pushed_size(t) : 0);
-    read_target(t);
     jump_lookup(t);
-    if (!call) {
+    if (t->op.kind != JIT_CALL_E) {
         leave_by_return(t, ret);
         jump_found(t);
         return;
@@ -390,12 +393,79 @@ static void translate_indirect(Translation *t)
     t->ended = true;
 }
 
+void write_other(Translation *t, const Stub *stub)
+{
+    Emit *e = &t->e;
+    JitGuess *guess = (JitGuess *)stub->link;
+    t->index = stub->insn;
+    t->insn = &t->block->insns[stub->insn];
+    t->op = t->ops[stub->insn];
+    t->now = stub->now;
+    facts_forget(t);
+    emit_constant(e, SCRATCH2, (uintptr_t)&guess->misses);
+    emit_op(e, 0x83, 5, rm_mem(SCRATCH2, 0)); /* sub */
+    e8(e, 1);
+    e8(e, 0x79); /* jns, over the call */
+    uint8_t *over = e->p++;
+    emit_constant(e, SCRATCH2, jit_ref(t->jit, guess));
+    emit_call(e, t->jit->thunks.learn);
+    *over = e->p - (over + 1);
+    branch_by_lookup(t, stub->ret);
+}
+
+/* Calls, and jumps through a word in memory as those of a procedure linkage table: mostly to one
+ * target. */
+static bool is_guessed(const Translation *t)
+{
+    return t->mode64 &&
+           (t->op.kind == JIT_CALL_E ||
+            (t->insn->flags & INSN_MEMORY && t->insn->index == GPR_NONE && !has_base(t->insn)));
+}
+
+/* SCRATCH1: the target. One that can't be taken for the wrong one: it is where it says. */
+static JitLink *guess_target(Translation *t, JitReturn *ret)
+{
+    Emit *e = &t->e;
+    JitGuess *guess = jit_alloc(t->jit, sizeof(JitGuess));
+    add_link(t, &guess->link, t->rip);
+    e8(e, 0x49), e8(e, 0xb8 | (SCRATCH2 & 7)); /* mov of 64 bits */
+    guess->expected = code_offset(t);
+    e64(e, t->rip);
+    emit_op(e, 0x3b | OP_W, SCRATCH1, rm_reg(SCRATCH2));
+    t->now.held = t->now.copied = 0;
+    Stub *stub = new_stub(t, STUB_OTHER);
+    stub->link = &guess->link;
+    stub->ret = ret;
+    stub->from = emit_jcc(e, CC_NE, NULL);
+    return &guess->link;
+}
+
+static void translate_indirect(Translation *t)
+{
+    bool call = t->op.kind == JIT_CALL_E, returns = call && has_return(t, next_rip(t));
+    JitReturn *ret = new_return(t, call ? -(int64_t)pushed_size(t) : 0);
+    read_target(t);
+    if (!is_guessed(t)) {
+        branch_by_lookup(t, ret);
+        return;
+    }
+    JitLink *link = guess_target(t, ret);
+    if (call) {
+        push_return_address(t);
+        recipe_rsp_moved(&t->now.recipe, -(int64_t)pushed_size(t));
+    }
+    leave_by(t, link, JIT_ALL_FLAGS, true, returns);
+    if (returns)
+        write_return(t, next_rip(t));
+    t->ended = true;
+}
+
 static void translate_call(Translation *t, uint64_t target)
 {
     bool returns = has_return(t, next_rip(t));
     push_return_address(t);
     recipe_rsp_moved(&t->now.recipe, -(int64_t)pushed_size(t));
-    leave_by(t, target, live_at(t, target), returns);
+    leave_by(t, new_link(t, target), live_at(t, target), !needs_no_guard(t, target), returns);
     if (returns)
         write_return(t, next_rip(t));
     t->ended = true;

@@ -86,6 +86,7 @@ typedef enum StubKind {
     STUB_EXIT,
     STUB_LOAD,
     STUB_FULL,
+    STUB_OTHER,
     STUB_RECALL
 } StubKind;
 
@@ -103,7 +104,7 @@ typedef struct Stub {
     uint8_t *resume; /* MISS: the access, LOAD, FULL: behind the check, as executed */
     uint64_t target; /* EXIT: RIP */
     bool guard;      /* EXIT: the guard of `link` failed */
-    JitReturn *ret;  /* RECALL */
+    JitReturn *ret;  /* RECALL, OTHER */
     unsigned live;   /* EXIT: flags that the target may read */
     JitLink *link;   /* EXIT: `from` is its site, nothing else is to be done; or NULL */
     JitNow now;      /* where it is jumped to */
@@ -182,6 +183,10 @@ static inline bool op_needs_host_flags(const JitOp *op, unsigned live_after)
 
 /* ---- access.c ---- */
 
+static inline bool has_base(const Insn *insn)
+{
+    return insn->segment == SEG_FS || insn->segment == SEG_GS;
+}
 /* The offset of [at] in its segment into SCRATCH1; SCRATCH2 changes if the index is in memory.
  * EFLAGS stay. */
 void emit_offset(Translation *t, JitAddress at, unsigned addr_size);
@@ -194,6 +199,9 @@ void address_of_operand(Translation *t, const Insn *insn);
 Rm access_operand(Translation *t, unsigned size, bool write, unsigned align, unsigned *ret_free);
 /* The same of [guest register + disp] as the stack. */
 Rm access_stack(Translation *t, unsigned guest, int32_t disp, unsigned size, bool write,
+                unsigned *ret_free);
+/* The same of [guest register] in a segment, of the instruction's address size; for segments.c. */
+Rm access_index(Translation *t, unsigned guest, unsigned segment, unsigned size, bool write,
                 unsigned *ret_free);
 /* The same of what an opcode names by its immediate. */
 Rm access_constant(Translation *t, unsigned size, bool write, unsigned *ret_free);
@@ -216,6 +224,8 @@ uint32_t code_offset(const Translation *t);
 /* Goes on at instruction `index` in a plain translation; flags are in the slot. */
 void exit_to_plain(Translation *t, unsigned index);
 void exit_to(Translation *t, uint64_t target, unsigned live);
+/* An indirect branch that goes elsewhere than was guessed. */
+void write_other(Translation *t, const Stub *stub);
 /* SCRATCH1: target. Finds its translation or goes the slow way; then SCRATCH2 is the index for
  * jump_found(). */
 void jump_lookup(Translation *t);
@@ -248,7 +258,13 @@ void emit_segment_linear(Translation *t, const SegmentAccess *access);
 void move_stack(Translation *t, unsigned base, int32_t by);
 /* The handler executes the branch if its target, in SCRATCH1, lies outside of the code segment. */
 void check_target(Translation *t);
+/* One instruction. */
 void translate_counted(Translation *t, uint64_t target);
+void translate_far(Translation *t);
+void translate_read_segment(Translation *t);
+void translate_push_segment(Translation *t);
+void translate_load_segment(Translation *t);
+void translate_string(Translation *t);
 
 /* ---- thunks.c ---- */
 

@@ -129,7 +129,7 @@ static void translate_rdtsc(Translation *t)
     emit_op(e, 0x89, HOST_RAX, rm_reg(HOST_RAX));
 }
 
-/* MOV from CR2 and CR3 in 64-bit code, MOV from a segment register. */
+/* MOV from CR2 and CR3 in 64-bit code. */
 static void translate_read(Translation *t, Rm rm, uint32_t word)
 {
     unsigned host = guest_in_memory(t->insn->rm) ? SCRATCH1 : guest_host(t->insn->rm);
@@ -185,9 +185,19 @@ void translate_system(Translation *t)
         translate_read(t, rm_gs(GS_CPU(s.cr3)), 0x8b | OP_W);
         break;
     case JIT_READ_SEG:
-        translate_read(
-            t, rm_gs(GS_CPU(s.seg[0].selector) + (t->insn->modrm >> 3 & 7) * (int)sizeof(Segment)),
-            0xb7 | OP_0F);
+        translate_read_segment(t);
+        break;
+    case JIT_PUSH_SEG:
+        translate_push_segment(t);
+        break;
+    case JIT_LOAD_SEG:
+        translate_load_segment(t);
+        break;
+    case JIT_STRING:
+        translate_string(t);
+        break;
+    case JIT_FAR:
+        translate_far(t);
         break;
     case JIT_SYSCALL:
         translate_transfer(t, thunks->syscall);

@@ -373,7 +373,7 @@ void segment_load(SoftCpu *cpu, unsigned seg, uint16_t selector)
 {
     if (cpu_is_real_mode(cpu) || cpu_is_vm86(cpu)) {
         segment_load_paragraph(cpu, seg, selector);
-        cpu_update_mode(cpu);
+        segment_changed(cpu, seg);
     } else if (seg == SEG_SS) {
         load_stack_segment(cpu, selector);
     } else {
