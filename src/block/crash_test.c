@@ -324,6 +324,10 @@ static const Case cases[] = {
     {"qcow2-luks", "qcow2", "encrypt.format=luks", .encrypted = true},
     {"luks", "luks", .encrypted = true},
     {"qcow2-bitmap", "qcow2", "cluster_size=4k", "qcow2", .bitmap = true},
+    {"raw", "raw"},
+    {"vdi-fixed", "vdi", "static=on", "vdi"},
+    {"vhd-fixed", "vhd", "subformat=fixed"},
+    {"vhdx-fixed", "vhdx", "subformat=fixed", "vhdx"},
 };
 
 static void clear_host_op(gpointer data)
