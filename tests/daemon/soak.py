@@ -133,7 +133,7 @@ class Soak:
             wait_until(lambda n=name: d.vm(n)["state"] != "starting", f"{name} to have started")
             vm = d.vm(name)
             d.pids |= {vm["pid"]} - {None}
-            check(vm["state"] in ("off", "running", "paused", "crashed") and not vm["job"], f"{name} is {vm['state']}: {vm['problem']} {vm['job']}")
+            check(vm["state"] in ("off", "starting", "running", "paused", "crashed") and not vm["job"], f"{name} is {vm['state']}: {vm['problem']} {vm['job']}")
             # A rename takes three steps, and leaves a whole machine after each.
             check(pathlib.Path(vm["file"]).stem == name and pathlib.Path(vm["folder"]).name in (name, "one"), f"{name} is in {vm['file']}")
         left = [p for p in [*d.path.rglob(".ospite-*"), *d.path.rglob("*.journal")] if p.parent.name not in {"two", "web"} - set(names)]
