@@ -10,7 +10,8 @@
 #include "base/i18n.h"
 #include "cli/call.h"
 
-#define LEAVE_KEY 0x1d /* Ctrl-] */
+#define LEAVE_KEY   0x1d /* Ctrl-] */
+#define END_SECONDS 5    /* in which the daemon sees that a machine has ended */
 
 typedef struct Session {
     OspiteStream *stream;
@@ -94,6 +95,21 @@ static gboolean on_input(int fd, GIOCondition condition, gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+/* A console ends with its machine; one that ends with its daemon says so. */
+static bool explain_end(const CommandLine *line, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    g_autoptr(JsonNode) off =
+        ospite_vm_wait(line->client, line->words[0], "off", END_SECONDS, &why);
+
+    if (off || g_error_matches(why, OSPITE_ERROR, OSPITE_ERROR_NOT_FOUND))
+        return true;
+    g_set_error(error, OSPITE_ERROR, OSPITE_ERROR_UNREACHABLE,
+                _("the daemon has left, and '%s' goes on without it; open its console again"),
+                line->words[0]);
+    return false;
+}
+
 bool run_vm_console(CommandLine *line, GError **error)
 {
     struct termios before, raw;
@@ -117,7 +133,7 @@ bool run_vm_console(CommandLine *line, GError **error)
         tcsetattr(STDIN_FILENO, TCSADRAIN, &before);
         fprintf(stderr, "\n");
     }
-    return true;
+    return session.left || explain_end(line, error);
 }
 
 /* ---- events ---------------------------------------------------------------------------------- */

@@ -59,13 +59,14 @@ static bool host_error(GError **error, const char *doing, const char *path)
 
 /* ---- the end --------------------------------------------------------------------------------- */
 
-/* Sockets and the configuration it had; nothing else is ever in there. */
+/* Sockets, the configuration it had, and what a killed daemon was writing. */
 static void remove_folder(const char *folder)
 {
-    static const char *const names[] = {"control", "console", "live", "config"};
+    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
+    const char *name;
 
-    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
-        g_autofree char *path = g_build_filename(folder, names[i], NULL);
+    while (dir && (name = g_dir_read_name(dir))) {
+        g_autofree char *path = g_build_filename(folder, name, NULL);
         g_unlink(path);
     }
     g_rmdir(folder);
@@ -482,8 +483,11 @@ Process *process_adopt(const ProcessSpec *spec, const ProcessEvents *events, voi
     Process *process;
 
     *ret_end = NULL;
-    if (lock < 0)
+    if (lock < 0) {
+        if (errno == ENOENT) /* a killed daemon was about to make or to remove it */
+            remove_folder(spec->folder);
         return NULL;
+    }
     if (flock(lock, LOCK_EX | LOCK_NB) == 0) {
         remove_folder(spec->folder);
         *ret_end = process_end_read(spec->log, NULL);

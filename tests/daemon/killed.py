@@ -141,4 +141,28 @@ for line in sys.stdin:
             process.stdin.close()
 
 
-sys.exit(run((asked_again, streams, told, stopped_and_killed, long_lived), sys.argv[1:]))
+def swept():
+    """What a killed daemon left half done is taken away by the next: temporary files, an empty machine's folder, a runtime folder."""
+    with Daemon() as d:
+        d.run("vm", "create", "one", *SMALL)
+        vm = d.vm("one")
+        d.kill()
+        runtime = d.path / "run/ospite/vms" / vm["uuid"]
+        half = d.path / "data/ospite/machines/two"
+        for folder in (runtime, half):
+            folder.mkdir(parents=True)
+        left = [runtime / "live.ABCDEF", half / ".ospite-save-12345678.tmp", d.path / "config/ospite/.ospite-save-12345678.tmp",
+                pathlib.Path(vm["folder"]) / ".ospite-save-12345678.tmp"]
+        for path in left:
+            path.write_text("half")
+        stranger = pathlib.Path(vm["folder"]) / ".ospite-notes"
+        stranger.write_text("mine")
+        d.run("vm", "create", "two", *SMALL)
+        expect([path for path in [*left, runtime] if path.exists()], [], "what is left")
+        check(stranger.exists(), "another's file is gone")
+        (d.path / "data/ospite/machines/three").mkdir()
+        (d.path / "data/ospite/machines/three/notes").write_text("mine")
+        check("there already" in d.run("vm", "create", "three", status=1), "a folder with files was taken over")
+
+
+sys.exit(run((asked_again, streams, told, stopped_and_killed, long_lived, swept), sys.argv[1:]))

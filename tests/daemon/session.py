@@ -53,7 +53,7 @@ def life():
         d.run("vm", "reset", "one")
         d.run("vm", "start", "one", status=4)
         d.run("vm", "delete", "one", status=4)
-        d.run("vm", "stop", "one", "--timeout", "0", status=5)
+        check("poweroff" in d.run("vm", "stop", "one", "--timeout", "0", status=5), "no word of what helps")
         d.run("vm", "poweroff", "one")
         end = d.vm("one")["last_end"]
         expect(end["reason"], "plug", "reason")

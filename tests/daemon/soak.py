@@ -133,7 +133,7 @@ class Soak:
             wait_until(lambda n=name: d.vm(n)["state"] != "starting", f"{name} to have started")
             vm = d.vm(name)
             d.pids |= {vm["pid"]} - {None}
-            check(vm["state"] in ("off", "running", "paused", "crashed") and not vm["job"], f"{name} is {vm['state']}: {vm['problem']} {vm['job']}")
+            check(vm["state"] in ("off", "starting", "running", "paused", "crashed") and not vm["job"], f"{name} is {vm['state']}: {vm['problem']} {vm['job']}")
             # A rename takes three steps, and leaves a whole machine after each.
             check(pathlib.Path(vm["file"]).stem == name and pathlib.Path(vm["folder"]).name in (name, "one"), f"{name} is in {vm['file']}")
         left = [p for p in [*d.path.rglob(".ospite-*"), *d.path.rglob("*.journal")] if p.parent.name not in {"two", "web"} - set(names)]
@@ -159,13 +159,18 @@ class Soak:
             return
         d.call("DELETE", f"/vms/{vm['uuid']}?mode=all")
 
+    def deleted(self, name):
+        """Turns it off and deletes it; an autostart that was on its way may come in between."""
+        if self.daemon.vm(name)["state"] not in ("off", "crashed"):
+            self.daemon.http("POST", f"/vms/{name}/poweroff")
+        status, text = self.daemon.http("DELETE", f"/vms/{name}?mode=all")
+        check(status in (200, 409), f"{name}: {text}")
+        return status == 200
+
     def clear(self, names):
         d = self.daemon
-        for name in names:
-            if d.vm(name)["state"] in ("running", "paused"):
-                d.call("POST", f"/vms/{name}/poweroff")
         for name in sorted(names, reverse=True):  # what builds on others first
-            d.call("DELETE", f"/vms/{name}?mode=all")
+            wait_until(lambda n=name: self.deleted(n), f"the end of {name}")
         for folder in [*self.machines.iterdir(), *(d.path / "elsewhere").glob("*")]:
             self.repeat(folder)
         for medium in d.call("GET", "/media")["media"]:
@@ -176,7 +181,7 @@ class Soak:
             with contextlib.suppress(OSError):
                 path.parent.rmdir()
         expect(sorted(self.machines.rglob("*")), [], "what is left of the machines")
-        wait_until(lambda: not list(d.path.glob("run/ospite/vms/*")), "the runtime folders' end")
+        wait_until(lambda: not list(d.path.glob("run/ospite/vms/*")), f"the end of {list(d.path.glob('run/ospite/vms/*/*'))}")
         wait_until(lambda: not processes(d), f"the processes' end: {processes(d)}")
 
 
