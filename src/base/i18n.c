@@ -2,10 +2,14 @@
 /* See i18n.h. */
 #include "base/i18n.h"
 
+#include <errno.h>
 #include <glib.h>
 #include <libintl.h>
 #include <locale.h>
+#include <stdlib.h>
 #include <string.h>
+
+#define VARIABLE "LANGUAGE="
 
 extern int _nl_msg_cat_cntr; /* GNU gettext: to be raised when the environment changes */
 
@@ -36,19 +40,29 @@ void i18n_init(void)
 
 void i18n_serve(void)
 {
+    const char *locale = setlocale(LC_MESSAGES, "");
+
     /* Of the C locale alone nothing is translated; this one is part of the C library. */
-    setlocale(LC_MESSAGES, "C.UTF-8");
+    if (!locale || !strcmp(locale, "C"))
+        setlocale(LC_MESSAGES, "C.UTF-8");
     i18n_init();
-    i18n_set_language(NULL);
+    /* The catalogues are open before a sandbox forbids that. */
+    (void)_("missing");
+    (void)g_strerror(ENOENT);
 }
 
+/* Changed in place: another thread that looks for a message meanwhile (a copy's) finds some word
+ * there, never memory that was freed. */
 void i18n_set_language(const char *accepted)
 {
+    static char setting[] = VARIABLE "xxx";
     size_t length = accepted ? strspn(accepted, "abcdefghijklmnopqrstuvwxyz") : 0;
-    g_autofree char *language = length == 2 || length == 3 ? g_strndup(accepted, length) : NULL;
+    g_autofree char *language =
+        length == 2 || length == 3 ? g_strndup(accepted, length) : g_strdup("en");
 
-    if (!g_strcmp0(g_getenv("LANGUAGE"), language ?: "en"))
+    if (!g_strcmp0(g_getenv("LANGUAGE"), language))
         return;
-    g_setenv("LANGUAGE", language ?: "en", TRUE);
+    memcpy(setting + strlen(VARIABLE), language, strlen(language) + 1);
+    putenv(setting);
     _nl_msg_cat_cntr++;
 }

@@ -15,8 +15,9 @@
 
 /* Finds the catalogues, once. Any thread. */
 void i18n_init(void);
-/* For a program that speaks to users of several languages, from its only thread that has messages:
- * begins with English, then from here on the language that an Accept-Language names first, as far
- * as there is a catalogue; NULL: English. */
+/* For a program that somebody else's command started: his language, by LANGUAGE. */
 void i18n_serve(void);
+/* For a program that speaks to users of several languages, from its only thread that has messages:
+ * from here on the language that an Accept-Language names first, as far as there is a catalogue;
+ * NULL: English. Programs that it starts take it over. */
 void i18n_set_language(const char *accepted);

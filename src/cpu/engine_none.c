@@ -5,6 +5,8 @@
  */
 #include "cpu/engine.h"
 
+#include "base/i18n.h"
+
 static bool none_vm_init(Vm *vm, GError **error)
 {
     return true;
@@ -57,7 +59,7 @@ static bool none_probe(GError **error)
 
 const Engine engine_none = {
     .name = "none",
-    .description = "no CPU at all: the board alone, for tests of devices",
+    .description = N_("no CPU at all: the board alone, for tests of devices"),
     .probe = none_probe,
     .features = none_features,
     .vm_init = none_vm_init,

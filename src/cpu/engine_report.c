@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* What `ospite doctor` says about CPUs and engines. Reads the host, changes nothing. */
+#include "base/i18n.h"
 #include "cpu/engine_list.h"
 
 #include <stdarg.h>
@@ -87,31 +88,34 @@ static const struct {
     const char *signature, *name, *advice;
 } hypervisors[] = {
     {"KVMKVMKVM", "KVM",
-     "This machine is a guest of KVM. Its host must allow nesting (kvm_intel or kvm_amd with "
-     "nested=1) and pass the CPU "
-     "through (libvirt: <cpu mode='host-passthrough'/>). On Google Cloud create the instance with "
-     "--enable-nested-virtualization; on AWS take a .metal type or one that offers nested "
-     "virtualization."},
+     N_("This machine is a guest of KVM. Its host must allow nesting (kvm_intel or kvm_amd with "
+        "nested=1) and pass the CPU "
+        "through (libvirt: <cpu mode='host-passthrough'/>). On Google Cloud create the instance "
+        "with "
+        "--enable-nested-virtualization; on AWS take a .metal type or one that offers nested "
+        "virtualization.")},
     {"Microsoft Hv", "Hyper-V",
-     "This machine is a guest of Hyper-V: Set-VMProcessor -VMName NAME "
-     "-ExposeVirtualizationExtensions $true, with the "
-     "machine turned off. On Azure take a size that supports nested virtualization. WSL 2: "
-     "nestedVirtualization=true "
-     "in .wslconfig."},
+     N_("This machine is a guest of Hyper-V: Set-VMProcessor -VMName NAME "
+        "-ExposeVirtualizationExtensions $true, with the "
+        "machine turned off. On Azure take a size that supports nested virtualization. WSL 2: "
+        "nestedVirtualization=true "
+        "in .wslconfig.")},
     {"VMwareVMware", "VMware",
-     "This machine is a guest of VMware: turn on \"Virtualize Intel VT-x/EPT or AMD-V/RVI\" in its "
-     "processor settings."},
+     N_("This machine is a guest of VMware: turn on \"Virtualize Intel VT-x/EPT or AMD-V/RVI\" in "
+        "its "
+        "processor settings.")},
     {"VBoxVBoxVBox", "VirtualBox",
-     "This machine is a guest of VirtualBox: VBoxManage modifyvm NAME --nested-hw-virt on, with "
-     "the machine off."},
+     N_("This machine is a guest of VirtualBox: VBoxManage modifyvm NAME --nested-hw-virt on, with "
+        "the machine off.")},
     {"XenVMMXenVMM", "Xen",
-     "This machine is a guest of Xen: set nestedhvm=1 in its configuration, if the host allows "
-     "it."},
+     N_("This machine is a guest of Xen: set nestedhvm=1 in its configuration, if the host allows "
+        "it.")},
     {"TCGTCGTCGTCG", "QEMU without KVM",
-     "This machine runs under QEMU's translator: give QEMU -accel kvm and -cpu host on a host with "
-     "KVM."},
-    {"bhyve bhyve ", "bhyve", "This machine is a guest of bhyve, which does not nest."},
-    {"OspiteOspite", "Ospite", "This machine is a guest of Ospite, which does not nest."},
+     N_("This machine runs under QEMU's translator: give QEMU -accel kvm and -cpu host on a host "
+        "with "
+        "KVM.")},
+    {"bhyve bhyve ", "bhyve", N_("This machine is a guest of bhyve, which does not nest.")},
+    {"OspiteOspite", "Ospite", N_("This machine is a guest of Ospite, which does not nest.")},
 };
 
 static const char *hypervisor_name(const Host *host)
@@ -119,16 +123,16 @@ static const char *hypervisor_name(const Host *host)
     for (size_t i = 0; i < G_N_ELEMENTS(hypervisors); i++)
         if (!strcmp(hypervisors[i].signature, host->hypervisor))
             return hypervisors[i].name;
-    return host->hypervisor[0] ? host->hypervisor : "unknown";
+    return host->hypervisor[0] ? host->hypervisor : _("unknown");
 }
 
 static const char *hypervisor_advice(const Host *host)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(hypervisors); i++)
         if (!strcmp(hypervisors[i].signature, host->hypervisor))
-            return hypervisors[i].advice;
-    return "This machine is a guest of a hypervisor unknown to Ospite: look for nested "
-           "virtualization in its settings.";
+            return _(hypervisors[i].advice);
+    return _("This machine is a guest of a hypervisor unknown to Ospite: look for nested "
+             "virtualization in its settings.");
 }
 
 static const char *host_level(const Host *host)
@@ -156,30 +160,32 @@ static char *kvm_modules(void)
 static char *kvm_device_state(void)
 {
     if (access("/dev/kvm", F_OK) < 0)
-        return g_strdup("missing");
+        return g_strdup(_("missing"));
     if (access("/dev/kvm", R_OK | W_OK) < 0)
-        return g_strdup("there, but this user may not open it");
-    return g_strdup("there, and this user may open it");
+        return g_strdup(_("there, but this user may not open it"));
+    return g_strdup(_("there, and this user may open it"));
 }
 
 static void report_host(GString *text, const Host *host)
 {
     g_autofree char *device = kvm_device_state();
     g_autofree char *modules = kvm_modules();
-    g_string_append(text, "Host\n");
-    add_field(text, "processor", "%s, %u CPUs, level %s", host->brand[0] ? host->brand : "unnamed",
-              g_get_num_processors(), host_level(host));
-    add_field(text, "runs under", "%s",
-              host->features[CPU_HYPERVISOR] ? hypervisor_name(host) : "nothing: bare metal");
-    add_field(text, "virtualization", "%s",
+    g_string_append(text, _("Host\n"));
+    add_field(text, _("processor"), _("%s, %u CPUs, level %s"),
+              host->brand[0] ? host->brand : _("unnamed"), g_get_num_processors(),
+              host_level(host));
+    add_field(text, _("runs under"), "%s",
+              host->features[CPU_HYPERVISOR] ? hypervisor_name(host) : _("nothing: bare metal"));
+    add_field(text, _("virtualization"), "%s",
               host->vmx   ? "VT-x (vmx)"
               : host->svm ? "AMD-V (svm)"
-                          : "none: the CPU shows neither vmx nor svm");
+                          : _("none: the CPU shows neither vmx nor svm"));
     add_field(text, "/dev/kvm", "%s", device);
-    add_field(text, "KVM modules", "%s",
-              modules[0] ? modules : "none loaded (or built into the kernel)");
-    add_field(text, "clock", "TSC at %.3f MHz, %s", tsc_host_hz() / 1e6,
-              tsc_host_is_invariant() ? "steady" : "not steady: the system clock is used instead");
+    add_field(text, _("KVM modules"), "%s",
+              modules[0] ? modules : _("none loaded (or built into the kernel)"));
+    add_field(text, _("clock"), _("TSC at %.3f MHz, %s"), tsc_host_hz() / 1e6,
+              tsc_host_is_invariant() ? _("steady")
+                                      : _("not steady: the system clock is used instead"));
 }
 
 /* ---- engines --------------------------------------------------------------------------------- */
@@ -188,42 +194,42 @@ static const struct {
     const char *engine, *expectation;
 } expectations[] = {
     {"kvm",
-     "Guests run at nearly the speed of this machine; a Linux boots in a few seconds. What KVM "
-     "cannot run the interpreter does; the counter kvm_hand_overs (--stats) says how often."},
+     N_("Guests run at nearly the speed of this machine; a Linux boots in a few seconds. What KVM "
+        "cannot run the interpreter does; the counter kvm_hand_overs (--stats) says how often.")},
     {"jit",
-     "Guests run translated: every operating system works, most programs take 1 to 3 times as "
-     "long as on this machine, and a small Linux boots in about 2 seconds. Each virtual CPU "
-     "keeps one of the host's busy while it computes, none while it waits."},
-    {"interp", "Guests run in software, one instruction after the other: every operating system "
-               "works, but programs take some "
-               "20 to 60 times as long as on this machine. A small Linux boots in about 20 "
-               "seconds; a desktop takes "
-               "minutes. Each virtual CPU keeps one of the host's busy while it computes, none "
-               "while it waits."},
+     N_("Guests run translated: every operating system works, most programs take 1 to 3 times as "
+        "long as on this machine, and a small Linux boots in about 2 seconds. Each virtual CPU "
+        "keeps one of the host's busy while it computes, none while it waits.")},
+    {"interp", N_("Guests run in software, one instruction after the other: every operating system "
+                  "works, but programs take some "
+                  "20 to 60 times as long as on this machine. A small Linux boots in about 20 "
+                  "seconds; a desktop takes "
+                  "minutes. Each virtual CPU keeps one of the host's busy while it computes, none "
+                  "while it waits.")},
 };
 
 static void report_engines(GString *text)
 {
-    g_string_append(text, "\nEngines\n");
+    g_string_append(text, _("\nEngines\n"));
     for (const EngineRow *row = engine_rows; row->engine; row++) {
         g_autofree char *why_not = NULL;
         bool suits = engine_suits(row->engine, &why_not);
-        add_field(text, row->engine->name, "%s. %s%s", row->engine->description,
-                  suits ? "Works here." : "Not chosen by itself: ", suits ? "" : why_not);
+        add_field(text, row->engine->name, "%s. %s%s", _(row->engine->description),
+                  suits ? _("Works here.") : _("Not chosen by itself: "), suits ? "" : why_not);
     }
 }
 
 static void report_choice(GString *text, const Engine *chosen)
 {
-    g_string_append(text, "\nChoice\n");
+    g_string_append(text, _("\nChoice\n"));
     if (!chosen) {
-        add(text, 0, "No engine can run on this host.");
+        add(text, 0, _("No engine can run on this host."));
         return;
     }
-    add(text, 0, "\"--engine auto\" takes %s.", chosen->name);
+    add(text, 0, _("\"--engine auto\" takes %s."), chosen->name);
     for (size_t i = 0; i < G_N_ELEMENTS(expectations); i++)
         if (!strcmp(expectations[i].engine, chosen->name))
-            add(text, 0, "%s", expectations[i].expectation);
+            add(text, 0, "%s", _(expectations[i].expectation));
 }
 
 /* ---- advice ---------------------------------------------------------------------------------- */
@@ -231,30 +237,32 @@ static void report_choice(GString *text, const Engine *chosen)
 static void report_advice(GString *text, const Host *host)
 {
     bool hardware = host->vmx || host->svm;
-    g_string_append(text, "\nTo get hardware virtualization\n");
+    g_string_append(text, _("\nTo get hardware virtualization\n"));
     if (!hardware && host->features[CPU_HYPERVISOR])
         add(text, 0, "%s", hypervisor_advice(host));
     else if (!hardware)
         add(text, 0,
-            "Turn on \"Intel Virtualization Technology\" or \"SVM mode\" in the firmware setup of "
-            "this machine.");
+            _("Turn on \"Intel Virtualization Technology\" or \"SVM mode\" in the firmware setup "
+              "of "
+              "this machine."));
     else if (access("/dev/kvm", F_OK) < 0)
         add(text, 0,
-            "Load the module: sudo modprobe %s. If that fails, dmesg says whether the firmware has "
-            "turned virtualization off. In a container, start it with --device /dev/kvm.",
+            _("Load the module: sudo modprobe %s. If that fails, dmesg says whether the firmware "
+              "has "
+              "turned virtualization off. In a container, start it with --device /dev/kvm."),
             host->vmx ? "kvm_intel" : "kvm_amd");
     else if (access("/dev/kvm", R_OK | W_OK) < 0)
         add(text, 0,
-            "Allow this user to open /dev/kvm: sudo usermod -aG kvm %s, then log in again.",
+            _("Allow this user to open /dev/kvm: sudo usermod -aG kvm %s, then log in again."),
             g_get_user_name());
     else
         add(text, 0,
-            "The device is there; what KVM says above is in the way. A newer kernel may help.");
+            _("The device is there; what KVM says above is in the way. A newer kernel may help."));
     if (!hardware && access("/dev/kvm", F_OK) == 0)
         add(text, 0,
-            "The /dev/kvm that is here belongs to a paravirtual KVM, made for kernels that know "
-            "it. \"--engine kvm\" "
-            "tries it all the same.");
+            _("The /dev/kvm that is here belongs to a paravirtual KVM, made for kernels that know "
+              "it. \"--engine kvm\" "
+              "tries it all the same."));
 }
 
 char *engine_report(void)

@@ -6,6 +6,7 @@
 #include "base/i18n.h"
 #include "daemon/api.h"
 #include "daemon/machine_json.h"
+#include "daemon/request.h"
 #include "vm/clone.h"
 
 typedef struct Cloning {
@@ -41,6 +42,7 @@ static void on_copied(GObject *source, GAsyncResult *result, gpointer data)
     Machine *original = registry_find(registry, cloning->uuid, NULL), *machine;
 
     cloning->api->busy--;
+    request_speak(cloning->request);
     g_assert(original); /* nobody could delete it meanwhile */
     machine = copied ? registry_create_clone(registry, cloning->clone->config, original,
                                              original->copy, &error)
@@ -117,10 +119,10 @@ static bool read_body(Request *request, NewClone *ret, GError **error)
     ret->folder = bad ? NULL : api_text(body, "folder", &bad);
     if (!bad && !ret->name)
         g_set_error(&bad, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "cannot clone a machine without a name for the clone");
+                    _("cannot clone a machine without a name for the clone"));
     if (!bad && linked && json_node_get_value_type(linked) != G_TYPE_BOOLEAN)
         g_set_error(&bad, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "cannot take 'linked': it is neither true nor false");
+                    _("cannot take 'linked': it is neither true nor false"));
     ret->linked = !bad && linked && json_node_get_boolean(linked);
     if (!bad)
         api_needs_absolute("folder", ret->folder, &bad);
@@ -135,7 +137,7 @@ static bool can_clone(const Machine *machine, GError **error)
         return machine_wrong_state(machine, N_("cannot clone"), _("turn it off first"), error);
     if (!machine->config)
         return machine_wrong_state(machine, N_("cannot clone"), machine->problem, error);
-    return machine_is_settled(machine, "clone", error);
+    return machine_is_settled(machine, N_("clone"), error);
 }
 
 void api_vm_clone(Api *api, Request *request, Machine *machine)

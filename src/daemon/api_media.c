@@ -9,6 +9,7 @@
 #include "base/i18n.h"
 #include "daemon/api.h"
 #include "daemon/machine_json.h"
+#include "daemon/request.h"
 
 /* ---- the registry of media ------------------------------------------------------------------- */
 
@@ -421,6 +422,7 @@ static void on_copied(GObject *source, GAsyncResult *result, gpointer data)
                                    : NULL;
 
     moving->api->busy--;
+    request_speak(moving->request);
     if (medium)
         move(moving->api, moving->request, medium, moving->to, moving->copy);
     else

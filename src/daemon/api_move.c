@@ -3,7 +3,9 @@
  * Machines whose folders move; see api.h. To another file system a thread copies
  * (vm/folder_copy.h); meanwhile the machine is shown with a `job`, and nobody may change it.
  */
+#include "base/i18n.h"
 #include "daemon/api.h"
+#include "daemon/request.h"
 
 typedef struct Moving {
     Api *api;
@@ -37,6 +39,7 @@ static void on_copied(GObject *source, GAsyncResult *result, gpointer data)
     Machine *machine = registry_find(api->registry, moving->uuid, NULL);
 
     api->busy--;
+    request_speak(moving->request);
     g_assert(machine); /* nobody could delete it meanwhile */
     if (copied && api_media_begin(api, &error))
         registry_move(api->registry, machine, moving->folder, machine->copy, &error);
@@ -80,7 +83,7 @@ static const char *folder_of(Request *request, GError **error)
 
     if (!bad && !folder)
         g_set_error(&bad, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "cannot move it without a folder");
+                    _("cannot move it without a folder"));
     if (!bad)
         api_needs_absolute("folder", folder, &bad);
     if (!bad)

@@ -9,6 +9,7 @@
 #include "daemon/api.h"
 #include "daemon/console.h"
 #include "daemon/machine_json.h"
+#include "daemon/request.h"
 
 #define WAIT_SECONDS     60
 #define WAIT_SECONDS_MAX 86400
@@ -45,9 +46,11 @@ static Request *pending_free(Pending *pending)
 static void on_machine_done(void *obj, Machine *machine, const GError *error)
 {
     Request *request = pending_free(obj);
+    bool failed = error && g_error_matches(error, G_IO_ERROR, G_IO_ERROR_FAILED);
 
+    request_speak(request);
     if (error)
-        request_fail(request, g_error_copy(error));
+        request_fail(request, failed ? machine_start_failed(machine) : g_error_copy(error));
     else
         api_answer_machine(request, machine);
 }
@@ -203,9 +206,10 @@ static gboolean on_wait_timeout(gpointer data)
 
     forget(pending);
     pending->timeout = 0;
+    request_speak(pending->request);
     request_fail(pending_free(pending),
                  g_error_new(G_IO_ERROR, G_IO_ERROR_TIMED_OUT,
-                             "the machine did not come into that state in time"));
+                             _("the machine did not come into that state in time")));
     return G_SOURCE_REMOVE;
 }
 

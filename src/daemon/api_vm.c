@@ -79,7 +79,7 @@ void api_vm_get(Api *api, Request *request, Machine *machine)
 
     if (word && !wanted && strcmp(word, "false")) {
         request_fail_code(request, SOUP_STATUS_BAD_REQUEST, "invalid",
-                          "cannot tell whether to show counters; use true or false");
+                          _("cannot tell whether to show counters; use true or false"));
     } else if (!wanted) {
         api_answer_machine(request, machine);
     } else if (machine->state != MACHINE_RUNNING && machine->state != MACHINE_PAUSED) {
@@ -222,7 +222,7 @@ static void on_live(void *obj, Machine *machine, GHashTable *refused)
 
     if (!machine || !machine->config) {
         request_fail_code(setting->request, SOUP_STATUS_NOT_FOUND, "not_found",
-                          "the machine was changed, but is gone by now");
+                          _("the machine was changed, but is gone by now"));
         return;
     }
     answer = json_object_of("vm", machine_json(machine));

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* See certificate.h. The cryptography is OpenSSL's. */
 #include "daemon/certificate.h"
+#include "base/i18n.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -63,7 +64,7 @@ static bool write_file(const char *path, mode_t mode, BIO *text, GError **error)
 
     if (fd >= 0 && write(fd, data, (size_t)size) == size && fsync(fd) == 0)
         return true;
-    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(errno), "cannot write '%s': %s", path,
+    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(errno), _("cannot write '%s': %s"), path,
                 g_strerror(errno));
     return false;
 }
@@ -78,7 +79,7 @@ bool certificate_make(const char *certificate, const char *key, GError **error)
         !PEM_write_bio_PrivateKey(secret, pair, NULL, NULL, 0, NULL, NULL) ||
         !PEM_write_bio_X509(public, x509)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED,
-                    "cannot make a certificate: OpenSSL refuses; make one with 'openssl req'");
+                    _("cannot make a certificate: OpenSSL refuses; make one with 'openssl req'"));
         return false;
     }
     return write_file(key, 0600, secret, error) && write_file(certificate, 0644, public, error);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* See console.h. */
 #include "daemon/console.h"
+#include "base/i18n.h"
 
 #include <stdbool.h>
 #include <string.h>
@@ -70,7 +71,7 @@ static void on_read(GObject *stream, GAsyncResult *result, gpointer data)
     } else if (console->socket &&
                soup_websocket_connection_get_state(console->socket) == SOUP_WEBSOCKET_STATE_OPEN) {
         soup_websocket_connection_close(console->socket, SOUP_WEBSOCKET_CLOSE_GOING_AWAY,
-                                        "the machine is off");
+                                        _("the machine is off"));
     }
     free_if_idle(console);
 }

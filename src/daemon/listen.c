@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* See listen.h. */
 #include "daemon/listen.h"
+#include "base/i18n.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -40,7 +41,7 @@ bool listen_read(Listen *listen, const char *config_folder, const char *address,
 
     if (!g_key_file_load_from_file(file, path, G_KEY_FILE_NONE, &why) &&
         !g_error_matches(why, G_FILE_ERROR, G_FILE_ERROR_NOENT)) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "cannot read '%s': %s; mend it",
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, _("cannot read '%s': %s; mend it"),
                     path, why->message);
         return false;
     }
@@ -66,8 +67,8 @@ static bool make_token(const char *path, GError **error)
     g_string_append_c(text, '\n');
     ok = ok && write(fd, text->str, text->len) == (ssize_t)text->len && fsync(fd) == 0;
     if (!ok)
-        g_set_error(error, G_IO_ERROR, g_io_error_from_errno(errno), "cannot write '%s': %s", path,
-                    g_strerror(errno));
+        g_set_error(error, G_IO_ERROR, g_io_error_from_errno(errno), _("cannot write '%s': %s"),
+                    path, g_strerror(errno));
     g_string_free(text, TRUE);
     return ok;
 }
@@ -92,9 +93,9 @@ GTlsCertificate *listen_certificate(const Listen *listen, GError **error)
         certificate = g_tls_certificate_new_from_pem(both, -1, error);
     }
     if (!certificate)
-        g_prefix_error(error,
-                       "cannot use the certificate '%s' ('ospited --make-certificate' makes one): ",
-                       listen->certificate);
+        g_prefix_error(
+            error, _("cannot use the certificate '%s' ('ospited --make-certificate' makes one): "),
+            listen->certificate);
     return certificate;
 }
 
@@ -105,8 +106,8 @@ char *listen_token(const Listen *listen, GError **error)
     if (!token || strlen(token) >= TOKEN_MIN_CHARS)
         return g_steal_pointer(&token);
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-                "cannot use the token in '%s': it has fewer than %d characters, which can be "
-                "guessed; remove it, and 'ospited --make-certificate' makes one",
+                _("cannot use the token in '%s': it has fewer than %d characters, which can be "
+                  "guessed; remove it, and 'ospited --make-certificate' makes one"),
                 listen->token, TOKEN_MIN_CHARS);
     return NULL;
 }
@@ -123,7 +124,7 @@ static GSocketAddress *parse_address(const char *text, GError **error)
     if (address && port)
         return g_inet_socket_address_new(address, port);
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                "cannot listen at '%s': use ADDRESS:PORT, such as 127.0.0.1:9460 or [::]:9460",
+                _("cannot listen at '%s': use ADDRESS:PORT, such as 127.0.0.1:9460 or [::]:9460"),
                 text);
     return NULL;
 }
@@ -141,6 +142,6 @@ int listen_open(const Listen *listen, GError **error)
     g_socket_set_listen_backlog(socket, BACKLOG);
     if (g_socket_bind(socket, address, TRUE, error) && g_socket_listen(socket, error))
         return fcntl(g_socket_get_fd(socket), F_DUPFD_CLOEXEC, 0);
-    g_prefix_error(error, "cannot listen at '%s': ", listen->address);
+    g_prefix_error(error, _("cannot listen at '%s': "), listen->address);
     return -1;
 }

@@ -134,7 +134,7 @@ static void open_medium(Step *step, const Machine *machine, const char *place, c
         return;
     }
     if (path && strchr(path, '\n')) {
-        step->refuse = g_strdup("its name has more than one line");
+        step->refuse = g_strdup(_("its name has more than one line"));
         return;
     }
     if (is_address(medium)) {

@@ -70,8 +70,8 @@ bool machine_is_settled(const Machine *machine, const char *doing, GError **erro
     if (!machine->copy)
         return true;
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_BUSY,
-                "cannot %s '%s': its folder is being copied; try again when that is done", doing,
-                machine->name);
+                _("cannot %s '%s': its folder is being copied; try again when that is done"),
+                _(doing), machine->name);
     return false;
 }
 
@@ -100,10 +100,12 @@ void machine_forget_waiter(Machine *machine, void *obj)
     }
 }
 
-static GError *start_failed(const Machine *machine)
+GError *machine_start_failed(const Machine *machine)
 {
+    g_autofree char *why = machine->end ? process_end_text(machine->end) : NULL;
+
     return g_error_new(G_IO_ERROR, G_IO_ERROR_FAILED, _("cannot start '%s': %s"), machine->name,
-                       machine->end ? machine->end->message : _("it ended at once"));
+                       why ? why : _("it ended at once"));
 }
 
 /* The first waiter whose wish has come true, or never will, taken out of the list. */
@@ -115,7 +117,7 @@ static bool next_waiter(Machine *machine, MachineWaiter *ret_waiter, GError **re
         if (!reached && (!ret_waiter->start || machine_is_on(machine)))
             continue;
         if (!reached)
-            *ret_error = start_failed(machine);
+            *ret_error = machine_start_failed(machine);
         g_array_remove_index(machine->waiters, i);
         return true;
     }
@@ -178,7 +180,7 @@ static void read_file(Machine *machine)
     if (!config)
         set_problem(machine, error->message);
     else if (strcmp(uuid, machine->uuid))
-        set_problem(machine, "the file is that of another machine now");
+        set_problem(machine, _("the file is that of another machine now"));
     else
         set_config(machine, g_steal_pointer(&config));
     if (machine->process)
@@ -281,7 +283,7 @@ bool machine_start(Machine *machine, MachineDone done, void *obj, GError **error
                                    error);
     if (!machine->config)
         return machine_wrong_state(machine, N_("cannot start"), machine->problem, error);
-    if (!machine_is_settled(machine, "start", error))
+    if (!machine_is_settled(machine, N_("start"), error))
         return false;
     text = vm_tree_text(machine->config, NULL);
     machine->process = process_start(&spec, text, &process_events, machine, error);

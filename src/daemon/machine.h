@@ -82,6 +82,8 @@ void machine_wait(Machine *machine, MachineState state, MachineDone done, void *
 void machine_forget_waiter(Machine *machine, void *obj);
 
 /* Nothing is being done to its files; else BUSY, as below. */
+/* Why it did not start, in the language that is set now. */
+GError *machine_start_failed(const Machine *machine);
 bool machine_is_settled(const Machine *machine, const char *doing, GError **error);
 /* Sets BUSY: "cannot DOING 'NAME': it is STATE; HINT". */
 bool machine_wrong_state(const Machine *machine, const char *doing, const char *hint,

@@ -45,11 +45,12 @@ JsonNode *machine_end_json(const ProcessEnd *end)
 {
     JsonObject *object = json_object_new();
     JsonArray *log = json_array_new();
+    g_autofree char *text = process_end_text(end);
 
     for (char **line = end->log; *line; line++)
         json_array_add_string_element(log, *line);
     json_object_set_string_member(object, "reason", end->reason);
-    json_object_set_string_member(object, "message", end->message);
+    json_object_set_string_member(object, "message", text);
     set_time(object, "at", end->at);
     json_object_set_array_member(object, "log", log);
     return node_of(object);

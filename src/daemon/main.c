@@ -51,8 +51,8 @@ static bool host_error(GError **error, const char *doing, const char *path)
 {
     int code = errno;
 
-    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code), "cannot %s '%s': %s", doing, path,
-                g_strerror(code));
+    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code), _("cannot %s '%s': %s"), _(doing),
+                path, g_strerror(code));
     return false;
 }
 
@@ -64,7 +64,7 @@ static int open_lock(const char *folder, GError **error)
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
     if (fd < 0)
-        host_error(error, "open the lock", path);
+        host_error(error, N_("open the lock"), path);
     return fd;
 }
 
@@ -93,7 +93,7 @@ static bool lock_runtime(Daemon *daemon, GError **error)
         g_usleep(LOCK_RETRY_US); /* it is about to leave, or to listen */
     }
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_BUSY,
-                "cannot serve '%s': another ospited holds its lock and does not answer; end it",
+                _("cannot serve '%s': another ospited holds its lock and does not answer; end it"),
                 daemon->socket_path);
     return false;
 }
@@ -101,7 +101,7 @@ static bool lock_runtime(Daemon *daemon, GError **error)
 static bool lock_config(Daemon *daemon, GError **error)
 {
     if (g_mkdir_with_parents(daemon->config, 0700) < 0)
-        return host_error(error, "make the folder", daemon->config);
+        return host_error(error, N_("make the folder"), daemon->config);
     daemon->config_lock = open_lock(daemon->config, error);
     if (daemon->config_lock < 0)
         return false;
@@ -109,8 +109,8 @@ static bool lock_config(Daemon *daemon, GError **error)
         return true;
     g_set_error(
         error, G_IO_ERROR, G_IO_ERROR_BUSY,
-        "cannot use the machines in '%s': another ospited with another runtime folder does; "
-        "end it",
+        _("cannot use the machines in '%s': another ospited with another runtime folder does; "
+          "end it"),
         daemon->config);
     return false;
 }
@@ -187,8 +187,8 @@ static bool take_systemd_socket(Daemon *daemon, GError **error)
 
     if (ours && (atoi(count) != 1 || !is_listening(SYSTEMD_FIRST))) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "cannot serve what systemd handed over: it is not one listening Unix socket; "
-                    "mend ospited.socket");
+                    _("cannot serve what systemd handed over: it is not one listening Unix socket; "
+                      "mend ospited.socket"));
         return false;
     }
     daemon->activated = ours ? SYSTEMD_FIRST : -1;
@@ -205,7 +205,7 @@ static void raise_file_limit(void)
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
         limit.rlim_cur = MIN(limit.rlim_max, 65536);
         if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-            g_warning("cannot open more files than usual: %s", g_strerror(errno));
+            g_warning(_("cannot open more files than usual: %s"), g_strerror(errno));
     }
 }
 
@@ -253,7 +253,7 @@ static bool make_certificate(GError **error)
     g_autofree char *fingerprint = NULL;
 
     if (g_mkdir_with_parents(folder, 0700) < 0)
-        return host_error(error, "make the folder", folder);
+        return host_error(error, N_("make the folder"), folder);
     if (!listen_read(&listen, folder, NULL, error) || !listen_make_files(&listen, error))
         return false;
     certificate = listen_certificate(&listen, error);
@@ -273,13 +273,13 @@ static bool go_to_background(const Daemon *daemon, GError **error)
     auto_fd null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
     if (log < 0 || null < 0)
-        return host_error(error, "write the log", path);
+        return host_error(error, N_("write the log"), path);
     setsid();
     puts("ready");
     fflush(stdout);
     return (dup2(null, STDIN_FILENO) == 0 && dup2(log, STDOUT_FILENO) == 1 &&
             dup2(log, STDERR_FILENO) == 2) ||
-           host_error(error, "write the log", path);
+           host_error(error, N_("write the log"), path);
 }
 
 static bool prepare(Daemon *daemon, GError **error)
@@ -314,24 +314,24 @@ static bool parse(Daemon *daemon, int argc, char **argv)
 {
     const GOptionEntry entries[] = {
         {"background", 0, 0, G_OPTION_ARG_NONE, &daemon->background,
-         "write 'ready' once it serves, then leave the terminal", NULL},
+         N_("write 'ready' once it serves, then leave the terminal"), NULL},
         {"idle", 0, 0, G_OPTION_ARG_INT, &daemon->idle_seconds,
-         "leave when nobody needed it for so long; 0: never (default 60)", "SECONDS"},
+         N_("leave when nobody needed it for so long; 0: never (default 60)"), "SECONDS"},
         {"autostart", 0, 0, G_OPTION_ARG_NONE, &daemon->autostart,
-         "start the machines that are to start by themselves", NULL},
+         N_("start the machines that are to start by themselves"), NULL},
         {"listen", 0, 0, G_OPTION_ARG_STRING, &daemon->address,
-         "serve the API over TCP as well, with TLS and a token", "ADDRESS:PORT"},
+         N_("serve the API over TCP as well, with TLS and a token"), "ADDRESS:PORT"},
         {"make-certificate", 0, 0, G_OPTION_ARG_NONE, &daemon->make_certificate,
-         "make the certificate and the token for --listen where there are none, and end", NULL},
+         N_("make the certificate and the token for --listen where there are none, and end"), NULL},
         {NULL},
     };
-    g_autoptr(GOptionContext) context = g_option_context_new("- the daemon of Ospite");
+    g_autoptr(GOptionContext) context = g_option_context_new(_("- the daemon of Ospite"));
     g_autoptr(GError) error = NULL;
 
-    g_option_context_add_main_entries(context, entries, NULL);
+    g_option_context_add_main_entries(context, entries, GETTEXT_PACKAGE);
     if (g_option_context_parse(context, &argc, &argv, &error) && argc == 1)
         return true;
-    g_printerr("ospited: %s\n", error ? error->message : "it takes options only; see --help");
+    g_printerr("ospited: %s\n", error ? error->message : _("it takes options only; see --help"));
     return false;
 }
 
@@ -350,12 +350,13 @@ int main(int argc, char **argv)
         return 2;
     ok = daemon.make_certificate ? make_certificate(&error) : prepare(&daemon, &error);
     if (ok && !daemon.make_certificate) {
+        i18n_set_language(NULL); /* until a request names one */
         run(&daemon);
     } else if (error) {
         g_printerr("ospited: %s\n", error->message);
         status = 1;
     } else if (!ok && !daemon.background) {
-        g_printerr("ospited: another one serves this user already\n");
+        g_printerr(_("ospited: another one serves this user already\n"));
     } else if (!ok) {
         puts("ready");
     }

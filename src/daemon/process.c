@@ -52,8 +52,8 @@ static bool host_error(GError **error, const char *doing, const char *path)
 {
     int code = errno;
 
-    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code), "cannot %s '%s': %s", doing, path,
-                g_strerror(code));
+    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code), _("cannot %s '%s': %s"), _(doing),
+                path, g_strerror(code));
     return false;
 }
 
@@ -351,9 +351,9 @@ static bool rotate_log(const char *log, int *ret_fd, GError **error)
     g_autofree char *old = g_strconcat(log, ".1", NULL);
 
     if (g_rename(log, old) < 0 && errno != ENOENT)
-        return host_error(error, "rename the log", log);
+        return host_error(error, N_("rename the log"), log);
     *ret_fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-    return *ret_fd >= 0 || host_error(error, "write the log", log);
+    return *ret_fd >= 0 || host_error(error, N_("write the log"), log);
 }
 
 /* The configuration as the process gets it, locked through the descriptor that it inherits. */
@@ -362,12 +362,12 @@ static bool write_config(const Process *process, const char *config, int *ret_fd
     g_autofree char *path = process_path(process, "config");
 
     if (g_mkdir_with_parents(process->folder, 0700) < 0)
-        return host_error(error, "make the folder", process->folder);
+        return host_error(error, N_("make the folder"), process->folder);
     if (!g_file_set_contents_full(path, config, -1, G_FILE_SET_CONTENTS_NONE, 0600, error))
         return false;
     *ret_fd = open(path, O_RDONLY | O_CLOEXEC);
     if (*ret_fd < 0 || flock(*ret_fd, LOCK_EX | LOCK_NB) < 0)
-        return host_error(error, "lock", path);
+        return host_error(error, N_("lock"), path);
     return true;
 }
 
@@ -393,7 +393,7 @@ static bool spawn(Process *process, const ProcessSpec *spec, int config, int log
     if (!g_spawn_async_with_pipes_and_fds("/", argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL,
                                           -1, log, log, from, to, 2, &pid, NULL, NULL, NULL, error))
         return false;
-    return watch_pid(process, pid) || host_error(error, "watch", program);
+    return watch_pid(process, pid) || host_error(error, N_("watch"), program);
 }
 
 static Process *process_new(const ProcessSpec *spec, const ProcessEvents *events, void *obj)

@@ -24,10 +24,13 @@ typedef struct Process Process;
 
 typedef struct ProcessEnd {
     const char *reason; /* guest, plug, exit, error, crash */
-    char *message;
-    gint64 at;  /* seconds since 1970 */
-    char **log; /* the log's last lines; empty unless it was an error or a crash */
+    char *message;      /* its own words; NULL: it had none (process_end_text()) */
+    int code, status;   /* without words: as siginfo_t has them; code 0: nobody knows */
+    gint64 at;          /* seconds since 1970 */
+    char **log;         /* the log's last lines; empty unless it was an error or a crash */
 } ProcessEnd;
+/* Why it ended, in the language of whoever asks (new). */
+char *process_end_text(const ProcessEnd *end);
 void process_end_free(ProcessEnd *end);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ProcessEnd, process_end_free)
 

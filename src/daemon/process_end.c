@@ -4,6 +4,7 @@
  * without it is that of a crash.
  */
 #include "daemon/process_end.h"
+#include "base/i18n.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -50,14 +51,16 @@ char **process_log_tail(const char *path, unsigned lines)
     return g_strdupv(all + first);
 }
 
-static char *crash_message(const siginfo_t *info)
+char *process_end_text(const ProcessEnd *end)
 {
-    if (!info)
-        return g_strdup("the process ended without a word");
-    if (info->si_code == CLD_EXITED)
-        return g_strdup_printf("the process ended with status %d", info->si_status);
-    return g_strdup_printf("the process was killed by signal %d (%s)", info->si_status,
-                           g_strsignal(info->si_status));
+    if (end->message)
+        return g_strdup(_(end->message)); /* fixed words are English; others are as they are */
+    if (!end->code)
+        return g_strdup(_("the process ended without a word"));
+    if (end->code == CLD_EXITED)
+        return g_strdup_printf(_("the process ended with status %d"), end->status);
+    return g_strdup_printf(_("the process was killed by signal %d (%s)"), end->status,
+                           g_strsignal(end->status));
 }
 
 /* The reason of a last line, and what follows it; NULL when it tells of no end. */
@@ -85,7 +88,9 @@ ProcessEnd *process_end_read(const char *log, const siginfo_t *info)
 
     end->at = g_get_real_time() / G_USEC_PER_SEC;
     end->reason = parse_end(count ? tail[count - 1] : NULL, &message);
-    end->message = end->reason ? g_strdup(message) : crash_message(info);
+    end->message = end->reason ? g_strdup(message) : NULL;
+    end->code = info ? info->si_code : 0;
+    end->status = info ? info->si_status : 0;
     if (!end->reason)
         end->reason = "crash";
     end->log = strcmp(end->reason, "crash") && strcmp(end->reason, "error")

@@ -31,8 +31,8 @@ static bool host_error(GError **error, const char *doing, const char *path)
 {
     int code = errno;
 
-    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code), "cannot %s '%s': %s", doing, path,
-                g_strerror(code));
+    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(code), _("cannot %s '%s': %s"), _(doing),
+                path, g_strerror(code));
     return false;
 }
 
@@ -77,7 +77,7 @@ static bool save_list(const Registry *registry, GError **error)
 
     if (registry->unfinished) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED,
-                    "cannot change the list of machines: %s; mend that, then end the daemon",
+                    _("cannot change the list of machines: %s; mend that, then end the daemon"),
                     registry->unfinished);
         return false;
     }
@@ -291,7 +291,7 @@ static Machine *add(Registry *registry, const VmConfig *config, const char *file
 static bool make_folder(const char *parent, const char *folder, GError **error)
 {
     if (g_mkdir_with_parents(parent, 0755) < 0)
-        return host_error(error, "make the folder", parent);
+        return host_error(error, N_("make the folder"), parent);
     if (g_mkdir(folder, 0700) == 0)
         return true;
     /* An empty one is what a killed daemon had begun with. */
@@ -301,7 +301,7 @@ static bool make_folder(const char *parent, const char *folder, GError **error)
     if (errno == ENOTEMPTY || errno == ENOTDIR)
         errno = EEXIST;
     if (errno != EEXIST)
-        return host_error(error, "make the folder", folder);
+        return host_error(error, N_("make the folder"), folder);
     g_set_error(
         error, G_IO_ERROR, G_IO_ERROR_EXISTS,
         _("cannot make the folder '%s': it is there already; choose another name or folder, or "
@@ -341,11 +341,11 @@ char *registry_new_folder(Registry *registry, const VmConfig *config, const char
     if (!check_new(registry, config, error))
         return NULL;
     if (g_mkdir_with_parents(folder ? folder : usual, 0755) < 0)
-        host_error(error, "make the folder", folder ? folder : usual);
+        host_error(error, N_("make the folder"), folder ? folder : usual);
     else if (g_file_test(own, G_FILE_TEST_EXISTS))
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_EXISTS,
-                    "cannot make the folder '%s': it is there already; choose another name or "
-                    "folder",
+                    _("cannot make the folder '%s': it is there already; choose another name or "
+                      "folder"),
                     own);
     else
         return g_steal_pointer(&own);
@@ -526,7 +526,7 @@ bool registry_save(Registry *registry, Machine *machine, const VmConfig *config,
     g_autofree char *name = vm_tree_string(config, "general.name");
     g_autofree char *uuid = vm_tree_string(config, "general.uuid");
 
-    if (!machine_is_settled(machine, "change", error) ||
+    if (!machine_is_settled(machine, N_("change"), error) ||
         !vm_build_can_set(machine->config, config, error))
         return false;
     if (strcmp(uuid, machine->uuid)) {
@@ -554,13 +554,13 @@ bool registry_move(Registry *registry, Machine *machine, const char *folder, Fol
 
     if (machine_is_on(machine))
         return machine_wrong_state(machine, N_("cannot move"), _("turn it off first"), error);
-    if (!copy && !machine_is_settled(machine, "move", error))
+    if (!copy && !machine_is_settled(machine, N_("move"), error))
         return false;
     if (g_mkdir_with_parents(folder, 0755) < 0)
-        return host_error(error, "make the folder", folder);
+        return host_error(error, N_("make the folder"), folder);
     if (g_file_test(target, G_FILE_TEST_EXISTS)) {
         errno = EEXIST;
-        return host_error(error, "move the machine to", target);
+        return host_error(error, N_("move the machine to"), target);
     }
     if (!copy && !vm_same_mount(machine->folder, folder)) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK,
@@ -642,7 +642,7 @@ bool registry_delete(Registry *registry, Machine *machine, DeleteMode mode, GHas
 
     if (machine_is_on(machine))
         return machine_wrong_state(machine, N_("cannot delete"), _("turn it off first"), error);
-    if (!machine_is_settled(machine, "delete", error))
+    if (!machine_is_settled(machine, N_("delete"), error))
         return false;
     g_ptr_array_find(registry->machines, machine, &index);
     g_ptr_array_steal_index(registry->machines, index);

@@ -62,6 +62,12 @@ static char **split_path(const char *path)
     return parts;
 }
 
+void request_speak(const Request *request)
+{
+    i18n_set_language(soup_message_headers_get_one(
+        soup_server_message_get_request_headers(request->message), "Accept-Language"));
+}
+
 Request *request_new(SoupServerMessage *message, GSocket *socket, const char *path,
                      GHashTable *query)
 {
@@ -184,6 +190,7 @@ static void finish(Request *request, unsigned status, const char *type, char *te
         g_free(text);
     }
     request_free(request);
+    i18n_set_language(NULL);
 }
 
 void request_answer(Request *request, unsigned status, JsonNode *body)

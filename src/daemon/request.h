@@ -5,6 +5,8 @@
 #include "daemon/server.h"
 
 /* `path` as it was sent, `query` NULL for none; `socket` is the peer's. */
+/* For what is said later: messages are in the language of this request until it is answered. */
+void request_speak(const Request *request);
 Request *request_new(SoupServerMessage *message, GSocket *socket, const char *path,
                      GHashTable *query);
 

@@ -287,10 +287,10 @@ static void on_request(SoupServer *soup, SoupServerMessage *message, const char 
     if (!connection || connection->refused) {
         soup_server_message_set_status(message, SOUP_STATUS_REQUEST_ENTITY_TOO_LARGE, NULL);
     } else if (is_authorized(server, connection, message)) {
-        /* What is said later, in an event or by a machine's process, is English. */
-        i18n_set_language(soup_message_headers_get_one(
-            soup_server_message_get_request_headers(message), "Accept-Language"));
-        server->handler(server->obj, request_new(message, connection->socket, path, query));
+        Request *request = request_new(message, connection->socket, path, query);
+        /* An event is English; what is said later, request_speak(). */
+        request_speak(request);
+        server->handler(server->obj, request);
         i18n_set_language(NULL);
     } else {
         soup_message_headers_replace(soup_server_message_get_response_headers(message),

@@ -147,7 +147,7 @@ static void pc_vcpu_exit(void *obj, Vcpu *vcpu, VcpuExit exit)
     g_rec_mutex_lock(&pc->lock);
     if (exit == VCPU_EXIT_ERROR) {
         g_free(pc->cpu_error);
-        pc->cpu_error = g_strdup(vcpu->error ? vcpu->error : "the CPU engine failed");
+        pc->cpu_error = g_strdup(vcpu->error ? vcpu->error : _("the CPU engine failed"));
         g_source_set_ready_time(pc->request_source, 0);
     } else {
         pc_request(pc, BOARD_RESET, 0); /* a triple fault resets a PC */

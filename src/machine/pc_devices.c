@@ -399,7 +399,7 @@ static void pc_disk_stopped(void *obj, Disk *disk, DiskOp op, int error)
 
     if (pc->disk_error)
         return;
-    pc->disk_error = g_strdup_printf("cannot %s disk '%s': %s", names[op], disk_info(disk)->path,
+    pc->disk_error = g_strdup_printf(_("cannot %s disk '%s': %s"), names[op], disk_info(disk)->path,
                                      g_strerror(error));
     g_source_set_ready_time(pc->request_source, 0);
 }

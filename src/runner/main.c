@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/i18n.h"
 #include "runner/control.h"
 #include "runner/remote_disk.h"
 #include "runner/sandbox.h"
@@ -47,10 +48,10 @@ static void on_event(void *obj, PcEvent event, int value, const char *text)
 
     switch (event) {
     case PC_EVENT_POWEROFF:
-        finish(runner, "guest", "the guest turned the machine off");
+        finish(runner, "guest", N_("the guest turned the machine off"));
         return;
     case PC_EVENT_EXIT:
-        status = g_strdup_printf("the guest left by the debug exit port with %d", value);
+        status = g_strdup_printf(_("the guest left by the debug exit port with %d"), value);
         finish(runner, "exit", status);
         return;
     case PC_EVENT_RESET:
@@ -68,12 +69,12 @@ static void on_event(void *obj, PcEvent event, int value, const char *text)
 
 static void on_quit(void *obj)
 {
-    finish(obj, "plug", "the machine was turned off");
+    finish(obj, "plug", N_("the machine was turned off"));
 }
 
 static gboolean on_signal(gpointer obj)
 {
-    finish(obj, "plug", "the process was asked to end by a signal");
+    finish(obj, "plug", N_("the process was asked to end by a signal"));
     return G_SOURCE_CONTINUE;
 }
 
@@ -177,6 +178,7 @@ int main(int argc, char **argv)
     Runner runner = {.config_fd = -1, .ready_fd = -1};
     static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
 
+    i18n_serve();
     signal(SIGPIPE, SIG_IGN);
     if (argc > 1 && g_str_equal(argv[1], REMOTE_DISK_OPTION))
         return remote_disk_main(argc, argv);

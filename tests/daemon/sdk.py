@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 
-from daemon import BUILD, DESCRIPTION, PATIENCE, TOP, Daemon, Skipped, check, expect, run
+from daemon import BUILD, DESCRIPTION, PATIENCE, TOP, Daemon, Skipped, check, expect, run, wait_until
 
 PROGRAM = BUILD / "tests" / "guests" / "paging64.elf"
 SMALL = ("memory=8M", "engine=interp")
@@ -62,6 +62,54 @@ def change_settings():
         check("system.cpus: restart\n" in example(d, "change_settings", "one", "cpus=2"), "no word of the next start")
         example(d, "change_settings", "none", "cpus=2", status=3)
         example(d, "change_settings", "one", "cpus=many", status=1)
+
+
+def keep_machine():
+    """A machine is imported, run, looked at, copied and taken away; what had no counterpart is said."""
+    with Daemon() as d:
+        (d.path / "a.xml").write_text("<domain type='kvm'><name>a</name><memory unit='MiB'>8</memory><devices><tpm/></devices></domain>")
+        d.run("vm", "create", "unused")
+        said = example(d, "keep_machine", d.path / "a.xml", "kept", d.path / "machines")
+        check("lost: <tpm> is not imported\nkept runs with the engine" in said and "log: " in said, said)
+        expect([vm["name"] for vm in d.call("GET", "/vms")["vms"]], ["kept", "unused"], "machines")
+        expect(d.vm("kept")["state"], "off", "state")
+        example(d, "keep_machine", d.path / "a.xml", "kept", d.path / "machines", status=1)
+
+
+def watch_console():
+    """What a guest writes comes to a main loop, until it is off."""
+    with Daemon() as d:
+        d.run("vm", "create", "bios", *SMALL)
+        example(d, "watch_console", "bios", status=1)
+        d.run("vm", "start", "bios")
+        descriptors = pathlib.Path(f"/proc/{d.pid()}/fd")
+        before = len(list(descriptors.iterdir()))
+        with subprocess.Popen([BUILD / "examples" / "watch_console", "bios"], env=d.environment, stdout=subprocess.PIPE, text=True) as watcher:
+            # The client's connection, and the daemon's to the machine.
+            wait_until(lambda: len(list(descriptors.iterdir())) >= before + 2, "the console")
+            d.run("vm", "poweroff", "bios")
+            expect((watcher.wait(60), watcher.stdout.read()), (0, ""), "its end")
+
+
+def manage_media():
+    """An image is made known, changed, moved and forgotten; its file stays."""
+    with Daemon() as d:
+        image, moved = d.path / "a.raw", d.path / "b.raw"
+        image.write_bytes(bytes(1 << 20))
+        expect(example(d, "manage_media", image, moved), f"added: {image}, normal\nchanged: {image}, readonly\n"
+               + "".join(f"{what}: {moved}, readonly\n" for what in ("moved", "looked at", "released", "shown")), "answers")
+        check(moved.exists() and not d.call("GET", "/media")["media"], "the image is known, or gone")
+        example(d, "manage_media", d.path / "none", moved, status=1)
+
+
+def examples():
+    """Each function of the headers is used by an example."""
+    source = "".join(path.read_text(encoding="utf-8") for path in (TOP / "examples").glob("*.c"))
+    for header in HEADERS:
+        for name in re.findall(r"^\w[\w *]*?[ *](ospite_\w+)\(", header.read_text(encoding="utf-8"), re.M):
+            used = re.search(rf"\b{name}\(", source) or (name == "ospite_client_free" and "g_autoptr(OspiteClient)" in source) \
+                or (name == "ospite_error_quark" and "OSPITE_ERROR," in source)
+            check(used, f"{name} is in no example")
 
 
 def exports():
@@ -120,4 +168,4 @@ def installed():
         expect((result.returncode, result.stderr), (0, ""), "the installed library's program")
 
 
-sys.exit(run((list_machines, run_machine, follow_events, change_settings, exports, operations, headers, installed), sys.argv[1:]))
+sys.exit(run((list_machines, run_machine, follow_events, change_settings, keep_machine, watch_console, manage_media, examples, exports, operations, headers, installed), sys.argv[1:]))

@@ -292,7 +292,7 @@ static void jit_counters(Vcpu *vcpu, Counters *counters)
 
 const Engine engine_jit = {
     .name = "jit",
-    .description = "translator in software: fast, needs memory that it may execute",
+    .description = N_("translator in software: fast, needs memory that it may execute"),
     .probe = jit_probe,
     .features = jit_features,
     .vm_init = jit_vm_init,

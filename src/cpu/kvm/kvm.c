@@ -623,7 +623,7 @@ static void kvm_counters(Vcpu *vcpu, Counters *counters)
 
 const Engine engine_kvm = {
     .name = "kvm",
-    .description = "hardware virtualization through " KVM_PATH,
+    .description = N_("hardware virtualization through /dev/kvm"),
     .probe = kvm_probe,
     .runs_stock_guests = kvm_runs_stock_guests,
     .features = kvm_features,

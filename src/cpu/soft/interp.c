@@ -9,6 +9,8 @@
  */
 #include "cpu/soft/interp.h"
 
+#include "base/i18n.h"
+
 #include <sys/mman.h>
 
 #include "base/bits.h"
@@ -382,7 +384,7 @@ static void interp_counters(Vcpu *vcpu, Counters *counters)
 
 const Engine engine_interp = {
     .name = "interp",
-    .description = "interpreter in software: every CPU feature, no help from the host needed",
+    .description = N_("interpreter in software: every CPU feature, no help from the host needed"),
     .probe = interp_probe,
     .features = interp_features,
     .vm_init = interp_vm_init,
