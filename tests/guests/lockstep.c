@@ -440,8 +440,10 @@ static void skip_time(void)
     int64_t deadline = clock_next_deadline_ns(lockstep.translator.pc->board.clock);
     int64_t now = clock_now_ns(lockstep.translator.pc->board.clock);
     if (deadline == INT64_MAX)
+        pass_time(&lockstep.translator, 0); /* it may have left just before */
+    if (deadline == INT64_MAX && !lockstep.translator.ended)
         fail("the guest sleeps for ever");
-    else if (deadline > now)
+    if (deadline != INT64_MAX && deadline > now)
         lockstep.now_ns = MAX(lockstep.now_ns, lockstep.slice_ns + (uint64_t)(deadline - now));
 }
 
