@@ -15,6 +15,8 @@ const uint8_t *jit_iretq(SoftCpu *cpu, uint64_t next, uint64_t what);
 const uint8_t *jit_far(SoftCpu *cpu, uint64_t next, uint64_t what);
 /* An access site missed JIT_SITE_MISSES times. */
 void jit_site_missed(SoftCpu *cpu, uint64_t linear, JitSite *site);
+/* mmu_beside_code() of a JitSite.how. */
+uintptr_t jit_beside_code(SoftCpu *cpu, uint64_t linear, unsigned how);
 /* Whether the TLB has the access now. */
 bool jit_fill_tlb(SoftCpu *cpu, uint64_t linear, unsigned how);
 
