@@ -276,6 +276,17 @@ void jit_block_dropped(SoftCpu *cpu, Block *block)
     cpu->translation_stop = true;
 }
 
+void jit_neighbour_dropped(SoftCpu *cpu, Block *block)
+{
+    for (const JitBlock *translation = block->translations; translation;
+         translation = jit_at(cpu->jit, translation->next)) {
+        if (translation->relies) {
+            jit_block_dropped(cpu, block);
+            return;
+        }
+    }
+}
+
 void jit_mapping_changed(SoftCpu *cpu, unsigned half)
 {
     if (!(cpu->map_generation[half] >> 1 & ((1 << JIT_STAMP_BITS) - 1))) /* stamps come again */

@@ -93,6 +93,7 @@ struct JitBlock {
     uint32_t jump;        /* entry for the jump table: flags are as JitCpu.ret says */
     uint8_t fpu;          /* JIT_LIVE_* */
     bool flagged;         /* reads flags of those that come here */
+    bool relies;          /* on the flags that others on its page read */
     JitRef in, out;       /* JitLink */
     JitRef next;          /* of the same Block at another RIP */
     bool plain;           /* checks each access by itself */
@@ -181,6 +182,7 @@ typedef struct JitThunks {
     uint8_t *learn;  /* called: r9 where an indirect branch goes, r10 JitRef of its JitGuess, which
                         is told; EFLAGS and r10 change */
     uint8_t *fill;   /* called: r9 address, r10 JitSite.how; NE: the TLB has it now; r10 changes */
+    uint8_t *beside; /* called: the same; NE: r10 is the addend for this once; EQ: none */
     /* Called: r9 address, r10 JitRef of the JitSite, for reading and writing. NE: r10 is the addend
      * of the page, its site has it. EQ: only the handler can do it, if anybody. Keep r9. */
     uint8_t *miss[2];

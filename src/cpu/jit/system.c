@@ -346,3 +346,8 @@ bool jit_fill_tlb(SoftCpu *cpu, uint64_t linear, unsigned how)
 {
     return mmu_fill_quick(cpu, linear, how & 0xffff, how & JIT_FILL_WRITE ? MMU_WRITE : MMU_READ);
 }
+
+uintptr_t jit_beside_code(SoftCpu *cpu, uint64_t linear, unsigned how)
+{
+    return mmu_beside_code(cpu, linear, how & 0xffff);
+}

@@ -16,6 +16,8 @@ const uint8_t *jit_far(SoftCpu *cpu, uint64_t next, uint64_t what);
 /* An access site missed JIT_SITE_MISSES times. */
 void jit_learn(SoftCpu *cpu, uint64_t target, JitGuess *guess);
 void jit_site_missed(SoftCpu *cpu, uint64_t linear, JitSite *site);
+/* mmu_beside_code() of a JitSite.how. */
+uintptr_t jit_beside_code(SoftCpu *cpu, uint64_t linear, unsigned how);
 /* Whether the TLB has the access now. */
 bool jit_fill_tlb(SoftCpu *cpu, uint64_t linear, unsigned how);
 

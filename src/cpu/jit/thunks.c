@@ -235,6 +235,32 @@ static uint8_t *write_fill(Emit *e)
     return start;
 }
 
+static uint8_t *write_beside(Emit *e)
+{
+    uint8_t *start = emit_here(e);
+    emit_store(e, SCRATCH1, rm_gs(GS_JIT(spare)));
+    call_system(e, (uintptr_t)jit_beside_code);
+    emit_move(e, SCRATCH2, HOST_RAX);
+    emit_op(e, 0x85 | OP_W, HOST_RAX, rm_reg(HOST_RAX)); /* test */
+    end_system(e);
+    emit_load(e, SCRATCH1, rm_gs(GS_JIT(spare)));
+    e8(e, 0xc3);
+    return start;
+}
+
+/* A write that the TLB can't have, EQ: at once, where no other access goes by its site. */
+static void write_once(Emit *e, const JitThunks *thunks)
+{
+    uint8_t *shared;
+    emit_op(e, 0x80, 7, rm_mem(SCRATCH2, offsetof(JitSite, shared))); /* cmp */
+    e8(e, false);
+    shared = emit_jcc(e, CC_NE, NULL);
+    emit_op(e, 0x8b, SCRATCH2, rm_mem(SCRATCH2, offsetof(JitSite, how)));
+    emit_jump(e, thunks->beside);
+    emit_patch(e, shared, emit_here(e));
+    emit_op(e, 0x3b, SCRATCH2, rm_reg(SCRATCH2)); /* cmp: EQ */
+}
+
 /* What lies between TlbSite and TLB; the site is filled, but not with what AC lets the kernel see
  * for a while. */
 static uint8_t *write_miss(Emit *e, const JitThunks *thunks, bool write)
@@ -292,6 +318,8 @@ static uint8_t *write_miss(Emit *e, const JitThunks *thunks, bool write)
     emit_call(e, thunks->fill);
     emit_push(e, SCRATCH2, true);
     emit_jcc(e, CC_NE, look);
+    if (write)
+        write_once(e, thunks);
     e8(e, 0xc3);
     emit_patch(e, many, emit_here(e));
     emit_push(e, SCRATCH1, false);
@@ -399,6 +427,7 @@ void jit_thunks_make(JitCpu *jit)
     thunks->learn = write_learn(&e);
     thunks->far = write_transfer(&e, jit_far);
     thunks->fill = write_fill(&e);
+    thunks->beside = write_beside(&e);
     thunks->miss[0] = write_miss(&e, thunks, false);
     thunks->miss[1] = write_miss(&e, thunks, true);
     thunks->recall = write_recall(&e);

@@ -7,6 +7,9 @@
 
 #include "base/bits.h"
 #include "cpu/soft/decode.h"
+#include "cpu/soft/soft_vm.h"
+
+#define DROPS_MOST 4
 
 /* ---- registers ----------------------------------------------------------------------------------
  */
@@ -64,7 +67,12 @@ unsigned live_at(Translation *t, uint64_t target)
     if (!on_same_page(t, target))
         return JIT_ALL_FLAGS;
     const Block *block = block_peek(t->cpu->blocks, t->block->ram, offset, t->block->mode);
-    return block ? block->live_flags : JIT_ALL_FLAGS;
+    /* Where code is written over and over, no translation goes because of another. */
+    if (!block || atomic_load_explicit(&code_page(t->block->ram, offset)->drops,
+                                       memory_order_relaxed) > DROPS_MOST)
+        return JIT_ALL_FLAGS;
+    t->result->relies = true;
+    return block->live_flags;
 }
 
 static uint64_t branch_target(const Translation *t, const Insn *insn)

@@ -215,7 +215,7 @@ static void drop_translations(BlockCache *cache, BlockRef list, const Ram *ram, 
 {
     for (Block *block = block_at(cache, list); block;) {
         if (block->translations && block_on_page(block, ram, page))
-            jit_block_dropped(cache->cpu, block);
+            jit_neighbour_dropped(cache->cpu, block);
         bool second =
             page_bucket(cache, block->ram, block->offset) != page_bucket(cache, ram, page);
         block = block_at(cache, block->next_in_page[second]);

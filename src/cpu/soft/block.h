@@ -137,6 +137,8 @@ void op_block_end(SoftCpu *cpu, const Insn *insn);
 
 /* The block's translations are void. In the vCPU's thread or in an exclusive section. */
 void jit_block_dropped(SoftCpu *cpu, Block *block);
+/* Another block of its page is. */
+void jit_neighbour_dropped(SoftCpu *cpu, Block *block);
 /* All blocks are about to be forgotten. */
 void jit_blocks_cleared(SoftCpu *cpu);
 /* Flags read before the block overwrites them, if it runs from its start: what Block.live_flags is

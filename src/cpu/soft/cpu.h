@@ -313,6 +313,9 @@ uint64_t mmu_debug_translate(SoftCpu *cpu, uint64_t linear);
 /* Fills the TLB's entry for an access if that takes nothing but to read tables and RAM at the known
  * stretches; false: nothing is changed. For translated code: no vector registers are used. */
 bool mmu_fill_quick(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access);
+/* What is to be added for the host address of bytes that may be written without telling anyone,
+ * though there is code on their page, just not in their lines; 0: otherwise. */
+uintptr_t mmu_beside_code(SoftCpu *cpu, uint64_t linear, unsigned size);
 /* A new SoftCpu with model and vcpu set: empty TLBs, address masks. */
 void mmu_init(SoftCpu *cpu);
 /* PAE paging: loads the four PDPTEs that CR3 `cr3` names; false when a reserved bit is set (nothing

@@ -690,6 +690,22 @@ bool mmu_fill_quick(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess acce
     return !((tag ^ linear) & GUEST_PAGE_MASK);
 }
 
+/* Another vCPU could decode the line between a look at it and the write. */
+uintptr_t mmu_beside_code(SoftCpu *cpu, uint64_t linear, unsigned size)
+{
+    const TlbPage *page = page_slot(cpu, linear, cpu->mmu_index);
+    uint64_t offset = page->ram_offset + (linear & ~GUEST_PAGE_MASK);
+
+    if (cpu->vcpu->vm->vcpu_count > 1 || page->linear != (linear & GUEST_PAGE_MASK) ||
+        !(page->rights & RIGHT(MMU_WRITE)) || !page->host || page->watched ||
+        page->writes_dispatched || (linear & ~GUEST_PAGE_MASK) + size > GUEST_PAGE_SIZE ||
+        ram_page_flags(page) != RAM_CODE ||
+        atomic_load_explicit(&code_page(page->ram, offset)->lines, memory_order_relaxed) &
+            code_lines(offset, size))
+        return 0;
+    return (uintptr_t)page->host - page->linear;
+}
+
 /* ---- accesses -------------------------------------------------------------------------------- */
 
 /* Notes data breakpoints that an access hits; they trap after the instruction (SDM 3B 17.2). */
