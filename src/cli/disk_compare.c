@@ -27,11 +27,10 @@ static bool is_preallocated(const Image *image)
 
 static bool is_fixed_vdi(const Image *image)
 {
-    g_auto(GVariantDict) dict;
+    g_auto(GVariantDict) dict = G_VARIANT_DICT_INIT(NULL);
     const char *variant;
     if (image->driver != &vdi_format)
         return false;
-    g_variant_dict_init(&dict, NULL);
     image->driver->describe(image->map, &dict);
     return g_variant_dict_lookup(&dict, "variant", "&s", &variant) && !strcmp(variant, "fixed");
 }

@@ -173,20 +173,35 @@ static bool is_zero(const uint8_t *data, size_t size)
     return !data[0] && !memcmp(data, data + 1, size - 1);
 }
 
+/* Reads as far as there are zeros; units can be larger than what is good to have in memory. */
+static int is_zero_part(Image *image, uint64_t at, uint64_t size, uint8_t *data, bool *ret_zero)
+{
+    int result = 0;
+    *ret_zero = true;
+    for (uint64_t done = 0; done < size && !result && *ret_zero; done += CHUNK) {
+        uint64_t part = MIN(CHUNK, size - done);
+        result = image_read(image, at + done, data, part);
+        *ret_zero = !result && is_zero(data, part);
+    }
+    return result;
+}
+
 bool disk_compact_image(Image *image, bool progress, GError **error)
 {
     Progress bar;
     uint64_t unit = MAX(image->map->unit_size, 65536);
-    g_autofree uint8_t *data = g_malloc(unit);
+    g_autofree uint8_t *data = g_malloc(CHUNK);
     int result = 0;
     progress_begin(&bar, progress, image->map->size);
-    for (uint64_t at = 0; at < image->map->size && !result;) {
-        uint64_t part = MIN(unit - at % unit, image->map->size - at);
+    for (uint64_t at = 0, part; at < image->map->size && !result;) {
         ImageStatus status;
-        result = image_status(image, at, part, true, &status);
+        bool zero = false;
+        result = image_status(image, at, image->map->size - at, true, &status);
+        part = MIN(status.length, image->map->size - at);
         if (!result && status.data && status.depth == 0) {
-            result = image_read(image, at, data, part);
-            if (!result && is_zero(data, part))
+            part = MIN(unit - at % unit, image->map->size - at);
+            result = is_zero_part(image, at, part, data, &zero);
+            if (zero)
                 result = image_write_zeros(image, at, part);
         }
         at += part;

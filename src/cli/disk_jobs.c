@@ -142,11 +142,10 @@ static void print_measure(const DiskArgs *a, uint64_t required, uint64_t full, b
 
 static bool can_have_bitmaps(const Image *image)
 {
-    g_auto(GVariantDict) dict;
+    g_auto(GVariantDict) dict = G_VARIANT_DICT_INIT(NULL);
     const char *compat;
     if (image->driver != &qcow2_format)
         return false;
-    g_variant_dict_init(&dict, NULL);
     image->driver->describe(image->map, &dict);
     return g_variant_dict_lookup(&dict, "compat", "&s", &compat) && strcmp(compat, "0.10") != 0;
 }

@@ -184,6 +184,47 @@ class OthersTest(OddTest):
             data[:64] = text.ljust(64, b"\0")
             self.assertEqual(self.put("vdi", data), read("a.raw"))
 
+    def make_vdi(self, version=0x10001, extra=0, header=400, map_at=512):
+        """An image of `a.raw`, whose first MiB and last are in it, the last one first, with `extra` bytes before each block."""
+        content = read("a.raw")
+        data_at = (map_at + 8 * 4 + 4095) // 4096 * 4096
+        head = bytearray(b"<<< InnoTek VirtualBox Disk Image >>>\n".ljust(512, b"\0"))
+        struct.pack_into("<IIIII", head, 64, 0xbeda107f, version, header, 1, 0)
+        struct.pack_into("<IIIIII", head, 340, map_at, data_at, 16, 16, 63, SECTOR)
+        struct.pack_into("<QIIII", head, 368, len(content), MIB, extra, 8, 2)
+        head[392:408] = bytes(range(16))
+        table = struct.pack("<8I", 1, *[0xffffffff] * 6, 0)
+        blocks = b"".join(b"E" * extra + part for part in (content[7 * MIB:], content[:MIB]))
+        write("i.vdi", (0, head), (map_at, table), (data_at, blocks))
+
+    def test_vdi_variants(self):
+        """Of older VirtualBoxes, and with space before blocks, which qemu-img does not read right: read, written, checked, resized."""
+        for variant in {}, {"version": 0x10000}, {"header": 384}, {"map_at": 4096}, {"extra": 512}, {"extra": 4096, "version": 0x10000}:
+            self.make_vdi(**variant)
+            disk("check", "i.vdi")
+            disk("compare", "-F", "raw", "i.vdi", "a.raw")
+            if not variant:
+                self.same("i.vdi", "vdi")
+            extra = variant.get("extra", 0)
+            with open("changes", "wb") as file:
+                file.truncate(8 * MIB)
+                file.seek(4 * MIB)
+                file.write(b"c" * 70000)
+            disk("create", "-f", "qcow2", "-b", "i.vdi", "-F", "vdi", "top.qcow2")
+            disk("rebase", "-u", "-b", "changes", "-F", "raw", "top.qcow2")
+            disk("rebase", "-b", "i.vdi", "-F", "vdi", "top.qcow2")  # its own data now are what `changes` has
+            disk("commit", "-q", "top.qcow2")
+            disk("compare", "-F", "raw", "i.vdi", "changes")
+            disk("check", "i.vdi")
+            disk("resize", "-q", "i.vdi", "3G")
+            disk("compare", "-F", "raw", "i.vdi", "changes")
+            disk("check", "i.vdi")
+            if not extra and "version" not in variant:
+                run("qemu-img", "check", "-q", "i.vdi")
+                run("qemu-img", "compare", "-f", "vdi", "-F", "raw", "i.vdi", "changes")
+        self.make_vdi(version=2)
+        self.assertIn("version", disk("info", "i.vdi", status=1))
+
     def test_qcow2_headers(self):
         data = self.make("qcow2")
         end = struct.unpack_from(">I", data, 100)[0]

@@ -169,6 +169,26 @@ static int describe(const Qcow *q, uint64_t entry, Extent *extent)
     return is_place(extent->host_offset) ? 0 : -EIO;
 }
 
+/* How far, up to `limit`, clusters from `offset` on are like its own, whose entry is `entry`. */
+static uint64_t run_length(const Qcow *q, const uint8_t *table, uint64_t entry, uint64_t offset,
+                           uint64_t limit)
+{
+    uint64_t span = q->cluster_size << q->l2_bits, end = align_down(offset, q->cluster_size);
+    limit = MIN(q->map.size - offset, limit);
+    if (!table) {
+        for (end = align_down(offset, span) + span;
+             end - offset < limit && !load_be64(q->l1.data + l1_at(q, end)); end += span)
+            ;
+        return end - offset;
+    }
+    do {
+        end += q->cluster_size;
+        entry += entry ? q->cluster_size : 0;
+    } while (end % span && end - offset < limit && !(entry & COMPRESSED) &&
+             load_be64(table + l2_index(q, end) * 8) == entry);
+    return end - offset;
+}
+
 static int qcow_lookup(ImageMap *map, uint64_t offset, uint64_t length, bool cached, Extent *extent)
 {
     Qcow *q = (Qcow *)map;
@@ -176,8 +196,11 @@ static int qcow_lookup(ImageMap *map, uint64_t offset, uint64_t length, bool cac
     uint8_t *table;
     int result = get_l2(q, offset, cached, &table);
     *extent = (Extent){.kind = EXTENT_ABSENT, .length = q->cluster_size - inside};
-    if (!result && table)
-        result = describe(q, load_be64(table + l2_index(q, offset) * 8), extent);
+    uint64_t entry = !result && table ? load_be64(table + l2_index(q, offset) * 8) : 0;
+    if (entry)
+        result = describe(q, entry, extent);
+    if (!result)
+        extent->length = run_length(q, table, entry, offset, length);
     if (extent->kind == EXTENT_DATA)
         extent->host_offset += inside;
     extent->length = MIN(extent->length, map->size - offset);

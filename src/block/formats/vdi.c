@@ -493,6 +493,7 @@ static int move_map(Vdi *v, uint32_t blocks, uint64_t size)
     store_le32(v->header + H_MAP, (uint32_t)offset);
     store_le32(v->header + H_DATA, (uint32_t)(offset + numbers * step));
     store_le32(v->header + H_BLOCKS, blocks);
+    store_le32(v->header + H_USED, v->end - numbers);
     store_le64(v->header + H_DISK, size);
     return write_header(v);
 }
