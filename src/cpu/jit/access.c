@@ -513,11 +513,26 @@ static unsigned proved_alignment(unsigned align)
     return align > 7 ? align : 0;
 }
 
+static bool reads_flags(const Translation *t)
+{
+    return op_needs_host_flags(&t->op, t->live[t->index + 1]);
+}
+
+/* EFLAGS are lost to a check. Lazy, they would cost the scratch registers, which then hold the
+ * operand, so an instruction that reads them finds them in the slot. */
+static void flags_lost_to_check(Translation *t)
+{
+    if (reads_flags(t))
+        flags_to_slot(t, t->live[t->index]);
+    else
+        flags_lost(t, t->live[t->index]);
+}
+
 static void align_member(Translation *t, JitFact *fact, const JitAccess *access, unsigned align)
 {
     if (!align || is_aligned(fact, access->at.disp, align))
         return;
-    flags_lost(t, t->live[t->index]);
+    flags_lost_to_check(t);
     emit_address(t, access->at, t->mode64);
     check_alignment(t, align);
     fact->aligned = proved_alignment(align);
@@ -575,15 +590,11 @@ static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free
     JitAccess *access = &check->access;
     bool natural = check->linear && check->wide == t->mode64;
     JitFact *fact = natural ? find_fact(t, access) : NULL;
-    bool reads_flags = op_needs_host_flags(&t->op, t->live[t->index + 1]);
-    if (reads_flags && t->now.lazy)
+    if (reads_flags(t) && t->now.lazy)
         flags_to_slot(t, t->live[t->index]); /* no register is free for that later */
     if (fact)
         return member(t, fact, access, check->align, ret_free);
-    if (reads_flags)
-        flags_to_slot(t, t->live[t->index]);
-    else
-        flags_lost(t, t->live[t->index]);
+    flags_lost_to_check(t);
     check->low = access->at.disp;
     check->high = access->at.disp + access->size;
     /* Accesses to the stack share a site, until frames of two pages take it from each other. */
