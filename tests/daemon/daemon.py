@@ -88,6 +88,15 @@ def validate_event(event):
 
 # ---- a daemon -----------------------------------------------------------------------------------
 
+def has_ended(pid):
+    """Whether nothing of a process is left but its status; a first thread that has ended may leave others, with the files."""
+    try:
+        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state == "Z" and len(os.listdir(f"/proc/{pid}/task")) == 1
+    except OSError:
+        return True
+
+
 class Daemon:
     """Folders for a daemon, which the first command starts; all that still runs is killed in the end."""
 
@@ -185,8 +194,7 @@ class Daemon:
         """kill -9 of the daemon; its socket stays."""
         pid = self.pid()
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not pathlib.Path(f"/proc/{pid}").exists() or "Z" in pathlib.Path(f"/proc/{pid}/stat").read_text().split(")")[1][:3],
-                   "the daemon's end")
+        wait_until(lambda: has_ended(pid), "the daemon's end")
 
     def websocket(self, path):
         return WebSocket(self.connect(), path)
