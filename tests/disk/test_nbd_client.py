@@ -83,8 +83,11 @@ class BreakingServer(threading.Thread):
                 client, _ = self.listener.accept()
             except OSError:
                 return
-            with client, client.makefile("rwb") as stream:
-                self.serve(stream)
+            try:
+                with client, client.makefile("rwb") as stream:
+                    self.serve(stream)
+            except OSError:  # the client left first
+                pass
 
     def serve(self, stream):
         stream.write(b"NBDMAGIC" + struct.pack(">QQI", 0x00420281861253, len(self.data), 3) + bytes(124))

@@ -329,9 +329,16 @@ static bool set_up(struct nbd_handle *nbd)
            nbd_add_meta_context(nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) == 0;
 }
 
-static bool shake_hands(struct nbd_handle *nbd)
+/* One that was there before is waited for no longer than for its answers. */
+static int64_t handshake_us(const NbdFile *f)
 {
-    int64_t end = g_get_monotonic_time() + HANDSHAKE_MS * INT64_C(1000);
+    int64_t most = HANDSHAKE_MS * INT64_C(1000);
+    return f->thread ? CLAMP(f->patience_us, G_USEC_PER_SEC, most) : most;
+}
+
+static bool shake_hands(const NbdFile *f, struct nbd_handle *nbd)
+{
+    int64_t end = g_get_monotonic_time() + handshake_us(f);
     while (nbd_aio_is_connecting(nbd) == 1) {
         int64_t left_ms = (end - g_get_monotonic_time()) / 1000;
         if (left_ms <= 0 || nbd_poll(nbd, (int)left_ms) < 0)
@@ -347,7 +354,7 @@ static struct nbd_handle *connect_to(const NbdFile *f, int fd, GError **error)
     bool started = nbd && set_up(nbd) &&
                    (fd < 0 ? nbd_aio_connect_uri(nbd, f->address) == 0
                            : nbd_aio_connect_socket(nbd, fd_steal(&fd)) == 0);
-    if (started && shake_hands(nbd)) {
+    if (started && shake_hands(f, nbd)) {
         tune_socket(f, nbd);
         return nbd;
     }

@@ -142,7 +142,8 @@ typedef struct JitCode {
     uint64_t key; /* its number, above 32 bits of RIP */
     uint32_t base, limit;
 } JitCode;
-#define JIT_CODES 256
+#define JIT_CODES_BITS 10
+#define JIT_CODES      (1 << JIT_CODES_BITS)
 
 /* An instruction that was decoded again for its handler. */
 typedef struct JitDecoded {

@@ -23,18 +23,32 @@
 
 /* ---- code segments -------------------------------------------------------------------------- */
 
+#define PROBES 16
+
+/* Two that took turns in one place would be new each time, and so would their translations. */
+static JitCode *find_code(JitCpu *jit, uint32_t base, uint32_t limit)
+{
+    unsigned hash = (base * 0x9e3779b1u ^ limit * 0x85ebca6bu) >> (32 - JIT_CODES_BITS);
+    for (unsigned i = 0; i < PROBES; i++) {
+        JitCode *code = &jit->codes[(hash + i) % JIT_CODES];
+        if (!code->key || (code->base == base && code->limit == limit))
+            return code;
+    }
+    return &jit->codes[(hash + jit->last_code % PROBES) % JIT_CODES];
+}
+
 void jit_set_code(SoftCpu *cpu)
 {
     JitCpu *jit = cpu->jit;
     const Segment *cs = &cpu->s.seg[SEG_CS];
-    uint32_t base = cs->base, limit = cs->limit;
-    JitCode *code = &jit->codes[(base >> 4 ^ base >> 12 ^ limit) % JIT_CODES];
     if (!jit_is_segmented(cpu->mode)) {
         jit->code_key = 0;
         return;
     }
-    if (!code->key || code->base != base || code->limit != limit)
-        *code = (JitCode){.key = (uint64_t)++jit->last_code << 32, .base = base, .limit = limit};
+    JitCode *code = find_code(jit, cs->base, cs->limit);
+    if (!code->key || code->base != cs->base || code->limit != cs->limit)
+        *code = (JitCode){
+            .key = (uint64_t)++jit->last_code << 32, .base = cs->base, .limit = cs->limit};
     jit->code_key = code->key;
 }
 
