@@ -251,7 +251,6 @@ class NbdClientTest(FolderTest):
         run("qemu-io", "-r", "-f", "qcow2", "-c", "read -P 6 3M 4k", "image")
         run("qemu-img", "check", "-q", "image")
 
-    @unittest.skip("a known fault: a read may wait for ever when a connection breaks in the middle of answers (docs/disk-access.md)")
     def test_broken_connection(self):
         for answers in 1, 3, 9:
             server = BreakingServer(os.urandom(16 * MIB), answers)

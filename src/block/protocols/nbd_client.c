@@ -70,7 +70,7 @@ typedef struct NbdCall {
     RemoteCall *call; /* NULL: the file's own */
     RemoteOp op;
     uint64_t offset, size;
-    bool durable, keep;
+    bool durable, keep, is_sent;
     uint8_t *data;
     bool owns_data;
     uint64_t position, part; /* bytes done; bytes under way */
@@ -177,12 +177,18 @@ static void call_end(NbdCall *c, int result)
 
 /* ---- one request ----------------------------------------------------------------------------- */
 
+static void end_sent(NbdCall *c, int error)
+{
+    c->error = error;
+    c->is_sent = false;
+    g_queue_unlink(&c->file->sent, &c->link);
+    g_queue_push_tail_link(&c->file->ended, &c->link);
+}
+
 static int on_end(void *obj, int *error)
 {
     NbdCall *c = obj;
-    c->error = *error;
-    g_queue_unlink(&c->file->sent, &c->link);
-    g_queue_push_tail_link(&c->file->ended, &c->link);
+    end_sent(c, *error);
     return 1;
 }
 
@@ -250,7 +256,11 @@ static bool is_known(NbdCall *c)
     return true;
 }
 
-/* The next part of a call goes to libnbd, which sends it when it can. */
+/*
+ * The next part of a call goes to libnbd, which sends it when it can. When the connection breaks
+ * meanwhile, on_end() has run, and what was returned is no cookie (libnbd 1.14 takes it from the
+ * command that it has just freed).
+ */
 static void call_send(NbdCall *c)
 {
     NbdFile *f = c->file;
@@ -263,11 +273,9 @@ static void call_send(NbdCall *c)
         call_end(c, 0);
     } else {
         g_queue_push_tail_link(&f->sent, &c->link);
-        if (senders[c->op](c, end) >= 0)
-            return;
-        c->error = nbd_get_errno() ? nbd_get_errno() : EIO;
-        g_queue_unlink(&f->sent, &c->link);
-        g_queue_push_tail_link(&f->ended, &c->link);
+        c->is_sent = true;
+        if (senders[c->op](c, end) < 0 && c->is_sent)
+            end_sent(c, nbd_get_errno() ? nbd_get_errno() : EIO);
     }
 }
 
@@ -436,11 +444,10 @@ static void reconnect(NbdFile *f)
 /* What was sent waits to be sent anew; what the server may forget comes before it. */
 static void disconnect(NbdFile *f)
 {
-    GQueue sent = f->sent;
     GList *link;
     nbd_close(g_steal_pointer(&f->nbd));
-    g_queue_init(&f->sent);
-    while ((link = g_queue_pop_tail_link(&sent))) {
+    prepend(&f->sent, &f->ended); /* what could not be sent any more */
+    while ((link = g_queue_pop_tail_link(&f->sent))) {
         NbdCall *c = link->data;
         c->position = 0;
         g_queue_push_head_link(is_repeated(c) ? &f->again : &f->waiting, link);
