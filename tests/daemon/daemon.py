@@ -224,19 +224,22 @@ class WebSocket:
             data += more
         return data
 
+    def frame(self):
+        """The next one: what it carries (nothing, when it is a ping); None at the end."""
+        first, length = self.exactly(2)
+        if length == 126:
+            length = int.from_bytes(self.exactly(2), "big")
+        elif length == 127:
+            length = int.from_bytes(self.exactly(8), "big")
+        data = self.exactly(length)
+        return None if first & 15 == 8 else data if first & 15 in (1, 2) else b""
+
     def receive(self):
         """The next message that is not a ping; None at the end."""
-        while True:
-            first, length = self.exactly(2)
-            if length == 126:
-                length = int.from_bytes(self.exactly(2), "big")
-            elif length == 127:
-                length = int.from_bytes(self.exactly(8), "big")
-            data = self.exactly(length)
-            if first & 15 in (1, 2):
-                return data
-            if first & 15 == 8:
-                return None
+        end = time.monotonic() + 20 * PATIENCE
+        while (data := self.frame()) == b"":
+            check(time.monotonic() < end, "nothing but pings on the WebSocket")
+        return data
 
     def send(self, data):
         mask = os.urandom(4)
@@ -248,7 +251,7 @@ class WebSocket:
         while not re.search(pattern, self.text, re.DOTALL):
             check(time.monotonic() < end, f"no {pattern} on the console: {self.text[-300:]!r}")
             if select.select([self.client], [], [], 1)[0]:
-                data = self.receive()
+                data = self.frame()
                 check(data is not None, f"the console ended before {pattern}: {self.text[-300:]!r}")
                 self.text += data
 

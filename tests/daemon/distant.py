@@ -151,7 +151,7 @@ def https_immutable():
         make(d, server.address, "storage.ide0.0.mode=immutable")
         console = log_in(d)
         ask(console, "echo one > /root/one && sync && echo i$((1+1))s", rb"i2s")
-        ask(console, "echo 3 > /proc/sys/vm/drop_caches; cat /root/one; ls /usr/bin | wc -l", rb"one\s+\d+")
+        ask(console, "echo 3 > /proc/sys/vm/drop_caches; cat /root/one; ls / | wc -l", rb"one\s+\d+\s")
         d.run("vm", "stop", "demo", "--timeout", "300")
         expect(d.vm("demo")["last_end"]["reason"], "guest", "reason")
 
