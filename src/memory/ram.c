@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * RAM blocks in memfds and their page flags. Flags are changed by atomic and/or only; a CLEAN bit
+ * RAM blocks and their page flags. Flags are changed by atomic and/or only; a CLEAN bit
  * is set by ram_take_dirty() and cleared by whoever writes the page.
  */
 #include "memory/ram.h"
 
 #include <errno.h>
 #include <gio/gio.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/bits.h"
-#include "base/fd.h"
+#include "base/reserve.h"
+
+#define HUGE_MIN ((uint64_t)32 << 20) /* of video memory little is used */
 
 #ifndef __has_feature
 #define __has_feature(feature) 0
@@ -28,34 +28,22 @@ static void expect_races(const void *host, size_t size)
 #endif
 }
 
+static size_t flags_size(const Ram *ram)
+{
+    return ram->size >> GUEST_PAGE_SHIFT;
+}
+
 Ram *ram_new(const char *name, uint64_t size_bytes, GError **error)
 {
-    g_autofree Ram *ram = g_new0(Ram, 1);
-    auto_fd fd = -1;
-    void *flags;
-
-    ram->size = align_up(MAX(size_bytes, 1), GUEST_PAGE_SIZE);
-    fd = memfd_create(name, MFD_CLOEXEC);
-    if (fd < 0 || ftruncate(fd, (off_t)ram->size) < 0)
-        goto fail;
-    ram->host = mmap(NULL, ram->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-    if (ram->host == MAP_FAILED)
-        goto fail;
-    flags = mmap(NULL, ram->size >> GUEST_PAGE_SHIFT, PROT_READ | PROT_WRITE,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (flags == MAP_FAILED) {
-        int saved = errno;
-        munmap(ram->host, ram->size);
-        errno = saved;
-        goto fail;
-    }
-    expect_races(ram->host, ram->size);
-    ram->page_flags = flags;
+    g_autoptr(Ram) ram = g_new0(Ram, 1);
     ram->name = g_strdup(name);
-    ram->memfd = fd_steal(&fd);
-    return g_steal_pointer(&ram);
-
-fail:
+    ram->size = align_up(MAX(size_bytes, 1), GUEST_PAGE_SIZE);
+    ram->host = reserve_new(ram->size, ram->size >= HUGE_MIN);
+    ram->page_flags = ram->host ? reserve_new(flags_size(ram), false) : NULL;
+    if (ram->page_flags) {
+        expect_races(ram->host, ram->size);
+        return g_steal_pointer(&ram);
+    }
     g_set_error(error, G_IO_ERROR, g_io_error_from_errno(errno),
                 "cannot reserve %" G_GUINT64_FORMAT
                 " MiB of guest memory for %s: %s; give the VM less memory",
@@ -67,9 +55,8 @@ void ram_free(Ram *ram)
 {
     if (!ram)
         return;
-    munmap(ram->host, ram->size);
-    munmap((void *)ram->page_flags, ram->size >> GUEST_PAGE_SHIFT);
-    fd_clear(&ram->memfd);
+    reserve_free(ram->host, ram->size);
+    reserve_free((void *)ram->page_flags, flags_size(ram));
     g_free(ram->name);
     g_free(ram);
 }

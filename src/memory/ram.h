@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * A block of guest memory (main RAM, VRAM, a ROM) in one memfd, mapped once, with a byte of flags
- * for each page. Pages the guest never touched cost the host nothing.
+ * A block of guest memory (main RAM, VRAM, a ROM), with a byte of flags for each page. What the
+ * guest never touched costs the host nothing; main memory comes in huge pages, where the host has
+ * them, as their misses cost more the deeper machines are nested.
  *
  * Invariant: whoever changes guest memory by another way than a CPU engine calls ram_written()
  * afterwards (space_write() does), so that translated code and dirty bitmaps follow.
@@ -42,9 +43,8 @@ typedef struct RamClientOps {
 
 struct Ram {
     char *name;
-    uint8_t *host; /* page-aligned */
-    uint64_t size; /* bytes, whole pages */
-    int memfd;
+    uint8_t *host;               /* page-aligned */
+    uint64_t size;               /* bytes, whole pages */
     _Atomic uint8_t *page_flags; /* RamPageFlags, one per page */
     const RamClientOps *client;  /* NULL until an engine takes it */
     void *client_obj;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/bits.h"
+#include "base/reserve.h"
 
 #define CODE_SIZE      ((size_t)MIB(64))
 #define COLD_START     ((size_t)MIB(24)) /* what follows is seldom executed */
@@ -24,14 +25,6 @@
 #define RETURNS_USED   ((size_t)KIB(32))
 #define RED_ZONE       128
 #define ARENA_START    64 /* no JitRef is 0 */
-
-/* NULL: no address space. */
-static void *reserve(size_t size)
-{
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return memory == MAP_FAILED ? NULL : memory;
-}
 
 bool jit_cache_init(JitCpu *jit)
 {
@@ -46,10 +39,10 @@ bool jit_cache_init(JitCpu *jit)
     close(fd);
     jit->write = write == MAP_FAILED ? NULL : write;
     jit->run = run == MAP_FAILED ? NULL : run;
-    jit->arena = reserve(ARENA_SIZE);
-    jit->x87_sites = reserve(X87_SITES_SIZE);
-    jit->blocks = reserve(BLOCKS_SIZE);
-    jit->returns_area = reserve(RETURNS_SIZE);
+    jit->arena = reserve_new(ARENA_SIZE, true);
+    jit->x87_sites = reserve_new(X87_SITES_SIZE, false);
+    jit->blocks = reserve_new(BLOCKS_SIZE, false);
+    jit->returns_area = reserve_new(RETURNS_SIZE, false);
     jit->returns = (uintptr_t)jit->returns_area + RETURNS_SIZE - RED_ZONE;
     jit->returns_limit = jit->returns - RETURNS_USED;
     jit->arena_used = ARENA_START;
@@ -64,18 +57,12 @@ bool jit_cache_init(JitCpu *jit)
 
 void jit_cache_clear(JitCpu *jit)
 {
-    if (jit->write)
-        munmap(jit->write, CODE_SIZE);
-    if (jit->run)
-        munmap(jit->run, CODE_SIZE);
-    if (jit->arena)
-        munmap(jit->arena, ARENA_SIZE);
-    if (jit->x87_sites)
-        munmap(jit->x87_sites, X87_SITES_SIZE);
-    if (jit->blocks)
-        munmap(jit->blocks, BLOCKS_SIZE);
-    if (jit->returns_area)
-        munmap(jit->returns_area, RETURNS_SIZE);
+    reserve_free(jit->write, CODE_SIZE);
+    reserve_free(jit->run, CODE_SIZE);
+    reserve_free(jit->arena, ARENA_SIZE);
+    reserve_free(jit->x87_sites, X87_SITES_SIZE);
+    reserve_free(jit->blocks, BLOCKS_SIZE);
+    reserve_free(jit->returns_area, RETURNS_SIZE);
     jit->returns_area = NULL;
     jit->x87_sites = NULL;
     jit->blocks = NULL;

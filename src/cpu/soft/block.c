@@ -8,8 +8,7 @@
  */
 #include "cpu/soft/block.h"
 
-#include <sys/mman.h>
-
+#include "base/reserve.h"
 #include "cpu/soft/decode.h"
 #include "cpu/soft/ops_system.h"
 #include "cpu/soft/soft_trace.h"
@@ -21,9 +20,8 @@
 
 void *block_reserve(size_t size)
 {
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED)
+    void *memory = reserve_new(size, true);
+    if (!memory)
         g_error("no address space for a software CPU");
     return memory;
 }
@@ -48,8 +46,8 @@ BlockCache *block_cache_new(SoftCpu *cpu, size_t insns_most)
 
 void block_cache_free(BlockCache *cache)
 {
-    munmap(cache->arena, ARENA_BLOCKS * sizeof(Block));
-    munmap(cache->insns, cache->insns_most * sizeof(Insn));
+    reserve_free(cache->arena, ARENA_BLOCKS * sizeof(Block));
+    reserve_free(cache->insns, cache->insns_most * sizeof(Insn));
     g_free(cache->hash);
     g_free(cache->pages);
     g_free(cache->scratch->insns);

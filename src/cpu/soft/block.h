@@ -149,7 +149,7 @@ void jit_mapping_changed(SoftCpu *cpu, unsigned half);
 
 /* ---- block.c --------------------------------------------------------------------------------- */
 
-/* Zeroed memory that is the host's until it is touched; munmap() it. */
+/* Zeroed memory that is the host's until it is touched; reserve_free() it. */
 void *block_reserve(size_t size);
 /* For `insns_most` decoded instructions at a time. */
 BlockCache *block_cache_new(SoftCpu *cpu, size_t insns_most);

@@ -9,11 +9,9 @@
  */
 #include "cpu/soft/interp.h"
 
-#include "base/i18n.h"
-
-#include <sys/mman.h>
-
 #include "base/bits.h"
+#include "base/i18n.h"
+#include "base/reserve.h"
 #include "cpu/soft/block.h"
 #include "cpu/soft/ops_simd.h"
 #include "cpu/soft/ops_x87.h"
@@ -166,7 +164,7 @@ void soft_cpu_free(SoftCpu *cpu)
         return;
     cpu->vcpu->engine_data = NULL;
     block_cache_free(cpu->blocks);
-    munmap(cpu, cpu->size);
+    reserve_free(cpu, cpu->size);
 }
 
 void soft_cpu_get_state(SoftCpu *cpu, CpuState *state)

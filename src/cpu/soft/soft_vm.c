@@ -9,7 +9,7 @@
  */
 #include "cpu/soft/soft_vm.h"
 
-#include <sys/mman.h>
+#include "base/reserve.h"
 
 #define HOT_DROPS 256
 #define HOT_INSNS 65536
@@ -140,9 +140,8 @@ static void adopt_ram(SoftVm *vm, Ram *ram)
     RamCode *code = g_new0(RamCode, 1);
     code->ram = ram;
     code->vm = vm;
-    code->pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (code->pages == MAP_FAILED)
+    code->pages = reserve_new(bytes, false);
+    if (!code->pages)
         g_error("no address space for the code map of %s", ram->name);
     code->next = vm->rams;
     vm->rams = code;
@@ -187,7 +186,7 @@ void soft_vm_free(SoftVm *vm)
         for (uint64_t page = 0; page < code->ram->size >> GUEST_PAGE_SHIFT; page++)
             if (atomic_load_explicit(&code->ram->page_flags[page], memory_order_relaxed) & RAM_CODE)
                 atomic_fetch_and(&code->ram->page_flags[page], (uint8_t)~RAM_CODE);
-        munmap(code->pages, (code->ram->size >> GUEST_PAGE_SHIFT) * sizeof(CodePage));
+        reserve_free(code->pages, (code->ram->size >> GUEST_PAGE_SHIFT) * sizeof(CodePage));
         ram_set_client(code->ram, NULL, NULL);
         g_free(code);
     }
