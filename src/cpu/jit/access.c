@@ -74,8 +74,10 @@ static void emit_address_to(Translation *t, JitAddress at, bool wide, unsigned s
         emit_constant(&t->e, scratch, (t->rip + at.disp) & mask);
     else if (rm.base == HOST_NONE && rm.index == HOST_NONE && !wide)
         emit_constant(&t->e, scratch, (uint32_t)at.disp);
-    else if (rm.base != scratch || rm.index != HOST_NONE || rm.disp || !wide)
+    else if (!wide || rm.base == HOST_NONE || rm.index != HOST_NONE || rm.disp)
         emit_op(&t->e, 0x8d | (wide ? OP_W : 0), scratch, rm);
+    else if (rm.base != scratch)
+        emit_move(&t->e, scratch, rm.base);
 }
 
 static void emit_address(Translation *t, JitAddress at, bool wide)
@@ -420,7 +422,14 @@ static uint32_t addend_of(const Translation *t, const Check *check)
 /* The operand by its own registers and the addend, which SCRATCH2 may hold. */
 static Rm by_addend(Translation *t, const JitAddress *at, uint32_t addend)
 {
+    if (at->base == GPR_RSP && at->index != GPR_NONE)
+        settle_rsp(t);
     hold(t, addend, at->index == GPR_NONE ? 0 : at->base + 1);
+    if (at->base == GPR_RSP && at->index == GPR_NONE)
+        return (Rm){.kind = RM_MEM,
+                    .base = GUEST_RSP,
+                    .index = SCRATCH2,
+                    .disp = at->disp + t->now.rsp_moved};
     if (at->index == GPR_NONE)
         return (Rm){.kind = RM_MEM,
                     .base = guest_read(t, at->base, SCRATCH1),
@@ -594,6 +603,7 @@ static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free
         flags_to_slot(t, t->live[t->index]); /* no register is free for that later */
     if (fact)
         return member(t, fact, access, check->align, ret_free);
+    settle_rsp(t);
     flags_lost_to_check(t);
     check->low = access->at.disp;
     check->high = access->at.disp + access->size;
@@ -703,6 +713,8 @@ static void write_slow(Translation *t, const Stub *stub)
         hold(t, t->at[next].held, t->at[next].held_base);
     if (t->at[next].copied)
         guest_read(t, t->at[next].copied, SCRATCH1);
+    t->now.rsp_moved = -t->at[next].rsp_moved;
+    settle_rsp(t);
     emit_jump(e, t->start[next]);
 }
 

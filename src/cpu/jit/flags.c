@@ -231,6 +231,7 @@ static void recall(Translation *t)
     t->op = t->ops[recipe.index];
     t->now.lazy = false;
     t->now.held = t->now.copied = 0;
+    settle_rsp(t);
     swap_spilled(t, recipe.spilled, false);
     if (recipe.how == JIT_RECIPE_AGAIN) {
         translate_integer(t);

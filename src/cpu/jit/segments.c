@@ -62,6 +62,11 @@ void emit_segment_linear(Translation *t, const SegmentAccess *access)
 void move_stack(Translation *t, unsigned base, int32_t by)
 {
     Emit *e = &t->e;
+    if (base == GUEST_RSP && t->stack_size != 2) {
+        t->now.rsp_moved += by;
+        return;
+    }
+    t->now.rsp_moved = 0;
     if (t->stack_size != 2) {
         emit_op(e, 0x8d | (t->mode64 ? OP_W : 0), GUEST_RSP, rm_mem(base, by));
         return;

@@ -14,8 +14,18 @@
 /* ---- registers ----------------------------------------------------------------------------------
  */
 
+void settle_rsp(Translation *t)
+{
+    if (t->now.rsp_moved)
+        emit_op(&t->e, 0x8d | (t->mode64 ? OP_W : 0), GUEST_RSP,
+                rm_mem(GUEST_RSP, t->now.rsp_moved));
+    t->now.rsp_moved = 0;
+}
+
 unsigned guest_read(Translation *t, unsigned guest, unsigned scratch)
 {
+    if (guest == GPR_RSP)
+        settle_rsp(t);
     if (!guest_in_memory(guest))
         return guest_host(guest);
     if (scratch == SCRATCH1 && t->now.copied == guest)
@@ -107,12 +117,18 @@ static void find_live_flags(Translation *t)
 /* ---- stubs --------------------------------------------------------------------------------------
  */
 
-Stub *new_stub(Translation *t, StubKind kind)
+static Stub *add_stub(Translation *t, StubKind kind)
 {
     g_assert(t->stub_count < STUBS_MAX);
     Stub *stub = &t->stubs[t->stub_count++];
     *stub = (Stub){.kind = kind, .insn = t->index, .now = t->now};
     return stub;
+}
+
+Stub *new_stub(Translation *t, StubKind kind)
+{
+    settle_rsp(t);
+    return add_stub(t, kind);
 }
 
 /* ---- ways out -----------------------------------------------------------------------------------
@@ -188,6 +204,7 @@ static bool has_return(const Translation *t, uint64_t rip)
 static void leave_by(Translation *t, JitLink *link, unsigned live, bool guarded, bool call)
 {
     Emit *e = &t->e;
+    settle_rsp(t);
     if (call || guarded)
         flags_lost(t, live);
     if (call)
@@ -250,6 +267,7 @@ void jump_found(Translation *t)
 void call_handler_inline(Translation *t)
 {
     Emit *e = &t->e;
+    settle_rsp(t);
     flags_to_slot(t, t->live[t->index]);
     Insn *pair = jit_alloc(t->jit, 2 * sizeof(Insn));
     pair[0] = *t->insn;
@@ -344,8 +362,9 @@ static JitReturn *new_return(Translation *t, uint64_t popped)
                        .popped = popped};
     flags_lost(t, JIT_ALL_FLAGS);
     if (t->now.lazy) {
-        Stub *stub = new_stub(t, STUB_RECALL);
+        Stub *stub = add_stub(t, STUB_RECALL); /* RSP is settled by then */
         stub->ret = ret;
+        stub->now.rsp_moved = 0;
         recipe_rsp_moved(&stub->now.recipe, popped);
     }
     return ret;
@@ -368,6 +387,7 @@ static void translate_ret(Translation *t)
     emit_op(e, target_opcode(t), SCRATCH1, rm);
     check_target(t);
     move_stack(t, GUEST_RSP, popped);
+    settle_rsp(t);
     leave_by_return(t, ret);
     e8(e, 0xc3);
     t->ended = true;
@@ -390,6 +410,7 @@ static void branch_by_lookup(Translation *t, const JitReturn *ret)
     emit_store(e, SCRATCH1, host);
     t->now.held = t->now.copied = 0; /* the lookup's index is there now */
     push_return_address(t);
+    settle_rsp(t);
     leave_by_return(t, ret);
     if (has_return(t, next_rip(t))) {
         make_room(t);
@@ -526,9 +547,39 @@ static bool holds_scratch(const JitOp *op)
            op->kind == JIT_JCC || (op->kind == JIT_SIMD && !op->reg);
 }
 
+static bool names_rsp(const Insn *insn)
+{
+    return insn->reg == GPR_RSP || (!(insn->flags & INSN_MEMORY) && insn->rm == GPR_RSP);
+}
+
+/* Whether RSP may be settled behind the instruction. Between a comparison and its jump it isn't:
+ * hosts take those for one. */
+static bool may_settle_later(const Translation *t)
+{
+    const JitOp *op = &t->ops[t->index];
+    bool alone = t->index + 1 == t->block->count || op[1].kind != JIT_JCC;
+    switch (op->kind) {
+    case JIT_PUSH:
+    case JIT_PUSH_IMM:
+    case JIT_POP:
+    case JIT_CALL_REL:
+    case JIT_RET:
+        return t->insn->rm != GPR_RSP;
+    case JIT_COPY:
+    case JIT_MOVE_IMM:
+        return !names_rsp(t->insn) && (alone || !op->writes);
+    case JIT_LEA:
+        return t->insn->reg != GPR_RSP && t->insn->base != GPR_RSP;
+    default:
+        return op->kind == JIT_NOTHING;
+    }
+}
+
 static void translate_insn(Translation *t)
 {
     bool holds = holds_scratch(&t->op);
+    if (!may_settle_later(t))
+        settle_rsp(t);
     if (!holds && t->op.kind != JIT_CALL_REL && t->op.kind != JIT_RET)
         t->now.held = t->now.copied = 0;
     t->start[t->index] = emit_here(&t->e);
@@ -642,6 +693,7 @@ static void translate_all(Translation *t)
         facts_after_insn(t);
     }
     if (!t->ended) {
+        settle_rsp(t);
         t->index = block->count;
         t->start[block->count] = emit_here(&t->e);
         t->at[block->count] = t->now;

@@ -48,6 +48,7 @@ typedef struct JitNow {
     uint8_t copied;    /* the guest register in memory that SCRATCH1 holds, too; 0: none */
     uint32_t held;     /* JitFact.addend of the one that SCRATCH2 holds; 0: none */
     uint8_t held_base; /* 1 + the guest register that was added to it; 0: none */
+    int32_t rsp_moved; /* what GUEST_RSP lacks of RSP; 0 wherever a stub is jumped to from */
 } JitNow;
 
 /* A memory operand: base + (index << scale) + displacement, by guest register; base GPR_BLOCK_RIP:
@@ -154,6 +155,8 @@ static inline unsigned guest_host(unsigned guest)
     };
     return hosts[guest];
 }
+/* GUEST_RSP is RSP. EFLAGS stay. */
+void settle_rsp(Translation *t);
 /* The host register that holds a guest register, which may be loaded into `scratch`. */
 unsigned guest_read(Translation *t, unsigned guest, unsigned scratch);
 /* After an instruction wrote the register that guest_read() gave. */
@@ -214,6 +217,7 @@ void write_stubs(Translation *t);
 
 /* ---- translate.c ---- */
 
+/* May write code that leaves EFLAGS alone: settle_rsp(). */
 Stub *new_stub(Translation *t, StubKind kind);
 /* Calls the handler of the instruction in line. */
 void call_handler_inline(Translation *t);
@@ -254,7 +258,8 @@ typedef struct SegmentAccess {
 /* Its linear address into SCRATCH1, if the segment allows it; else the handler executes the
  * instruction. SCRATCH2 and EFLAGS are lost. */
 void emit_segment_linear(Translation *t, const SegmentAccess *access);
-/* The stack pointer becomes host register `base` + `by`. In a stack of 16 bits EFLAGS are lost. */
+/* The stack pointer becomes host register `base` + `by`, GUEST_RSP perhaps later. In a stack of 16
+ * bits EFLAGS are lost. */
 void move_stack(Translation *t, unsigned base, int32_t by);
 /* The handler executes the branch if its target, in SCRATCH1, lies outside of the code segment. */
 void check_target(Translation *t);
