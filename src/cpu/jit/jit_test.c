@@ -999,6 +999,15 @@ static const struct {
     {"stack pointer", FLAT64, "4883ec10e801000000f49c5ac3"},
     /* call 1f; pushf; pop rdx; hlt; 1: push rbx; cmp rbx,rcx; pop rbx; ret */
     {"return", FLAT64, "e8030000009c5af4534839cb5bc3"},
+    /* mov ecx,40; 1: call 2f; pushf; pop rax; add rbx,rax; dec ecx; jnz 1b; hlt; 2: cmp ecx,17; jb
+       3f; stc; ret; 3: push rcx; mov ecx,5; pop rcx; ret */
+    {"return behind a comparison", FLAT64,
+     "b928000000e80a0000009c584801c3ffc975f2f483f9117202f9c351b90500000059c3"},
+    /* mov esp,203010; push rax; push rbx; push rcx; hlt: the third is to a page for reading */
+    {"pushes up to a fault", USER64, "bc10302000505351f4"},
+    /* mov esp,201004; push rax; push rbx; mov ecx,[rsp+4]; pop rdx; lea rsi,[rsp+rax*2]; pop rdi;
+       hlt: the handler executes the first push */
+    {"pushes across pages", FLAT64, "bc0410200050538b4c24045a488d34445ff4"},
     /* call 1f; pushf; pop rdx; hlt; 1: push rbx; sub rbx,r13; pop rbx; ret */
     {"return, subtracted", FLAT64, "e8030000009c5af4534c29eb5bc3"},
     /* call 1f; pushf; pop rdx; hlt; 1: push rbp; mov rbp,rsp; sub rsp,16; leave; ret */
