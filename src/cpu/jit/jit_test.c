@@ -69,7 +69,7 @@ typedef struct Fixture {
 
 static SoftCpu *volatile running;
 
-static void on_alarm(int signal)
+static void on_time(int signal)
 {
     SoftCpu *cpu = running;
     if (cpu) {
@@ -115,7 +115,7 @@ static void machine_free(Machine *m)
 
 static void set_up(Fixture *f, gconstpointer data)
 {
-    struct sigaction action = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
+    struct sigaction action = {.sa_handler = on_time, .sa_flags = SA_RESTART};
     engine_interp.features(f->model.features);
     f->model.physical_address_bits = 40;
     f->model.linear_address_bits = 48;
@@ -130,7 +130,7 @@ static void set_up(Fixture *f, gconstpointer data)
     f->random = g_rand_new_with_seed(seed ? atoi(seed) : 20 + f->mode64);
     machine_new(&f->machines[0], &engine_interp, &f->model);
     machine_new(&f->machines[1], &engine_jit, &f->model);
-    sigaction(SIGALRM, &action, NULL);
+    sigaction(SIGVTALRM, &action, NULL);
 }
 
 static void tear_down(Fixture *f, gconstpointer data)
@@ -611,7 +611,6 @@ static void put_tables(Fixture *f, Machine *m)
             put64(m, 0x3000 + i * 8, (uint64_t)i << 21 | 0x83 | user);
         /* The data in 4 KiB pages, the third of them read-only, nothing behind. */
         put64(m, 0x3008, 0x4003 | user);
-        memset(m->ram->host + 0x4000, 0, 4096);
         for (unsigned i = 0; i < DATA_SIZE >> 12; i++)
             put64(m, 0x4000 + i * 8, (DATA + i * 4096) | (i == 2 ? 1 : 3) | user);
         put64(m, 0x5008, UINT64_C(0x00af9b000000ffff));
@@ -766,10 +765,10 @@ static void prepare(Fixture *f, Machine *m, uint32_t seed, CpuState *state)
 {
     g_autoptr(GRand) random = g_rand_new_with_seed(seed);
     m->engine->get_state(&m->vcpu, state);
+    memset(m->ram->host, 0, RAM_SIZE); /* what programs do depends on none before them */
     put_tables(f, m);
     for (unsigned i = 0; i < DATA_SIZE; i += 4)
         *(uint32_t *)(m->ram->host + DATA + i) = g_rand_int(random);
-    memset(m->ram->host + STACK - 0x1000, 0, 0x2000);
     if (f->segmented)
         prepare_world(m, seed);
     put64(m, COUNTER, 3);
@@ -821,9 +820,9 @@ static bool run(Machine *m, CpuState *state)
     m->engine->set_state(&m->vcpu, state);
     atomic_store(&m->vcpu.requests, 0);
     running = m->cpu;
-    setitimer(ITIMER_REAL, &time, NULL);
+    setitimer(ITIMER_VIRTUAL, &time, NULL);
     VcpuExit exit = m->engine->run(&m->vcpu);
-    setitimer(ITIMER_REAL, &off, NULL);
+    setitimer(ITIMER_VIRTUAL, &off, NULL);
     running = NULL;
     m->engine->get_state(&m->vcpu, state);
     return exit != VCPU_EXIT_KICKED;
