@@ -1023,6 +1023,12 @@ static const struct {
        call [rsp+8]; dec ecx; jnz 1b; hlt; 2: ret */
     {"call through the stack", FLAT64,
      "4883ec40488d051d0000004889442408b90500000048895424f04889542410ff542408ffc975eef4c3"},
+    /* mov ebx,200100h; mov [ebx],eax; jmp 1f; 1: mov [ebx],eax; add ecx,edx; lock adc [ebx+4],eax;
+     * pushf; pop edx; hlt: one check serves two writes, the second one's alignment costs EFLAGS */
+    {"flags behind a lock", USER32, "bb000120008903eb00890301d1f01143049c5af4"},
+    /* mov ebx,200100h; mov [rbx],rax; jmp 1f; 1: mov [rbx],rax; add rcx,r10; lock adc [rbx+8],rax;
+     * pushf; pop rdx; hlt */
+    {"flags behind a lock", USER64, "bb00012000488903eb004889034c01d1f0481143089c5af4"},
     /* mov esp,87ac29cc; mov edi,200ffe; push dword [edi]; push 12; hlt: the handler executes the
      * first push whole, which proves nothing of the stack */
     {"push of what crosses pages", FLAT32, "bccc29ac87bffe0f2000ff376a0cf4"},
@@ -1112,6 +1118,8 @@ int main(int argc, char **argv)
     ADD("programs-64", FLAT64, test_programs);
     ADD("programs-32", FLAT32, test_programs);
     ADD("programs-16", REAL, test_programs);
+    ADD("programs-user-64", USER64, test_programs);
+    ADD("programs-user-32", USER32, test_programs);
     ADD("flushes", USER64, test_flushes);
     return g_test_run();
 }
