@@ -1029,6 +1029,23 @@ static const struct {
     /* mov ebx,200100h; mov [rbx],rax; jmp 1f; 1: mov [rbx],rax; add rcx,r10; lock adc [rbx+8],rax;
      * pushf; pop rdx; hlt */
     {"flags behind a lock", USER64, "bb00012000488903eb004889034c01d1f0481143089c5af4"},
+    /* mov edi,210000; add rbx,rcx; mov rax,[rdi]; xor eax,eax; hlt */
+    {"flags at a fault, added", USER64, "bf000021004801cb488b0731c0f4"},
+    /* mov edi,202000; sub rbx,rcx; mov rbx,[rsp]; mov rcx,[rsp+8]; mov dword [rdi],eax; xor
+       eax,eax; hlt */
+    {"flags at a fault, overwritten", USER64, "bf002020004829cb488b1c24488b4c2408890731c0f4"},
+    /* mov edi,202000; cmp dword [rsp+8],fffffffb; mov dword [rdi],eax; xor eax,eax; hlt */
+    {"flags at a fault, memory", USER64, "bf00202000837c2408fb890731c0f4"},
+    /* mov edi,202000; test rcx,rbx; stc; inc ebx; add dword [rdi],1; hlt */
+    {"flags at a fault, carry", USER64, "bf002020004885d9f9ffc3830701f4"},
+    /* xor edi,edi; cmp rbx,rcx; div edi; xor eax,eax; hlt */
+    {"flags at a fault, divided", USER64, "31ff4839cbf7f731c0f4"},
+    /* mov esp,203000; xor rbx,rcx; push rbx; xor eax,eax; hlt */
+    {"flags at a fault, stack", USER64, "bc003020004831cb5331c0f4"},
+    /* mov edi,202000; add cl,bl; movs es:[rdi],ds:[rsi]; xor eax,eax; hlt */
+    {"flags at a fault, string", USER64, "bf0020200000d9a431c0f4"},
+    /* mov edi,210000; add bl,ch; movups xmm1,XMMWORD PTR [rdi]; xor eax,eax; hlt */
+    {"flags at a fault, high", USER64, "bf0000210000eb0f100f31c0f4"},
     /* mov esp,87ac29cc; mov edi,200ffe; push dword [edi]; push 12; hlt: the handler executes the
      * first push whole, which proves nothing of the stack */
     {"push of what crosses pages", FLAT32, "bccc29ac87bffe0f2000ff376a0cf4"},
