@@ -29,8 +29,8 @@
  *   ("host"), or in SoftCpu.flags ("slot"), or to be had by executing again what made them ("lazy",
  *   JitRecipe), or dead. Every translation can be entered with them in either of the first two, but
  *   those behind a comparison (JitBlock.maker).
- *   Flags that no later instruction reads are not kept for a fault that comes between: what #PF
- *   pushes of them may differ from hardware.
+ *   Flags that no later instruction reads are kept for a fault that comes between if it does in
+ *   the same block and at CPL 3; else what #PF pushes of them may differ from hardware.
  * - MXCSR is the guest's.
  * - No guest register, flag or memory changes before the last access check of an instruction
  * succeeded. So whatever can't be done in line, also in the middle of an instruction, is done by

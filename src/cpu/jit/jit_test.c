@@ -69,7 +69,7 @@ typedef struct Fixture {
 
 static SoftCpu *volatile running;
 
-static void on_alarm(int signal)
+static void on_time(int signal)
 {
     SoftCpu *cpu = running;
     if (cpu) {
@@ -115,7 +115,7 @@ static void machine_free(Machine *m)
 
 static void set_up(Fixture *f, gconstpointer data)
 {
-    struct sigaction action = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
+    struct sigaction action = {.sa_handler = on_time, .sa_flags = SA_RESTART};
     engine_interp.features(f->model.features);
     f->model.physical_address_bits = 40;
     f->model.linear_address_bits = 48;
@@ -130,7 +130,7 @@ static void set_up(Fixture *f, gconstpointer data)
     f->random = g_rand_new_with_seed(seed ? atoi(seed) : 20 + f->mode64);
     machine_new(&f->machines[0], &engine_interp, &f->model);
     machine_new(&f->machines[1], &engine_jit, &f->model);
-    sigaction(SIGALRM, &action, NULL);
+    sigaction(SIGVTALRM, &action, NULL);
 }
 
 static void tear_down(Fixture *f, gconstpointer data)
@@ -611,7 +611,6 @@ static void put_tables(Fixture *f, Machine *m)
             put64(m, 0x3000 + i * 8, (uint64_t)i << 21 | 0x83 | user);
         /* The data in 4 KiB pages, the third of them read-only, nothing behind. */
         put64(m, 0x3008, 0x4003 | user);
-        memset(m->ram->host + 0x4000, 0, 4096);
         for (unsigned i = 0; i < DATA_SIZE >> 12; i++)
             put64(m, 0x4000 + i * 8, (DATA + i * 4096) | (i == 2 ? 1 : 3) | user);
         put64(m, 0x5008, UINT64_C(0x00af9b000000ffff));
@@ -766,10 +765,10 @@ static void prepare(Fixture *f, Machine *m, uint32_t seed, CpuState *state)
 {
     g_autoptr(GRand) random = g_rand_new_with_seed(seed);
     m->engine->get_state(&m->vcpu, state);
+    memset(m->ram->host, 0, RAM_SIZE); /* what programs do depends on none before them */
     put_tables(f, m);
     for (unsigned i = 0; i < DATA_SIZE; i += 4)
         *(uint32_t *)(m->ram->host + DATA + i) = g_rand_int(random);
-    memset(m->ram->host + STACK - 0x1000, 0, 0x2000);
     if (f->segmented)
         prepare_world(m, seed);
     put64(m, COUNTER, 3);
@@ -821,9 +820,9 @@ static bool run(Machine *m, CpuState *state)
     m->engine->set_state(&m->vcpu, state);
     atomic_store(&m->vcpu.requests, 0);
     running = m->cpu;
-    setitimer(ITIMER_REAL, &time, NULL);
+    setitimer(ITIMER_VIRTUAL, &time, NULL);
     VcpuExit exit = m->engine->run(&m->vcpu);
-    setitimer(ITIMER_REAL, &off, NULL);
+    setitimer(ITIMER_VIRTUAL, &off, NULL);
     running = NULL;
     m->engine->get_state(&m->vcpu, state);
     return exit != VCPU_EXIT_KICKED;
@@ -1033,6 +1032,29 @@ static const struct {
        call [rsp+8]; dec ecx; jnz 1b; hlt; 2: ret */
     {"call through the stack", FLAT64,
      "4883ec40488d051d0000004889442408b90500000048895424f04889542410ff542408ffc975eef4c3"},
+    /* mov ebx,200100h; mov [ebx],eax; jmp 1f; 1: mov [ebx],eax; add ecx,edx; lock adc [ebx+4],eax;
+     * pushf; pop edx; hlt: one check serves two writes, the second one's alignment costs EFLAGS */
+    {"flags behind a lock", USER32, "bb000120008903eb00890301d1f01143049c5af4"},
+    /* mov ebx,200100h; mov [rbx],rax; jmp 1f; 1: mov [rbx],rax; add rcx,r10; lock adc [rbx+8],rax;
+     * pushf; pop rdx; hlt */
+    {"flags behind a lock", USER64, "bb00012000488903eb004889034c01d1f0481143089c5af4"},
+    /* mov edi,210000; add rbx,rcx; mov rax,[rdi]; xor eax,eax; hlt */
+    {"flags at a fault, added", USER64, "bf000021004801cb488b0731c0f4"},
+    /* mov edi,202000; sub rbx,rcx; mov rbx,[rsp]; mov rcx,[rsp+8]; mov dword [rdi],eax; xor
+       eax,eax; hlt */
+    {"flags at a fault, overwritten", USER64, "bf002020004829cb488b1c24488b4c2408890731c0f4"},
+    /* mov edi,202000; cmp dword [rsp+8],fffffffb; mov dword [rdi],eax; xor eax,eax; hlt */
+    {"flags at a fault, memory", USER64, "bf00202000837c2408fb890731c0f4"},
+    /* mov edi,202000; test rcx,rbx; stc; inc ebx; add dword [rdi],1; hlt */
+    {"flags at a fault, carry", USER64, "bf002020004885d9f9ffc3830701f4"},
+    /* xor edi,edi; cmp rbx,rcx; div edi; xor eax,eax; hlt */
+    {"flags at a fault, divided", USER64, "31ff4839cbf7f731c0f4"},
+    /* mov esp,203000; xor rbx,rcx; push rbx; xor eax,eax; hlt */
+    {"flags at a fault, stack", USER64, "bc003020004831cb5331c0f4"},
+    /* mov edi,202000; add cl,bl; movs es:[rdi],ds:[rsi]; xor eax,eax; hlt */
+    {"flags at a fault, string", USER64, "bf0020200000d9a431c0f4"},
+    /* mov edi,210000; add bl,ch; movups xmm1,XMMWORD PTR [rdi]; xor eax,eax; hlt */
+    {"flags at a fault, high", USER64, "bf0000210000eb0f100f31c0f4"},
     /* mov esp,87ac29cc; mov edi,200ffe; push dword [edi]; push 12; hlt: the handler executes the
      * first push whole, which proves nothing of the stack */
     {"push of what crosses pages", FLAT32, "bccc29ac87bffe0f2000ff376a0cf4"},
@@ -1122,6 +1144,8 @@ int main(int argc, char **argv)
     ADD("programs-64", FLAT64, test_programs);
     ADD("programs-32", FLAT32, test_programs);
     ADD("programs-16", REAL, test_programs);
+    ADD("programs-user-64", USER64, test_programs);
+    ADD("programs-user-32", USER32, test_programs);
     ADD("flushes", USER64, test_flushes);
     return g_test_run();
 }

@@ -97,9 +97,40 @@ static uint64_t block_end(const Translation *t)
     return (t->rip + t->block->bytes) & (t->mode64 ? UINT64_MAX : UINT32_MAX);
 }
 
+static bool may_fault(const Insn *insn, const JitOp *op)
+{
+    switch (op->kind) {
+    case JIT_LEA:
+    case JIT_NOTHING:
+        return false;
+    case JIT_CALL:
+    case JIT_MOVE_OFFSET:
+    case JIT_PUSH ... JIT_LEAVE:
+    case JIT_DIVIDE:
+    case JIT_DIVIDE_SIGNED:
+    case JIT_CALL_REL:
+        return true;
+    default:
+        return insn->flags & INSN_MEMORY || op->kind >= JIT_SYSTEM;
+    }
+}
+
+/* Of the flags before each instruction those that the block itself made, in t->live. */
+static void find_made_flags(Translation *t)
+{
+    unsigned made = 0;
+    for (unsigned i = 0; i < t->block->count; i++) {
+        t->live[i] = made;
+        made |= t->ops[i].kills;
+    }
+}
+
+/* Signal handlers and debuggers see what a fault in a program pushes: it reads what the block made.
+ * What blocks before it made would have to be saved for that, which costs up to a fifth. */
 static void find_live_flags(Translation *t)
 {
     unsigned count = t->block->count, live = live_at(t, block_end(t));
+    find_made_flags(t);
     t->live[count] = live;
     for (unsigned i = count; i-- > 0;) {
         const JitOp *op = &t->ops[i];
@@ -111,6 +142,8 @@ static void find_live_flags(Translation *t)
         else if (op->kind == JIT_JCC || op->kind == JIT_LOOP)
             live |= live_at(t, branch_target(t, &t->block->insns[i]));
         live = op->reads | (live & ~op->kills);
+        if (t->user && may_fault(&t->block->insns[i], op))
+            live |= t->live[i];
         t->live[i] = live;
     }
 }
