@@ -243,6 +243,9 @@ def bad():
         registry.write_text("{")
         d.run("vm", "create", "one", *SMALL)
         check("media.xml" in d.http("GET", "/media")[1].decode(), "a broken registry is not named")
+        expect(d.http("GET", "/media")[0], 500, "status of a broken registry")
+        for words in (("list",), ("show", path), ("add", path), ("refresh", path), ("set", path, "immutable"), ("remove", path)):
+            check("media.xml" in d.run("media", *words, status=1), f"{words}: a broken registry is not named")
         registry.write_text(good)
         expect(len(d.call("GET", "/media")["media"]), 1, "media after it was mended")
 
