@@ -61,7 +61,7 @@ bool api_media_begin(Api *api, GError **error);
 /* Disks that `config` (of a machine in `folder`) has and `old` (NULL: none) had not are used as
  * their media say, unless the configuration says how. A registry that cannot be read says nothing.
  */
-void api_adopt_modes(Api *api, const VmConfig *old, VmConfig *config, const char *folder);
+void api_adopt_media(Api *api, const VmConfig *old, VmConfig *config, const char *folder);
 
 /* Answers {"vm": …}. */
 void api_answer_machine(Request *request, const Machine *machine);

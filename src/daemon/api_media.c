@@ -70,13 +70,12 @@ static bool names_other_media(const VmConfig *old, const VmConfig *config)
     return false;
 }
 
-void api_adopt_modes(Api *api, const VmConfig *old, VmConfig *config, const char *folder)
+void api_adopt_media(Api *api, const VmConfig *old, VmConfig *config, const char *folder)
 {
     g_autoptr(GError) error = NULL;
 
     if (names_other_media(old, config) &&
-        (!api_media_begin(api, &error) ||
-         !media_adopt_modes(media_of(api), old, config, folder, &error)))
+        (!api_media_begin(api, &error) || !media_adopt(media_of(api), old, config, folder, &error)))
         g_warning("%s", error->message);
 }
 

@@ -550,10 +550,32 @@ typedef struct Adoption {
     VmConfig *config;
 } Adoption;
 
-static bool adopt_mode(void *obj, const char *place, const char *path, GError **error)
+static bool adopt_mode(VmConfig *config, const char *place, const char *type, const Medium *medium,
+                       GError **error)
+{
+    g_autofree char *mode = g_strconcat(place, ".mode", NULL);
+
+    return !medium || !strcmp(type, "cdrom") || vm_tree_has(config, mode) ||
+           !strcmp(medium->mode, "normal") || vm_tree_set(config, mode, medium->mode, error);
+}
+
+/* Looked at now, once: what a guest writes into it later never changes what it is taken for. */
+static bool adopt_format(VmConfig *config, const char *place, const char *type, const char *path,
+                         const Medium *medium, GError **error)
+{
+    g_autofree char *name = g_strconcat(place, ".format", NULL);
+    g_auto(Inspection) found = {0};
+
+    if (strcmp(type, "disk") || vm_tree_has(config, name))
+        return true;
+    if (medium)
+        return vm_tree_set(config, name, medium->format, error);
+    return !inspect(path, NULL, &found, NULL) || vm_tree_set(config, name, found.format, error);
+}
+
+static bool adopt_medium(void *obj, const char *place, const char *path, GError **error)
 {
     const Adoption *adoption = obj;
-    g_autofree char *mode = g_strconcat(place, ".mode", NULL);
     g_autofree char *type = vm_tree_string(adoption->config, "%s.type", place);
     g_autofree char *new = vm_tree_string(adoption->config, "%s.medium", place);
     g_autofree char *old = adoption->old && vm_tree_has(adoption->old, place)
@@ -561,19 +583,18 @@ static bool adopt_mode(void *obj, const char *place, const char *path, GError **
                                : NULL;
     const Medium *medium = media_pick(adoption->all, path, NULL);
 
-    if (!medium || !strcmp(type, "cdrom") || !g_strcmp0(old, new) ||
-        vm_tree_has(adoption->config, mode) || !strcmp(medium->mode, "normal"))
-        return true;
-    return vm_tree_set(adoption->config, mode, medium->mode, error);
+    return !g_strcmp0(old, new) ||
+           (adopt_mode(adoption->config, place, type, medium, error) &&
+            adopt_format(adoption->config, place, type, path, medium, error));
 }
 
-bool media_adopt_modes(Media *media, const VmConfig *old, VmConfig *config, const char *folder,
-                       GError **error)
+bool media_adopt(Media *media, const VmConfig *old, VmConfig *config, const char *folder,
+                 GError **error)
 {
     g_autoptr(GPtrArray) all = media_list(media, error);
     Adoption adoption = {all, old, config};
 
-    return all && each_attachment(config, folder, adopt_mode, &adoption, error);
+    return all && each_attachment(config, folder, adopt_medium, &adoption, error);
 }
 
 static bool is_released(const MediumUse *use, const MediaMachine *machines, size_t count)

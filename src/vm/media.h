@@ -78,14 +78,15 @@ bool media_remove(Media *media, const char *name, bool delete_file, GError **err
 /*
  * The mode of the medium and of its attachments in `machines`, in one journal record. The
  * attachment's counts when a machine starts; the medium's is that of one of them, and what an
- * attachment that says none gets (media_adopt_modes()).
+ * attachment that says none gets (media_adopt()).
  */
 bool media_set_mode(Media *media, const char *name, const char *mode, const MediaMachine *machines,
                     size_t count, GError **error);
-/* Disks and floppies that `config` has and `old` (NULL: nothing) had not, and whose mode it does
- * not say, get that of their medium. */
-bool media_adopt_modes(Media *media, const VmConfig *old, VmConfig *config, const char *folder,
-                       GError **error);
+/* Drives that `config` has and `old` (NULL: nothing) had not get what it does not say of them:
+ * disks and floppies their medium's mode, disks its format; an unknown disk's is probed, this once.
+ */
+bool media_adopt(Media *media, const VmConfig *old, VmConfig *config, const char *folder,
+                 GError **error);
 /* Looks at the file again: sizes, accessibility, parent. `name` NULL: all. */
 bool media_refresh(Media *media, const char *name, GError **error);
 

@@ -329,6 +329,34 @@ def one_truth():
         d.run("vm", "poweroff", "four")
 
 
+def formats():
+    """A disk that is attached without its format gets that of its medium, else what it is then; what it is taken for never changes again."""
+    with Daemon() as d:
+        def disk(name):
+            return d.vm(name)["config"]["storage"]["ide0"]["0"]
+
+        def place(path):
+            return ("storage.ide0.0.type=disk", f"storage.ide0.0.medium={path}")
+
+        path, plain, trap = image(d, "a.qcow2"), d.path / "b.raw", d.path / "trap.raw"
+        plain.write_bytes(bytes(1 << 20))
+        trap.write_bytes(path.read_bytes())
+        d.run("media", "add", trap, "--format", "raw")
+        for name, file, kind in (("one", path, "qcow2"), ("two", plain, "raw"), ("three", trap, "raw")):
+            d.run("vm", "create", name, *SMALL)
+            d.run("vm", "set", name, *place(file))
+            expect(disk(name)["format"], kind, f"format of {file}")
+            d.run("vm", "start", name)
+            d.run("vm", "poweroff", name)
+        plain.write_bytes(path.read_bytes())
+        d.run("vm", "set", "two", "storage.ide0.0.mode=writethrough", "description=x")
+        expect(disk("two")["format"], "raw", "format after a guest made it look like another")
+        d.run("vm", "create", "four", *SMALL, *place(path))
+        expect(disk("four")["format"], "qcow2", "format of a new machine's disk")
+        d.run("vm", "create", "five", *SMALL, *place(d.path / "none.qcow2"))
+        check("format is missing" in d.run("vm", "start", "five", status=1), "a disk that was never seen has a format")
+
+
 def gone():
     """A missing image is shown as inaccessible with the reason, in every list, is not forgotten, and can still be released and forgotten."""
     with Daemon() as d:
@@ -470,4 +498,4 @@ def commands():
                ["remove", "release", "refresh"], "completion of 'media re'")
 
 
-sys.exit(run((life, used, released, moved, far, folders, bad, modes, one_truth, gone, rebased, all_or_nothing, commands), sys.argv[1:]))
+sys.exit(run((life, used, released, moved, far, folders, bad, modes, one_truth, formats, gone, rebased, all_or_nothing, commands), sys.argv[1:]))
