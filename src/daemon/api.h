@@ -68,5 +68,5 @@ void api_answer_machine(Request *request, const Machine *machine);
 /* A member that must be a text; NULL when it is not there, with an error when it is something else.
  */
 const char *api_text(JsonObject *body, const char *name, GError **error);
-/* INVALID_ARGUMENT unless `path` is absolute or NULL. */
+/* INVALID_ARGUMENT unless `path` is absolute and without control characters, or NULL. */
 bool api_needs_absolute(const char *name, const char *path, GError **error);

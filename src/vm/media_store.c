@@ -388,6 +388,19 @@ bool media_finish(const char *folder, GError **error)
            (take_lock(media, error) && journal_recover(media->journal_path, error));
 }
 
+bool media_commit(const char *folder, const Journal *journal, GError **error)
+{
+    g_autoptr(Media) media = media_at(folder);
+    g_autoptr(GError) why = NULL;
+
+    if (!take_lock(media, error) || !journal_recover(media->journal_path, error) ||
+        !journal_store(journal, media->journal_path, error))
+        return false;
+    if (!journal_recover(media->journal_path, &why))
+        g_warning("%s", why->message);
+    return true;
+}
+
 Media *media_open(const char *folder, GError **error)
 {
     g_autoptr(Media) media = media_at(folder);
