@@ -13,17 +13,21 @@
 
 extern int _nl_msg_cat_cntr; /* GNU gettext: to be raised when the environment changes */
 
-/* In the build folder the catalogues lie beside the program. */
+/* In the build folder the catalogues lie beside the program, installed where the program tells. */
 static char *catalogue_folder(void)
 {
+    static const char *const places[] = {"po", OSPITE_LOCALE_BESIDE};
     g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
-    g_autofree char *folder = self ? g_path_get_dirname(self) : NULL;
-    g_autofree char *built = folder ? g_build_filename(folder, "po", NULL) : NULL;
-    g_autofree char *known =
-        built ? g_build_filename(built, "it", "LC_MESSAGES", GETTEXT_PACKAGE ".mo", NULL) : NULL;
+    g_autofree char *own = g_path_get_dirname(self ? self : ".");
 
-    return known && g_file_test(known, G_FILE_TEST_EXISTS) ? g_steal_pointer(&built)
-                                                           : g_strdup(OSPITE_LOCALE_FOLDER);
+    for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
+        g_autofree char *folder = g_build_filename(own, places[i], NULL);
+        g_autofree char *known =
+            g_build_filename(folder, "it", "LC_MESSAGES", GETTEXT_PACKAGE ".mo", NULL);
+        if (g_file_test(known, G_FILE_TEST_EXISTS))
+            return g_steal_pointer(&folder);
+    }
+    return g_strdup(OSPITE_LOCALE_FOLDER);
 }
 
 void i18n_init(void)

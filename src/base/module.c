@@ -17,7 +17,8 @@ static void *open_library(const char *file)
 {
     g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
     g_autofree char *own = g_path_get_dirname(self ? self : ".");
-    const char *const folders[] = {g_getenv("OSPITE_MODULES"), own, OSPITE_MODULE_FOLDER};
+    g_autofree char *beside = g_build_filename(own, OSPITE_MODULE_BESIDE, NULL);
+    const char *const folders[] = {g_getenv("OSPITE_MODULES"), own, beside, OSPITE_MODULE_FOLDER};
     void *library = NULL;
     for (size_t i = 0; i < G_N_ELEMENTS(folders) && !library; i++) {
         g_autofree char *path = folders[i] ? g_build_filename(folders[i], file, NULL) : NULL;

@@ -28,6 +28,20 @@ bool run_media_list(CommandLine *line, GError **error)
     return call_finish(line, g_steal_pointer(&answer), "%s", "");
 }
 
+/* Where it is attached, a line each. */
+static void print_uses(JsonObject *medium)
+{
+    JsonArray *uses = json_object_get_array_member(medium, "uses");
+
+    for (guint i = 0; i < json_array_get_length(uses); i++) {
+        JsonObject *use = json_array_get_object_element(uses, i);
+        const char *name = call_text(use, "name"), *snapshot = call_text(use, "snapshot");
+        printf(_("  in '%s' at %s, %s%s%s\n"), *name ? name : call_text(use, "machine"),
+               call_text(use, "place"), call_text(use, "mode"), *snapshot ? _(", snapshot ") : "",
+               snapshot);
+    }
+}
+
 /* An answer that is a medium. */
 static bool finish_medium(const CommandLine *line, JsonNode *answer)
 {
@@ -38,7 +52,14 @@ static bool finish_medium(const CommandLine *line, JsonNode *answer)
 
 bool run_media_show(CommandLine *line, GError **error)
 {
-    return finish_medium(line, ospite_media_show(line->client, line->words[0], error));
+    JsonNode *answer = ospite_media_show(line->client, line->words[0], error);
+
+    if (answer && !line->json) {
+        JsonObject *medium = json_object_get_object_member(json_node_get_object(answer), "medium");
+        print_medium(medium);
+        print_uses(medium);
+    }
+    return call_finish(line, answer, "%s", "");
 }
 
 bool run_media_add(CommandLine *line, GError **error)

@@ -9,6 +9,7 @@
 #include "base/bits.h"
 #include "base/i18n.h"
 #include "cli/call.h"
+#include "vm/config.h"
 
 bool run_vm_create(CommandLine *line, GError **error)
 {
@@ -97,11 +98,27 @@ bool run_vm_list(CommandLine *line, GError **error)
     return true;
 }
 
-static char *value_text(JsonNode *node)
+static char *list_text(JsonArray *array)
 {
-    return JSON_NODE_HOLDS_VALUE(node) && json_node_get_value_type(node) == G_TYPE_STRING
-               ? json_node_dup_string(node)
-               : json_to_string(node, FALSE);
+    GString *text = g_string_new(NULL);
+
+    for (guint i = 0; i < json_array_get_length(array); i++)
+        g_string_append_printf(text, "%s%s", i ? "," : "", json_array_get_string_element(array, i));
+    return g_string_free(text, FALSE);
+}
+
+/* As `vm set` takes it. */
+static char *value_text(const char *path, JsonNode *node)
+{
+    const VmField *field = vm_schema_find(&vm_config_schema, path, NULL, NULL);
+
+    if (JSON_NODE_HOLDS_ARRAY(node))
+        return list_text(json_node_get_array(node));
+    if (json_node_get_value_type(node) == G_TYPE_STRING)
+        return json_node_dup_string(node);
+    if (field && field->type == VM_SIZE)
+        return vm_size_text((uint64_t)json_node_get_int(node));
+    return json_to_string(node, FALSE);
 }
 
 static void print_settings(JsonObject *object, const char *prefix)
@@ -116,7 +133,7 @@ static void print_settings(JsonObject *object, const char *prefix)
         if (JSON_NODE_HOLDS_OBJECT(value)) {
             print_settings(json_node_get_object(value), path);
         } else {
-            g_autofree char *text = value_text(value);
+            g_autofree char *text = value_text(path, value);
             if (*text)
                 printf("%s=%s\n", path, text);
         }

@@ -8,6 +8,7 @@
 
 #include "cpu/engine.h"
 #include "daemon/machine_json.h"
+#include "vm/text.h"
 
 static void get_version(Api *api, Request *request, Machine *machine)
 {
@@ -143,6 +144,15 @@ const char *api_text(JsonObject *body, const char *name, GError **error)
 
 bool api_needs_absolute(const char *name, const char *path, GError **error)
 {
+    g_autofree char *quoted = path ? text_quote(path) : NULL;
+
+    /* No file of ours could name it. */
+    if (path && !text_is_plain(path, false)) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                    _("cannot take the %s %s: it has control characters; use another name"), name,
+                    quoted);
+        return false;
+    }
     if (!path || g_path_is_absolute(path))
         return true;
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,

@@ -61,12 +61,12 @@ bool api_media_begin(Api *api, GError **error);
 /* Disks that `config` (of a machine in `folder`) has and `old` (NULL: none) had not are used as
  * their media say, unless the configuration says how. A registry that cannot be read says nothing.
  */
-void api_adopt_modes(Api *api, const VmConfig *old, VmConfig *config, const char *folder);
+void api_adopt_media(Api *api, const VmConfig *old, VmConfig *config, const char *folder);
 
 /* Answers {"vm": …}. */
 void api_answer_machine(Request *request, const Machine *machine);
 /* A member that must be a text; NULL when it is not there, with an error when it is something else.
  */
 const char *api_text(JsonObject *body, const char *name, GError **error);
-/* INVALID_ARGUMENT unless `path` is absolute or NULL. */
+/* INVALID_ARGUMENT unless `path` is absolute and without control characters, or NULL. */
 bool api_needs_absolute(const char *name, const char *path, GError **error);

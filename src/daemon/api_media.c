@@ -70,13 +70,12 @@ static bool names_other_media(const VmConfig *old, const VmConfig *config)
     return false;
 }
 
-void api_adopt_modes(Api *api, const VmConfig *old, VmConfig *config, const char *folder)
+void api_adopt_media(Api *api, const VmConfig *old, VmConfig *config, const char *folder)
 {
     g_autoptr(GError) error = NULL;
 
     if (names_other_media(old, config) &&
-        (!api_media_begin(api, &error) ||
-         !media_adopt_modes(media_of(api), old, config, folder, &error)))
+        (!api_media_begin(api, &error) || !media_adopt(media_of(api), old, config, folder, &error)))
         g_warning("%s", error->message);
 }
 
@@ -104,14 +103,16 @@ static void set_text(JsonObject *object, const char *name, const char *text)
         json_object_set_null_member(object, name);
 }
 
-static JsonArray *uses_json(const Medium *medium)
+static JsonArray *uses_json(Api *api, const Medium *medium)
 {
     JsonArray *array = json_array_new();
 
     for (guint i = 0; i < medium->uses->len; i++) {
         const MediumUse *use = medium->uses->pdata[i];
         JsonObject *object = json_object_new();
+        const Machine *machine = registry_find(api->registry, use->machine, NULL);
         json_object_set_string_member(object, "machine", use->machine);
+        set_text(object, "name", machine ? machine->name : NULL);
         set_text(object, "snapshot", use->snapshot);
         json_object_set_string_member(object, "place", use->place);
         set_text(object, "mode", use->mode);
@@ -120,7 +121,7 @@ static JsonArray *uses_json(const Medium *medium)
     return array;
 }
 
-static JsonNode *medium_json(const Medium *medium)
+static JsonNode *medium_json(Api *api, const Medium *medium)
 {
     JsonNode *node = json_node_new(JSON_NODE_OBJECT);
     JsonObject *object = json_object_new();
@@ -136,7 +137,7 @@ static JsonNode *medium_json(const Medium *medium)
     json_object_set_boolean_member(object, "accessible", medium->accessible);
     set_text(object, "problem", medium->problem);
     json_object_set_boolean_member(object, "has_children", medium->has_children);
-    json_object_set_array_member(object, "uses", uses_json(medium));
+    json_object_set_array_member(object, "uses", uses_json(api, medium));
     json_node_take_object(node, object);
     return node;
 }
@@ -162,7 +163,7 @@ void api_media_list(Api *api, Request *request, Machine *unused)
     }
     array = json_array_new();
     for (guint i = 0; i < all->len; i++)
-        json_array_add_element(array, medium_json(all->pdata[i]));
+        json_array_add_element(array, medium_json(api, all->pdata[i]));
     node = json_node_new(JSON_NODE_ARRAY);
     json_node_take_array(node, array);
     request_answer(request, SOUP_STATUS_OK, json_object_of("media", node));
@@ -206,7 +207,8 @@ void api_medium_add(Api *api, Request *request, Machine *unused)
         return;
     }
     tell(api, medium->uuid);
-    request_answer(request, SOUP_STATUS_CREATED, json_object_of("medium", medium_json(medium)));
+    request_answer(request, SOUP_STATUS_CREATED,
+                   json_object_of("medium", medium_json(api, medium)));
 }
 
 void api_medium_get(Api *api, Request *request, Machine *unused)
@@ -215,7 +217,7 @@ void api_medium_get(Api *api, Request *request, Machine *unused)
     g_autoptr(Medium) medium = find(api, request, &error);
 
     if (medium)
-        request_answer(request, SOUP_STATUS_OK, json_object_of("medium", medium_json(medium)));
+        request_answer(request, SOUP_STATUS_OK, json_object_of("medium", medium_json(api, medium)));
     else
         request_fail(request, error);
 }
@@ -267,7 +269,7 @@ static void act(Api *api, Request *request, const char *member, MediumAction act
         return;
     }
     tell(api, now->uuid);
-    request_answer(request, SOUP_STATUS_OK, json_object_of("medium", medium_json(now)));
+    request_answer(request, SOUP_STATUS_OK, json_object_of("medium", medium_json(api, now)));
 }
 
 static bool refresh(Api *api, const Medium *medium, const char *unused, GError **error)
@@ -396,7 +398,7 @@ static bool move(Api *api, Request *request, const Medium *medium, const char *t
     }
     tell_users(api, machines);
     tell(api, now->uuid);
-    request_answer(request, SOUP_STATUS_OK, json_object_of("medium", medium_json(now)));
+    request_answer(request, SOUP_STATUS_OK, json_object_of("medium", medium_json(api, now)));
     return false;
 }
 

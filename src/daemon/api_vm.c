@@ -261,7 +261,7 @@ void api_vm_set(Api *api, Request *request, Machine *machine)
         changed = vm_tree_copy(machine->config);
     }
     if (changed && set_all(changed, body, &error))
-        api_adopt_modes(api, old, changed, machine->folder);
+        api_adopt_media(api, old, changed, machine->folder);
     if (error || !changed || !can_rename(api, machine, changed, &error) ||
         !registry_save(api->registry, machine, changed, &error)) {
         request_fail(request, error);
@@ -292,7 +292,7 @@ void api_vm_put_config(Api *api, Request *request, Machine *machine)
     g_autoptr(VmConfig) config = vm_config_parse(text ? text : "", size, "the new file", &error);
 
     if (config)
-        api_adopt_modes(api, machine->config, config, machine->folder);
+        api_adopt_media(api, machine->config, config, machine->folder);
     if (!config || !can_rename(api, machine, config, &error) ||
         !registry_save(api->registry, machine, config, &error)) {
         request_fail(request, error);
@@ -364,7 +364,7 @@ static Machine *create(Api *api, JsonObject *body, GPtrArray *report, GError **e
     config = new_config(new.name, new.import, report, error);
     if (!config || !set_all(config, body, error))
         return NULL;
-    api_adopt_modes(api, NULL, config, new.folder ? new.folder : "/");
+    api_adopt_media(api, NULL, config, new.folder ? new.folder : "/");
     return registry_create(api->registry, g_steal_pointer(&config), new.folder, error);
 }
 

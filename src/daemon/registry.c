@@ -70,18 +70,22 @@ static char *list_text(const Registry *registry)
     return json_to_string(root, TRUE);
 }
 
+static bool can_change_list(const Registry *registry, GError **error)
+{
+    if (!registry->unfinished)
+        return true;
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED,
+                _("cannot change the list of machines: %s; mend that, then end the daemon"),
+                registry->unfinished);
+    return false;
+}
+
 /* A journal may hold an older list, which must not come after this one. */
 static bool save_list(const Registry *registry, GError **error)
 {
     g_autofree char *text = list_text(registry);
 
-    if (registry->unfinished) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED,
-                    _("cannot change the list of machines: %s; mend that, then end the daemon"),
-                    registry->unfinished);
-        return false;
-    }
-    return media_finish(registry->folder, error) &&
+    return can_change_list(registry, error) && media_finish(registry->folder, error) &&
            vm_replace_file(registry->list, text, strlen(text), error);
 }
 
@@ -158,10 +162,20 @@ static void begin_media(Registry *registry)
     }
 }
 
+static const char *name_of(void *obj, const char *uuid)
+{
+    const Machine *machine = registry_find(obj, uuid, NULL);
+
+    return machine ? machine->name : NULL;
+}
+
 Media *registry_media(Registry *registry, GError **error)
 {
-    if (!registry->media)
-        registry->media = media_open(registry->folder, error);
+    if (registry->media)
+        return registry->media;
+    registry->media = media_open(registry->folder, error);
+    if (registry->media)
+        media_set_names(registry->media, name_of, registry);
     return registry->media;
 }
 
@@ -575,34 +589,26 @@ bool registry_move(Registry *registry, Machine *machine, const char *folder, Fol
 
 /* ---- the end of a machine -------------------------------------------------------------------- */
 
-static void remove_file(const char *path, GPtrArray *kept)
-{
-    if (g_unlink(path) < 0 && errno != ENOENT)
-        g_ptr_array_add(kept, g_strdup(path));
-}
-
-/* The machine's disks in its own folder; others may be shared with anything. */
-static void remove_disks(const Machine *machine, GHashTable *spare, GPtrArray *kept)
+/* What goes with a machine: its disks in its own folder; others may be shared with anything. */
+static void doom_disks(const Machine *machine, GHashTable *spare, GPtrArray *doomed,
+                       GPtrArray *kept)
 {
     g_auto(GStrv) controllers = vm_tree_keys(machine->config, "storage");
 
     for (char **c = controllers; *c; c++) {
         g_auto(GStrv) slots = vm_tree_keys(machine->config, "storage.%s", *c);
         for (char **slot = slots; *slot; slot++) {
-            g_autofree char *medium =
-                vm_tree_string(machine->config, "storage.%s.%s.medium", *c, *slot);
-            g_autofree char *type =
-                vm_tree_string(machine->config, "storage.%s.%s.type", *c, *slot);
             g_autofree char *place = g_strdup_printf("storage.%s.%s", *c, *slot);
-            g_autofree char *difference =
-                vm_build_difference(machine->config, machine->folder, place, NULL);
+            g_autofree char *medium = vm_tree_string(machine->config, "%s.medium", place);
+            g_autofree char *type = vm_tree_string(machine->config, "%s.type", place);
+            char *difference = vm_build_difference(machine->config, machine->folder, place, NULL);
             if (difference)
-                remove_file(difference, kept);
+                g_ptr_array_add(doomed, difference);
             g_autofree char *path = *medium && !g_path_is_absolute(medium) && !is_address(medium)
                                         ? vm_path_resolve(machine->folder, medium, NULL)
                                         : NULL;
             if (path && !strcmp(type, "disk") && !g_hash_table_contains(spare, path))
-                remove_file(path, kept);
+                g_ptr_array_add(doomed, g_steal_pointer(&path));
             else if (*medium && !strcmp(type, "disk"))
                 g_ptr_array_add(kept, g_strdup(medium));
         }
@@ -618,26 +624,59 @@ static void list_folder(const char *folder, GPtrArray *kept)
         g_ptr_array_add(kept, g_build_filename(folder, name, NULL));
 }
 
-static void remove_files(const Machine *machine, DeleteMode mode, GHashTable *spare,
-                         GPtrArray *kept)
+/* Its files, the folder last. */
+static GPtrArray *doomed_files(const Machine *machine, DeleteMode mode, GHashTable *spare,
+                               GPtrArray *kept)
 {
+    GPtrArray *doomed = g_ptr_array_new_with_free_func(g_free);
     g_autofree char *log = machine_log(machine);
-    g_autofree char *old_log = g_strconcat(log, ".1", NULL);
 
     if (mode == DELETE_ALL && machine->config)
-        remove_disks(machine, spare, kept);
-    remove_file(log, kept);
-    remove_file(old_log, kept);
-    remove_file(machine->file, kept);
-    if (g_rmdir(machine->folder) < 0) {
+        doom_disks(machine, spare, doomed, kept);
+    g_ptr_array_add(doomed, g_strconcat(log, ".1", NULL));
+    g_ptr_array_add(doomed, g_steal_pointer(&log));
+    g_ptr_array_add(doomed, g_strdup(machine->file));
+    g_ptr_array_add(doomed, g_strdup(machine->folder));
+    return doomed;
+}
+
+/* The list without it, and all its files, or neither: a killed daemon's next one goes on. */
+static bool commit_delete(Registry *registry, const GPtrArray *doomed, GError **error)
+{
+    g_autofree char *text = list_text(registry);
+    g_autoptr(Journal) journal = journal_new();
+
+    if (!can_change_list(registry, error) || !journal_replace(journal, registry->list, text, error))
+        return false;
+    for (guint i = 0; i < doomed->len; i++) {
+        if (!journal_discard(journal, doomed->pdata[i], error))
+            return false;
+    }
+    return media_commit(registry->folder, journal, error);
+}
+
+static bool delete_files(Registry *registry, const Machine *machine, DeleteMode mode,
+                         GHashTable *spare, GPtrArray *kept, GError **error)
+{
+    g_autoptr(GPtrArray) doomed = doomed_files(machine, mode, spare, kept);
+
+    if (!commit_delete(registry, doomed, error))
+        return false;
+    for (guint i = 0; i + 1 < doomed->len; i++) {
+        if (!access(doomed->pdata[i], F_OK))
+            g_ptr_array_add(kept, g_strdup(doomed->pdata[i]));
+    }
+    if (!access(machine->folder, F_OK)) {
         g_ptr_array_set_size(kept, 0);
         list_folder(machine->folder, kept);
     }
+    return true;
 }
 
 bool registry_delete(Registry *registry, Machine *machine, DeleteMode mode, GHashTable *spare,
                      GPtrArray *kept, GError **error)
 {
+    bool gone;
     guint index;
 
     if (machine_is_on(machine))
@@ -646,13 +685,13 @@ bool registry_delete(Registry *registry, Machine *machine, DeleteMode mode, GHas
         return false;
     g_ptr_array_find(registry->machines, machine, &index);
     g_ptr_array_steal_index(registry->machines, index);
-    if (!save_list(registry, error)) {
+    gone = mode == DELETE_UNREGISTER ? save_list(registry, error)
+                                     : delete_files(registry, machine, mode, spare, kept, error);
+    if (!gone) {
         g_ptr_array_add(registry->machines, machine);
         return false;
     }
-    if (mode != DELETE_UNREGISTER)
-        remove_files(machine, mode, spare, kept);
-    else
+    if (mode == DELETE_UNREGISTER)
         list_folder(machine->folder, kept);
     machine_tell(machine, "vm-deleted");
     machine_free(machine);

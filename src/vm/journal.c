@@ -22,7 +22,7 @@ static const VmField step_fields[] = {
     {.name = "action",
      .type = VM_ENUM,
      .required = true,
-     .choices = "replace rename unlink remove rebase"},
+     .choices = "replace rename unlink remove rebase discard"},
     {.name = "path", .type = VM_PATH, .required = true, .max = PATH_LENGTH_MAX},
     {.name = "to", .type = VM_PATH, .max = PATH_LENGTH_MAX},
     {.name = "text", .type = VM_TEXT, .max = MIB(16)},
@@ -106,6 +106,15 @@ bool journal_rebase(Journal *journal, const char *path, const char *base, GError
     return ok;
 }
 
+bool journal_discard(Journal *journal, const char *path, GError **error)
+{
+    bool ok =
+        add_value(journal, "action", "discard", error) && add_value(journal, "path", path, error);
+
+    journal->count++;
+    return ok;
+}
+
 bool journal_remove(Journal *journal, const char *path, GError **error)
 {
     bool ok =
@@ -147,6 +156,14 @@ static bool do_unlink(const char *path, GError **error)
     return true;
 }
 
+/* Whoever wants to know looks for it afterwards: nothing else waits for a file that will not go. */
+static bool do_discard(const char *path)
+{
+    if (remove(path) == 0)
+        sync_folder_of(path);
+    return true;
+}
+
 /* One that somebody deleted meanwhile needs no base. */
 static bool do_rebase(const char *path, const char *base, GError **error)
 {
@@ -184,6 +201,8 @@ static bool do_step(const VmTree *tree, const char *step, GError **error)
         return do_unlink(path, error);
     if (!strcmp(action, "rebase"))
         return do_rebase(path, to, error);
+    if (!strcmp(action, "discard"))
+        return do_discard(path);
     if (!strcmp(action, "remove"))
         return do_remove(path, error);
     return vm_replace_file(path, text, strlen(text), error);

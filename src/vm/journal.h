@@ -24,6 +24,8 @@ bool journal_rename(Journal *journal, const char *from, const char *to, GError *
 bool journal_unlink(Journal *journal, const char *path, GError **error);
 /* The differencing image at `path` names another base (block/difference.h). */
 bool journal_rebase(Journal *journal, const char *path, const char *base, GError **error);
+/* A file or an empty folder, if it can be deleted; it is no error when not. */
+bool journal_discard(Journal *journal, const char *path, GError **error);
 /* A file, or a folder with all that is in it. */
 bool journal_remove(Journal *journal, const char *path, GError **error);
 

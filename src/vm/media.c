@@ -219,15 +219,30 @@ static bool remove_entry(Media *media, const char *uuid, GError **error)
     return vm_tree_remove(media->tree, path, error);
 }
 
-static bool is_free(const Medium *medium, GError **error)
+void media_set_names(Media *media, MediaNameFn name, void *obj)
+{
+    media->name = name;
+    media->name_obj = obj;
+}
+
+/* As people know it (new). */
+static char *machine_name(const Media *media, const char *uuid)
+{
+    const char *name = media->name ? media->name(media->name_obj, uuid) : NULL;
+
+    return text_quote(name ? name : uuid);
+}
+
+static bool is_free(const Media *media, const Medium *medium, GError **error)
 {
     g_autofree char *quoted = text_quote(medium->path);
 
     if (medium->uses->len) {
         const MediumUse *use = medium->uses->pdata[0];
+        g_autofree char *machine = machine_name(media, use->machine);
         return vm_error(error, G_IO_ERROR_BUSY,
-                        _("%s is in use by machine %s at %s%s; release it first"), quoted,
-                        use->machine, use->place, use->snapshot ? _(" in a snapshot") : "");
+                        _("%s is in use by machine %s at %s%s; release it first"), quoted, machine,
+                        use->place, use->snapshot ? _(" in a snapshot") : "");
     }
     if (medium->has_children)
         return vm_error(error, G_IO_ERROR_BUSY, _("other images build on %s; remove them first"),
@@ -267,7 +282,7 @@ bool media_remove(Media *media, const char *name, bool delete_file, GError **err
     g_autoptr(GPtrArray) all = locked ? media_read(media) : NULL;
     Medium *medium = all ? media_pick(all, name, error) : NULL;
 
-    if (!medium || !is_free(medium, error) || !remove_entry(media, medium->uuid, error))
+    if (!medium || !is_free(media, medium, error) || !remove_entry(media, medium->uuid, error))
         return false;
     return delete_file ? remove_with_file(media, medium, error) : media_store(media, error);
 }
@@ -550,10 +565,32 @@ typedef struct Adoption {
     VmConfig *config;
 } Adoption;
 
-static bool adopt_mode(void *obj, const char *place, const char *path, GError **error)
+static bool adopt_mode(VmConfig *config, const char *place, const char *type, const Medium *medium,
+                       GError **error)
+{
+    g_autofree char *mode = g_strconcat(place, ".mode", NULL);
+
+    return !medium || !strcmp(type, "cdrom") || vm_tree_has(config, mode) ||
+           !strcmp(medium->mode, "normal") || vm_tree_set(config, mode, medium->mode, error);
+}
+
+/* Looked at now, once: what a guest writes into it later never changes what it is taken for. */
+static bool adopt_format(VmConfig *config, const char *place, const char *type, const char *path,
+                         const Medium *medium, GError **error)
+{
+    g_autofree char *name = g_strconcat(place, ".format", NULL);
+    g_auto(Inspection) found = {0};
+
+    if (strcmp(type, "disk") || vm_tree_has(config, name))
+        return true;
+    if (medium)
+        return vm_tree_set(config, name, medium->format, error);
+    return !inspect(path, NULL, &found, NULL) || vm_tree_set(config, name, found.format, error);
+}
+
+static bool adopt_medium(void *obj, const char *place, const char *path, GError **error)
 {
     const Adoption *adoption = obj;
-    g_autofree char *mode = g_strconcat(place, ".mode", NULL);
     g_autofree char *type = vm_tree_string(adoption->config, "%s.type", place);
     g_autofree char *new = vm_tree_string(adoption->config, "%s.medium", place);
     g_autofree char *old = adoption->old && vm_tree_has(adoption->old, place)
@@ -561,19 +598,18 @@ static bool adopt_mode(void *obj, const char *place, const char *path, GError **
                                : NULL;
     const Medium *medium = media_pick(adoption->all, path, NULL);
 
-    if (!medium || !strcmp(type, "cdrom") || !g_strcmp0(old, new) ||
-        vm_tree_has(adoption->config, mode) || !strcmp(medium->mode, "normal"))
-        return true;
-    return vm_tree_set(adoption->config, mode, medium->mode, error);
+    return !g_strcmp0(old, new) ||
+           (adopt_mode(adoption->config, place, type, medium, error) &&
+            adopt_format(adoption->config, place, type, path, medium, error));
 }
 
-bool media_adopt_modes(Media *media, const VmConfig *old, VmConfig *config, const char *folder,
-                       GError **error)
+bool media_adopt(Media *media, const VmConfig *old, VmConfig *config, const char *folder,
+                 GError **error)
 {
     g_autoptr(GPtrArray) all = media_list(media, error);
     Adoption adoption = {all, old, config};
 
-    return all && each_attachment(config, folder, adopt_mode, &adoption, error);
+    return all && each_attachment(config, folder, adopt_medium, &adoption, error);
 }
 
 static bool is_released(const MediumUse *use, const MediaMachine *machines, size_t count)
@@ -597,11 +633,12 @@ bool media_release(Media *media, const char *name, const MediaMachine *machines,
         return false;
     for (guint i = 0; i < medium->uses->len; i++) {
         const MediumUse *use = medium->uses->pdata[i];
+        g_autofree char *machine = machine_name(media, use->machine);
         if (use->snapshot && is_released(use, machines, count))
             return vm_error(
                 error, G_IO_ERROR_BUSY,
                 _("%s is in use by a snapshot of machine %s; delete the snapshot first"),
-                medium->path, use->machine);
+                medium->path, machine);
     }
     for (size_t i = 0; i < count; i++) {
         if (!rewrite_machine(&machines[i], medium->path, NULL, journal, error))
@@ -618,7 +655,7 @@ bool media_release(Media *media, const char *name, const MediaMachine *machines,
     return media_store_with(media, journal, error);
 }
 
-static bool can_move(const Medium *medium, const char *to, GError **error)
+static bool can_move(const Media *media, const Medium *medium, const char *to, GError **error)
 {
     g_autofree char *quoted = text_quote(to), *from = text_quote(medium->path);
 
@@ -633,10 +670,10 @@ static bool can_move(const Medium *medium, const char *to, GError **error)
                         from);
     for (guint i = 0; i < medium->uses->len; i++) {
         const MediumUse *use = medium->uses->pdata[i];
+        g_autofree char *machine = machine_name(media, use->machine);
         if (use->snapshot)
             return vm_error(error, G_IO_ERROR_BUSY,
-                            _("cannot move %s: a snapshot of machine %s uses it"), from,
-                            use->machine);
+                            _("cannot move %s: a snapshot of machine %s uses it"), from, machine);
     }
     return true;
 }
@@ -673,7 +710,7 @@ bool media_move(Media *media, const char *name, const char *to, MediaCopy *copy,
     g_autoptr(Journal) journal = journal_new();
     auto_fd fd = -1;
 
-    if (!medium || !is_file(medium, error) || !can_move(medium, target, error))
+    if (!medium || !is_file(medium, error) || !can_move(media, medium, target, error))
         return false;
     fd = copy ? dup(copy->from_fd) : media_lock_image(medium->path, error);
     if (fd < 0)

@@ -61,6 +61,10 @@ Media *media_open(const char *folder, GError **error);
 void media_close(Media *media);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Media, media_close)
 
+/* What a machine is called (`obj`'s own; NULL: unknown), for messages. */
+typedef const char *(*MediaNameFn)(void *obj, const char *uuid);
+void media_set_names(Media *media, MediaNameFn name, void *obj);
+
 /* All media, sorted by path (of Medium, owned). Reads the file again when it changed. */
 GPtrArray *media_list(Media *media, GError **error);
 /* By UUID or path; NOT_FOUND. A path need not be absolute. */
@@ -78,14 +82,15 @@ bool media_remove(Media *media, const char *name, bool delete_file, GError **err
 /*
  * The mode of the medium and of its attachments in `machines`, in one journal record. The
  * attachment's counts when a machine starts; the medium's is that of one of them, and what an
- * attachment that says none gets (media_adopt_modes()).
+ * attachment that says none gets (media_adopt()).
  */
 bool media_set_mode(Media *media, const char *name, const char *mode, const MediaMachine *machines,
                     size_t count, GError **error);
-/* Disks and floppies that `config` has and `old` (NULL: nothing) had not, and whose mode it does
- * not say, get that of their medium. */
-bool media_adopt_modes(Media *media, const VmConfig *old, VmConfig *config, const char *folder,
-                       GError **error);
+/* Drives that `config` has and `old` (NULL: nothing) had not get what it does not say of them:
+ * disks and floppies their medium's mode, disks its format; an unknown disk's is probed, this once.
+ */
+bool media_adopt(Media *media, const VmConfig *old, VmConfig *config, const char *folder,
+                 GError **error);
 /* Looks at the file again: sizes, accessibility, parent. `name` NULL: all. */
 bool media_refresh(Media *media, const char *name, GError **error);
 
@@ -132,6 +137,9 @@ void media_clear_leftovers(Media *media);
  */
 bool media_follow(Media *media, const char *from, const char *to, const MediaMachine *machines,
                   size_t count, Journal *journal, GError **error);
+/* Carries out what changes no media, finishing what a killed change left before. Once it is written
+ * down it is decided, and true: whatever fails then is tried again by the next who comes. */
+bool media_commit(const char *folder, const Journal *journal, GError **error);
 /* Finishes what a killed change left, of the registry in this folder; needs not be able to read it.
  */
 bool media_finish(const char *folder, GError **error);

@@ -10,9 +10,11 @@ struct Media {
     struct MediaStamp {
         uint64_t inode, size;
         int64_t seconds, nanoseconds;
-    } stamp;     /* of the file that `tree` came from */
-    bool clean;  /* the tree is as the file; else it is read again */
-    int lock_fd; /* -1: not locked */
+    } stamp;          /* of the file that `tree` came from */
+    bool clean;       /* the tree is as the file; else it is read again */
+    int lock_fd;      /* -1: not locked */
+    MediaNameFn name; /* NULL: machines have UUIDs alone */
+    void *name_obj;
 };
 
 struct MediaCopy {

@@ -327,14 +327,17 @@ static bool take_lock(Media *media, GError **error)
 
 bool media_begin(Media *media, GError **error)
 {
+    g_autoptr(GError) why = NULL;
+
     if (!take_lock(media, error))
         return false;
-    if (journal_recover(media->journal_path, error) && reload(media, error)) {
+    if (journal_recover(media->journal_path, &why) && reload(media, &why)) {
         media->clean = false; /* until it is stored, or was only read */
         return true;
     }
     media_end(media);
-    return false;
+    /* Our own files are at fault: what was asked was right, whatever it was. */
+    return vm_error(error, G_IO_ERROR_FAILED, "%s", why->message);
 }
 
 void media_end(Media *media)
@@ -383,6 +386,19 @@ bool media_finish(const char *folder, GError **error)
 
     return (access(media->journal_path, F_OK) < 0 && errno == ENOENT) ||
            (take_lock(media, error) && journal_recover(media->journal_path, error));
+}
+
+bool media_commit(const char *folder, const Journal *journal, GError **error)
+{
+    g_autoptr(Media) media = media_at(folder);
+    g_autoptr(GError) why = NULL;
+
+    if (!take_lock(media, error) || !journal_recover(media->journal_path, error) ||
+        !journal_store(journal, media->journal_path, error))
+        return false;
+    if (!journal_recover(media->journal_path, &why))
+        g_warning("%s", why->message);
+    return true;
 }
 
 Media *media_open(const char *folder, GError **error)

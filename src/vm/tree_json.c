@@ -77,9 +77,12 @@ JsonNode *vm_tree_to_json(const VmTree *tree, bool defaults)
     JsonNode *node = json_node_new(JSON_NODE_OBJECT);
     Writer writer = {tree, json_object_new(), defaults};
 
+    /* In the table's order, whatever that of the file. */
     for (const VmSection *s = tree->schema->sections; defaults && s->pattern; s++) {
         if (!s->key && !tree_element(tree, s->pattern, false))
             write_element(&writer, s->pattern, s, NULL);
+        else if (!s->key)
+            object_at(writer.root, s->pattern);
     }
     tree_walk(tree, write_element, &writer);
     json_node_take_object(node, writer.root);

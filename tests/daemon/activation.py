@@ -126,6 +126,25 @@ def units():
         expect(faults, [], "faults")
 
 
+def elsewhere():
+    """An installation below any folder (DESTDIR) runs as it is, with its library, its parts and its Italian."""
+    with Daemon() as d:
+        root = d.path / "root"
+        subprocess.run(["meson", "install", "-C", BUILD, "--destdir", root, "--no-rebuild"], check=True, capture_output=True)
+        program = next(root.rglob("bin/ospite"))
+
+        def said(*words):
+            environment = {name: value for name, value in d.environment.items() if name not in ("LD_LIBRARY_PATH", "OSPITED", "OSPITE_MODULES")}
+            result = subprocess.run([program, *words], env={**environment, "LANGUAGE": "it"}, capture_output=True, text=True, check=False, timeout=60 * PATIENCE)
+            return result.returncode, result.stdout + result.stderr
+
+        expect(said("vm", "create", "one", *SMALL)[0], 0, "status of the first command")
+        check("non c'è nessuna macchina 'none'" in said("vm", "show", "none")[1], f"no Italian: {said('vm', 'show', 'none')}")
+        part = said("disk", "info", "https://127.0.0.1:9/x")[1]
+        check("si può caricare" not in part and "127.0.0.1" in part, f"a part is not found: {part}")
+
+
+
 def autostart():
     """Machines that start by themselves do, each after its delay, the others do not; all such are stopped again."""
     with Activated("--idle", "1") as d:
@@ -156,4 +175,4 @@ def autostart():
             d.run("vm", "autostart", *words, status=2)
 
 
-sys.exit(run((life, crowd, bad, units, autostart), sys.argv[1:]))
+sys.exit(run((life, crowd, bad, units, elsewhere, autostart), sys.argv[1:]))

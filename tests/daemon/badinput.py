@@ -109,6 +109,9 @@ def bad_names():
                 check(status == 2 and "UTF-8" in said and "request" not in said, f"{words}: {status}: {said!r}")
             status, said = d.front_end(BUILD / "vboxmanage", "createvm", "--name", argument, "--register")
             check(status != 0 and "UTF-8" in said and "request" not in said, f"createvm: {status}: {said!r}")
+        for place in ("a\nb", "a\x01"):  # which no file of ours could name, so that nothing there could be deleted
+            said = d.run("vm", "create", "two", "--folder", f"{d.path}/{place}", status=2)
+            check("control characters" in said and said.count("\n") == 1, f"create --folder: {said!r}")
         d.call("POST", "/vms", b'{"name":"a\\u0000b"}', 400)
         d.call("PATCH", "/vms/one", b'{"settings":{"description":"a\\u0000b"}}', 400)
         d.call("POST", "/vms", b'{"name":"\\ud800"}', 400)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 
-from daemon import BUILD, OSPITE, PATIENCE, TOP, Daemon, check, expect, run, wait_until
+from daemon import BUILD, OSPITE, PATIENCE, TOP, Daemon, check, expect, has_ended, run, wait_until
 
 SMALL = ("memory=8M", "engine=interp")
 
@@ -165,4 +165,36 @@ def swept():
         check("there already" in d.run("vm", "create", "three", status=1), "a folder with files was taken over")
 
 
-sys.exit(run((asked_again, streams, told, stopped_and_killed, long_lived, swept), sys.argv[1:]))
+def deleted_whole():
+    """vm delete --disks that is killed on its way has taken nothing, or is finished by the next daemon: no disk is left without its machine."""
+    disks = [f"{n}.raw" for n in range(192)]
+    settings = {f"storage.sata{n}.type": "ahci" for n in range(6)}
+    for n, name in enumerate(disks):
+        place = f"storage.sata{n % 6}.{n // 6}"
+        settings |= {f"{place}.type": "disk", f"{place}.format": "raw", f"{place}.medium": name}
+    with Daemon() as d:
+        outcomes = set()
+        for turn in range(12):
+            d.run("vm", "list")
+            vm = d.call("POST", "/vms", {"name": f"m{turn}", "settings": settings})["vm"]
+            folder = pathlib.Path(vm["folder"])
+            for name in disks:
+                (folder / name).write_bytes(b"x")
+            d.call("GET", "/media")
+            pid = d.pid()
+            with d.connect() as client:
+                client.sendall(f"DELETE /v1/vms/{vm['uuid']}?mode=all HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+                # Early turns before the first file goes, the others after the nth.
+                if turn:
+                    wait_until(lambda n=turn: len(list(folder.glob("*.raw"))) <= 192 - 15 * n, "files to go")
+                os.kill(pid, signal.SIGKILL)
+            wait_until(lambda p=pid: has_ended(p), "the daemon's end")
+            known = vm["uuid"] in d.run("vm", "list")
+            left = len(list(folder.glob("*.raw")))
+            check((known, left) in ((True, 192), (False, 0)), f"turn {turn}: the machine is {'' if known else 'un'}known, {left} of its disks are left")
+            check(known or not folder.exists(), f"its folder is left with {folder.exists() and list(folder.iterdir())}")
+            outcomes.add(known)
+        check(False in outcomes, "no kill came late enough")
+
+
+sys.exit(run((asked_again, streams, told, stopped_and_killed, long_lived, swept, deleted_whole), sys.argv[1:]))

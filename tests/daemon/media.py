@@ -243,6 +243,9 @@ def bad():
         registry.write_text("{")
         d.run("vm", "create", "one", *SMALL)
         check("media.xml" in d.http("GET", "/media")[1].decode(), "a broken registry is not named")
+        expect(d.http("GET", "/media")[0], 500, "status of a broken registry")
+        for words in (("list",), ("show", path), ("add", path), ("refresh", path), ("set", path, "immutable"), ("remove", path)):
+            check("media.xml" in d.run("media", *words, status=1), f"{words}: a broken registry is not named")
         registry.write_text(good)
         expect(len(d.call("GET", "/media")["media"]), 1, "media after it was mended")
 
@@ -324,6 +327,34 @@ def one_truth():
         expect(mode("four"), "normal", "a mode that was said")
         d.run("vm", "start", "four")
         d.run("vm", "poweroff", "four")
+
+
+def formats():
+    """A disk that is attached without its format gets that of its medium, else what it is then; what it is taken for never changes again."""
+    with Daemon() as d:
+        def disk(name):
+            return d.vm(name)["config"]["storage"]["ide0"]["0"]
+
+        def place(path):
+            return ("storage.ide0.0.type=disk", f"storage.ide0.0.medium={path}")
+
+        path, plain, trap = image(d, "a.qcow2"), d.path / "b.raw", d.path / "trap.raw"
+        plain.write_bytes(bytes(1 << 20))
+        trap.write_bytes(path.read_bytes())
+        d.run("media", "add", trap, "--format", "raw")
+        for name, file, kind in (("one", path, "qcow2"), ("two", plain, "raw"), ("three", trap, "raw")):
+            d.run("vm", "create", name, *SMALL)
+            d.run("vm", "set", name, *place(file))
+            expect(disk(name)["format"], kind, f"format of {file}")
+            d.run("vm", "start", name)
+            d.run("vm", "poweroff", name)
+        plain.write_bytes(path.read_bytes())
+        d.run("vm", "set", "two", "storage.ide0.0.mode=writethrough", "description=x")
+        expect(disk("two")["format"], "raw", "format after a guest made it look like another")
+        d.run("vm", "create", "four", *SMALL, *place(path))
+        expect(disk("four")["format"], "qcow2", "format of a new machine's disk")
+        d.run("vm", "create", "five", *SMALL, *place(d.path / "none.qcow2"))
+        check("format is missing" in d.run("vm", "start", "five", status=1), "a disk that was never seen has a format")
 
 
 def gone():
@@ -450,7 +481,9 @@ def commands():
         line = d.run("media", "list").split()
         expect((line[0], line[1:3], line[-3:]), (medium["uuid"], ["disk", "qcow2"], ["1", "use", str(path)]), "line of the list")
         d.run("media", "add", path, status=1)
-        d.run("media", "remove", path, status=4)
+        check("in use by machine 'one' at storage.ide0.0" in d.run("media", "remove", path, status=4), "the machine is not named")
+        check("in 'one' at storage.ide0.0, writethrough" in d.run("media", "show", path), "where it is attached is not shown")
+        expect(d.call("GET", at(path))["medium"]["uses"][0]["name"], "one", "name of the user")
         d.run("media", "move", path, target)
         expect(d.vm("one")["config"]["storage"]["ide0"]["0"]["medium"], str(target), "the machine's disk")
         d.run("media", "release", target.name, cwd=d.path)
@@ -467,4 +500,4 @@ def commands():
                ["remove", "release", "refresh"], "completion of 'media re'")
 
 
-sys.exit(run((life, used, released, moved, far, folders, bad, modes, one_truth, gone, rebased, all_or_nothing, commands), sys.argv[1:]))
+sys.exit(run((life, used, released, moved, far, folders, bad, modes, one_truth, formats, gone, rebased, all_or_nothing, commands), sys.argv[1:]))

@@ -65,6 +65,23 @@ def life():
         expect(list((d.path / "run/ospite/vms").iterdir()), [], "what is left in the runtime folder")
 
 
+def shown():
+    """vm show tells settings in the table's order and in the words that vm set takes, for every machine the same."""
+    with Daemon() as d:
+        d.run("vm", "create", "one", "memory=24M", "boot=cdrom,disk", "storage.ide0.0.type=cdrom", "description=two\nlines")
+        lines = [line for line in d.run("vm", "show", "one").splitlines() if re.match(r"[a-z0-9-]+(\.[A-Za-z0-9-]+)+=", line)]
+        for line in ("system.memory=24M", "system.boot=cdrom,disk", "display.vram=16M"):
+            check(line in lines, f"no {line} in {lines}")
+        sections = list(dict.fromkeys(line.split(".")[0] for line in lines))
+        expect(sections, [name for name in ("general", "system", "kernel", "storage", "network", "serial", "display", "input", "audio", "usb", "guest",
+                                            "autostart", "limits", "debug") if name in sections], "order of the sections")
+        d.run("vm", "create", "two")
+        uuid = {line for line in lines if line.startswith("general.")}
+        d.run("vm", "set", "two", *[line for line in lines if line not in uuid])
+        again = d.run("vm", "show", "two").splitlines()
+        expect([line for line in lines if line not in uuid and line not in again], [], "what another machine does not take")
+
+
 def console():
     """The console shows what was written before it was opened, and how the guest left."""
     with Daemon() as d:
@@ -544,6 +561,6 @@ def usage():
             check(said.startswith("ospite") and said.count("\n") == 1, f"{words}: {said!r}")
 
 
-sys.exit(run((life, console, screen, debugged, counted, names, rename_and_move, edit, imported, daemon_killed, ended_without_daemon,
+sys.exit(run((life, shown, console, screen, debugged, counted, names, rename_and_move, edit, imported, daemon_killed, ended_without_daemon,
               process_killed, sandboxed, many_at_once, leaves, ended_while_asked, fifty, bad_requests, described, huge_request, half_request,
               gone_waiters, crowd, other_users, bad_files, table, usage), sys.argv[1:]))
