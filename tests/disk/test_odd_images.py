@@ -4,41 +4,7 @@
 import os
 import struct
 
-from kit import FolderTest, disk, main, needs, read, run
-
-MIB = 1 << 20
-SECTOR = 512
-
-
-def write(path, *parts):
-    """Bytes at places, with a hole between them."""
-    with open(path, "wb") as file:
-        for at, data in parts:
-            file.seek(at)
-            file.write(data)
-
-
-def words(*numbers):
-    return struct.pack(f"<{len(numbers)}Q", *numbers)
-
-
-def descriptor(kind, *lines, head=(), end="\n"):
-    text = ["# Disk DescriptorFile", "version=1", "CID=12345678", "parentCID=ffffffff", f'createType="{kind}"', *head,
-            "# Extent description", *lines, "#DDB", 'ddb.adapterType = "lsilogic"', ""]
-    return end.join(text).encode()
-
-
-@needs("qemu-img")
-class OddTest(FolderTest):
-    def same(self, path, theirs, *more):
-        """What we read is what qemu-img reads, by our copying and by our single reads."""
-        run("qemu-img", "convert", "-f", theirs, *more, "-O", "raw", path, "theirs.raw")
-        ours = disk("info", path)
-        self.assertIn(f"({os.stat('theirs.raw').st_size} bytes)", ours)
-        disk("convert", "-O", "raw", path, "ours.raw")
-        self.assertEqual(read("ours.raw"), read("theirs.raw"))
-        disk("compare", "-F", "raw", path, "theirs.raw")
-        return read("ours.raw")
+from kit import MIB, SECTOR, OddTest, descriptor, disk, main, read, run, words, write
 
 
 class SesparseTest(OddTest):
