@@ -210,7 +210,7 @@ static bool is_windows_absolute(const char *name)
            (g_ascii_isalpha(name[0]) && name[1] == ':' && (name[2] == '\\' || name[2] == '/'));
 }
 
-static bool is_beside(const char *path, const char *name)
+bool format_is_beside(const char *path, const char *name)
 {
     g_autofree char *folder = g_path_get_dirname(path);
     g_autofree char *full = g_build_filename(folder, name, NULL);
@@ -226,10 +226,10 @@ static const char *last_part(const char *name)
 char *format_name_here(const char *path, const char *name)
 {
     bool is_lost = g_path_is_absolute(name) && !g_file_test(name, G_FILE_TEST_EXISTS) &&
-                   is_beside(path, last_part(name));
+                   format_is_beside(path, last_part(name));
     if (is_windows_absolute(name) || is_lost)
         return g_strdup(last_part(name));
-    if (!strchr(name, '\\') || is_beside(path, name))
+    if (!strchr(name, '\\') || format_is_beside(path, name))
         return g_strdup(name);
     char *text = g_strdelimit(g_strdup(name), "\\", '/');
     if (g_str_has_prefix(text, "./"))

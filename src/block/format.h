@@ -272,6 +272,8 @@ void image_map_name_parent(ImageMap *map, const char *name, const char *format);
  * on Windows, or is not there, is looked for beside the image at `path`. Free it.
  */
 char *format_name_here(const char *path, const char *name);
+/* Is there a file with that name, if it counts from the folder of the image at `path`? */
+bool format_is_beside(const char *path, const char *name);
 /* Sets the error of an encrypted image that is opened without a key; returns false. */
 bool format_fail_locked(GError **error, const char *path);
 /* The encryption of qcow and of old qcow2 images (qcow2_crypt.c). */
