@@ -87,9 +87,11 @@ static int do_flush(Recorder *r, Image *image, const uint8_t *disk)
 static int do_change(Recorder *r, Image *image, uint8_t *disk, GRand *rand)
 {
     uint64_t first = (uint64_t)g_rand_int_range(rand, 0, SECTORS);
-    uint64_t count = (uint64_t)g_rand_int_range(rand, 1, 200);
-    count = MIN(count, SECTORS - first);
     int what = g_rand_int_range(rand, 0, 10), result;
+    /* Zeros are sometimes of whole units, however large these are. */
+    int most = what >= 7 && g_rand_boolean(rand) ? SECTORS : 200;
+    uint64_t count = (uint64_t)g_rand_int_range(rand, 1, most);
+    count = MIN(count, SECTORS - first);
     GuestOp op = {.begin = r->host->len, .offset = first * 512, .size = count * 512};
     if (what < 7) {
         op.data = g_malloc(op.size);

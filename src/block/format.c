@@ -202,6 +202,41 @@ bool format_fail_locked(GError **error, const char *path)
     return false;
 }
 
+/* ---- names ----------------------------------------------------------------------------------- */
+
+static bool is_windows_absolute(const char *name)
+{
+    return g_str_has_prefix(name, "\\\\") ||
+           (g_ascii_isalpha(name[0]) && name[1] == ':' && (name[2] == '\\' || name[2] == '/'));
+}
+
+bool format_is_beside(const char *path, const char *name)
+{
+    g_autofree char *folder = g_path_get_dirname(path);
+    g_autofree char *full = g_build_filename(folder, name, NULL);
+    return g_file_test(full, G_FILE_TEST_EXISTS);
+}
+
+static const char *last_part(const char *name)
+{
+    const char *slash = strrchr(name, '/'), *backslash = strrchr(name, '\\');
+    return MAX(slash, backslash) ? MAX(slash, backslash) + 1 : name;
+}
+
+char *format_name_here(const char *path, const char *name)
+{
+    bool is_lost = g_path_is_absolute(name) && !g_file_test(name, G_FILE_TEST_EXISTS) &&
+                   format_is_beside(path, last_part(name));
+    if (is_windows_absolute(name) || is_lost)
+        return g_strdup(last_part(name));
+    if (!strchr(name, '\\') || format_is_beside(path, name))
+        return g_strdup(name);
+    char *text = g_strdelimit(g_strdup(name), "\\", '/');
+    if (g_str_has_prefix(text, "./"))
+        memmove(text, text + 2, strlen(text) - 1);
+    return text;
+}
+
 /* ---- records --------------------------------------------------------------------------------- */
 
 void check_result_add(CheckResult *result, const char *format, ...)

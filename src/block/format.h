@@ -267,6 +267,13 @@ void image_map_tell_progress(const ImageMap *map, unsigned phase, unsigned phase
 void image_map_clear(ImageMap *map);
 /* Forgets the parent's names and takes copies of these. */
 void image_map_name_parent(ImageMap *map, const char *name, const char *format);
+/*
+ * A name in an image as a program elsewhere wrote it, for here: with slashes, and what is absolute
+ * on Windows, or is not there, is looked for beside the image at `path`. Free it.
+ */
+char *format_name_here(const char *path, const char *name);
+/* Is there a file with that name, if it counts from the folder of the image at `path`? */
+bool format_is_beside(const char *path, const char *name);
 /* Sets the error of an encrypted image that is opened without a key; returns false. */
 bool format_fail_locked(GError **error, const char *path);
 /* The encryption of qcow and of old qcow2 images (qcow2_crypt.c). */

@@ -122,7 +122,7 @@ static inline void kit_random_op(Image *image, uint8_t *disk, uint64_t size, GRa
 {
     uint64_t sectors = size / 512;
     uint64_t first = (uint64_t)g_rand_double_range(rand, 0, (double)sectors);
-    uint64_t most = g_rand_int_range(rand, 0, 8) ? 40 : 1500;
+    uint64_t most = g_rand_int_range(rand, 0, 8) ? 40 : 5000;
     uint64_t count = 1 + (uint64_t)g_rand_double_range(rand, 0, (double)most);
     count = MIN(count, sectors - first);
     uint64_t offset = first * 512;

@@ -2,6 +2,7 @@
 """What the tests of `ospite disk` share: programs, folders, and their results as TAP, so that each case and each skip counts."""
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,9 @@ BUILD = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "build"
 PROGRAM = f"{BUILD}/ospite"
 # What qemu-img calls our formats.
 FORMATS = {"raw": "raw", "qcow": "qcow", "qcow2": "qcow2", "vdi": "vdi", "vmdk": "vmdk", "vhd": "vpc", "vhdx": "vhdx"}
+
+MIB = 1 << 20
+SECTOR = 512
 
 
 def run(*args, status=0, **more):
@@ -26,6 +30,15 @@ def disk(*args, **more):
 def needs(*programs):
     missing = [p for p in programs if not shutil.which(p)]
     return unittest.skipIf(missing, f"not installed: {', '.join(missing)}")
+
+
+def other_python(module):
+    """Debian's Python has bindings that another one, first on the path, has not."""
+    return subprocess.run(["/usr/bin/python3", "-c", f"import {module}"], capture_output=True, check=False).returncode == 0
+
+
+def needs_python(module):
+    return unittest.skipUnless(other_python(module), f"not installed: {module}")
 
 
 def read(path, offset=0, size=-1):
@@ -44,6 +57,37 @@ class FolderTest(unittest.TestCase):
     def tearDown(self):
         os.chdir("/")
         shutil.rmtree(self.folder)
+
+
+def write(path, *parts):
+    """Bytes at places, with a hole between them."""
+    with open(path, "wb") as file:
+        for at, data in parts:
+            file.seek(at)
+            file.write(data)
+
+
+def words(*numbers):
+    return struct.pack(f"<{len(numbers)}Q", *numbers)
+
+
+def descriptor(kind, *lines, head=(), end="\n"):
+    text = ["# Disk DescriptorFile", "version=1", "CID=12345678", "parentCID=ffffffff", f'createType="{kind}"', *head,
+            "", "# Extent description", *lines, "", "# The Disk Data Base", "#DDB", "", 'ddb.adapterType = "lsilogic"', ""]
+    return end.join(text).encode()
+
+
+@needs("qemu-img")
+class OddTest(FolderTest):
+    def same(self, path, theirs, *more):
+        """What we read is what qemu-img reads, by our copying and by our single reads."""
+        run("qemu-img", "convert", "-f", theirs, *more, "-O", "raw", path, "theirs.raw")
+        ours = disk("info", path)
+        self.assertIn(f"({os.stat('theirs.raw').st_size} bytes)", ours)
+        disk("convert", "-O", "raw", path, "ours.raw")
+        self.assertEqual(read("ours.raw"), read("theirs.raw"))
+        disk("compare", "-F", "raw", path, "theirs.raw")
+        return read("ours.raw")
 
 
 class TapResult(unittest.TestResult):

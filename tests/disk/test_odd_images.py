@@ -4,41 +4,7 @@
 import os
 import struct
 
-from kit import FolderTest, disk, main, needs, read, run
-
-MIB = 1 << 20
-SECTOR = 512
-
-
-def write(path, *parts):
-    """Bytes at places, with a hole between them."""
-    with open(path, "wb") as file:
-        for at, data in parts:
-            file.seek(at)
-            file.write(data)
-
-
-def words(*numbers):
-    return struct.pack(f"<{len(numbers)}Q", *numbers)
-
-
-def descriptor(kind, *lines, head=(), end="\n"):
-    text = ["# Disk DescriptorFile", "version=1", "CID=12345678", "parentCID=ffffffff", f'createType="{kind}"', *head,
-            "# Extent description", *lines, "#DDB", 'ddb.adapterType = "lsilogic"', ""]
-    return end.join(text).encode()
-
-
-@needs("qemu-img")
-class OddTest(FolderTest):
-    def same(self, path, theirs, *more):
-        """What we read is what qemu-img reads, by our copying and by our single reads."""
-        run("qemu-img", "convert", "-f", theirs, *more, "-O", "raw", path, "theirs.raw")
-        ours = disk("info", path)
-        self.assertIn(f"({os.stat('theirs.raw').st_size} bytes)", ours)
-        disk("convert", "-O", "raw", path, "ours.raw")
-        self.assertEqual(read("ours.raw"), read("theirs.raw"))
-        disk("compare", "-F", "raw", path, "theirs.raw")
-        return read("ours.raw")
+from kit import MIB, SECTOR, OddTest, descriptor, disk, main, needs_python, read, run, words, write
 
 
 class SesparseTest(OddTest):
@@ -222,8 +188,9 @@ class OthersTest(OddTest):
             if not extra and "version" not in variant:
                 run("qemu-img", "check", "-q", "i.vdi")
                 run("qemu-img", "compare", "-f", "vdi", "-F", "raw", "i.vdi", "changes")
-        self.make_vdi(version=2)
-        self.assertIn("version", disk("info", "i.vdi", status=1))
+        for version, word in (2, "before VirtualBox 1.0"), (0x20000, "version"):
+            self.make_vdi(version=version)
+            self.assertIn(word, disk("info", "i.vdi", status=1))
 
     def test_qcow2_headers(self):
         data = self.make("qcow2")
@@ -235,6 +202,89 @@ class OthersTest(OddTest):
             struct.pack_into(">Q", changed, at, number)
             self.put("qcow2", changed)
         self.put("qcow2", self.make("qcow2", "compat=0.10"))
+
+    def test_qcow2_bits_that_a_write_clears(self):
+        data = self.make("qcow2")
+        struct.pack_into(">Q", data, 88, 1 << 50)
+        self.put("qcow2", data)
+        disk("resize", "-q", "i", "9M")
+        self.assertEqual(struct.unpack_from(">Q", read("i"), 88)[0] & 1 << 50, 0)
+        struct.pack_into(">Q", data, 72, 1 << 40)
+        write("i", (0, data))
+        self.assertIn("bit 40", disk("info", "i", status=1))
+
+    def test_qcow2_parent_without_a_format(self):
+        write("b.raw", (0, os.urandom(MIB)))
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "b.raw", "-F", "raw", "c.qcow2")
+        data = read("c.qcow2").replace(b"\xe2\x79\x2a\xca", b"\xde\xad\xbe\xef", 1)
+        write("c.qcow2", (0, data))
+        self.assertTrue(self.same("c.qcow2", "qcow2") == read("b.raw"))
+
+
+class XenTest(OddTest):
+    """qcow of version 1 as Xen's tap:aio made it: with an extended header, and the first table in the order of the host's bytes."""
+    SIZE = 5 * MIB + SECTOR * 3
+
+    def make(self, flags, extended=True, parent=b""):
+        tables = -(-self.SIZE // (4096 << 9))
+        order = ">" if flags & 2 or not extended else "<"
+        name_at = 64 if extended else 48
+        header = struct.pack(">4sIQIIQBB2xIQ", b"QFI\xfb", 1, name_at if parent else 0, len(parent), 0, self.SIZE, 12, 9, 0, 4096)
+        xen = struct.pack(">4sIII", b"XEN\xfb", 0xabcd, 0, flags) if extended else b""
+        parts, l1, data_at = [], [0] * tables, 65536
+        content = bytearray(read("parent.raw") if parent else bytes(self.SIZE))
+        for i, cluster in enumerate((0, 1, 511, 512, 600)):
+            data = bytes([i + 65]) * 4096
+            content[cluster * 4096:cluster * 4096 + 4096] = data
+            l1[cluster // 512] = 8192 + cluster // 512 * 4096
+            parts += [(8192 + cluster * 8, struct.pack(">Q", data_at)), (data_at, data)]
+            data_at += 4096
+        write("x.qcow", (0, header), (48, xen + parent), (4096, struct.pack(f"{order}{tables}Q", *l1)), *parts)
+        return bytes(content)
+
+    def test_read(self):
+        for flags in 0, 1, 2, 3:
+            content = self.make(flags)
+            if flags & 2:
+                self.same("x.qcow", "qcow")
+            disk("convert", "-O", "raw", "x.qcow", "x.raw")
+            self.assertTrue(read("x.raw") == content)
+            disk("convert", "-O", "qcow2", "x.qcow", "x.qcow2")
+            run("qemu-img", "compare", "-f", "qcow2", "-F", "raw", "x.qcow2", "x.raw")
+            before = read("x.qcow")
+            self.assertIn("tap:aio", disk("resize", "x.qcow", "9M", status=1))
+            self.assertEqual(read("x.qcow"), before)
+
+    def test_over_a_parent(self):
+        write("parent.raw", (0, os.urandom(self.SIZE)))
+        for extended in True, False:
+            content = self.make(0, extended, b"parent.raw")
+            disk("convert", "-O", "raw", "x.qcow", "x.raw")
+            self.assertTrue(read("x.raw") == content)
+
+    def test_a_name_that_begins_like_it(self):
+        """The parent's name may lie where Xen's mark would."""
+        os.chdir(self.folder)
+        name = os.fsdecode(b"XEN\xfb")
+        write("parent.raw", (0, os.urandom(self.SIZE)))
+        os.rename("parent.raw", name)
+        os.symlink(name, "parent.raw")
+        content = self.make(2, False, b"XEN\xfb")
+        disk("convert", "-O", "raw", "x.qcow", "x.raw")
+        self.assertTrue(read("x.raw") == content)
+
+
+@needs_python("pyqcow")
+class LibqcowTest(OddTest):
+    """What is made here, read by libqcow."""
+
+    def test_made_here(self):
+        write("a.raw", (0, os.urandom(MIB)), (4 * MIB, b"t" * MIB + bytes(SECTOR * 7)))
+        script = "import pyqcow,sys; f=pyqcow.file(); f.open(sys.argv[1]); open('lib.raw','wb').write(f.read(f.media_size))"
+        for ours, *more in (("qcow",), ("qcow", "-c"), ("qcow2", "-o", "compat=0.10"), ("qcow2", "-o", "cluster_size=4k"), ("qcow2", "-c")):
+            disk("convert", "-f", "raw", "-O", ours, *more, "a.raw", "i")
+            run("/usr/bin/python3", "-c", script, "i")
+            self.assertTrue(read("lib.raw") == read("a.raw"), (ours, *more))
 
 
 if __name__ == "__main__":

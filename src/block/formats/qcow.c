@@ -36,6 +36,12 @@ enum {
     H_LENGTH = 48,
 };
 
+/* Xen's tap:aio adds: | mark | sum of the L1 table | clusters to take at once | flags | */
+enum { X_MAGIC = 48, X_FLAGS = 60, X_LENGTH = 64 };
+
+#define XEN_MAGIC  0x58454efbu
+#define XEN_L1_BIG 2u /* flag: without it, the L1 table is in the order of its host's bytes */
+
 typedef struct Qcow {
     ImageMap map;
     unsigned cluster_bits, l2_bits;
@@ -78,6 +84,28 @@ static bool parse(Qcow *q, const uint8_t *h, uint64_t *ret_l1_size, GError **err
     return format_check_limits(path, limits, G_N_ELEMENTS(limits), error);
 }
 
+static bool is_xen(const uint8_t *h)
+{
+    uint64_t parent = load_be64(h + H_PARENT);
+    return load_be32(h + X_MAGIC) == XEN_MAGIC && load_be64(h + H_L1) >= X_LENGTH &&
+           (!parent || parent >= X_LENGTH);
+}
+
+/* Xen distrusts a table that is not as its header sums it up. */
+static bool refuse_xen(const Qcow *q, const uint8_t *h, const OpenParameters *p, GError **error)
+{
+    return !is_xen(h) || p->read_only ||
+           format_fail(error, q->map.file->path,
+                       "it is an image of Xen's tap:aio, which can only be read; convert it");
+}
+
+static void mend_xen_l1(Qcow *q, const uint8_t *h)
+{
+    bool is_little = is_xen(h) && !(load_be32(h + X_FLAGS) & XEN_L1_BIG);
+    for (uint64_t at = 0; is_little && at < q->l1.size; at += 8)
+        store_be64(q->l1.data + at, load_le64(q->l1.data + at));
+}
+
 static int qcow_commit(ImageMap *map);
 
 static int read_tables(Qcow *q, const uint8_t *h, uint64_t l1_size)
@@ -85,6 +113,8 @@ static int read_tables(Qcow *q, const uint8_t *h, uint64_t l1_size)
     HostFile *file = q->map.file;
     uint32_t length = load_be32(h + H_PARENT_SIZE);
     int result = flat_table_load(&q->l1, file, load_be64(h + H_L1), l1_size);
+    if (!result)
+        mend_xen_l1(q, h);
     if (!result && load_be64(h + H_PARENT) && length) {
         q->map.parent_name = g_malloc0(length + 1);
         result = host_file_read(file, load_be64(h + H_PARENT), q->map.parent_name, length);
@@ -110,11 +140,12 @@ static void qcow_close(ImageMap *map)
 static ImageMap *qcow_open(HostFile *file, const OpenParameters *p, GError **error)
 {
     Qcow *q = g_new0(Qcow, 1);
-    uint8_t h[H_LENGTH];
+    uint8_t h[X_LENGTH];
     uint64_t l1_size = 0;
     q->map.file = file;
     int result = host_file_read(file, 0, h, sizeof(h));
     bool good = !result && load_be32(h) == MAGIC && parse(q, h, &l1_size, error) &&
+                refuse_xen(q, h, p, error) &&
                 (!load_be32(h + H_CRYPT) || format_open_old_aes(&q->map, p, error));
     if (good)
         result = read_tables(q, h, l1_size);

@@ -15,10 +15,10 @@
 #include "block/formats/vdi.h"
 
 #include <errno.h>
-#include <stdio.h>
 
 #include "base/i18n.h"
 #include "block/flat_table.h"
+#include "block/formats/vbox_parent.h"
 #include "block/image.h"
 
 #define SIGNATURE  0xbeda107fu
@@ -99,6 +99,12 @@ static bool check_header(Vdi *v, const char *path, GError **error)
     v->blocks = load_le32(h + H_BLOCKS);
     v->data_offset = load_le32(h + H_DATA);
     v->map.size = load_le64(h + H_DISK);
+    if (load_le32(h + H_VERSION) >> 16 == 0)
+        return format_fail(
+            error, path,
+            "it is a VDI of version 0.%u, from before VirtualBox 1.0; let VirtualBox "
+            "clone it",
+            load_le32(h + H_VERSION) & 0xffff);
     uint64_t map_offset = load_le32(h + H_MAP), map_size = v->blocks * UINT64_C(4);
     const FormatLimit limits[] = {
         {"version", load_le32(h + H_VERSION) >> 16, 1, 1},
@@ -145,27 +151,10 @@ static bool survey(Vdi *v, bool read_only, GError **error)
     return true;
 }
 
-/* The name of a VDI in the image's folder that has the UUID. */
-static char *search_parent(const char *path, Uuid uuid)
+bool vdi_header_uuid(const uint8_t *header, Uuid *ret_uuid)
 {
-    g_autofree char *folder = g_path_get_dirname(path);
-    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
-    const char *name;
-    for (int i = 0; dir && i < 2000 && (name = g_dir_read_name(dir)); i++) {
-        g_autofree char *file = g_build_filename(folder, name, NULL);
-        uint8_t h[512];
-        if (!g_str_has_suffix(name, ".vdi") || !g_file_test(file, G_FILE_TEST_IS_REGULAR))
-            continue;
-        FILE *f = fopen(file, "re");
-        bool good = f && fread(h, sizeof(h), 1, f) == 1 &&
-                    load_le32(h + H_SIGNATURE) == SIGNATURE &&
-                    uuid_equal(uuid_load(h + H_UUID), uuid);
-        if (f)
-            fclose(f);
-        if (good)
-            return g_strdup(name);
-    }
-    return NULL;
+    *ret_uuid = uuid_load(header + H_UUID);
+    return load_le32(header + H_SIGNATURE) == SIGNATURE;
 }
 
 static bool find_parent(Vdi *v, const OpenParameters *p, GError **error)
@@ -180,15 +169,7 @@ static bool find_parent(Vdi *v, const OpenParameters *p, GError **error)
         v->map.parent_name = g_strdup(name ? name + 1 : format);
         return true;
     }
-    v->map.parent_name = search_parent(v->map.file->path, link);
-    if (v->map.parent_name)
-        v->map.parent_format = g_strdup("vdi");
-    g_autofree char *text = uuid_text_le(link);
-    return v->map.parent_name || p->only_look ||
-           format_fail(error, v->map.file->path,
-                       "its parent, the VDI {%s}, is not in its folder; put it there, or name it "
-                       "with 'ospite disk rebase -u'",
-                       text);
+    return vbox_find_parent(&v->map, link, p, error);
 }
 
 static void close_gaps(Vdi *v);

@@ -97,35 +97,74 @@ static uint64_t block_place(const Vhd *v, uint64_t block)
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
-/* Parent locators: | code 4 | space 4 | length 4 | 0 | offset 8 |, names in UTF-16LE. */
-static char *read_locator(Vhd *v, const char *code)
+/* Parent locators: | code 4 | space 4 | length 4 | 0 | offset 8 |; NULL: none has the code. */
+static char *read_locator(Vhd *v, const char *code, uint32_t *ret_length)
 {
     for (int i = 0; i < 8; i++) {
         const uint8_t *l = v->header + LOCATORS + i * 24;
         uint32_t length = load_be32(l + 8);
-        uint16_t name[1025] = {0};
-        if (memcmp(l, code, 4) || length < 2 || length > 2048 ||
-            host_file_read(v->map.file, load_be64(l + 16), name, length))
+        if (memcmp(l, code, 4) || length < 2 || length > 2048)
             continue;
-        char *text = g_utf16_to_utf8(name, length / 2, NULL, NULL, NULL);
-        return text ? g_strdelimit(text, "\\", '/') : NULL;
+        g_autofree char *data = g_malloc0(length + 2);
+        *ret_length = length;
+        if (!host_file_read(v->map.file, load_be64(l + 16), data, length))
+            return g_steal_pointer(&data);
     }
     return NULL;
 }
 
-static char *read_parent_name(Vhd *v)
+/* Names of Windows are in UTF-16LE. */
+static char *windows_name(Vhd *v, const char *code)
+{
+    uint32_t length;
+    g_autofree char *data = read_locator(v, code, &length);
+    return data ? g_utf16_to_utf8((gunichar2 *)data, length / 2, NULL, NULL, NULL) : NULL;
+}
+
+static char *relative_name(Vhd *v)
+{
+    return windows_name(v, "W2ru");
+}
+
+static char *absolute_name(Vhd *v)
+{
+    return windows_name(v, "W2ku");
+}
+
+/* An address: file://host/folder/name, some of whose bytes may be %20 and the like. */
+static char *macintosh_name(Vhd *v)
+{
+    uint32_t length;
+    g_autofree char *data = read_locator(v, "MacX", &length);
+    const char *path = data && g_str_has_prefix(data, "file://") ? strchr(data + 7, '/') : NULL;
+    g_autofree char *plain = path ? g_uri_unescape_string(path, NULL) : NULL;
+    return plain && g_utf8_validate(plain, -1, NULL) ? g_steal_pointer(&plain) : NULL;
+}
+
+static char *header_name(Vhd *v)
 {
     uint16_t name[257] = {0};
-    char *text = read_locator(v, "W2ru");
-    if (!text)
-        text = read_locator(v, "W2ku");
-    if (text && g_str_has_prefix(text, "./"))
-        memmove(text, text + 2, strlen(text) - 1);
-    if (text)
-        return text;
     for (int i = 0; i < 256; i++)
         name[i] = load_be16(v->header + D_PARENT_NAME + i * 2);
     return g_utf16_to_utf8(name, -1, NULL, NULL, NULL);
+}
+
+/* The first that leads to a file; else the first that is there, for the message. */
+static char *read_parent_name(Vhd *v)
+{
+    static char *(*const ways[])(Vhd *) = {relative_name, absolute_name, macintosh_name,
+                                           header_name};
+    const char *path = v->map.file->path;
+    g_autofree char *first = NULL;
+    for (size_t i = 0; i < G_N_ELEMENTS(ways); i++) {
+        g_autofree char *text = ways[i](v);
+        g_autofree char *name = text && *text ? format_name_here(path, text) : NULL;
+        if (name && format_is_beside(path, name))
+            return g_steal_pointer(&name);
+        if (name && !first)
+            first = g_steal_pointer(&name);
+    }
+    return g_steal_pointer(&first);
 }
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -181,9 +220,21 @@ static bool read_header(Vhd *v, GError **error)
     return true;
 }
 
+/* Xen's: | mark 8 | offset 8 | sectors 4 | …, behind the table. Its size; 0: there is none. */
+static uint64_t batmap_size(Vhd *v, uint64_t at)
+{
+    uint8_t h[512];
+    if (host_file_read(v->map.file, at, h, sizeof(h)) || memcmp(h, "tdbatmap", 8))
+        return 0;
+    uint64_t offset = load_be64(h + 8), size = load_be32(h + 16) * UINT64_C(512);
+    bool is_near = offset >= at && offset - at <= MIB(1) && size <= MIB(1);
+    return is_near ? offset - at + size : 0;
+}
+
 static void find_end(Vhd *v)
 {
     v->end = align_up(v->bat.offset + v->bat.size, 512);
+    v->end += batmap_size(v, v->end);
     v->end = MAX(v->end, load_be64(v->footer + F_DATA) + 1024);
     for (uint32_t i = 0; i < v->entries; i++) {
         uint64_t at = block_place(v, i);
@@ -210,10 +261,15 @@ static bool open_dynamic(Vhd *v, const OpenParameters *p, GError **error)
     v->bitmaps =
         table_cache_new(v->map.file, v->bitmap_size, MIB(4), (int (*)(void *))vhd_commit, v);
     v->map.unit_size = v->block_size;
-    if (v->type == TYPE_DIFFERENCING)
-        v->map.parent_name = read_parent_name(v);
     find_end(v);
-    return v->end < FORMAT_SIZE_MAX || format_fail(error, v->map.file->path, "it is damaged");
+    if (v->end >= FORMAT_SIZE_MAX)
+        return format_fail(error, v->map.file->path, "it is damaged");
+    if (v->type != TYPE_DIFFERENCING)
+        return true;
+    v->map.parent_name = read_parent_name(v);
+    return v->map.parent_name || p->only_look ||
+           format_fail(error, v->map.file->path,
+                       "it does not name its parent; name it with 'ospite disk rebase -u'");
 }
 
 static void vhd_close(ImageMap *map)

@@ -182,6 +182,15 @@ static int ensure_bitmap(Vhdx *v, uint64_t block)
     return vhdx_commit(&v->map);
 }
 
+/* An allocation's cookie: is the block new, and what are its other sectors? */
+enum { OLD_BLOCK, NEW_OVER_PARENT, NEW_OVER_ZEROS };
+
+static uint64_t cookie_for(const Vhdx *v, uint64_t entry)
+{
+    bool over_parent = (v->flags & VHDX_HAS_PARENT) && (entry & 7) == VHDX_ABSENT;
+    return vhdx_place(entry) ? OLD_BLOCK : over_parent ? NEW_OVER_PARENT : NEW_OVER_ZEROS;
+}
+
 static int vhdx_allocate(ImageMap *map, uint64_t offset, uint64_t length, Allocation *a)
 {
     Vhdx *v = (Vhdx *)map;
@@ -191,8 +200,10 @@ static int vhdx_allocate(ImageMap *map, uint64_t offset, uint64_t length, Alloca
     int result = 0;
     inside = align_down(inside, map->sector_size);
     offset = align_down(offset, map->sector_size);
-    *a = (Allocation){
-        .offset = offset, .length = end - offset, .file = map->file, .cookie = place ? 0 : 1};
+    *a = (Allocation){.offset = offset,
+                      .length = end - offset,
+                      .file = map->file,
+                      .cookie = cookie_for(v, block_entry(v, block))};
     /* Bits of a block that the file still shows must not be cleared for its successor. */
     if (!place && (v->flags & VHDX_HAS_PARENT) && v->pending->len)
         result = vhdx_commit(map);
@@ -209,7 +220,7 @@ static int vhdx_link(ImageMap *map, const Allocation *a)
     Vhdx *v = (Vhdx *)map;
     uint64_t block = a->offset / v->block_size, first = a->offset / map->sector_size;
     uint64_t place = a->host_offset - a->offset % v->block_size;
-    bool partial = v->flags & VHDX_HAS_PARENT;
+    bool partial = (v->flags & VHDX_HAS_PARENT) && a->cookie != NEW_OVER_ZEROS;
     int result = 0;
     if (partial && a->cookie)
         result = set_bits(v, block * v->sectors_per_block, v->sectors_per_block, false);

@@ -82,6 +82,16 @@ static bool read_header(Vhdx *v, GError **error)
 
 /* ---- regions --------------------------------------------------------------------------------- */
 
+static bool refuse_guid(const char *path, const uint8_t *at, GError **error)
+{
+    g_autofree char *guid = uuid_text_le(uuid_load(at));
+    return format_fail(
+        error, path,
+        "it uses the feature {%s}, which this version does not know; convert it with "
+        "the program that made it",
+        guid);
+}
+
 static bool take_region(Vhdx *v, const uint8_t *e, GError **error)
 {
     const char *path = v->map.file->path;
@@ -92,8 +102,7 @@ static bool take_region(Vhdx *v, const uint8_t *e, GError **error)
         {"region size", length, MIB(1), UINT32_MAX, MIB(1)},
     };
     if (!is_bat && !is_meta)
-        return !(load_le32(e + 28) & 1) ||
-               format_fail(error, path, "it has a region that this version does not know");
+        return !(load_le32(e + 28) & 1) || refuse_guid(path, e, error);
     if (!format_check_limits(path, limits, G_N_ELEMENTS(limits), error))
         return false;
     if (is_bat ? v->bat_offset : v->metadata_offset)
@@ -182,17 +191,20 @@ static char *locator_value(const uint8_t *data, uint32_t size, const char *key)
     return NULL;
 }
 
-static char *locator_path(const uint8_t *data, uint32_t size)
+/* The first that leads to a file; else the first that is there, for the message. */
+static char *locator_path(const char *path, const uint8_t *data, uint32_t size)
 {
-    char *name = locator_value(data, size, "relative_path");
-    if (!name)
-        name = locator_value(data, size, "absolute_win32_path");
-    if (!name)
-        return NULL;
-    g_strdelimit(name, "\\", '/');
-    if (g_str_has_prefix(name, "./"))
-        memmove(name, name + 2, strlen(name) - 1);
-    return name;
+    static const char *const keys[] = {"relative_path", "absolute_win32_path", "volume_path"};
+    g_autofree char *first = NULL;
+    for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
+        g_autofree char *value = locator_value(data, size, keys[i]);
+        g_autofree char *name = value ? format_name_here(path, value) : NULL;
+        if (name && format_is_beside(path, name))
+            return g_steal_pointer(&name);
+        if (name && !first)
+            first = g_steal_pointer(&name);
+    }
+    return g_steal_pointer(&first);
 }
 
 static bool read_locator(Vhdx *v, uint64_t at, uint32_t size, GError **error)
@@ -206,13 +218,15 @@ static bool read_locator(Vhdx *v, uint64_t at, uint32_t size, GError **error)
         return format_fail_io(error, path, "read", result);
     if (!vhdx_is_guid(data, VHDX_PARENT_GUID))
         return format_fail(error, path, "it names its parent in a way that is not known");
-    v->map.parent_name = locator_path(data, size);
+    v->map.parent_name = locator_path(path, data, size);
     v->map.parent_format = locator_value(data, size, "ospite_parent_format");
     if (!v->map.parent_format)
         v->map.parent_format = g_strdup("vhdx"); /* no other can be meant */
     v->linkage[0] = locator_value(data, size, "parent_linkage");
     v->linkage[1] = locator_value(data, size, "parent_linkage2");
-    return v->map.parent_name || format_fail(error, path, "it does not name its parent");
+    return v->map.parent_name ||
+           format_fail(error, path,
+                       "it does not name its parent; name it with 'ospite disk rebase -u'");
 }
 
 /* ---- metadata -------------------------------------------------------------------------------- */
@@ -236,12 +250,8 @@ static bool take_item(Vhdx *v, const uint8_t *e, Item *items, GError **error)
         if (vhdx_is_guid(e, items[i].guid))
             item = &items[i];
     }
-    if (!item && (flags & VHDX_ITEM_REQUIRED)) {
-        g_autofree char *guid = uuid_text_le(uuid_load(e));
-        return format_fail(error, path, "it uses the feature {%s}, which is not known", guid);
-    }
     if (!item)
-        return true;
+        return !(flags & VHDX_ITEM_REQUIRED) || refuse_guid(path, e, error);
     if (offset < VHDX_TABLE_SIZE || (uint64_t)offset + size > v->metadata_room || item->at ||
         (item->size && item->size != size))
         return format_fail(error, path, "its metadata are damaged");

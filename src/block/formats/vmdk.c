@@ -7,6 +7,7 @@
 
 #include "base/i18n.h"
 #include "block/compress.h"
+#include "block/formats/vbox_parent.h"
 #include "block/image.h"
 
 #define MAX_EXTENTS 4096
@@ -34,71 +35,136 @@ static VmdkExtent *find_extent(Vmdk *v, uint64_t offset)
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-static VmdkExtent *add_extent(Vmdk *v, HostFile *file, bool own, bool sparse, uint64_t size)
+static VmdkExtent *add_extent(Vmdk *v, HostFile *file, bool sparse, uint64_t size)
 {
     VmdkExtent *e = g_new0(VmdkExtent, 1);
-    *e = (VmdkExtent){.file = file,
-                      .own_file = own,
-                      .is_sparse = sparse,
-                      .size = size,
-                      .start = v->map.size,
-                      .vmdk = v};
+    *e = (VmdkExtent){
+        .file = file, .is_sparse = sparse, .size = size, .start = v->map.size, .vmdk = v};
     g_ptr_array_add(v->extents, e);
     return e;
 }
 
-typedef struct ExtentLine {
-    char access[16], kind[16], name[512];
-    uint64_t sectors, offset;
-} ExtentLine;
+typedef struct LineKind {
+    const char *name;
+    bool sparse, zero;
+    const char *refusal;
+} LineKind;
 
-/* RW 4192256 SPARSE "name" [offset] */
-static bool parse_line(const char *line, ExtentLine *l)
-{
-    *l = (ExtentLine){0};
-    int n = sscanf(line, "%15s %" G_GINT64_MODIFIER "u %15s \"%511[^\"]\" %" G_GINT64_MODIFIER "u",
-                   l->access, &l->sectors, l->kind, l->name, &l->offset);
-    return n >= 4 || (n == 3 && !strcmp(l->kind, "ZERO"));
-}
+#define HOST_DISK                                                                             \
+    "its extent of the kind '%s' is a disk of its ESX host, not a file; copy it there, with " \
+    "'vmkfstools -i'"
 
-static bool open_line(Vmdk *v, const ExtentLine *l, const OpenParameters *p, GError **error)
+static const LineKind line_kinds[] = {
+    {"FLAT"},
+    {"VMFS"},
+    {"SPARSE", .sparse = true},
+    {"VMFSSPARSE", .sparse = true},
+    {"SESPARSE", .sparse = true},
+    {"ZERO", .zero = true},
+    {"VMFSRDM", .refusal = HOST_DISK},
+    {"VMFSRAW", .refusal = HOST_DISK},
+};
+
+static const LineKind *find_kind(const Vmdk *v, const VmdkLine *l, GError **error)
 {
     const char *path = v->map.file->path;
-    bool flat = !strcmp(l->kind, "FLAT") || !strcmp(l->kind, "VMFS");
-    bool sparse = !strcmp(l->kind, "SPARSE") || !strcmp(l->kind, "VMFSSPARSE") ||
-                  !strcmp(l->kind, "SESPARSE");
-    bool zero = !strcmp(l->kind, "ZERO");
-    if ((!flat && !sparse && !zero) || l->sectors > FORMAT_SIZE_MAX / 512 / MAX_EXTENTS ||
-        l->offset > FORMAT_SIZE_MAX / 512 || v->extents->len >= MAX_EXTENTS)
-        return format_fail(error, path, "its extent of the kind '%s' is not supported", l->kind);
-    HostFile *file = NULL;
-    if (!zero && !p->only_look) {
-        g_autofree char *part = image_resolve_name(path, l->name, p->trust_names, error);
-        file = part ? host_file_open(part, p->read_only, p->io_hook, error) : NULL;
-        if (!file) {
-            g_prefix_error(error, _("an extent of '%s': "), path);
-            return false;
-        }
-        file->no_sync = p->no_sync;
+    for (size_t i = 0; i < G_N_ELEMENTS(line_kinds); i++) {
+        const LineKind *kind = &line_kinds[i];
+        if (g_ascii_strcasecmp(kind->name, l->kind))
+            continue;
+        if (kind->refusal)
+            format_fail(error, path, kind->refusal, l->kind);
+        return kind->refusal ? NULL : kind;
     }
-    VmdkExtent *e = add_extent(v, file, true, sparse, l->sectors * 512);
-    e->is_zero = zero;
+    format_fail(error, path, "its extent of the kind '%s' is not supported", l->kind);
+    return NULL;
+}
+
+/* Extents that may not be written, or that are no files, are refused before anything is done. */
+static bool check_line(const Vmdk *v, const VmdkLine *l, const OpenParameters *p, GError **error)
+{
+    const char *path = v->map.file->path;
+    if (l->sectors > FORMAT_SIZE_MAX / 512 / MAX_EXTENTS || l->offset > FORMAT_SIZE_MAX / 512 ||
+        v->extents->len >= MAX_EXTENTS)
+        return format_fail(error, path, "its descriptor has an extent that is not possible");
+    if (p->only_look || !g_ascii_strcasecmp(l->kind, "ZERO"))
+        return true;
+    if (g_str_has_prefix(l->name, "\\\\.\\"))
+        return format_fail(error, path,
+                           "its extent '%s' is a disk of a Windows host, not a file; make an image "
+                           "of that disk there",
+                           l->name);
+    if (!g_ascii_strcasecmp(l->access, "NOACCESS"))
+        return format_fail(error, path,
+                           "its extent '%s' is marked NOACCESS; say RDONLY in its descriptor if it "
+                           "shall be read",
+                           l->name);
+    return p->read_only || g_ascii_strcasecmp(l->access, "RDONLY") ||
+           format_fail(error, path,
+                       "its extent '%s' is marked RDONLY; open it read-only, or make a disk over "
+                       "it to write to",
+                       l->name);
+}
+
+/* Several flat extents may be parts of one file. */
+static HostFile *find_open(const Vmdk *v, const char *path)
+{
+    for (guint i = 0; i < v->extents->len; i++) {
+        const VmdkExtent *e = v->extents->pdata[i];
+        if (e->own_file && e->file && !strcmp(e->file->path, path))
+            return e->file;
+    }
+    return NULL;
+}
+
+static bool open_file(Vmdk *v, VmdkExtent *e, const OpenParameters *p, GError **error)
+{
+    const char *path = v->map.file->path;
+    g_autofree char *name = vmdk_name_here(v, e->name);
+    g_autofree char *part = image_resolve_name(path, name, p->trust_names, error);
+    e->file = part && !e->is_sparse ? find_open(v, part) : NULL;
+    if (part && !e->file) {
+        e->file = host_file_open(part, p->read_only, p->io_hook, error);
+        e->own_file = e->file != NULL;
+    }
+    if (!e->file) {
+        g_prefix_error(error, _("an extent of '%s': "), path);
+        return false;
+    }
+    e->file->no_sync = p->no_sync;
+    if (e->is_sparse || e->flat_offset + e->size <= e->file->size)
+        return true;
+    return format_fail(error, path,
+                       "its extent '%s' has %" G_GUINT64_FORMAT " bytes, not the %" G_GUINT64_FORMAT
+                       " that its descriptor says: was it cut off when it was copied?",
+                       e->name, e->file->size, e->flat_offset + e->size);
+}
+
+static bool open_line(Vmdk *v, const VmdkLine *l, const OpenParameters *p, GError **error)
+{
+    const LineKind *kind = find_kind(v, l, error);
+    if (!kind || !check_line(v, l, p, error))
+        return false;
+    VmdkExtent *e = add_extent(v, NULL, kind->sparse, l->sectors * 512);
+    e->is_zero = kind->zero;
     e->kind = g_strdup(l->kind);
-    e->name = g_strdup(l->name);
+    e->name = kind->zero ? NULL : g_strdup(l->name);
     e->flat_offset = l->offset * 512;
     v->map.size += e->size;
     v->map.many_files = true;
-    return !sparse || p->only_look || vmdk_extent_open(e, error);
+    if (kind->zero || p->only_look)
+        return true;
+    return open_file(v, e, p, error) && (!kind->sparse || vmdk_extent_open(e, error));
 }
 
 static bool open_lines(Vmdk *v, const OpenParameters *p, GError **error)
 {
     g_auto(GStrv) lines = g_strsplit(v->text, "\n", -1);
     for (char **l = lines; *l; l++) {
-        ExtentLine line;
-        if (!g_str_has_prefix(*l, "RW ") && !g_str_has_prefix(*l, "RDONLY "))
+        VmdkLine line;
+        if (!vmdk_parse_line(*l, &line))
             continue;
-        if (!parse_line(*l, &line))
+        if (!*line.kind)
             return format_fail(error, v->map.file->path, "its descriptor has the line '%s'", *l);
         if (!open_line(v, &line, p, error))
             return false;
@@ -109,7 +175,7 @@ static bool open_lines(Vmdk *v, const OpenParameters *p, GError **error)
 /* One file that is its own extent. */
 static bool open_single(Vmdk *v, GError **error)
 {
-    VmdkExtent *e = add_extent(v, v->map.file, false, true, 0);
+    VmdkExtent *e = add_extent(v, v->map.file, true, 0);
     if (!vmdk_extent_open(e, error))
         return false;
     v->map.size = e->size;
@@ -147,13 +213,46 @@ static uint32_t read_cid(const Vmdk *v, const char *key)
     return text ? (uint32_t)g_ascii_strtoull(text, NULL, 16) : VMDK_NO_CID;
 }
 
-static void read_parent(Vmdk *v)
+static Uuid read_uuid(const Vmdk *v, const char *key)
 {
+    Uuid uuid = {{0}};
+    g_autofree char *text = vmdk_text_value(v->text, key);
+    if (text)
+        uuid_parse_le(text, &uuid);
+    return uuid;
+}
+
+/* VMware names a parent by its file, VirtualBox by its UUID. */
+static bool find_parent(Vmdk *v, const OpenParameters *p, GError **error)
+{
+    Uuid uuid = read_uuid(v, "ddb.uuid.parent");
+    g_autofree char *hint = vmdk_text_value(v->text, "parentFileNameHint");
     v->cid = read_cid(v, "CID");
     v->parent_cid = read_cid(v, "parentCID");
     v->kind = vmdk_text_value(v->text, "createType");
-    if (v->parent_cid != VMDK_NO_CID)
-        v->map.parent_name = vmdk_text_value(v->text, "parentFileNameHint");
+    if (v->parent_cid != VMDK_NO_CID && hint) {
+        v->map.parent_name = vmdk_name_here(v, hint);
+        return true;
+    }
+    v->parent_by_uuid = !uuid_is_null(uuid);
+    if (v->parent_by_uuid)
+        return vbox_find_parent(&v->map, uuid, p, error);
+    return v->parent_cid == VMDK_NO_CID || p->only_look ||
+           format_fail(error, v->map.file->path,
+                       "it has a parent (parentCID %08x) and does not name it; name it with "
+                       "'ospite disk rebase -u'",
+                       v->parent_cid);
+}
+
+static bool refuse_encrypted(const Vmdk *v, GError **error)
+{
+    g_autofree char *keys = vmdk_text_value(v->text, "encryptionKeys");
+    g_autofree char *filters = vmdk_text_value(v->text, "ddb.iofilters");
+    if (!keys && !(filters && strstr(filters, "crypt")))
+        return true;
+    return format_fail(error, v->map.file->path,
+                       "it is encrypted by VMware; take the encryption away there, in the virtual "
+                       "machine's settings");
 }
 
 /* Grains of all extents are alike, or there are only flat ones. */
@@ -194,9 +293,9 @@ static ImageMap *vmdk_open(HostFile *file, const OpenParameters *p, GError **err
     v->map.sector_size = 512;
     v->map.dirty = true; /* until it is known to be good: closing leaves the marks alone */
     v->extents = g_ptr_array_new_with_free_func(vmdk_extent_free);
-    if (read_text(v, &single, error) &&
-        (single ? open_single(v, error) : open_lines(v, p, error)) && find_unit(v, error)) {
-        read_parent(v);
+    if (read_text(v, &single, error) && refuse_encrypted(v, error) &&
+        (single ? open_single(v, error) : open_lines(v, p, error)) && find_unit(v, error) &&
+        find_parent(v, p, error)) {
         v->map.dirty = false;
         return &v->map;
     }
@@ -331,6 +430,7 @@ static bool vmdk_set_parent(ImageMap *map, const char *name, const char *format,
     if (!vmdk_write_text(v, text, error))
         return false;
     v->parent_cid = cid;
+    v->parent_by_uuid = false;
     image_map_name_parent(map, name, format);
     return true;
 }
@@ -338,7 +438,8 @@ static bool vmdk_set_parent(ImageMap *map, const char *name, const char *format,
 static char *vmdk_doubt_parent(ImageMap *map, const ImageMap *parent, const FormatDriver *driver)
 {
     const Vmdk *v = (Vmdk *)map;
-    if (driver == &vmdk_format && v->parent_cid != ((const Vmdk *)parent)->cid)
+    if (driver == &vmdk_format && !v->parent_by_uuid &&
+        v->parent_cid != ((const Vmdk *)parent)->cid)
         return g_strdup("its parent was changed since it was made over it (the CIDs differ)");
     return NULL;
 }

@@ -17,6 +17,7 @@
 #include "base/bits.h"
 #include "block/flat_table.h"
 #include "block/format.h"
+#include "block/formats/uuid.h"
 #include "block/table_cache.h"
 
 #define VMDK_MAGIC         0x564d444bu
@@ -56,6 +57,7 @@ typedef struct VmdkExtent {
     HostFile *file;
     bool own_file;                                         /* not the image's */
     bool is_sparse, is_zero, compressed, has_zero, is_old; /* old: COWD */
+    bool at_end;                                           /* its footer says where all is */
     bool is_se;                                            /* SEsparse */
     uint64_t tables_at, grains_at;                         /* of an SEsparse extent, in the file */
     uint64_t start, size;                                  /* bytes of the disk */
@@ -75,11 +77,23 @@ typedef struct Vmdk {
     uint64_t text_offset; /* … and where it is in the image's file */
     uint64_t text_room;
     uint32_t cid, parent_cid;
-    char *kind; /* createType */
+    bool parent_by_uuid; /* VirtualBox's way; CIDs don't count */
+    char *kind;          /* createType */
     GPtrArray *extents;
 } Vmdk;
 
+/* What a line of the descriptor says of an extent: RW 4192256 SPARSE "name" 0 */
+typedef struct VmdkLine {
+    char access[16], kind[16], name[512];
+    uint64_t sectors, offset;
+    int size_from, size_to; /* where in the line the number of sectors is */
+} VmdkLine;
+
 /* vmdk_descriptor.c */
+/* Is it about an extent? What can't be read has the kind "". */
+bool vmdk_parse_line(const char *line, VmdkLine *ret_line);
+/* A name in the text, in the encoding that the text says, for here. Free it. */
+char *vmdk_name_here(const Vmdk *v, const char *name);
 /*
  * The text begins as descriptors do, as far as its first sector tells: with the usual words, or
  * with a version behind comments and empty lines.

@@ -2,7 +2,10 @@
 /* VMDK: the text that describes an image. */
 #include "block/formats/vmdk.h"
 
+#include <stdio.h>
+
 #define FIRST_WORDS "# Disk DescriptorFile"
+#define BOM         "\xef\xbb\xbf" /* Windows editors begin texts with it */
 
 static bool is_key(const char *line, const char *key, const char **ret_value)
 {
@@ -27,7 +30,8 @@ static bool is_version(const char *line)
 
 bool vmdk_is_descriptor(const void *text, size_t size)
 {
-    g_autofree char *start = g_strndup(text, MIN(size, 512));
+    g_autofree char *copy = g_strndup(text, MIN(size, 512));
+    const char *start = copy + (g_str_has_prefix(copy, BOM) ? strlen(BOM) : 0);
     g_auto(GStrv) lines = g_strsplit(start, "\n", -1);
     if (!g_ascii_strncasecmp(start, FIRST_WORDS, strlen(FIRST_WORDS)))
         return true;
@@ -37,6 +41,37 @@ bool vmdk_is_descriptor(const void *text, size_t size)
             return is_version(line);
     }
     return false;
+}
+
+bool vmdk_parse_line(const char *line, VmdkLine *l)
+{
+    static const char *const words[] = {"RW", "RDONLY", "NOACCESS"};
+    bool is_extent = false;
+    *l = (VmdkLine){0};
+    sscanf(line, " %15s", l->access);
+    for (size_t i = 0; i < G_N_ELEMENTS(words); i++)
+        is_extent = is_extent || !g_ascii_strcasecmp(l->access, words[i]);
+    if (!is_extent)
+        return false;
+    int n =
+        sscanf(line, " %*s %n%" G_GINT64_MODIFIER "u%n %15s \"%511[^\"]\" %" G_GINT64_MODIFIER "u",
+               &l->size_from, &l->sectors, &l->size_to, l->kind, l->name, &l->offset);
+    bool is_short = n < 3 && (n != 2 || g_ascii_strcasecmp(l->kind, "ZERO"));
+    if (is_short || strlen(l->name) == sizeof(l->name) - 1)
+        *l->kind = 0;
+    return true;
+}
+
+char *vmdk_name_here(const Vmdk *v, const char *name)
+{
+    g_autofree char *encoding = vmdk_text_value(v->text, "encoding");
+    g_autofree char *folder = g_path_get_dirname(v->map.file->path);
+    g_autofree char *as_it_is = g_build_filename(folder, name, NULL);
+    g_autofree char *text = NULL;
+    if (encoding && g_ascii_strcasecmp(encoding, "UTF-8") &&
+        !g_file_test(as_it_is, G_FILE_TEST_EXISTS))
+        text = g_convert(name, -1, "UTF-8", encoding, NULL, NULL, NULL);
+    return format_name_here(v->map.file->path, text ? text : name);
 }
 
 char *vmdk_text_value(const char *text, const char *key)

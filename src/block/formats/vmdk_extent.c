@@ -7,6 +7,7 @@
 #define TEXT_SECTORS  20
 #define GRAIN_SECTORS 128
 #define TABLE_ENTRIES 512
+#define PADDING_MAX   KIB(128)
 
 static int commit_extent(void *obj)
 {
@@ -34,16 +35,32 @@ typedef struct SparseHeader {
     uint32_t version, flags, compression;
 } SparseHeader;
 
-/* A stream's header says at its end where the directory is. */
+/* A stream whose header leaves it to its footer, at its end, where the directory is. */
+static bool is_open_ended(const uint8_t *h)
+{
+    return load_le32(h) == VMDK_MAGIC && load_le64(h + VMDK_H_DIRECTORY) == UINT64_MAX;
+}
+
+/* | … | marker of the footer | footer | marker of the end | perhaps what somebody padded it with |
+ */
+static int read_footer(HostFile *file, uint8_t *h)
+{
+    uint64_t end = align_down(file->size, 512);
+    for (uint64_t at = end; at >= 2048 && end - at <= PADDING_MAX; at -= 512) {
+        int result = host_file_read(file, at - 1024, h, 512);
+        if (result)
+            return result;
+        if (load_le32(h) == VMDK_MAGIC && !is_open_ended(h))
+            return 0;
+    }
+    return -EINVAL;
+}
+
 static int read_header(VmdkExtent *e, uint8_t *h)
 {
     int result = host_file_read(e->file, 0, h, 512);
-    if (result || load_le32(h) != VMDK_MAGIC || load_le64(h + VMDK_H_DIRECTORY) != UINT64_MAX)
-        return result;
-    if (e->file->size < 2048)
-        return -EINVAL;
-    result = host_file_read(e->file, align_down(e->file->size, 512) - 1024, h, 512);
-    return result ? result : load_le32(h) == VMDK_MAGIC ? 0 : -EINVAL;
+    e->at_end = !result && is_open_ended(h);
+    return e->at_end ? read_footer(e->file, h) : result;
 }
 
 static void parse_new(SparseHeader *s, const uint8_t *h)
@@ -58,6 +75,11 @@ static void parse_new(SparseHeader *s, const uint8_t *h)
                         .compression = load_le16(h + VMDK_H_COMPRESSION)};
     if (!(s->flags & VMDK_F_REDUNDANT))
         s->redundant = 0;
+    /* Some writers have one directory only, and call it the redundant one. */
+    if (!s->directory) {
+        s->directory = s->redundant;
+        s->redundant = 0;
+    }
 }
 
 /* ESX: | COWD | version | flags | sectors | grain | directory | directory size | */
@@ -343,11 +365,27 @@ int vmdk_extent_forget(VmdkExtent *e, uint64_t offset, uint64_t length, uint64_t
     return result;
 }
 
+/* What is written goes behind the footer, so the header takes its place. */
+static int replace_footer(VmdkExtent *e)
+{
+    uint8_t h[512];
+    int result = read_footer(e->file, h);
+    if (!result)
+        result = host_file_write(e->file, 0, h, sizeof(h));
+    if (!result)
+        result = host_file_sync(e->file);
+    e->at_end = result != 0;
+    return result;
+}
+
 int vmdk_extent_set_unclean(VmdkExtent *e, bool unclean)
 {
     uint8_t flag = unclean;
-    if (!e->is_sparse || e->is_old)
+    if (!e->is_sparse || e->is_old || (e->at_end && !unclean))
         return 0;
+    int result = e->at_end ? replace_footer(e) : 0;
+    if (result)
+        return result;
     return host_file_write(e->file, VMDK_H_UNCLEAN, &flag, 1);
 }
 

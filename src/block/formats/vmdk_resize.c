@@ -16,12 +16,14 @@ static char *text_with_size(const char *text, uint64_t size)
 {
     g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
     for (char **l = lines; *l; l++) {
-        g_auto(GStrv) words = g_strsplit(*l, " ", 3);
-        if (g_strv_length(words) < 3 || (strcmp(words[0], "RW") && strcmp(words[0], "RDONLY")))
-            continue;
-        g_free(*l);
-        *l = g_strdup_printf("%s %" G_GUINT64_FORMAT " %s", words[0], size / 512, words[2]);
-        break;
+        VmdkLine line;
+        g_autofree char *old = *l;
+        bool is_it = vmdk_parse_line(old, &line) && *line.kind;
+        *l = is_it ? g_strdup_printf("%.*s%" G_GUINT64_FORMAT "%s", line.size_from, old, size / 512,
+                                     old + line.size_to)
+                   : g_steal_pointer(&old);
+        if (is_it)
+            break;
     }
     return g_strjoinv("\n", lines);
 }
