@@ -145,10 +145,9 @@ static bool survey(Vdi *v, bool read_only, GError **error)
     return true;
 }
 
-/* The name of a VDI in the image's folder that has the UUID. */
-static char *search_parent(const char *path, Uuid uuid)
+/* The name of a VDI in a folder that has the UUID. */
+static char *search_folder(const char *folder, Uuid uuid)
 {
-    g_autofree char *folder = g_path_get_dirname(path);
     g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
     const char *name;
     for (int i = 0; dir && i < 2000 && (name = g_dir_read_name(dir)); i++) {
@@ -168,6 +167,23 @@ static char *search_parent(const char *path, Uuid uuid)
     return NULL;
 }
 
+/*
+ * From the image's folder: there, or above a folder that VirtualBox keeps snapshots' images in.
+ * What is found has the very UUID, which is no name that an image could make up for a file it is
+ * not to see.
+ */
+static char *search_parent(const char *path, Uuid uuid)
+{
+    g_autofree char *folder = g_path_get_dirname(path);
+    g_autofree char *here = search_folder(folder, uuid);
+    g_autofree char *whole = here ? NULL : g_canonicalize_filename(folder, NULL);
+    g_autofree char *last = whole ? g_path_get_basename(whole) : NULL;
+    g_autofree char *parent = whole ? g_path_get_dirname(whole) : NULL;
+    g_autofree char *above = !g_strcmp0(last, "Snapshots") ? search_folder(parent, uuid) : NULL;
+
+    return above ? g_build_filename("..", above, NULL) : g_steal_pointer(&here);
+}
+
 static bool find_parent(Vdi *v, const OpenParameters *p, GError **error)
 {
     Uuid link = uuid_load(v->header + H_PARENT);
@@ -178,10 +194,15 @@ static bool find_parent(Vdi *v, const OpenParameters *p, GError **error)
         const char *format = comment + strlen(PREFIX), *name = strchr(format, ' ');
         v->map.parent_format = name ? g_strndup(format, name - format) : NULL;
         v->map.parent_name = g_strdup(name ? name + 1 : format);
+        g_autofree char *found = g_str_has_prefix(v->map.parent_name, "../")
+                                     ? search_parent(v->map.file->path, link)
+                                     : NULL;
+        v->map.parent_found = found && !strcmp(found, v->map.parent_name);
         return true;
     }
     v->map.parent_name = search_parent(v->map.file->path, link);
-    if (v->map.parent_name)
+    v->map.parent_found = v->map.parent_name != NULL;
+    if (v->map.parent_found)
         v->map.parent_format = g_strdup("vdi");
     g_autofree char *text = uuid_text_le(link);
     return v->map.parent_name || p->only_look ||
