@@ -60,6 +60,7 @@ typedef struct ImageMap {
     void *progress_obj;
     const char *warning; /* what whoever uses it must know; NULL: nothing. Static */
     char *parent_name;   /* as the image says; NULL: it has no parent. Owned */
+    bool parent_found;   /* the driver found it by its UUID: it may be outside of the folder */
     char *parent_format; /* NULL: the image doesn't say. Owned */
 } ImageMap;
 

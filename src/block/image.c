@@ -103,8 +103,8 @@ static bool open_parent(Image *image, const ImageOptions *options, int depth, GE
                            "its chain of parents is longer than %d; is it a "
                            "loop?",
                            CHAIN_MAX);
-    g_autofree char *path =
-        image_resolve_name(image->path, map->parent_name, options->trust_names, error);
+    g_autofree char *path = image_resolve_name(image->path, map->parent_name,
+                                               options->trust_names || map->parent_found, error);
     ImageOptions parent = {.format = map->parent_format,
                            .read_only = true,
                            .trust_names = options->trust_names,

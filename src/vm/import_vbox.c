@@ -43,6 +43,32 @@ static const xmlNode *vbox_medium(const xmlNode *node, const char *uuid, unsigne
     return NULL;
 }
 
+/* "C:\disks\a.vdi", "\\server\disks\a.vdi". */
+static bool is_windows_place(const char *location)
+{
+    return g_str_has_prefix(location, "\\\\") ||
+           (g_ascii_isalpha(location[0]) && location[1] == ':');
+}
+
+/* Where an image is (new): files of VirtualBox on Windows name it as Windows does. */
+static char *vbox_location(const Importer *in, const xmlNode *medium)
+{
+    g_autofree char *version = import_attribute(in->root, "version");
+    g_autofree char *said = import_attribute(medium, "location");
+    char *location = g_strdup(said), *beside;
+
+    if (!location || !version || !g_str_has_suffix(version, "-windows"))
+        return location;
+    g_strdelimit(location, "\\", '/');
+    if (!is_windows_place(said))
+        return location;
+    beside = g_path_get_basename(location);
+    import_say(in, _("image %s was at a place of Windows; it is expected beside the file, as %s"),
+               said, beside);
+    g_free(location);
+    return beside;
+}
+
 /* A disk that would be shown wrongly is better left out. */
 static bool vbox_can_have(const Importer *in, const xmlNode *medium, const char *place,
                           const char *file, const char *format)
@@ -100,8 +126,7 @@ static void vbox_device(const Importer *in, const xmlNode *machine, const xmlNod
     g_autofree char *uuid = import_attribute(import_child(device, "Image"), "uuid");
     const xmlNode *registry = import_child(machine, "MediaRegistry");
     const xmlNode *medium = uuid ? vbox_medium(registry, uuid, 64) : NULL;
-    g_autofree char *file = import_attribute(medium, "location"),
-                    *format = import_attribute(medium, "format");
+    g_autofree char *file = vbox_location(in, medium), *format = import_attribute(medium, "format");
     g_autofree char *lower = format ? g_ascii_strdown(format, -1) : NULL;
     bool two = g_str_has_prefix(controller, "ide") || g_str_has_prefix(controller, "floppy");
     uint64_t p = port ? g_ascii_strtoull(port, NULL, 10) : 0;

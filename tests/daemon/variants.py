@@ -151,6 +151,25 @@ def vbox_disks():
                                  attributes='stateFile="Snapshots/now.sav" currentSnapshot="{31111111-2222-4333-8444-555555555555}"'),
                           {"storage.ide0.0.medium": "FOLDER/diff.vdi"}, ["snapshot 'clean'", "snapshot 'updated'", "saved state Snapshots/now.sav"], "snapshots")
         check(not any("of the snapshot" in line for line in answer["report"]), "what belongs to a snapshot is reported on its own")
+        # As VirtualBox has it: the snapshot's image in a folder of its own, with its parent's UUID and no name.
+        (d.path / "Snapshots").mkdir()
+        current = d.path / "Snapshots" / f"{{{SECOND}}}.vdi"
+        subprocess.run([OSPITE, "disk", "create", "-f", "vdi", "-F", "vdi", "-b", "../a.vdi", current], check=True, capture_output=True)
+        with open(current, "r+b") as file:
+            file.seek(0x54)
+            file.write(bytes(256))
+        for version, separator in (("1.19-linux", "/"), ("1.19-windows", "\\")):
+            tree = medium(DISK, "a.vdi", below=medium(SECOND, f"Snapshots{separator}{{{SECOND}}}.vdi"))
+            text = box("1.19", media=tree, storage=ide(hard_disk(0, 0, SECOND))).replace("1.19-linux", version)
+            imported(d, text, {"storage.ide0.0.medium": f"FOLDER/Snapshots/{{{SECOND}}}.vdi"}, [], f"snapshot-{version[5:]}")
+        # A name alone leads to nothing that has not the parent's UUID.
+        subprocess.run([OSPITE, "disk", "create", "-f", "vdi", "-F", "vdi", "-b", "../b.vdi", current.with_name("other.vdi")], check=True, capture_output=True)
+        (d.path / "b.vdi").write_bytes((d.path / "a.vdi").read_bytes())
+        d.run("vm", "create", "reader", "memory=8M", "engine=interp", "storage.ide0.0.type=disk", f"storage.ide0.0.medium={current.with_name('other.vdi')}",
+              "storage.ide0.0.format=vdi")
+        check("outside of its folder" in d.run("vm", "start", "reader", status=1), "another image is taken for the parent")
+        text = box("1.19", media=medium(DISK, "C:\\VMs\\old\\a.vdi")).replace("1.19-linux", "1.19-windows").replace("FOLDER/C:", "C:")
+        imported(d, text, {"storage.ide0.0.medium": "FOLDER/a.vdi"}, ["C:\\VMs\\old\\a.vdi was at a place of Windows"], "windows-place")
         (d.path / "machine").write_text('<VirtualBox xmlns="http://www.virtualbox.org/" version="1.19-linux"><MachineEncrypted uuid="{x}"/></VirtualBox>')
         check("VirtualBox encrypted the machine" in d.run("vm", "import", d.path / "machine", status=1), "an encrypted machine is not named")
 

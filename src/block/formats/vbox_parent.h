@@ -7,8 +7,10 @@
 #include "block/formats/uuid.h"
 
 /*
- * Names the VDI or VMDK with that UUID as the parent of `map`: from the image's folder, or, if
- * names may lead anywhere, from the one above it, beside which VirtualBox keeps snapshots. To look
- * only, none need be there.
+ * Names the VDI or VMDK with that UUID as the parent of `map`: from the image's folder, or from the
+ * one above it, beside which VirtualBox keeps snapshots, if names may lead anywhere or the image is
+ * in such a folder. To look only, none need be there.
  */
 bool vbox_find_parent(ImageMap *map, Uuid uuid, const OpenParameters *parameters, GError **error);
+/* Whether `name`, of the image at `path`, is what would be found in the folder above. */
+bool vbox_is_parent(const char *path, const char *name, Uuid uuid);

@@ -167,6 +167,7 @@ static bool find_parent(Vdi *v, const OpenParameters *p, GError **error)
         const char *format = comment + strlen(PREFIX), *name = strchr(format, ' ');
         v->map.parent_format = name ? g_strndup(format, name - format) : NULL;
         v->map.parent_name = g_strdup(name ? name + 1 : format);
+        v->map.parent_found = vbox_is_parent(v->map.file->path, v->map.parent_name, link);
         return true;
     }
     return vbox_find_parent(&v->map, link, p, error);
