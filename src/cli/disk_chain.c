@@ -92,29 +92,49 @@ static int read_clipped(Image *image, uint64_t at, uint8_t *data, uint64_t size)
     return inside ? image_read(image, at, data, inside) : 0;
 }
 
+/* How far from `at` on, up to `size`, the image or what follows its end is known to be zeros. */
+static uint64_t known_zeros(Image *image, uint64_t at, uint64_t size)
+{
+    ImageStatus s;
+    if (!image || at >= image->map->size)
+        return size;
+    uint64_t inside = MIN(size, image->map->size - at);
+    return image_status(image, at, inside, true, &s) == 0 && s.zero ? MIN(s.length, inside) : 0;
+}
+
+/* Where old and new parent differ, sector by sector, the image gets what the old one has. */
+static int keep_chunk(Image *image, Image *parent, uint64_t at, uint64_t size, uint8_t *buffers)
+{
+    uint8_t *old = buffers, *new = buffers + CHUNK;
+    int result = read_clipped(image, at, old, size);
+    if (!result)
+        result = read_clipped(parent, at, new, size);
+    for (uint64_t i = 0; !result && i < size; i += 512) {
+        if (memcmp(old + i, new + i, MIN(512, size - i)))
+            result = image_write(image, at + i, old + i, MIN(512, size - i));
+    }
+    return result;
+}
+
 /* What came from the old parent and is not in the new one goes into the image. */
 static int keep_differences(Image *image, Image *parent, bool progress)
 {
     Progress bar;
-    g_autofree uint8_t *old = g_malloc(CHUNK), *new = g_malloc(CHUNK);
+    g_autofree uint8_t *buffers = g_malloc(2 * CHUNK);
+    uint64_t end = image->map->size, part = 0;
     int result = 0;
-    progress_begin(&bar, progress, image->map->size);
-    for (uint64_t at = 0; at < image->map->size && !result;) {
-        ImageStatus status;
-        uint64_t part = MIN(CHUNK, image->map->size - at);
-        result = image_status(image, at, part, false, &status);
-        part = MIN(part, status.length);
-        bool is_own = status.depth == 0 && status.present;
-        if (!result && !is_own)
-            result = read_clipped(image, at, old, part);
-        if (!result && !is_own)
-            result = read_clipped(parent, at, new, part);
-        for (uint64_t i = 0; !result && !is_own && i < part; i += 512) {
-            if (memcmp(old + i, new + i, MIN(512, part - i)))
-                result = image_write(image, at + i, old + i, MIN(512, part - i));
-        }
-        at += part;
+    progress_begin(&bar, progress, end);
+    for (uint64_t at = 0; at < end && !result; at += part) {
+        ImageStatus s;
         progress_update(&bar, at);
+        result = image_status(image, at, end - at, true, &s);
+        part = MIN(end - at, s.length);
+        if (result || (s.depth == 0 && s.present))
+            continue;
+        uint64_t same = s.zero ? known_zeros(parent, at, part) : 0;
+        part = same ? same : MIN(part, CHUNK);
+        if (!same)
+            result = keep_chunk(image, parent, at, part, buffers);
     }
     progress_end(&bar);
     return result ? result : image_flush(image);
@@ -144,6 +164,7 @@ int disk_command_rebase(DiskArgs *a, GError **error)
         return disk_fail(error, "rebase", a->rest[0], result);
     if (parent && !format)
         format = parent->driver->name;
+    g_clear_pointer(&parent, image_close); /* its tables may be large, and it is opened again */
     if (name && !format)
         return disk_usage(error, "say the new parent's format with -F");
     if (!image->driver->set_parent(image->map, name, format, path, error))

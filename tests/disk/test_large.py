@@ -7,10 +7,11 @@ import subprocess
 
 from kit import PROGRAM, FolderTest, disk, main
 
-MIB, TIB = 1 << 20, 1 << 40
+MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
 MEMORY_MAX = 64 * MIB
 # Format, its options, size.
-LARGE = [("raw", [], 5 * TIB), ("qcow", [], 5 * TIB), ("qcow2", [], 5 * TIB), ("vdi", [], 5 * TIB)]
+LARGE = [("raw", [], 5 * TIB), ("qcow", [], 5 * TIB), ("qcow2", [], 5 * TIB), ("vdi", [], 5 * TIB), ("vhd", [], 2039 * GIB),
+         ("vhdx", ["block_size=1M"], 2 * TIB), ("vmdk", [], 2 * TIB), ("qcow2", ["cluster_size=4k"], 2 * TIB)]
 
 
 class LargeTest(FolderTest):
@@ -49,8 +50,25 @@ class LargeTest(FolderTest):
             self.modest("compact", "-f", name, "image.x")
             self.modest("measure", "-f", name, "-O", "qcow2", "image.x")
             disk("compare", "-f", "raw", "-F", name, "source.raw", "image.x")
+            self.history(name, size)
             for left in os.listdir("."):
                 os.unlink(left)
+
+    def history(self, name, size):
+        """An image over another one is moved to another parent, goes into that, and sizes change."""
+        if name == "raw":
+            return
+        with open("source.raw", "r+b") as file:
+            file.seek(size // 2)
+            file.write(b"x" * MIB)
+        self.modest("create", "-f", name, "-b", "image.x", "-F", name, "top.x")
+        self.modest("rebase", "-u", "-f", name, "-b", "source.raw", "-F", "raw", "top.x")
+        self.modest("rebase", "-f", name, "-b", "image.x", "-F", name, "top.x")
+        self.modest("commit", "-f", name, "top.x")
+        disk("compare", "-f", "raw", "-F", name, "source.raw", "image.x")
+        for new in size + 100 * MIB, size // 2:
+            self.modest("resize", "--shrink", "-f", name, "image.x", str(new))
+        self.modest("check", "-f", name, "image.x", statuses=(0, 63))
 
 
 if __name__ == "__main__":

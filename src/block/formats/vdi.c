@@ -178,7 +178,9 @@ static void close_gaps(Vdi *v);
 static void vdi_close(ImageMap *map)
 {
     Vdi *v = (Vdi *)map;
-    if (v->written && !map->dirty && v->free->len)
+    /* A smaller disk's blocks may have been the last ones. */
+    bool has_gaps = v->free->len || v->end != load_le32(v->header + H_USED);
+    if (v->written && !map->dirty && has_gaps)
         close_gaps(v);
     flat_table_clear(&v->table);
     g_array_unref(v->free);
