@@ -5,7 +5,7 @@
  *
  * A program is a few dozen random instructions of a mode, run until it halts, faults (every vector
  * halts at its own address) or its time is up. Flags that a fault pushes are not compared: the
- * translator does not keep flags that are dead there.
+ * translator keeps flags that are dead there of the same block and at CPL 3 alone.
  */
 #include <signal.h>
 #include <sys/time.h>
@@ -868,7 +868,7 @@ static uint64_t pushed_flags(const Fixture *f, const CpuState *state)
         at -= f->real ? 2 : 4;
     else
         at += f->real ? 4 : (error + 2) * (f->mode64 ? 8 : 4);
-    return base + (wide ? at : at & UINT16_MAX);
+    return base + (f->mode64 ? at : at & (wide ? UINT32_MAX : UINT16_MAX));
 }
 
 static bool same_memory(Fixture *f, const CpuState *state, bool faulted)
@@ -935,15 +935,18 @@ static void test_random(Fixture *f, gconstpointer data)
     unsigned cases = wanted          ? atoi(wanted)
                      : g_test_slow() ? 200000
                                      : 6000,
-             halted = 0, late = 0, failures = 0;
+             halted = 0, late = 0, unsure = 0, failures = 0;
     for (unsigned i = 0; i < cases; i++) {
         CpuState states[2];
+        uint64_t faults[2];
         uint32_t seed = g_rand_int(f->random);
         bool ended = true;
         make_program(f);
         for (unsigned n = 0; n < 2; n++) {
             prepare(f, &f->machines[n], seed, &states[n]);
+            faults[n] = f->machines[n].cpu->stat_faults;
             ended &= run(&f->machines[n], &states[n]);
+            faults[n] = f->machines[n].cpu->stat_faults - faults[n];
         }
         if (!ended) { /* stopped anywhere */
             late++;
@@ -961,11 +964,18 @@ static void test_random(Fixture *f, gconstpointer data)
             same = faulted; /* flags that were pushed anywhere */
         if (same)
             continue;
+        /* Flags were pushed in many places, over the handlers perhaps, which executed them. */
+        if (MAX(faults[0], faults[1]) > 1) {
+            unsure++;
+            level_memory(f);
+            continue;
+        }
         if (!repeats(f, seed, &states[0]) ||
             host_lost_pointers(f, seed, &states[0], states[1], faulted)) {
             level_memory(f);
             continue;
         }
+        g_test_message("program %u", i);
         describe(f, seed, &states[0], &states[1]);
         for (unsigned at = STACK16; at < DATA + DATA_SIZE; at += 4) {
             uint32_t *a = (uint32_t *)(f->machines[0].ram->host + at),
@@ -977,8 +987,10 @@ static void test_random(Fixture *f, gconstpointer data)
         if (++failures == 5)
             break;
     }
-    g_test_message("%u programs, %u to their end, %u too long", cases, halted, late);
+    g_test_message("%u programs, %u to their end, %u too long, %u unsure", cases, halted, late,
+                   unsure);
     g_assert_cmpuint(failures, ==, 0);
+    g_assert_cmpuint(unsure, <, cases / 1000 + 2);
     g_assert_cmpuint(late, <, cases / 4 + 1);
 }
 
