@@ -13,6 +13,8 @@
 
 #define DEFAULT_CLIENTS      16
 #define DEFAULT_HANDSHAKE_MS 10000
+/* Several large answers, so that the next ones are read while the client takes them. */
+#define UNIX_SEND_BUFFER (1 << 20)
 
 /* ---- output of a turn of the loop ------------------------------------------------------------ */
 
@@ -53,10 +55,19 @@ typedef struct Listener {
     int fd;
 } Listener;
 
-/* Answers leave at once, and a host that vanished is noticed in the end. */
+/*
+ * Answers of TCP leave at once, and a host that vanished is noticed in the end; its buffers grow by
+ * themselves, which a Unix socket's don't.
+ */
 static void tune_socket(int fd)
 {
-    int on = 1;
+    int on = 1, size = UNIX_SEND_BUFFER, domain = 0;
+    socklen_t length = sizeof(domain);
+    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length);
+    if (domain == AF_UNIX) {
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+        return;
+    }
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 }
