@@ -136,26 +136,8 @@ JitBlock *jit_find(const JitCpu *jit, const Block *block, uint64_t rip, bool pla
     for (JitBlock *translation = block->translations; translation;
          translation = jit_at(jit, translation->next)) {
         if (translation->rip == rip && translation->plain == plain &&
-            translation->code_key == jit->code_key && !translation->maker)
+            translation->code_key == jit->code_key)
             return translation;
-    }
-    return NULL;
-}
-
-static bool is_same_comparison(const Insn *a, const Insn *b)
-{
-    return a->opcode == b->opcode && a->modrm == b->modrm && a->rm == b->rm && a->reg == b->reg &&
-           a->op_size == b->op_size && a->imm == b->imm;
-}
-
-JitBlock *jit_find_behind(const JitCpu *jit, const JitBlock *translation, const Insn *maker)
-{
-    for (JitBlock *other = translation->block->translations; other;
-         other = jit_at(jit, other->next)) {
-        if (other->maker && other->rip == translation->rip &&
-            other->code_key == translation->code_key &&
-            is_same_comparison(jit_at(jit, other->maker), maker))
-            return other;
     }
     return NULL;
 }

@@ -139,7 +139,7 @@ static void run_translatable(SoftCpu *cpu)
         *jump = (JitJump){
             .rip = key, .host = jit->run + translation->jump, .stamp = jit_stamp_word(cpu, key)};
     if (link && link->target == cpu->s.rip && leads_to(jit, link, translation))
-        jit_link(cpu, link, jit_translate_behind(cpu, link, translation));
+        jit_link(cpu, link, translation);
     cpu->translation_stop = false;
     enter(cpu, jit->run + translation->entry[0]);
 }

@@ -113,12 +113,6 @@ static JitRecipe recipe_of(const Insn *insn, const JitOp *op)
     return recipe_of_operation(insn, operation, rm, 1u << rm | 1u << reg, false); /* JitOp.swap */
 }
 
-bool flags_are_made_by(const Insn *insn, const JitOp *op, JitRecipe *ret)
-{
-    *ret = recipe_of(insn, op);
-    return ret->how == JIT_RECIPE_AGAIN;
-}
-
 /* Whether it undoes an addition to a register that the instruction steps on. */
 static bool recipe_moves(const Translation *t, const JitRecipe *recipe, unsigned written,
                          int64_t *ret_by)
@@ -233,9 +227,8 @@ static void recall(Translation *t)
     JitRecipe recipe = t->now.recipe;
     const Insn *insn = t->insn;
     JitOp op = t->op;
-    bool maker = recipe.index == RECIPE_MAKER;
-    t->insn = maker ? t->maker : &t->block->insns[recipe.index];
-    t->op = maker ? t->maker_op : t->ops[recipe.index];
+    t->insn = &t->block->insns[recipe.index];
+    t->op = t->ops[recipe.index];
     t->now.lazy = false;
     t->now.held = t->now.copied = 0;
     settle_rsp(t);

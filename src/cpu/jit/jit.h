@@ -27,8 +27,7 @@
  * host's own until C runs (JitCpu.live); never while an exception of theirs is unmasked.
  * - Arithmetic flags are at each point of the code, by what the translator knows, in EFLAGS
  *   ("host"), or in SoftCpu.flags ("slot"), or to be had by executing again what made them ("lazy",
- *   JitRecipe), or dead. Every translation can be entered with them in either of the first two, but
- *   those behind a comparison (JitBlock.maker).
+ *   JitRecipe), or dead. Every translation can be entered with them in either of the first two.
  *   Flags that no later instruction reads are kept for a fault that comes between if it does in
  *   the same block and at CPL 3; else what #PF pushes of them may differ from hardware.
  * - MXCSR is the guest's.
@@ -69,8 +68,6 @@ typedef struct JitLink {
                        very end */
     uint32_t
         again; /* rel32 to patch behind `unlinked`, which puts lazy flags into the slot; or 0 */
-    uint16_t maker;  /* 1 + offset in the block of the comparison that made them, whose operands
-                        are what they were; 0: none such */
     bool host_flags; /* flags are in EFLAGS there */
     bool plain;      /* goes to a plain translation */
     uint8_t fpu;     /* JIT_LIVE_* that are loaded there */
@@ -99,7 +96,6 @@ struct JitBlock {
     bool relies;          /* on the flags that others on its page read */
     JitRef in, out;       /* JitLink */
     JitRef next;          /* of the same Block at another RIP */
-    JitRef maker;         /* Insn: entered only behind such a comparison, by links (entry[1]) */
     bool plain;           /* checks each access by itself */
     bool dead;
 };
@@ -269,8 +265,6 @@ JitBlock *jit_block_at(const JitCpu *jit, const uint8_t *host);
 /* All ways out of it lead to the loop until they are linked again. */
 void jit_unlink(JitCpu *jit, JitBlock *translation);
 JitBlock *jit_find(const JitCpu *jit, const Block *block, uint64_t rip, bool plain);
-/* The same of those behind a comparison. */
-JitBlock *jit_find_behind(const JitCpu *jit, const JitBlock *translation, const Insn *maker);
 /* Makes the link go to `to`. General registers only, as all that it calls. */
 void jit_link(SoftCpu *cpu, JitLink *link, JitBlock *to);
 /* The same of an indirect branch, which is supposed to go there from now on. */
@@ -333,6 +327,3 @@ void jit_kick(Vcpu *vcpu);
 
 /* NULL: no room. */
 JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip, bool plain);
-/* What the link goes to: `to`, or a translation of its own, which knows how the flags are made that
- * `to` had to save. */
-JitBlock *jit_translate_behind(SoftCpu *cpu, const JitLink *link, JitBlock *to);

@@ -9,8 +9,7 @@
 #include "cpu/soft/decode.h"
 #include "cpu/soft/soft_vm.h"
 
-#define DROPS_MOST  4
-#define BEHIND_MOST 16
+#define DROPS_MOST 4
 
 /* ---- registers ----------------------------------------------------------------------------------
  */
@@ -322,16 +321,6 @@ static bool is_canonical(uint64_t linear)
     return (int64_t)(linear << 16) >> 16 == (int64_t)linear;
 }
 
-/* JitLink.maker */
-static unsigned flags_maker(const Translation *t)
-{
-    const JitRecipe *recipe = &t->now.recipe;
-    bool stands = recipe->how == JIT_RECIPE_AGAIN && !recipe->spilled;
-    return stands && recipe->index != RECIPE_MAKER && !t->segmented
-               ? 1 + t->block->insns[recipe->index].rip_offset
-               : 0;
-}
-
 static void translate_jcc(Translation *t, uint64_t target)
 {
     Emit *e = &t->e;
@@ -344,7 +333,6 @@ static void translate_jcc(Translation *t, uint64_t target)
     if (needs_no_guard(t, target)) {
         stub->link = new_link(t, target);
         stub->link->host_flags = true;
-        stub->link->maker = flags_maker(t);
         stub->link->fpu = t->now.fpu;
         stub->link->site = code_offset(t) - 4;
     }
@@ -704,11 +692,7 @@ static void write_entries(Translation *t)
     }
     result->flagged = true;
     result->entry[0] = result->entry[1] = code_offset(t);
-    if (t->maker) {
-        t->now.host_flags = true;
-        flags_are_made_by(t->maker, &t->maker_op, &t->now.recipe);
-        t->now.recipe.index = RECIPE_MAKER;
-    } else if (wants_host_flags(t)) {
+    if (wants_host_flags(t)) {
         flags_to_host(t, SCRATCH1);
         result->entry[1] = code_offset(t);
     } else {
@@ -751,7 +735,7 @@ static void translate_all(Translation *t)
     }
 }
 
-static JitBlock *translate(SoftCpu *cpu, Block *block, uint64_t rip, bool plain, const Insn *maker)
+JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip, bool plain)
 {
     JitCpu *jit = cpu->jit;
     uint8_t *cold, *write = jit_cache_space(jit, &cold);
@@ -762,7 +746,6 @@ static JitBlock *translate(SoftCpu *cpu, Block *block, uint64_t rip, bool plain,
                      .jit = jit,
                      .block = block,
                      .rip = rip,
-                     .maker = maker,
                      .plain = plain};
     t.mode64 = (block->mode & MODE_CODE_MASK) == MODE_CODE64;
     t.segmented = jit_is_segmented(block->mode);
@@ -778,11 +761,6 @@ static JitBlock *translate(SoftCpu *cpu, Block *block, uint64_t rip, bool plain,
     t.result->rip = rip;
     t.result->code_key = jit->code_key;
     t.result->plain = plain;
-    if (maker) {
-        t.maker_op = jit_classify(block->mode, maker);
-        t.maker = memcpy(jit_alloc(jit, sizeof(*maker)), maker, sizeof(*maker));
-        t.result->maker = jit_ref(jit, t.maker);
-    }
     t.result->start = write - jit->write;
     t.result->cold = cold - jit->write;
     jit->blocks[jit->block_count++] = jit_ref(jit, t.result);
@@ -790,7 +768,7 @@ static JitBlock *translate(SoftCpu *cpu, Block *block, uint64_t rip, bool plain,
     uint8_t *end = t.e.p;
     t.e.p = cold;
     write_stubs(&t);
-    if (t.live[0] && !maker)
+    if (t.live[0])
         write_recalling_entry(&t);
     t.result->next = jit_ref(jit, block->translations);
     block->translations = t.result;
@@ -806,29 +784,4 @@ static JitBlock *translate(SoftCpu *cpu, Block *block, uint64_t rip, bool plain,
         perf_map_add(cpu->vcpu->vm->perf_map, cold + t.e.run, t.e.p - cold, linear);
     }
     return t.result;
-}
-
-JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip, bool plain)
-{
-    return translate(cpu, block, rip, plain, NULL);
-}
-
-/* Whether it begins with putting EFLAGS into the slot, which only little code is repeated for. */
-static bool saves_flags(const JitBlock *translation)
-{
-    return translation->flagged && translation->entry[0] > translation->entry[1] &&
-           translation->block->count <= BEHIND_MOST;
-}
-
-JitBlock *jit_translate_behind(SoftCpu *cpu, const JitLink *link, JitBlock *to)
-{
-    const JitBlock *from = jit_at(cpu->jit, link->from);
-    Insn maker;
-    if (!link->maker || from->dead || to->dead || to->plain || !saves_flags(to) ||
-        !block_insn_at(cpu, from->block, link->maker - 1, &maker))
-        return to;
-    JitBlock *behind = jit_find_behind(cpu->jit, to, &maker);
-    if (!behind && block_insns(cpu, to->block))
-        behind = translate(cpu, to->block, to->rip, false, &maker);
-    return behind ? behind : to;
 }

@@ -32,13 +32,11 @@ typedef struct JitRecipe {
         JIT_RECIPE_MEMORY,
         JIT_RECIPE_RETURN
     } how;
-    uint8_t index;          /* of the instruction; RECIPE_MAKER: Translation.maker */
+    uint8_t index;          /* of the instruction */
     uint8_t dest, src;      /* guest registers, src GPR_NONE: an immediate */
     uint16_t regs, spilled; /* those in JitCpu.spilled */
     int64_t moved;          /* ADD, SUB: what was added to the register since */
 } JitRecipe;
-
-#define RECIPE_MAKER 0xff
 
 /* The arithmetic flags are in EFLAGS (host_flags), or to be had by the recipe (lazy), or else in
  * the slot, if anybody wants them. */
@@ -120,8 +118,6 @@ typedef struct Translation {
     SoftCpu *cpu;
     JitCpu *jit;
     Block *block;
-    const Insn *maker; /* of the flags that it is entered with; or NULL */
-    JitOp maker_op;
     JitBlock *result;
     uint64_t rip;
     bool mode64, user;
@@ -178,8 +174,6 @@ void flags_to_host(Translation *t, unsigned temp);
 /* Whether a comparison with memory should keep the operand, since EFLAGS will be lost before they
  * are read. */
 bool flags_keep_operand(const Translation *t);
-/* Whether it is a comparison that EFLAGS can be had from again, where its operands are the same. */
-bool flags_are_made_by(const Insn *insn, const JitOp *op, JitRecipe *ret);
 /* RSP moves within the instruction, before the flags are lost for good. */
 void recipe_rsp_moved(JitRecipe *recipe, int64_t by);
 /* Around each instruction. */
