@@ -3,6 +3,7 @@
 #include "block/formats/vmdk.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "base/i18n.h"
@@ -135,7 +136,7 @@ static bool open_file(Vmdk *v, VmdkExtent *e, const OpenParameters *p, GError **
     if (e->is_sparse || e->flat_offset + e->size <= e->file->size)
         return true;
     return format_fail(error, path,
-                       "its extent '%s' has %" G_GUINT64_FORMAT " bytes, not the %" G_GUINT64_FORMAT
+                       "its extent '%s' has %" PRIu64 " bytes, not the %" PRIu64
                        " that its descriptor says: was it cut off when it was copied?",
                        e->name, e->file->size, e->flat_offset + e->size);
 }
