@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "block/cipher.h"
+#include "block/formats/uuid.h"
 #include "block/host_file.h"
 
 /* What a probe sees: the first and the last bytes of the file. */
@@ -224,6 +225,8 @@ typedef struct FormatDriver {
                        GError **error);
     /* NULL, or why the parent that was opened is not the one this image was made over. */
     char *(*doubt_parent)(ImageMap *map, const ImageMap *parent, const struct FormatDriver *driver);
+    /* Gives the image another identity. Durable on return. NULL: its images have none. */
+    bool (*set_uuid)(ImageMap *map, Uuid uuid, GError **error);
     const FormatSnapshots *snapshots;
     const FormatKeys *keys; /* NULL: it knows no encryption with several keys */
     /* Adds what is particular to the format. */

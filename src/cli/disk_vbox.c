@@ -5,7 +5,6 @@
 
 #include "base/bits.h"
 #include "base/i18n.h"
-#include "block/formats/vdi.h"
 #include "cli/beside.h"
 #include "cli/disk.h"
 #include "cli/vbox_words.h"
@@ -186,15 +185,20 @@ static bool convert_stdin(VboxArgs *a, GError **error)
     return good;
 }
 
+static bool set_uuid(Image *image, Uuid uuid, GError **error)
+{
+    if (image->driver->set_uuid)
+        return image->driver->set_uuid(image->map, uuid, error);
+    return vbox_usage(error, _("images of the format '%s' have no UUID"), image->driver->name);
+}
+
 static bool give_uuid(const char *path, const char *text, GError **error)
 {
     Uuid uuid;
     g_autoptr(Image) image = open_trusted(path, NULL, false, error);
     if (!image)
         return false;
-    if (image->driver != &vdi_format)
-        return vbox_usage(error, _("only VDI images can get another UUID"));
-    return uuid_parse_le(text, &uuid) ? vdi_set_uuid(image->map, uuid, error)
+    return uuid_parse_le(text, &uuid) ? set_uuid(image, uuid, error)
                                       : vbox_usage(error, _("'%s' is no UUID"), text);
 }
 
@@ -265,7 +269,7 @@ static bool show_medium(VboxArgs *a, GError **error)
     return true;
 }
 
-static bool set_uuid(VboxArgs *a, GError **error)
+static bool set_image_uuid(VboxArgs *a, GError **error)
 {
     Uuid uuid = uuid_random();
     if (!vbox_word(a, 1) || (vbox_word(a, 2) && !uuid_parse_le(vbox_word(a, 2), &uuid)))
@@ -273,10 +277,8 @@ static bool set_uuid(VboxArgs *a, GError **error)
     g_autoptr(Image) image = open_trusted(vbox_word(a, 1), NULL, false, error);
     if (!image)
         return false;
-    if (image->driver != &vdi_format)
-        return vbox_usage(error, _("only VDI images can get another UUID"));
     g_autofree char *text = uuid_text_le(uuid);
-    if (!vdi_set_uuid(image->map, uuid, error))
+    if (!set_uuid(image, uuid, error))
         return false;
     printf("UUID changed to: %s\n", text);
     return true;
@@ -319,7 +321,7 @@ static bool internal(VboxArgs *a, GError **error)
 {
     const char *word = vbox_word(a, 0) ? vbox_word(a, 0) : "";
     if (!strcmp(word, "sethduuid") || !strcmp(word, "setvdiuuid"))
-        return set_uuid(a, error);
+        return set_image_uuid(a, error);
     if (!strcmp(word, "createrawvmdk"))
         return create_raw_vmdk(a, error);
     if (!strcmp(word, "converttoraw"))

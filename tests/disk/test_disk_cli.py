@@ -514,6 +514,15 @@ class DiskTest(unittest.TestCase):
         uuid = "12345678-9abc-def0-1234-56789abcdef0"
         self.assertIn(uuid, vbox("internalcommands", "sethduuid", "d.vdi", uuid))
         self.assertIn(uuid, vbox("showmediuminfo", "d.vdi"))
+        disk("convert", "-f", "raw", "-O", "vhd", "a.raw", "d.vhd")
+        for name in "d.vmdk", "d.vhd":
+            self.assertIn(uuid, vbox("internalcommands", "sethduuid", name, uuid))
+            self.assertIn(uuid, vbox("showmediuminfo", name))
+            disk("compare", "d.vdi", name)
+            self.assertIn("UUID changed to", vbox("internalcommands", "sethduuid", name))
+            self.assertNotIn(uuid, vbox("showmediuminfo", name))
+        real("compare", "-f", "vmdk", "-F", "vpc", "d.vmdk", "d.vhd")
+        vbox("internalcommands", "sethduuid", "a.raw", status=1)
         vbox("modifymedium", "disk", "d.vdi", "--compact")
         vbox("internalcommands", "createrawvmdk", "-filename", "w.vmdk", "-rawdisk", "a.raw")
         disk("compare", "-f", "raw", "a.raw", "w.vmdk")

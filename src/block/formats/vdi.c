@@ -694,7 +694,7 @@ static void vdi_describe(const ImageMap *map, GVariantDict *d)
         g_variant_dict_insert(d, "parent-uuid", "s", parent);
 }
 
-bool vdi_set_uuid(ImageMap *map, Uuid uuid, GError **error)
+static bool vdi_set_uuid(ImageMap *map, Uuid uuid, GError **error)
 {
     Vdi *v = (Vdi *)map;
     memcpy(v->header + H_UUID, uuid.bytes, 16);
@@ -718,6 +718,7 @@ const FormatDriver vdi_format = {
     .forget = vdi_forget,
     .commit = vdi_commit,
     .resize = vdi_resize,
+    .set_uuid = vdi_set_uuid,
     .check = vdi_check,
     .set_parent = vdi_set_parent,
     .doubt_parent = vdi_doubt_parent,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* What is particular to VDI images, for `internalcommands sethduuid`. */
+/* What is particular to VDI images, for those over them. */
 #pragma once
 
 #include "block/format.h"
@@ -7,5 +7,3 @@
 
 /* The image's identity, of the first 512 bytes of a file; false: it is no VDI. */
 bool vdi_header_uuid(const uint8_t *header, Uuid *ret_uuid);
-/* Gives the image another identity. Durable. */
-bool vdi_set_uuid(ImageMap *map, Uuid uuid, GError **error);

@@ -775,7 +775,18 @@ static bool vhd_check(ImageMap *map, bool repair, CheckResult *r, GError **error
 static void vhd_describe(const ImageMap *map, GVariantDict *d)
 {
     static const char *const names[] = {"?", "?", "fixed", "dynamic", "differencing"};
-    g_variant_dict_insert(d, "variant", "s", names[((const Vhd *)map)->type]);
+    const Vhd *v = (const Vhd *)map;
+    g_autofree char *id = uuid_text_le(uuid_load(v->footer + F_UUID));
+    g_variant_dict_insert(d, "variant", "s", names[v->type]);
+    g_variant_dict_insert(d, "uuid", "s", id);
+}
+
+static bool vhd_set_uuid(ImageMap *map, Uuid uuid, GError **error)
+{
+    Vhd *v = (Vhd *)map;
+    memcpy(v->footer + F_UUID, uuid.bytes, sizeof(uuid.bytes));
+    int result = write_footers(v);
+    return !result || format_fail_io(error, map->file->path, "write the UUID of", result);
 }
 
 const FormatDriver vhd_format = {
@@ -796,4 +807,5 @@ const FormatDriver vhd_format = {
     .set_parent = vhd_set_parent,
     .doubt_parent = vhd_doubt_parent,
     .describe = vhd_describe,
+    .set_uuid = vhd_set_uuid,
 };

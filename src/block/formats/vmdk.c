@@ -12,6 +12,7 @@
 #include "block/image.h"
 
 #define MAX_EXTENTS 4096
+#define UUID_KEY    "ddb.uuid.image"
 
 static bool vmdk_probe(const ProbeData *data)
 {
@@ -436,6 +437,16 @@ static bool vmdk_set_parent(ImageMap *map, const char *name, const char *format,
     return true;
 }
 
+/* VirtualBox's; VMware takes no notice of it. */
+static bool vmdk_set_uuid(ImageMap *map, Uuid uuid, GError **error)
+{
+    Vmdk *v = (Vmdk *)map;
+    g_autofree char *id = uuid_text_le(uuid);
+    g_autofree char *quoted = g_strdup_printf("\"%s\"", id);
+    g_autofree char *text = vmdk_text_replace(v->text, UUID_KEY, quoted);
+    return vmdk_write_text(v, text, error);
+}
+
 static char *vmdk_doubt_parent(ImageMap *map, const ImageMap *parent, const FormatDriver *driver)
 {
     const Vmdk *v = (Vmdk *)map;
@@ -497,6 +508,9 @@ static void vmdk_describe(const ImageMap *map, GVariantDict *d)
 {
     GVariantBuilder extents;
     const Vmdk *v = (const Vmdk *)map;
+    g_autofree char *id = vmdk_text_value(v->text, UUID_KEY);
+    if (id)
+        g_variant_dict_insert(d, "uuid", "s", id);
     g_variant_dict_insert(d, "cid", "x", (gint64)v->cid);
     g_variant_dict_insert(d, "parent-cid", "x", (gint64)v->parent_cid);
     g_variant_dict_insert(d, "create-type", "s", v->kind ? v->kind : "?");
@@ -530,4 +544,5 @@ const FormatDriver vmdk_format = {
     .set_parent = vmdk_set_parent,
     .doubt_parent = vmdk_doubt_parent,
     .describe = vmdk_describe,
+    .set_uuid = vmdk_set_uuid,
 };
