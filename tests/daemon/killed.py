@@ -174,7 +174,7 @@ def deleted_whole():
         settings |= {f"{place}.type": "disk", f"{place}.format": "raw", f"{place}.medium": name}
     with Daemon() as d:
         outcomes = set()
-        for turn in range(12):
+        for turn in range(6):
             d.run("vm", "list")
             vm = d.call("POST", "/vms", {"name": f"m{turn}", "settings": settings})["vm"]
             folder = pathlib.Path(vm["folder"])
@@ -186,7 +186,7 @@ def deleted_whole():
                 client.sendall(f"DELETE /v1/vms/{vm['uuid']}?mode=all HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
                 # Early turns before the first file goes, the others after the nth.
                 if turn:
-                    wait_until(lambda n=turn: len(list(folder.glob("*.raw"))) <= 192 - 15 * n, "files to go")
+                    wait_until(lambda n=turn: len(list(folder.glob("*.raw"))) <= 192 - 30 * n, "files to go")
                 os.kill(pid, signal.SIGKILL)
             wait_until(lambda p=pid: has_ended(p), "the daemon's end")
             known = vm["uuid"] in d.run("vm", "list")
