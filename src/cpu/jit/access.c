@@ -45,7 +45,7 @@ static void hold(Translation *t, uint32_t addend, uint8_t base)
     Emit *e = &t->e;
     bool held = t->now.held == addend && (!t->now.held_base || t->now.held_base == base);
     if (!held)
-        emit_load(e, SCRATCH2, rm_gs(addend));
+        emit_load(e, SCRATCH2, rm_state(addend));
     if (base && !(held && t->now.held_base == base))
         emit_op(e, 0x8d | OP_W, SCRATCH2,
                 (Rm){.kind = RM_MEM, .base = SCRATCH2, .index = guest_host(base - 1)});
@@ -296,7 +296,7 @@ static JitFact *new_fact(Translation *t)
 /* ---- the check ---------------------------------------------------------------------------------
  */
 
-/* Where checks look: the site of the page as displacement from gs. */
+/* Where checks look: the site of the page as displacement from STATE. */
 static uint32_t new_site(Translation *t, bool write, bool stack)
 {
     unsigned kind = t->sited * 2 + write, n = 0;
@@ -388,7 +388,7 @@ static void find_entry(Translation *t)
     e8(e, GUEST_PAGE_SHIFT - 5);
     emit_op(e, 0x81, 4, rm_reg(SCRATCH2));
     e32(e, (TLB_SIZE - 1) * sizeof(TlbEntry));
-    emit_op(e, 0x03 | OP_W, SCRATCH2, rm_gs(GS_CPU(tlb)));
+    emit_op(e, 0x03 | OP_W, SCRATCH2, rm_state(CPU_AT(tlb)));
 }
 
 static int32_t entry_tag(const Check *check)
@@ -415,7 +415,7 @@ static Stub *compare_tag(Translation *t, const Check *check, unsigned reg, Rm ta
 /* Where the facts that the check proves find the addend. */
 static uint32_t addend_of(const Translation *t, const Check *check)
 {
-    return check->scattered ? (uint32_t)GS_JIT(addends[t->index])
+    return check->scattered ? (uint32_t)JIT_AT(addends[t->index])
                             : check->site + (uint32_t)offsetof(TlbSite, addend);
 }
 
@@ -458,14 +458,14 @@ static Rm direct(Translation *t, const Check *check)
         stub = compare_tag(t, check, scratch, rm_mem(SCRATCH2, entry_tag(check)));
         emit_load(e, SCRATCH2, rm_mem(SCRATCH2, offsetof(TlbEntry, addend)));
     } else {
-        stub = compare_tag(t, check, scratch, rm_gs(check->site));
-        emit_load(e, SCRATCH2, rm_gs(check->site + offsetof(TlbSite, addend)));
+        stub = compare_tag(t, check, scratch, rm_state(check->site));
+        emit_load(e, SCRATCH2, rm_state(check->site + offsetof(TlbSite, addend)));
     }
     stub->direct = true;
     stub->at = at;
     stub->resume = emit_here(e);
     if (check->scattered && check->shared)
-        emit_store(e, SCRATCH2, rm_gs(GS_JIT(addends[t->index])));
+        emit_store(e, SCRATCH2, rm_state(JIT_AT(addends[t->index])));
     if (aligns)
         check_alignment(t, check->align);
     t->now.held = addend_of(t, check);
@@ -487,7 +487,7 @@ static Rm uniform(Translation *t, const Check *check)
     } else {
         emit_address(t, at, check->wide);
         if (!check->linear)
-            emit_op(e, 0x03 | OP_W, SCRATCH1, rm_gs(GS_CPU(seg_base) + check->segment * 8));
+            emit_op(e, 0x03 | OP_W, SCRATCH1, rm_state(CPU_AT(seg_base) + check->segment * 8));
     }
     Stub *stub;
     if (check->scattered) {
@@ -499,8 +499,8 @@ static Rm uniform(Translation *t, const Check *check)
         emit_op(e, 0x03 | OP_W, SCRATCH1, rm_mem(SCRATCH2, offsetof(TlbEntry, addend)));
     } else {
         emit_move(e, SCRATCH2, SCRATCH1);
-        stub = compare_tag(t, check, SCRATCH2, rm_gs(check->site));
-        emit_op(e, 0x03 | OP_W, SCRATCH1, rm_gs(check->site + offsetof(TlbSite, addend)));
+        stub = compare_tag(t, check, SCRATCH2, rm_state(check->site));
+        emit_op(e, 0x03 | OP_W, SCRATCH1, rm_state(check->site + offsetof(TlbSite, addend)));
     }
     stub->resume = emit_here(e);
     if (!tests_alignment(check))
@@ -561,7 +561,7 @@ static Rm member(Translation *t, JitFact *fact, const JitAccess *access, unsigne
     }
     emit_address(t, *at, t->mode64);
     t->now.held = 0;
-    emit_load(e, SCRATCH2, rm_gs(fact->addend));
+    emit_load(e, SCRATCH2, rm_state(fact->addend));
     emit_op(e, 0x8d | OP_W, SCRATCH1, (Rm){.kind = RM_MEM, .base = SCRATCH1, .index = SCRATCH2});
     *ret_free = SCRATCH2;
     return rm_mem(SCRATCH1, 0);
@@ -618,7 +618,7 @@ static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free
     check->shared = natural && keeps_addend && !t->plain && !may_be_skipped(t) &&
                     look_ahead(t, access, &check->low, &check->high);
     check->low -= (check->low - access->at.disp) & check->align;
-    check->site = check->scattered ? (uint32_t)GS_JIT(unused_site)
+    check->site = check->scattered ? (uint32_t)JIT_AT(unused_site)
                                    : new_site(t, access->write, stack && !missed);
     *ret_free = by_registers ? SCRATCH1 : SCRATCH2;
     t->now.held = 0;
@@ -740,7 +740,7 @@ static void write_miss(Translation *t, const Stub *stub)
     if (!stub->direct)
         emit_op(e, 0x03 | OP_W, SCRATCH1, rm_reg(SCRATCH2));
     else if (stub->now.copied)
-        emit_load(e, SCRATCH1, rm_gs(GS_CPU(s.gpr) + stub->now.copied * 8));
+        emit_load(e, SCRATCH1, rm_state(CPU_AT(s.gpr) + stub->now.copied * 8));
     emit_jump(e, stub->resume);
     emit_patch(e, slow, emit_here(e));
     if (unaligned)
@@ -794,7 +794,7 @@ static void write_load(Translation *t, const Stub *stub)
 /* The stack of returns begins anew. */
 static void write_full(Translation *t, const Stub *stub)
 {
-    emit_load(&t->e, HOST_RSP, rm_gs(GS_JIT(returns)));
+    emit_load(&t->e, HOST_RSP, rm_state(JIT_AT(returns)));
     emit_jump(&t->e, stub->resume);
 }
 

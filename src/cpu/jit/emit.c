@@ -58,8 +58,6 @@ bool emit_possible(uint32_t op, unsigned reg, Rm rm)
 void emit_op(Emit *e, uint32_t op, unsigned reg, Rm rm)
 {
     unsigned map = op >> OP_MAP_SHIFT & 3;
-    if (rm.kind == RM_GS)
-        e8(e, 0x65);
     if (op & OP_LOCK)
         e8(e, 0xf0);
     if (op & OP_66)
@@ -82,8 +80,6 @@ void emit_vex(Emit *e, uint32_t op, bool l, unsigned vvvv, unsigned reg, Rm rm)
 {
     unsigned rex = rex_bits(op & ~OP_W, reg, rm);
     unsigned pp = op & OP_66 ? 1 : op & OP_F3 ? 2 : op & OP_F2 ? 3 : 0;
-    if (rm.kind == RM_GS)
-        e8(e, 0x65);
     e8(e, 0xc4);
     e8(e, (~rex & 7) << 5 | (op >> OP_MAP_SHIFT & 3));
     e8(e, (op & OP_W ? 0x80 : 0) | (~vvvv & 15) << 3 | l << 2 | pp);

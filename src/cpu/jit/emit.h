@@ -35,7 +35,7 @@ typedef struct Emit {
     intptr_t run; /* executed address - written address */
 } Emit;
 
-typedef enum RmKind { RM_REG, RM_MEM, RM_GS } RmKind;
+typedef enum RmKind { RM_REG, RM_MEM } RmKind;
 typedef struct Rm {
     uint8_t kind, base, index, scale;
     int32_t disp;
@@ -78,10 +78,6 @@ static inline Rm rm_reg(unsigned reg)
 static inline Rm rm_mem(unsigned base, int32_t disp)
 {
     return (Rm){.kind = RM_MEM, .base = base, .index = HOST_NONE, .disp = disp};
-}
-static inline Rm rm_gs(int32_t disp)
-{
-    return (Rm){.kind = RM_GS, .base = HOST_NONE, .index = HOST_NONE, .disp = disp};
 }
 
 void emit_op(Emit *e, uint32_t op, unsigned reg, Rm rm);

@@ -16,17 +16,15 @@
 #include <asm/prctl.h>
 #include <errno.h>
 #include <stdatomic.h>
-#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <xmmintrin.h>
 
 /* Times a block is interpreted before it is translated: with 12 a boot takes 5 MiB more of code and
  * is no faster. */
-#define WARM            32
-#define INSNS_MOST      ((size_t)32 << 10) /* of blocks that are not translated yet: 2 MiB */
-#define MXCSR_HOST      0x1f80u
-#define HWCAP2_FSGSBASE 2
+#define WARM       32
+#define INSNS_MOST ((size_t)32 << 10) /* of blocks that are not translated yet: 2 MiB */
+#define MXCSR_HOST 0x1f80u
 
 /* ---- running
  * ------------------------------------------------------------------------------------- */
@@ -37,14 +35,6 @@ static bool is_translatable(const SoftCpu *cpu)
     if (mode & (MODE_SINGLE_STEP | MODE_AC))
         return false;
     return mode & MODE_CODE64 || jit_is_segmented(mode) || cpu->s.seg[SEG_CS].limit == UINT32_MAX;
-}
-
-static void use_gs(SoftCpu *cpu)
-{
-    if (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE)
-        asm volatile("wrgsbase %0" : : "r"((uint64_t)(uintptr_t)cpu));
-    else
-        syscall(SYS_arch_prctl, ARCH_SET_GS, cpu);
 }
 
 static void enter(SoftCpu *cpu, uint8_t *host)
@@ -147,7 +137,6 @@ static void run_translatable(SoftCpu *cpu)
 static VcpuExit run_loop(SoftCpu *cpu)
 {
     VcpuExit exit;
-    use_gs(cpu);
     atomic_store(&cpu->exit_request, 1); /* look first: nobody kicks a vCPU that does not run */
     sigsetjmp(cpu->jump, 0);
     if ((_mm_getcsr() & ~0x3fu) != MXCSR_HOST)
@@ -208,7 +197,6 @@ static bool jit_vcpu_init(Vcpu *vcpu, GError **error)
                     _("no memory for translated code of vCPU %u"), vcpu->index);
         return false;
     }
-    jit->self = cpu;
     jit->warm = WARM;
     jit_thunks_make(jit);
     cpu->jit = jit;

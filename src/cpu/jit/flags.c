@@ -148,7 +148,7 @@ static void spill(Translation *t)
     for (unsigned guest = 0; guest < 16; guest++) {
         if (set >> guest & 1)
             emit_store(&t->e, guest_read(t, guest, SCRATCH1),
-                       rm_gs(GS_JIT(spilled) + (int)guest * 8));
+                       rm_state(JIT_AT(spilled) + (int)guest * 8));
     }
     recipe->spilled |= set;
 }
@@ -208,8 +208,8 @@ static void swap_spilled(Translation *t, unsigned set, bool back)
 {
     Emit *e = &t->e;
     for (unsigned guest = 0; guest < 16; guest++) {
-        Rm now = rm_gs(GS_JIT(swapped) + (int)guest * 8),
-           then = rm_gs(GS_JIT(spilled) + (int)guest * 8);
+        Rm now = rm_state(JIT_AT(swapped) + (int)guest * 8),
+           then = rm_state(JIT_AT(spilled) + (int)guest * 8);
         if (!(set >> guest & 1))
             continue;
         unsigned host = guest_in_memory(guest) ? SCRATCH1 : guest_host(guest);
@@ -259,9 +259,9 @@ static void save_flags(Translation *t)
     Emit *e = &t->e;
     t->now.held = 0;
     emit_move(e, SCRATCH2, HOST_RAX);
-    e8(e, 0x9f); /* lahf; AH alone is stored: to read it with AL takes longer */
-    emit_op(e, 0x88 | OP_REG8, HOST_HIGH + 4, rm_gs(GS_CPU(flags) + 1));
-    emit_op(e, 0x90 | OP_0F, 0, rm_gs(GS_CPU(flags))); /* seto */
+    e8(e, 0x9f);                                            /* lahf */
+    emit_op(e, 0x90 | OP_0F | OP_RM8, 0, rm_reg(HOST_RAX)); /* seto */
+    emit_op(e, 0x89 | OP_66, HOST_RAX, rm_state(CPU_AT(flags)));
     emit_move(e, HOST_RAX, SCRATCH2);
 }
 
@@ -291,7 +291,7 @@ void flags_lost(Translation *t, unsigned live)
 void flags_to_host(Translation *t, unsigned temp)
 {
     Emit *e = &t->e;
-    Rm slot = temp == HOST_NONE ? rm_gs(GS_JIT(temp)) : rm_reg(temp);
+    Rm slot = temp == HOST_NONE ? rm_state(JIT_AT(temp)) : rm_reg(temp);
     if (t->now.host_flags)
         return;
     if (t->now.lazy) {
@@ -303,9 +303,8 @@ void flags_to_host(Translation *t, unsigned temp)
     if (temp == SCRATCH1)
         t->now.copied = 0;
     emit_store(e, HOST_RAX, slot);
-    emit_op(e, 0x8a | OP_REG8, HOST_HIGH + 4, rm_gs(GS_CPU(flags) + 1)); /* as they were stored */
-    emit_op(e, 0x8a | OP_REG8, HOST_RAX, rm_gs(GS_CPU(flags)));
-    e8(e, 0x04), e8(e, FLAGS_LOAD_OF); /* add al, 7f; sahf */
+    emit_op(e, 0xb7 | OP_0F, HOST_RAX, rm_state(CPU_AT(flags))); /* movzx: as it was stored */
+    e8(e, 0x04), e8(e, FLAGS_LOAD_OF);                           /* add al, 7f; sahf */
     e8(e, 0x9e);
     emit_load(e, HOST_RAX, slot);
     t->now.host_flags = true;

@@ -123,13 +123,13 @@ static void land_short_jump(Emit *e, uint8_t *from)
 
 static void emit_test_live(Emit *e, unsigned bits)
 {
-    emit_op(e, 0xf6, 0, rm_gs(GS_JIT(live)));
+    emit_op(e, 0xf6, 0, rm_state(JIT_AT(live)));
     e8(e, bits);
 }
 
 static void emit_set_live(Emit *e, unsigned bits)
 {
-    emit_op(e, 0x80, 1, rm_gs(GS_JIT(live)));
+    emit_op(e, 0x80, 1, rm_state(JIT_AT(live)));
     e8(e, bits);
 }
 
@@ -137,7 +137,7 @@ static void emit_set_live(Emit *e, unsigned bits)
 static void move_low(Emit *e, bool store)
 {
     for (unsigned n = 0; n < VECTORS; n++)
-        emit_op(e, (store ? 0x11 : 0x10) | OP_0F, n, rm_gs(GS_CPU(s.fpu.xmm) + n * 16));
+        emit_op(e, (store ? 0x11 : 0x10) | OP_0F, n, rm_state(CPU_AT(s.fpu.xmm) + n * 16));
 }
 
 /* VEXTRACTF128 [place], n, 1; VINSERTF128 n, n, [place], 1 */
@@ -145,7 +145,7 @@ static void move_high(Emit *e, bool store)
 {
     for (unsigned n = 0; n < VECTORS; n++) {
         emit_vex(e, (store ? 0x19 : 0x18) | OP_66 | 3 << OP_MAP_SHIFT, true, store ? 0 : n, n,
-                 rm_gs(GS_CPU(s.fpu.ymm_high) + n * 16));
+                 rm_state(CPU_AT(s.fpu.ymm_high) + n * 16));
         e8(e, 1);
     }
 }
@@ -168,9 +168,9 @@ void fpu_write_save(Emit *e, JitThunks *thunks)
     emit_constant(e, HOST_RAX, (uintptr_t)save_x87);
     emit_op(e, 0xff, 2, rm_reg(HOST_RAX));
     emit_push(e, HOST_RSI, true);
-    emit_load(e, HOST_RDI, rm_gs(GS_JIT(self)));
+    emit_move(e, HOST_RDI, STATE);
     land_short_jump(e, no_x87);
-    emit_op(e, 0xc6, 0, rm_gs(GS_JIT(live)));
+    emit_op(e, 0xc6, 0, rm_state(JIT_AT(live)));
     e8(e, 0);
     e8(e, 0xc3);
 }
@@ -181,7 +181,7 @@ static uint8_t *write_refuse(Emit *e, const JitThunks *thunks)
     uint8_t *refuse = emit_here(e);
     emit_op(e, 0x83 | OP_W, 0, rm_reg(HOST_RSP));
     e8(e, 8);
-    emit_op(e, 0xc6, 0, rm_gs(GS_JIT(interpret)));
+    emit_op(e, 0xc6, 0, rm_state(JIT_AT(interpret)));
     e8(e, 1);
     emit_jump(e, thunks->go);
     return refuse;
@@ -189,7 +189,7 @@ static uint8_t *write_refuse(Emit *e, const JitThunks *thunks)
 
 static void write_load_low(Emit *e, const uint8_t *refuse)
 {
-    emit_op(e, 0x8b, SCRATCH2, rm_gs(GS_CPU(s.fpu.mxcsr)));
+    emit_op(e, 0x8b, SCRATCH2, rm_state(CPU_AT(s.fpu.mxcsr)));
     emit_op(e, 0xf7, 2, rm_reg(SCRATCH2)); /* not */
     emit_op(e, 0xf7, 0, rm_reg(SCRATCH2)); /* test */
     e32(e, MXCSR_MASKS);
@@ -200,18 +200,18 @@ static void write_load_low(Emit *e, const uint8_t *refuse)
 static void write_load_x87(Emit *e, const uint8_t *refuse)
 {
     static const uint8_t guests[] = {GPR_RAX, GPR_RCX, GPR_RDX, GPR_RSI, GPR_RDI, GPR_R8, GPR_RSP};
-    emit_store(e, SCRATCH1, rm_gs(GS_JIT(spare)));
+    emit_store(e, SCRATCH1, rm_state(JIT_AT(spare)));
     emit_to_c_stack(e);
     for (unsigned i = 0; i < G_N_ELEMENTS(guests); i++)
-        emit_store(e, guest_host(guests[i]), rm_gs(GS_CPU(s.gpr) + guests[i] * 8));
-    emit_load(e, HOST_RDI, rm_gs(GS_JIT(self)));
+        emit_store(e, guest_host(guests[i]), rm_state(CPU_AT(s.gpr) + guests[i] * 8));
+    emit_move(e, HOST_RDI, STATE);
     emit_constant(e, HOST_RAX, (uintptr_t)load_x87);
     emit_op(e, 0xff, 2, rm_reg(HOST_RAX));
     emit_op(e, 0x84 | OP_REG8 | OP_RM8, HOST_RAX, rm_reg(HOST_RAX));
     for (unsigned i = 0; i < G_N_ELEMENTS(guests); i++)
-        emit_load(e, guest_host(guests[i]), rm_gs(GS_CPU(s.gpr) + guests[i] * 8));
+        emit_load(e, guest_host(guests[i]), rm_state(CPU_AT(s.gpr) + guests[i] * 8));
     emit_to_code_stack(e);
-    emit_load(e, SCRATCH1, rm_gs(GS_JIT(spare)));
+    emit_load(e, SCRATCH1, rm_state(JIT_AT(spare)));
     emit_jcc(e, CC_E, refuse);
     e8(e, 0xc3);
 }

@@ -108,7 +108,7 @@ static Rm keep_operand(Translation *t, Rm rm, unsigned size, unsigned free)
         emit_op(e, (size == 1 ? 0xb6 : 0xb7) | OP_0F, free, rm); /* movzx */
     else
         emit_op(e, 0x8b | size_bits(size), free, rm);
-    emit_store(e, free, rm_gs(GS_JIT(kept)));
+    emit_store(e, free, rm_state(JIT_AT(kept)));
     t->now.kept = true;
     t->now.copied = 0;
     if (free == SCRATCH2)
@@ -164,7 +164,7 @@ void compare_kept(Translation *t)
 {
     const Insn *insn = t->insn;
     unsigned reg = t->op.reg ? read_operand(t, insn->reg, t->op.byte == 1, SCRATCH1) : 0;
-    finish_copy(t, opcode_word(insn, &t->op), reg, rm_gs(GS_JIT(kept)));
+    finish_copy(t, opcode_word(insn, &t->op), reg, rm_state(JIT_AT(kept)));
 }
 
 static void copy_registers(Translation *t, uint32_t word)
@@ -370,9 +370,9 @@ static void translate_push_memory(Translation *t)
     unsigned size = t->insn->op_size, free;
     Rm rm = access_operand(t, size, false, 0, &free);
     emit_op(&t->e, 0x8b | size_bits(size), SCRATCH1, rm);
-    emit_store(&t->e, SCRATCH1, rm_gs(GS_JIT(temp)));
+    emit_store(&t->e, SCRATCH1, rm_state(JIT_AT(temp)));
     rm = access_stack(t, GPR_RSP, -(int)size, size, true, &free);
-    emit_load(&t->e, free, rm_gs(GS_JIT(temp)));
+    emit_load(&t->e, free, rm_state(JIT_AT(temp)));
     emit_op(&t->e, 0x89 | size_bits(size), free, rm);
     move_stack(t, GUEST_RSP, -(int)size);
 }

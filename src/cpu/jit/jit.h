@@ -16,13 +16,13 @@
  * - cache.c: code memory, translations, links between them, the jump table
  *
  * Invariants in translated code:
- * - gs is the SoftCpu, a JitCpu behind it. rsp is a stack of return addresses: a guest's CALL is
+ * - r15 is the SoftCpu, a JitCpu behind it. rsp is a stack of return addresses: a guest's CALL is
  * the host's, and where it returns to is compared with the guest's own address there. Whatever may
  * change mode, mapping or code leaves translated code, which empties the stack. C has its own.
  * - Guest registers: rax rcx rdx rbx rbp rsi rdi r8 r12 r13 r14 are the host's own; guest rsp is
- * host r11, guest r9 host r15; guest r10, r11, r15 stay in SoftCpu.s.gpr: of those that calls
- * change and of those that they keep, compilers take these last. Host r9 and r10 are scratch. In
- * 32-bit code upper halves mean nothing.
+ * host r11; guest r9, r10, r11, r15 stay in SoftCpu.s.gpr: of those that calls change and of those
+ * that they keep, compilers take these last. Host r9 and r10 are scratch. In 32-bit code upper
+ * halves mean nothing.
  * - XMM, YMM and x87 registers are in SoftCpu.s.fpu until an instruction needs them, then in the
  * host's own until C runs (JitCpu.live); never while an exception of theirs is unmasked.
  * - Arithmetic flags are at each point of the code, by what the translator knows, in EFLAGS
@@ -156,7 +156,7 @@ typedef struct JitDecoded {
 /* A page check of translated code, for what happens when it fails. */
 typedef struct JitSite {
     uint64_t limit; /* of address ^ tag */
-    uint32_t site;  /* the TlbSite, as displacement from gs */
+    uint32_t site;  /* the TlbSite, as displacement from the SoftCpu */
     uint32_t how;   /* JIT_FILL_WRITE and the size */
     bool shared;    /* others go by the site's page without looking: it must have it */
     uint8_t insn;   /* index in the block */
@@ -194,7 +194,6 @@ typedef struct JitThunks {
 } JitThunks;
 
 typedef struct JitCpu {
-    SoftCpu *self;
     uint64_t temp, target, spare;
     uint64_t spilled[16], swapped[16]; /* guest registers that flags depend on (JitRecipe) */
     uint64_t kept;                     /* memory operand that they depend on */
@@ -236,9 +235,9 @@ typedef struct JitCpu {
 } JitCpu;
 
 #define JIT_OFFSET ((sizeof(SoftCpu) + 63) & ~(size_t)63)
-/* Displacement from gs of a field. */
-#define GS_CPU(field) ((int32_t)offsetof(SoftCpu, field))
-#define GS_JIT(field) ((int32_t)(JIT_OFFSET + offsetof(JitCpu, field)))
+/* Displacement of a field from the SoftCpu. */
+#define CPU_AT(field) ((int32_t)offsetof(SoftCpu, field))
+#define JIT_AT(field) ((int32_t)(JIT_OFFSET + offsetof(JitCpu, field)))
 
 /* ---- cache.c ---- */
 

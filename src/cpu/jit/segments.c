@@ -30,7 +30,7 @@ static bool is_plain(const Translation *t, const SegmentAccess *access)
 static void check_limit(Translation *t, const SegmentAccess *access)
 {
     Emit *e = &t->e;
-    Rm last = rm_gs(GS_CPU(seg_last) + (access->write * SEG_COUNT + access->segment) * 8);
+    Rm last = rm_state(CPU_AT(seg_last) + (access->write * SEG_COUNT + access->segment) * 8);
     bool plain = is_plain(t, access);
     if (plain && access->size == 1)
         return;
@@ -53,7 +53,7 @@ void emit_segment_linear(Translation *t, const SegmentAccess *access)
 {
     emit_offset(t, access->at, access->addr_size);
     check_limit(t, access);
-    emit_op(&t->e, 0x03, SCRATCH1, rm_gs(GS_CPU(seg_base) + access->segment * 8));
+    emit_op(&t->e, 0x03, SCRATCH1, rm_state(CPU_AT(seg_base) + access->segment * 8));
 }
 
 /* ---- the stack ----------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ void translate_far(Translation *t)
 
 static int32_t segment_field(unsigned seg, size_t offset)
 {
-    return GS_CPU(s.seg) + (int32_t)(seg * sizeof(Segment) + offset);
+    return CPU_AT(s.seg) + (int32_t)(seg * sizeof(Segment) + offset);
 }
 
 /* MOV from a segment register. */
@@ -155,7 +155,7 @@ void translate_read_segment(Translation *t)
 {
     Emit *e = &t->e;
     const Insn *insn = t->insn;
-    Rm selector = rm_gs(segment_field(insn_modrm_reg(insn), offsetof(Segment, selector)));
+    Rm selector = rm_state(segment_field(insn_modrm_reg(insn), offsetof(Segment, selector)));
     unsigned free;
     if (insn->flags & INSN_MEMORY) {
         Rm rm = access_operand(t, 2, true, 0, &free);
@@ -175,7 +175,8 @@ void translate_push_segment(Translation *t)
     Emit *e = &t->e;
     unsigned free;
     Rm rm = access_stack(t, GPR_RSP, -2, 2, true, &free);
-    emit_op(e, 0xb7 | OP_0F, free, rm_gs(segment_field(t->insn->reg, offsetof(Segment, selector))));
+    emit_op(e, 0xb7 | OP_0F, free,
+            rm_state(segment_field(t->insn->reg, offsetof(Segment, selector))));
     emit_op(e, 0x89 | OP_66, free, rm);
     move_stack(t, GUEST_RSP, -2);
 }
@@ -190,10 +191,10 @@ static void check_paragraph(Translation *t, unsigned seg)
     flags_lost(t, t->live[t->index]);
     if (t->block->mode & MODE_VM86)
         return; /* they all are that way */
-    emit_op(e, 0x83, 7, rm_gs(segment_field(seg, offsetof(Segment, limit)))); /* cmp */
+    emit_op(e, 0x83, 7, rm_state(segment_field(seg, offsetof(Segment, limit)))); /* cmp */
     e8(e, 0xff);
     slow_if(t, CC_E);
-    emit_op(e, 0x8b, SCRATCH2, rm_gs(segment_field(seg, offsetof(Segment, attributes))));
+    emit_op(e, 0x8b, SCRATCH2, rm_state(segment_field(seg, offsetof(Segment, attributes))));
     emit_op(e, 0x81, 4, rm_reg(SCRATCH2)); /* and */
     e32(e, ~kept);
     emit_op(e, 0x81, 7, rm_reg(SCRATCH2)); /* cmp */
@@ -223,11 +224,11 @@ void translate_load_segment(Translation *t)
     emit_op(e, 0xb7 | OP_0F, SCRATCH2, selector); /* movzx */
     if (pointer)
         emit_op(e, 0x8b | (insn->op_size == 2 ? OP_66 : 0), guest_host(insn->reg), rm);
-    emit_op(e, 0x89 | OP_66, SCRATCH2, rm_gs(segment_field(seg, offsetof(Segment, selector))));
+    emit_op(e, 0x89 | OP_66, SCRATCH2, rm_state(segment_field(seg, offsetof(Segment, selector))));
     emit_op(e, 0xc1, 4, rm_reg(SCRATCH2)); /* shl */
     e8(e, 4);
-    emit_store(e, SCRATCH2, rm_gs(segment_field(seg, offsetof(Segment, base))));
-    emit_store(e, SCRATCH2, rm_gs(GS_CPU(seg_base) + seg * 8));
+    emit_store(e, SCRATCH2, rm_state(segment_field(seg, offsetof(Segment, base))));
+    emit_store(e, SCRATCH2, rm_state(CPU_AT(seg_base) + seg * 8));
     if (!mov && !pointer)
         move_stack(t, GUEST_RSP, 2);
 }
@@ -251,7 +252,7 @@ void translate_string(Translation *t)
     unsigned size = byte ? 1 : insn->op_size, free;
     uint32_t width = byte ? OP_REG8 : 1 | (size == 2 ? OP_66 : 0);
     flags_lost(t, t->live[t->index]);
-    emit_op(e, 0xf7, 0, rm_gs(GS_CPU(s.rflags))); /* test */
+    emit_op(e, 0xf7, 0, rm_state(CPU_AT(s.rflags))); /* test */
     e32(e, FLAG_DF);
     slow_if(t, CC_NE);
     if (loads) {
@@ -259,11 +260,11 @@ void translate_string(Translation *t)
         emit_op(e, 0x8a | width, stores ? SCRATCH1 : HOST_RAX, rm);
     }
     if (loads && stores)
-        emit_store(e, SCRATCH1, rm_gs(GS_JIT(temp)));
+        emit_store(e, SCRATCH1, rm_state(JIT_AT(temp)));
     if (stores) {
         Rm rm = access_index(t, GPR_RDI, SEG_ES, size, true, &free);
         if (loads)
-            emit_load(e, free, rm_gs(GS_JIT(temp)));
+            emit_load(e, free, rm_state(JIT_AT(temp)));
         emit_op(e, 0x88 | width, loads ? free : HOST_RAX, rm);
         step_index(t, HOST_RDI, size);
     }

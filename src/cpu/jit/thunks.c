@@ -87,13 +87,13 @@ static void move_volatile(Emit *e, bool store)
     static const uint8_t guests[] = {GPR_RAX, GPR_RCX, GPR_RDX, GPR_RSI, GPR_RDI, GPR_R8, GPR_RSP};
     for (unsigned i = 0; i < G_N_ELEMENTS(guests); i++)
         emit_op(e, (store ? 0x89 : 0x8b) | OP_W, guest_host(guests[i]),
-                rm_gs(GS_CPU(s.gpr) + guests[i] * 8));
+                rm_state(CPU_AT(s.gpr) + guests[i] * 8));
 }
 
 static void move_guest(Emit *e, bool store)
 {
     for (unsigned guest = 0; guest < 16; guest++) {
-        Rm slot = rm_gs(GS_CPU(s.gpr) + guest * 8);
+        Rm slot = rm_state(CPU_AT(s.gpr) + guest * 8);
         if (!guest_in_memory(guest))
             emit_op(e, (store ? 0x89 : 0x8b) | OP_W, guest_host(guest), slot);
     }
@@ -108,8 +108,9 @@ static void write_enter(Emit *e, JitThunks *thunks)
         emit_push(e, saved[i], false);
     emit_op(e, 0x83 | OP_W, 5, rm_reg(HOST_RSP));
     e8(e, 8);
-    emit_store(e, HOST_RSP, rm_gs(GS_JIT(c_stack)));
-    emit_load(e, HOST_RSP, rm_gs(GS_JIT(returns)));
+    emit_move(e, STATE, HOST_RDI);
+    emit_store(e, HOST_RSP, rm_state(JIT_AT(c_stack)));
+    emit_load(e, HOST_RSP, rm_state(JIT_AT(returns)));
     emit_move(e, SCRATCH2, HOST_RSI);
     move_guest(e, false);
     emit_op(e, 0xff, 4, rm_reg(SCRATCH2));
@@ -119,7 +120,7 @@ static void write_enter(Emit *e, JitThunks *thunks)
 static uint8_t *write_leave(Emit *e)
 {
     uint8_t *leave = emit_here(e);
-    emit_load(e, HOST_RSP, rm_gs(GS_JIT(c_stack)));
+    emit_load(e, HOST_RSP, rm_state(JIT_AT(c_stack)));
     emit_op(e, 0x83 | OP_W, 0, rm_reg(HOST_RSP));
     e8(e, 8);
     for (unsigned i = G_N_ELEMENTS(saved); i-- > 0;)
@@ -138,19 +139,19 @@ void emit_jump_entry(Emit *e)
 
 void emit_to_c_stack(Emit *e)
 {
-    emit_store(e, HOST_RSP, rm_gs(GS_JIT(code_stack)));
-    emit_load(e, HOST_RSP, rm_gs(GS_JIT(c_stack)));
+    emit_store(e, HOST_RSP, rm_state(JIT_AT(code_stack)));
+    emit_load(e, HOST_RSP, rm_state(JIT_AT(c_stack)));
 }
 
 void emit_to_code_stack(Emit *e)
 {
-    emit_load(e, HOST_RSP, rm_gs(GS_JIT(code_stack)));
+    emit_load(e, HOST_RSP, rm_state(JIT_AT(code_stack)));
 }
 
 /* Before C runs. */
 static void save_fpu(Emit *e, const JitThunks *thunks)
 {
-    emit_op(e, 0x80, 7, rm_gs(GS_JIT(live)));
+    emit_op(e, 0x80, 7, rm_state(JIT_AT(live)));
     e8(e, 0);
     e8(e, 0x74); /* over the call */
     e8(e, 5);
@@ -162,11 +163,11 @@ static uint8_t *write_insn(Emit *e, const JitThunks *thunks, uintptr_t run, cons
     uint8_t *start = emit_here(e);
     emit_to_c_stack(e);
     move_guest(e, true);
-    emit_store(e, SCRATCH2, rm_gs(GS_CPU(s.gpr) + GPR_BLOCK_RIP * 8));
-    emit_load(e, HOST_RDI, rm_gs(GS_JIT(self)));
+    emit_store(e, SCRATCH2, rm_state(CPU_AT(s.gpr) + GPR_BLOCK_RIP * 8));
+    emit_move(e, HOST_RDI, STATE);
     emit_move(e, HOST_RSI, SCRATCH1);
     save_fpu(e, thunks);
-    emit_load(e, HOST_RDX, rm_gs(GS_CPU(s.gpr) + GPR_BLOCK_RIP * 8));
+    emit_load(e, HOST_RDX, rm_state(CPU_AT(s.gpr) + GPR_BLOCK_RIP * 8));
     emit_constant(e, HOST_RAX, run);
     emit_op(e, 0xff, 2, rm_reg(HOST_RAX));
     e8(e, 0x84), e8(e, 0xc0); /* test al, al */
@@ -182,7 +183,7 @@ static void call_system(Emit *e, uintptr_t function)
 {
     emit_to_c_stack(e);
     move_volatile(e, true);
-    emit_load(e, HOST_RDI, rm_gs(GS_JIT(self)));
+    emit_move(e, HOST_RDI, STATE);
     emit_move(e, HOST_RSI, SCRATCH1);
     emit_move(e, HOST_RDX, SCRATCH2);
     emit_constant(e, HOST_RAX, function);
@@ -206,7 +207,7 @@ static uint8_t *write_transfer(Emit *e, const uint8_t *(*function)(SoftCpu *, ui
     e8(e, 0x75); /* jne */
     e8(e, 1);
     e8(e, 0xc3);
-    emit_load(e, HOST_RSP, rm_gs(GS_JIT(returns)));
+    emit_load(e, HOST_RSP, rm_state(JIT_AT(returns)));
     emit_op(e, 0xff, 4, rm_reg(SCRATCH2));
     return start;
 }
@@ -214,7 +215,7 @@ static uint8_t *write_transfer(Emit *e, const uint8_t *(*function)(SoftCpu *, ui
 static uint8_t *write_learn(Emit *e)
 {
     uint8_t *start = emit_here(e);
-    emit_op(e, 0x03 | OP_W, SCRATCH2, rm_gs(GS_JIT(arena)));
+    emit_op(e, 0x03 | OP_W, SCRATCH2, rm_state(JIT_AT(arena)));
     emit_push(e, SCRATCH1, false);
     call_system(e, (uintptr_t)jit_learn);
     end_system(e);
@@ -226,11 +227,11 @@ static uint8_t *write_learn(Emit *e)
 static uint8_t *write_fill(Emit *e)
 {
     uint8_t *start = emit_here(e);
-    emit_store(e, SCRATCH1, rm_gs(GS_JIT(spare)));
+    emit_store(e, SCRATCH1, rm_state(JIT_AT(spare)));
     call_system(e, (uintptr_t)jit_fill_tlb);
     emit_op(e, 0x84 | OP_REG8 | OP_RM8, HOST_RAX, rm_reg(HOST_RAX)); /* test */
     end_system(e);
-    emit_load(e, SCRATCH1, rm_gs(GS_JIT(spare)));
+    emit_load(e, SCRATCH1, rm_state(JIT_AT(spare)));
     e8(e, 0xc3);
     return start;
 }
@@ -238,12 +239,12 @@ static uint8_t *write_fill(Emit *e)
 static uint8_t *write_beside(Emit *e)
 {
     uint8_t *start = emit_here(e);
-    emit_store(e, SCRATCH1, rm_gs(GS_JIT(spare)));
+    emit_store(e, SCRATCH1, rm_state(JIT_AT(spare)));
     call_system(e, (uintptr_t)jit_beside_code);
     emit_move(e, SCRATCH2, HOST_RAX);
     emit_op(e, 0x85 | OP_W, HOST_RAX, rm_reg(HOST_RAX)); /* test */
     end_system(e);
-    emit_load(e, SCRATCH1, rm_gs(GS_JIT(spare)));
+    emit_load(e, SCRATCH1, rm_state(JIT_AT(spare)));
     e8(e, 0xc3);
     return start;
 }
@@ -267,7 +268,7 @@ static uint8_t *write_miss(Emit *e, const JitThunks *thunks, bool write)
 {
     unsigned tag = write ? offsetof(TlbEntry, tag_write) : offsetof(TlbEntry, tag_read);
     uint8_t *start = emit_here(e);
-    emit_op(e, 0x03 | OP_W, SCRATCH2, rm_gs(GS_JIT(arena)));
+    emit_op(e, 0x03 | OP_W, SCRATCH2, rm_state(JIT_AT(arena)));
     emit_op(e, 0x83, 5, rm_mem(SCRATCH2, offsetof(JitSite, misses)));
     e8(e, 1);
     uint8_t *many = emit_jcc(e, CC_S, NULL);
@@ -279,23 +280,23 @@ static uint8_t *write_miss(Emit *e, const JitThunks *thunks, bool write)
     e8(e, GUEST_PAGE_SHIFT - 5);
     emit_op(e, 0x81, 4, rm_reg(HOST_RAX));
     e32(e, (TLB_SIZE - 1) * sizeof(TlbEntry));
-    emit_op(e, 0x03 | OP_W, HOST_RAX, rm_gs(GS_CPU(tlb)));
+    emit_op(e, 0x03 | OP_W, HOST_RAX, rm_state(CPU_AT(tlb)));
     emit_move(e, HOST_RDX, SCRATCH1);
     emit_op(e, 0x33 | OP_W, HOST_RDX, rm_mem(HOST_RAX, tag));
     emit_op(e, 0x3b | OP_W, HOST_RDX, rm_mem(SCRATCH2, offsetof(JitSite, limit)));
     uint8_t *fill = emit_jcc(e, CC_A, NULL);
-    emit_op(e, 0x80, 7, rm_gs(GS_CPU(mmu_index)));
+    emit_op(e, 0x80, 7, rm_state(CPU_AT(mmu_index)));
     e8(e, MMU_KERNEL_NOSMAP);
     emit_load(e, HOST_RDX, rm_mem(HOST_RAX, offsetof(TlbEntry, addend)));
     uint8_t *unseen = emit_jcc(e, CC_E, NULL);
-    Rm site = {.kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE};
+    Rm site = rm_state_by(SCRATCH2, 0);
     emit_op(e, 0x8b, SCRATCH2, rm_mem(SCRATCH2, offsetof(JitSite, site)));
     site.disp = offsetof(TlbSite, addend);
     emit_store(e, HOST_RDX, site);
     emit_load(e, HOST_RAX, rm_mem(HOST_RAX, tag));
     site.disp = offsetof(TlbSite, tag);
     emit_store(e, HOST_RAX, site);
-    emit_op(e, 0xc7, 0, rm_gs(GS_CPU(sites_filled)));
+    emit_op(e, 0xc7, 0, rm_state(CPU_AT(sites_filled)));
     e32(e, 0x01010101);
     const uint8_t *done = emit_here(e);
     emit_move(e, SCRATCH2, HOST_RDX);
@@ -335,8 +336,8 @@ static uint8_t *write_miss(Emit *e, const JitThunks *thunks, bool write)
 static uint8_t *write_recall(Emit *e)
 {
     uint8_t *start = emit_here(e);
-    emit_op(e, 0x8b, SCRATCH2, rm_gs(GS_JIT(ret)));
-    emit_op(e, 0x03 | OP_W, SCRATCH2, rm_gs(GS_JIT(arena)));
+    emit_op(e, 0x8b, SCRATCH2, rm_state(JIT_AT(ret)));
+    emit_op(e, 0x03 | OP_W, SCRATCH2, rm_state(JIT_AT(arena)));
     emit_load(e, SCRATCH2, rm_mem(SCRATCH2, offsetof(JitReturn, recall)));
     emit_op(e, 0x85 | OP_W, SCRATCH2, rm_reg(SCRATCH2)); /* test */
     e8(e, 0x74);                                         /* je, over the jump */
@@ -350,37 +351,37 @@ static uint8_t *write_recall(Emit *e)
 static uint8_t *write_return_to(Emit *e, const JitThunks *thunks)
 {
     uint8_t *start = emit_here(e);
-    Rm entry = {.kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE};
-    Rm stamp = {.kind = RM_GS, .base = HOST_RAX, .index = HOST_NONE, .disp = GS_CPU(lower_stamp)};
-    emit_load(e, HOST_RSP, rm_gs(GS_JIT(returns)));
+    Rm entry = rm_state_by(SCRATCH2, 0);
+    Rm stamp = rm_state_by(HOST_RAX, CPU_AT(lower_stamp));
+    emit_load(e, HOST_RSP, rm_state(JIT_AT(returns)));
     emit_push(e, SCRATCH1, false);
     emit_call(e, thunks->recall);
     emit_push(e, SCRATCH1, true);
-    emit_store(e, HOST_RAX, rm_gs(GS_JIT(spare)));
+    emit_store(e, HOST_RAX, rm_state(JIT_AT(spare)));
     emit_jump_entry(e);
-    emit_op(e, 0x0b | OP_W, SCRATCH1, rm_gs(GS_JIT(code_key))); /* or */
+    emit_op(e, 0x0b | OP_W, SCRATCH1, rm_state(JIT_AT(code_key))); /* or */
     emit_move(e, HOST_RAX, SCRATCH1);
     emit_op(e, 0xc1 | OP_W, 7, rm_reg(HOST_RAX)); /* sar: 0 or -1 */
     e8(e, 63);
     emit_op(e, 0x83, 4, rm_reg(HOST_RAX));
     e8(e, 4);
     emit_load(e, HOST_RAX, stamp);
-    entry.disp = GS_JIT(jumps[0].stamp);
+    entry.disp = JIT_AT(jumps[0].stamp);
     emit_op(e, 0x33 | OP_W, HOST_RAX, entry);
-    entry.disp = GS_JIT(jumps[0].rip);
+    entry.disp = JIT_AT(jumps[0].rip);
     emit_op(e, 0x2b | OP_W, SCRATCH1, entry);
     emit_op(e, 0x09 | OP_W, SCRATCH1, rm_reg(HOST_RAX)); /* both 0? */
-    emit_load(e, HOST_RAX, rm_gs(GS_JIT(spare)));
+    emit_load(e, HOST_RAX, rm_state(JIT_AT(spare)));
     uint8_t *slow = emit_jcc(e, CC_NE, NULL);
-    entry.disp = GS_JIT(jumps[0].host);
-    emit_op(e, 0xc7, 0, rm_gs(GS_JIT(ret)));
+    entry.disp = JIT_AT(jumps[0].host);
+    emit_op(e, 0xc7, 0, rm_state(JIT_AT(ret)));
     e32(e, 0);
     emit_op(e, 0xff, 4, entry);
     emit_patch(e, slow, emit_here(e));
-    entry.disp = GS_JIT(jumps[0].rip);
+    entry.disp = JIT_AT(jumps[0].rip);
     emit_op(e, 0x03 | OP_W, SCRATCH1, entry);
-    emit_op(e, 0x8b, SCRATCH2, rm_gs(GS_JIT(ret)));
-    emit_op(e, 0x03 | OP_W, SCRATCH2, rm_gs(GS_JIT(arena)));
+    emit_op(e, 0x8b, SCRATCH2, rm_state(JIT_AT(ret)));
+    emit_op(e, 0x03 | OP_W, SCRATCH2, rm_state(JIT_AT(arena)));
     emit_op(e, 0x8b, SCRATCH1, rm_reg(SCRATCH1)); /* without code_key */
     emit_op(e, 0x83 | OP_W, 7, rm_mem(SCRATCH2, offsetof(JitReturn, block)));
     e8(e, 0);
@@ -408,16 +409,16 @@ void jit_thunks_make(JitCpu *jit)
     thunks->insn = write_insn(&e, thunks, (uintptr_t)run_insn, leave);
     thunks->pair = write_insn(&e, thunks, (uintptr_t)run_pair, leave);
     thunks->link = emit_here(&e);
-    emit_op(&e, 0x03 | OP_W, SCRATCH1, rm_gs(GS_JIT(arena)));
-    emit_store(&e, SCRATCH1, rm_gs(GS_JIT(link)));
+    emit_op(&e, 0x03 | OP_W, SCRATCH1, rm_state(JIT_AT(arena)));
+    emit_store(&e, SCRATCH1, rm_state(JIT_AT(link)));
     emit_load(&e, SCRATCH1, rm_mem(SCRATCH1, offsetof(JitLink, target)));
     thunks->go = emit_here(&e);
-    emit_store(&e, SCRATCH1, rm_gs(GS_CPU(s.rip)));
+    emit_store(&e, SCRATCH1, rm_state(CPU_AT(s.rip)));
     thunks->leave = emit_here(&e);
     move_guest(&e, true);
-    emit_load(&e, HOST_RSP, rm_gs(GS_JIT(c_stack)));
-    emit_op(&e, 0xae | OP_0F, 3, rm_gs(GS_CPU(s.fpu.mxcsr))); /* stmxcsr */
-    emit_load(&e, HOST_RDI, rm_gs(GS_JIT(self)));
+    emit_load(&e, HOST_RSP, rm_state(JIT_AT(c_stack)));
+    emit_op(&e, 0xae | OP_0F, 3, rm_state(CPU_AT(s.fpu.mxcsr))); /* stmxcsr */
+    emit_move(&e, HOST_RDI, STATE);
     save_fpu(&e, thunks);
     emit_jump(&e, leave);
     fpu_write_loads(&e, thunks);

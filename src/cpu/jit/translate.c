@@ -34,7 +34,7 @@ unsigned guest_read(Translation *t, unsigned guest, unsigned scratch)
         t->now.copied = guest;
     else
         t->now.held = 0;
-    emit_load(&t->e, scratch, rm_gs(GS_CPU(s.gpr) + guest * 8));
+    emit_load(&t->e, scratch, rm_state(CPU_AT(s.gpr) + guest * 8));
     return scratch;
 }
 
@@ -42,7 +42,7 @@ void guest_written(Translation *t, unsigned guest, unsigned host)
 {
     if (!guest_in_memory(guest))
         return;
-    emit_store(&t->e, host, rm_gs(GS_CPU(s.gpr) + guest * 8));
+    emit_store(&t->e, host, rm_state(CPU_AT(s.gpr) + guest * 8));
     if (host == SCRATCH1)
         t->now.copied = guest;
     else if (t->now.copied == guest)
@@ -205,7 +205,7 @@ void write_unlinked(Translation *t, JitLink *link)
 /* The next CALL of the host has room on the stack of returns. EFLAGS are lost. */
 static void make_room(Translation *t)
 {
-    emit_op(&t->e, 0x3b | OP_W, HOST_RSP, rm_gs(GS_JIT(returns_limit)));
+    emit_op(&t->e, 0x3b | OP_W, HOST_RSP, rm_state(JIT_AT(returns_limit)));
     Stub *stub = new_stub(t, STUB_FULL);
     stub->from = emit_jcc(&t->e, CC_B, NULL);
     stub->resume = emit_here(&t->e);
@@ -245,7 +245,7 @@ static void leave_by(Translation *t, JitLink *link, unsigned live, bool guarded,
     link->fpu = t->now.fpu;
     link->host_flags = t->now.host_flags;
     if (guarded) {
-        emit_op(e, 0x81, 7, rm_gs(GS_CPU(map_generation[0]) + (int)(link->target >> 63) * 4));
+        emit_op(e, 0x81, 7, rm_state(CPU_AT(map_generation[0]) + (int)(link->target >> 63) * 4));
         link->guard = code_offset(t);
         e32(e, 0);
         Stub *stub = new_link_stub(t, link);
@@ -274,26 +274,24 @@ void exit_to_plain(Translation *t, unsigned index)
 void jump_lookup(Translation *t)
 {
     Emit *e = &t->e;
-    Rm entry = {.kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE};
+    Rm entry = rm_state_by(SCRATCH2, 0);
     emit_jump_entry(e);
     if (t->segmented)
-        emit_op(e, 0x0b | OP_W, SCRATCH1, rm_gs(GS_JIT(code_key))); /* or */
-    entry.disp = GS_JIT(jumps[0].rip);
+        emit_op(e, 0x0b | OP_W, SCRATCH1, rm_state(JIT_AT(code_key))); /* or */
+    entry.disp = JIT_AT(jumps[0].rip);
     emit_op(e, 0x3b | OP_W, SCRATCH1, entry);
     slow_if(t, CC_NE);
     /* A target in the other half of the address space never matches: in its entry the stamp stands
      * where exit_request is here. */
-    emit_load(e, SCRATCH1, rm_gs(t->rip >> 63 ? GS_CPU(exit_request) : GS_CPU(lower_stamp)));
-    entry.disp = GS_JIT(jumps[0].stamp);
+    emit_load(e, SCRATCH1, rm_state(t->rip >> 63 ? CPU_AT(exit_request) : CPU_AT(lower_stamp)));
+    entry.disp = JIT_AT(jumps[0].stamp);
     emit_op(e, 0x3b | OP_W, SCRATCH1, entry);
     slow_if(t, CC_NE);
 }
 
 void jump_found(Translation *t)
 {
-    emit_op(
-        &t->e, 0xff, 4,
-        (Rm){.kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE, .disp = GS_JIT(jumps[0].host)});
+    emit_op(&t->e, 0xff, 4, rm_state_by(SCRATCH2, JIT_AT(jumps[0].host)));
     t->ended = true;
 }
 
@@ -405,7 +403,7 @@ static JitReturn *new_return(Translation *t, uint64_t popped)
 
 static void leave_by_return(Translation *t, const JitReturn *ret)
 {
-    emit_op(&t->e, 0xc7, 0, rm_gs(GS_JIT(ret)));
+    emit_op(&t->e, 0xc7, 0, rm_state(JIT_AT(ret)));
     e32(&t->e, jit_ref(t->jit, ret));
 }
 
@@ -430,16 +428,14 @@ static void translate_ret(Translation *t)
 static void branch_by_lookup(Translation *t, const JitReturn *ret)
 {
     Emit *e = &t->e;
-    Rm host = rm_gs(GS_JIT(target));
+    Rm host = rm_state(JIT_AT(target));
     jump_lookup(t);
     if (t->op.kind != JIT_CALL_E) {
         leave_by_return(t, ret);
         jump_found(t);
         return;
     }
-    emit_load(
-        e, SCRATCH1,
-        (Rm){.kind = RM_GS, .base = SCRATCH2, .index = HOST_NONE, .disp = GS_JIT(jumps[0].host)});
+    emit_load(e, SCRATCH1, rm_state_by(SCRATCH2, JIT_AT(jumps[0].host)));
     emit_store(e, SCRATCH1, host);
     t->now.held = t->now.copied = 0; /* the lookup's index is there now */
     push_return_address(t);

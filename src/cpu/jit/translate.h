@@ -15,6 +15,7 @@
 #define SCRATCH1  HOST_R9
 #define SCRATCH2  HOST_R10
 #define GUEST_RSP HOST_R11
+#define STATE     HOST_R15 /* the SoftCpu */
 
 /*
  * How the arithmetic flags can be had again after EFLAGS were used for something else: by executing
@@ -68,7 +69,7 @@ typedef struct JitAccess {
 /*
  * What a check has proved of the instructions behind it: [low, high) from the address (without its
  * displacement) lies in one page, which may be read (and written), and whose addend is at `addend`
- * from gs. It holds while the registers do, up to the next call of a handler in line: whatever
+ * from STATE. It holds while the registers do, up to the next call of a handler in line: whatever
  * takes rights away while translated code waits in C sets translation_stop.
  */
 typedef struct JitFact {
@@ -143,15 +144,24 @@ typedef struct Translation {
 
 /* ---- registers ---- */
 
+/* A field of SoftCpu or JitCpu: CPU_AT(), JIT_AT(). */
+static inline Rm rm_state(int32_t disp)
+{
+    return rm_mem(STATE, disp);
+}
+static inline Rm rm_state_by(unsigned index, int32_t disp)
+{
+    return (Rm){.kind = RM_MEM, .base = STATE, .index = index, .disp = disp};
+}
 static inline bool guest_in_memory(unsigned guest)
 {
-    return guest == GPR_R10 || guest == GPR_R11 || guest == GPR_R15;
+    return (guest >= GPR_R9 && guest <= GPR_R11) || guest == GPR_R15;
 }
 static inline unsigned guest_host(unsigned guest)
 {
     static const uint8_t hosts[] = {
-        HOST_RAX, HOST_RCX, HOST_RDX,  HOST_RBX,  GUEST_RSP, HOST_RBP, HOST_RSI, HOST_RDI,
-        HOST_R8,  HOST_R15, HOST_NONE, HOST_NONE, HOST_R12,  HOST_R13, HOST_R14, HOST_NONE,
+        HOST_RAX, HOST_RCX,  HOST_RDX,  HOST_RBX,  GUEST_RSP, HOST_RBP, HOST_RSI, HOST_RDI,
+        HOST_R8,  HOST_NONE, HOST_NONE, HOST_NONE, HOST_R12,  HOST_R13, HOST_R14, HOST_NONE,
     };
     return hosts[guest];
 }

@@ -11,7 +11,7 @@
 static void change_rflags(Translation *t, uint32_t bits, bool set)
 {
     flags_to_slot(t, t->live[t->index]);
-    emit_op(&t->e, 0x81, set ? 1 : 4, rm_gs(GS_CPU(s.rflags)));
+    emit_op(&t->e, 0x81, set ? 1 : 4, rm_state(CPU_AT(s.rflags)));
     e32(&t->e, set ? bits : ~bits);
 }
 
@@ -25,10 +25,10 @@ static void translate_sti(Translation *t)
         return;
     }
     flags_to_slot(t, t->live[t->index]);
-    emit_op(e, 0x83, 7, rm_gs(GS_CPU(exit_request)));
+    emit_op(e, 0x83, 7, rm_state(CPU_AT(exit_request)));
     e8(e, 0);
     slow_if(t, CC_NE);
-    emit_op(e, 0x80, 7, rm_gs(GS_CPU(interrupt_waits)));
+    emit_op(e, 0x80, 7, rm_state(CPU_AT(interrupt_waits)));
     e8(e, 0);
     slow_if(t, CC_NE);
     change_rflags(t, FLAG_IF, true);
@@ -40,15 +40,14 @@ static void translate_set_ac(Translation *t, bool on)
     Emit *e = &t->e;
     MmuIndex index = on ? MMU_KERNEL_NOSMAP : MMU_KERNEL;
     change_rflags(t, FLAG_AC, on);
-    emit_op(e, 0xf7, 0, rm_gs(GS_CPU(s.cr4))); /* test */
+    emit_op(e, 0xf7, 0, rm_state(CPU_AT(s.cr4))); /* test */
     e32(e, CR4_SMAP);
     uint8_t *skip = emit_jcc(e, CC_E, NULL);
-    emit_op(e, 0xc6, 0, rm_gs(GS_CPU(mmu_index)));
+    emit_op(e, 0xc6, 0, rm_state(CPU_AT(mmu_index)));
     e8(e, index);
-    emit_load(e, SCRATCH1, rm_gs(GS_JIT(self)));
     emit_op(e, 0x8d | OP_W, SCRATCH1,
-            rm_mem(SCRATCH1, GS_CPU(tlbs) + (int32_t)(index * sizeof(t->cpu->tlbs[0]))));
-    emit_store(e, SCRATCH1, rm_gs(GS_CPU(tlb)));
+            rm_state(CPU_AT(tlbs) + (int32_t)(index * sizeof(t->cpu->tlbs[0]))));
+    emit_store(e, SCRATCH1, rm_state(CPU_AT(tlb)));
     emit_patch(e, skip, emit_here(e));
 }
 
@@ -56,7 +55,7 @@ static void translate_set_ac(Translation *t, bool on)
 static void emit_flags_value(Translation *t)
 {
     Emit *e = &t->e;
-    emit_op(e, 0x8b, SCRATCH1, rm_gs(GS_CPU(flags)));
+    emit_op(e, 0x8b, SCRATCH1, rm_state(CPU_AT(flags)));
     emit_op(e, 0x89, SCRATCH1, rm_reg(SCRATCH2));
     emit_op(e, 0xc1, 5, rm_reg(SCRATCH1)); /* shr 8: SF ZF AF PF CF, and bit 1 */
     e8(e, 8);
@@ -67,11 +66,11 @@ static void emit_flags_value(Translation *t)
     emit_op(e, 0xc1, 4, rm_reg(SCRATCH2));
     e8(e, 11);
     emit_op(e, 0x09, SCRATCH2, rm_reg(SCRATCH1));
-    emit_op(e, 0x8b, SCRATCH2, rm_gs(GS_CPU(s.rflags)));
+    emit_op(e, 0x8b, SCRATCH2, rm_state(CPU_AT(s.rflags)));
     emit_op(e, 0x81, 4, rm_reg(SCRATCH2));
     e32(e, ~(uint32_t)(FLAG_RF | FLAG_VM | FLAGS_ARITHMETIC));
     emit_op(e, 0x09, SCRATCH2, rm_reg(SCRATCH1));
-    emit_store(e, SCRATCH1, rm_gs(GS_JIT(temp)));
+    emit_store(e, SCRATCH1, rm_state(JIT_AT(temp)));
 }
 
 static void translate_pushf(Translation *t)
@@ -86,7 +85,7 @@ static void translate_pushf(Translation *t)
     flags_to_slot(t, JIT_ALL_FLAGS);
     emit_flags_value(t);
     Rm rm = access_stack(t, GPR_RSP, -(int)size, size, true, &free);
-    emit_load(e, free, rm_gs(GS_JIT(temp)));
+    emit_load(e, free, rm_state(JIT_AT(temp)));
     emit_op(e, 0x89 | wide, free, rm);
     move_stack(t, GUEST_RSP, -(int)size);
 }
@@ -96,11 +95,11 @@ static void translate_pushf(Translation *t)
 static void translate_swapgs(Translation *t)
 {
     Emit *e = &t->e;
-    emit_load(e, SCRATCH1, rm_gs(GS_CPU(s.kernel_gs_base)));
-    emit_load(e, SCRATCH2, rm_gs(GS_CPU(s.seg[SEG_GS].base)));
-    emit_store(e, SCRATCH1, rm_gs(GS_CPU(s.seg[SEG_GS].base)));
-    emit_store(e, SCRATCH1, rm_gs(GS_CPU(seg_base[SEG_GS])));
-    emit_store(e, SCRATCH2, rm_gs(GS_CPU(s.kernel_gs_base)));
+    emit_load(e, SCRATCH1, rm_state(CPU_AT(s.kernel_gs_base)));
+    emit_load(e, SCRATCH2, rm_state(CPU_AT(s.seg[SEG_GS].base)));
+    emit_store(e, SCRATCH1, rm_state(CPU_AT(s.seg[SEG_GS].base)));
+    emit_store(e, SCRATCH1, rm_state(CPU_AT(seg_base[SEG_GS])));
+    emit_store(e, SCRATCH2, rm_state(CPU_AT(s.kernel_gs_base)));
 }
 
 /* As cpu_tsc() has it; EDX:EAX. */
@@ -113,7 +112,7 @@ static void translate_rdtsc(Translation *t)
     }
     flags_to_slot(t, t->live[t->index]);
     if (t->user) {
-        emit_op(e, 0xf7, 0, rm_gs(GS_CPU(s.cr4))); /* test */
+        emit_op(e, 0xf7, 0, rm_state(CPU_AT(s.cr4))); /* test */
         e32(e, CR4_TSD);
         slow_if(t, CC_NE);
     }
@@ -122,7 +121,7 @@ static void translate_rdtsc(Translation *t)
     emit_op(e, 0xc1 | OP_W, 4, rm_reg(HOST_RDX));
     e8(e, 32);
     emit_op(e, 0x09 | OP_W, HOST_RDX, rm_reg(HOST_RAX));
-    emit_op(e, 0x03 | OP_W, HOST_RAX, rm_gs(GS_CPU(tsc_offset)));
+    emit_op(e, 0x03 | OP_W, HOST_RAX, rm_state(CPU_AT(tsc_offset)));
     emit_move(e, HOST_RDX, HOST_RAX);
     emit_op(e, 0xc1 | OP_W, 5, rm_reg(HOST_RDX));
     e8(e, 32);
@@ -179,10 +178,10 @@ void translate_system(Translation *t)
         translate_rdtsc(t);
         break;
     case JIT_READ_CR2:
-        translate_read(t, rm_gs(GS_CPU(s.cr2)), 0x8b | OP_W);
+        translate_read(t, rm_state(CPU_AT(s.cr2)), 0x8b | OP_W);
         break;
     case JIT_READ_CR3:
-        translate_read(t, rm_gs(GS_CPU(s.cr3)), 0x8b | OP_W);
+        translate_read(t, rm_state(CPU_AT(s.cr3)), 0x8b | OP_W);
         break;
     case JIT_READ_SEG:
         translate_read_segment(t);

@@ -27,12 +27,12 @@ static void translate_fldcw(Translation *t)
     flags_to_slot(t, t->live[t->index]);
     Rm rm = access_operand(t, 2, false, 0, &free);
     emit_op(e, 0xb7 | OP_0F, SCRATCH1, rm); /* movzx */
-    emit_store(e, SCRATCH1, rm_gs(GS_JIT(temp)));
+    emit_store(e, SCRATCH1, rm_state(JIT_AT(temp)));
     emit_op(e, 0xf7, 2, rm_reg(SCRATCH1)); /* not, test */
     emit_op(e, 0xf6 | OP_RM8, 0, rm_reg(SCRATCH1));
     e8(e, FCW_MASKS);
     slow_if(t, CC_NE);
-    emit_op(e, 0xd9, 5, rm_gs(GS_JIT(temp)));
+    emit_op(e, 0xd9, 5, rm_state(JIT_AT(temp)));
 }
 
 static void translate_memory(Translation *t)
@@ -49,8 +49,8 @@ static void translate_memory(Translation *t)
         return;
     address_of_operand(t, insn);
     if (!(t->block->mode & MODE_PROTECTED))
-        emit_op(&t->e, 0x03 | OP_W, SCRATCH1, rm_gs(GS_CPU(seg_base) + insn->segment * 8));
-    emit_store(&t->e, SCRATCH1, rm_gs(GS_CPU(s.fpu.fdp)));
+        emit_op(&t->e, 0x03 | OP_W, SCRATCH1, rm_state(CPU_AT(seg_base) + insn->segment * 8));
+    emit_store(&t->e, SCRATCH1, rm_state(CPU_AT(s.fpu.fdp)));
 }
 
 /* AMD's CPUs leave C1 as it was where Intel's clear it, and so does the interpreter. */
