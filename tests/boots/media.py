@@ -66,6 +66,12 @@ def ipxe():
         vm.expect_screen("Ctrl-B|iPXE>|No more network devices", 60)
 
 
+def ipxe_kernel():
+    """iPXE starts as a kernel, which it is by its header alone."""
+    with Machine("--kernel", "/boot/ipxe.lkrn", "--serial", "none") as vm:
+        vm.expect_screen("iPXE initialising devices|Ctrl-B|iPXE>|No more network devices", 60)
+
+
 def invaders():
     """grub-invaders starts by Multiboot."""
     with Machine("--kernel", "/boot/invaders.exec", "--serial", "none") as vm:
@@ -144,5 +150,5 @@ def efi_memtest():
             size = struct.unpack(">2I", picture.read_bytes()[16:24])
 
 
-run(grub_cdrom, grub_floppy, memtest64, memtest32, ipxe, invaders, xen, generic_kernel, installer_amd64, installer_i386, ovmf, efi_ipxe,
+run(grub_cdrom, grub_floppy, memtest64, memtest32, ipxe, ipxe_kernel, invaders, xen, generic_kernel, installer_amd64, installer_i386, ovmf, efi_ipxe,
     efi_memtest)
