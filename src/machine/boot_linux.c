@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Linux bzImage: 64-bit entry where the kernel has one, else 32-bit entry.
+ * Linux bzImage: 64-bit entry where the kernel has one, else 32-bit entry. Files of before protocol
+ * 2.10, which do not say how much memory their 32-bit code wants, are entered as boot loaders did
+ * then: in real mode, behind a BIOS. Many are no Linux (iPXE, memdisk), and have no other entry.
  *
  * Source: Linux Documentation/arch/x86/boot.rst (header, 32-bit and 64-bit protocols) and
  * zero-page.rst.
@@ -20,6 +22,9 @@
 #define LINUX_ENTRY64        0x200
 #define LINUX_INITRD_MAX     0x37ffffffu /* before protocol 2.03 */
 #define LINUX_STACK_SIZE     4096
+#define LINUX_REAL_BEFORE    0x020a  /* protocol that has an entry in real mode alone */
+#define LINUX_SETUP_MAX      KIB(32) /* what may be loaded of the real-mode part */
+#define LINUX_HEAP_END       0xe000  /* in its segment; a stack from there on */
 
 enum { /* setup header, offsets in the file and in the zero page */
        HDR_SETUP_SECTS = 0x1f1,
@@ -33,6 +38,7 @@ enum { /* setup header, offsets in the file and in the zero page */
        HDR_CODE32 = 0x214,
        HDR_RAMDISK = 0x218,
        HDR_RAMDISK_SIZE = 0x21c,
+       HDR_HEAP_END = 0x224,
        HDR_CMDLINE = 0x228,
        HDR_INITRD_MAX = 0x22c,
        HDR_XLOADFLAGS = 0x236,
@@ -51,7 +57,7 @@ enum {
     ZP_RSDP = 0x070,
     ZP_E820_ENTRIES = 0x1e8
 };
-enum { LOADED_HIGH = 1, XLF_KERNEL_64 = 1 };
+enum { LOADED_HIGH = 1, CAN_USE_HEAP = 0x80, XLF_KERNEL_64 = 1 };
 
 typedef struct LinuxImage {
     uint16_t version;
@@ -66,6 +72,12 @@ static bool linux_probe(const uint8_t *data, size_t size)
 {
     return size >= HDR_VERSION && load_le16(data + HDR_BOOT_FLAG) == 0xaa55 &&
            memcmp(data + HDR_MAGIC, "HdrS", 4) == 0;
+}
+
+static bool linux_probe_real(const uint8_t *data, size_t size)
+{
+    return linux_probe(data, size) && size > LINUX_ZERO_PAGE_SIZE &&
+           load_le16(data + HDR_VERSION) < LINUX_REAL_BEFORE;
 }
 
 /* Reads the fields that this version of the protocol has. */
@@ -123,8 +135,9 @@ static bool linux_check(DirectBoot *boot, GError **error)
     return linux_parse(boot, &image, error);
 }
 
-/* The highest place that the kernel accepts and where RAM is. */
-static bool linux_place_initrd(DirectBoot *boot, const LinuxImage *image, uint8_t *zero_page,
+/* The highest place that the kernel accepts and where RAM is. `header` begins as the file or the
+ * zero page does. */
+static bool linux_place_initrd(DirectBoot *boot, const LinuxImage *image, uint8_t *header,
                                GError **error)
 {
     uint64_t best = 0;
@@ -147,19 +160,19 @@ static bool linux_place_initrd(DirectBoot *boot, const LinuxImage *image, uint8_
                          "the initrd %s (%zu bytes) does not fit behind the kernel; give the VM "
                          "more memory (--memory)",
                          boot->modules[0].name, size);
-    store_le32(zero_page + HDR_RAMDISK, best);
-    store_le32(zero_page + HDR_RAMDISK_SIZE, size);
+    store_le32(header + HDR_RAMDISK, best);
+    store_le32(header + HDR_RAMDISK_SIZE, size);
     return boot_place(boot, "initrd", best, data, size, size, error);
 }
 
-static bool linux_put_command_line(DirectBoot *boot, const LinuxImage *image, uint8_t *zero_page,
+static bool linux_put_command_line(DirectBoot *boot, const LinuxImage *image, uint8_t *header,
                                    GError **error)
 {
     if (strlen(boot->append) > image->cmdline_max)
         return boot_fail(boot, error, "it takes a command line of at most %u bytes; shorten it",
                          image->cmdline_max);
     uint64_t at = boot_area_string(boot, boot->append);
-    store_le32(zero_page + HDR_CMDLINE, at);
+    store_le32(header + HDR_CMDLINE, at);
     return at || boot_fail(boot, error, "the command line does not fit");
 }
 
@@ -236,9 +249,21 @@ static bool linux_enter(DirectBoot *boot, const LinuxImage *image, uint64_t zero
     return boot_put_gdt(boot, entry, error);
 }
 
-static bool linux_load(DirectBoot *boot, BootEntry *entry, GError **error)
+static bool linux_place_kernel(DirectBoot *boot, const LinuxImage *image, GError **error)
 {
     const uint8_t *data = g_bytes_get_data(boot->kernel.bytes, NULL);
+
+    if (!boot_is_ram(boot, LINUX_LOAD_AT, image->run_end - LINUX_LOAD_AT))
+        return boot_fail(boot, error,
+                         "it needs at least %" PRIu64
+                         " MiB of memory to start; give the VM more (--memory)",
+                         image->run_end / MIB(1) + 1);
+    return boot_place(boot, "kernel", LINUX_LOAD_AT, data + image->payload_offset,
+                      image->payload_size, image->payload_size, error);
+}
+
+static bool linux_load(DirectBoot *boot, BootEntry *entry, GError **error)
+{
     uint8_t zero_page[LINUX_ZERO_PAGE_SIZE] = {0};
     LinuxImage image = {0};
 
@@ -247,13 +272,7 @@ static bool linux_load(DirectBoot *boot, BootEntry *entry, GError **error)
     linux_fill_header(boot, &image, zero_page);
     linux_fill_screen(zero_page);
     linux_fill_e820(boot, zero_page);
-    if (!boot_is_ram(boot, LINUX_LOAD_AT, image.run_end - LINUX_LOAD_AT))
-        return boot_fail(boot, error,
-                         "it needs at least %" PRIu64
-                         " MiB of memory to start; give the VM more (--memory)",
-                         image.run_end / MIB(1) + 1);
-    if (!boot_place(boot, "kernel", LINUX_LOAD_AT, data + image.payload_offset, image.payload_size,
-                    image.payload_size, error) ||
+    if (!linux_place_kernel(boot, &image, error) ||
         !linux_place_initrd(boot, &image, zero_page, error) ||
         !linux_put_command_line(boot, &image, zero_page, error))
         return false;
@@ -263,3 +282,51 @@ static bool linux_load(DirectBoot *boot, BootEntry *entry, GError **error)
 
 const BootKind boot_linux = {
     .name = "Linux", .probe = linux_probe, .check = linux_check, .load = linux_load};
+
+/* ---- in real mode ---------------------------------------------------------------------------- */
+
+/* The real-mode part, with what a boot loader fills in, in a segment of its own. It may move itself
+ * to 0x90000: the command line lies below. */
+static uint64_t linux_put_setup(DirectBoot *boot, const LinuxImage *image, GError **error)
+{
+    const uint8_t *data = g_bytes_get_data(boot->kernel.bytes, NULL);
+    g_autofree uint8_t *setup = g_memdup2(data, image->payload_offset);
+
+    setup[HDR_LOADER] = 0xff; /* a loader without a number of its own */
+    setup[HDR_LOADFLAGS] |= CAN_USE_HEAP;
+    store_le16(setup + HDR_VID_MODE, 0xffff);
+    store_le16(setup + HDR_HEAP_END, LINUX_HEAP_END - 0x200);
+    if (!linux_place_initrd(boot, image, setup, error) ||
+        !linux_put_command_line(boot, image, setup, error))
+        return 0;
+    uint64_t at = boot_area_take(boot, KIB(64));
+    if (!at || !space_write(boot->machine->memory, at, setup, image->payload_offset)) {
+        boot_fail(boot, error, "the boot parameters do not fit");
+        return 0;
+    }
+    return at;
+}
+
+static bool linux_load_real(DirectBoot *boot, BootEntry *entry, GError **error)
+{
+    LinuxImage image = {0};
+
+    if (!linux_parse(boot, &image, error) || !linux_place_kernel(boot, &image, error))
+        return false;
+    if (image.payload_offset > LINUX_SETUP_MAX)
+        return boot_fail(boot, error, "its setup header is damaged or cut off; copy it again");
+    uint64_t setup = linux_put_setup(boot, &image, error);
+    entry->mode = BOOT_REAL16;
+    entry->code_segment = (setup + HDR_JUMP) >> 4;
+    entry->data_segment = setup >> 4;
+    entry->rsp = KIB(64) - 16;
+    return setup != 0;
+}
+
+const BootKind boot_linux_real = {
+    .name = "Linux",
+    .wants_firmware = true,
+    .probe = linux_probe_real,
+    .check = linux_check,
+    .load = linux_load_real,
+};

@@ -50,7 +50,7 @@ typedef struct BootSegment {
     uint64_t address, memory_size;
 } BootSegment;
 
-extern const BootKind boot_linux, boot_multiboot, boot_pvh;
+extern const BootKind boot_linux, boot_linux_real, boot_multiboot, boot_pvh;
 
 /* "kernel FILE: …" with what to do. Returns false. */
 bool boot_fail(const DirectBoot *boot, GError **error, const char *format, ...)

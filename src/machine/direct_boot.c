@@ -23,7 +23,8 @@
 #define BOOT_APPEND_MAX   KIB(16)
 
 /* Most specific first: a Multiboot kernel may also be an ELF file with a PVH note. */
-static const BootKind *const boot_kinds[] = {&boot_linux, &boot_multiboot, &boot_pvh};
+static const BootKind *const boot_kinds[] = {&boot_linux_real, &boot_linux, &boot_multiboot,
+                                             &boot_pvh};
 
 bool boot_fail(const DirectBoot *boot, GError **error, const char *format, ...)
 {

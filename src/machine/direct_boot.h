@@ -25,6 +25,7 @@ typedef struct E820Entry {
 
 typedef enum BootMode {
     BOOT_RESET_VECTOR, /* as after RESET: firmware runs */
+    BOOT_REAL16,       /* segments as below, a BIOS behind it, interrupts off */
     BOOT_PROTECTED32,  /* flat 32-bit segments, paging off, interrupts off */
     BOOT_LONG64,       /* flat 64-bit segments, paging with cr3, interrupts off */
 } BootMode;
@@ -32,7 +33,8 @@ typedef enum BootMode {
 typedef struct BootEntry {
     BootMode mode;
     uint64_t rip, rsp, rax, rbx, rsi;
-    uint64_t cr3;      /* BOOT_LONG64 */
+    uint64_t cr3;                        /* BOOT_LONG64 */
+    uint16_t code_segment, data_segment; /* BOOT_REAL16 */
     uint64_t gdt_base; /* code at BOOT_CODE_SELECTOR, data at BOOT_DATA_SELECTOR */
     uint16_t gdt_limit;
 } BootEntry;

@@ -140,6 +140,34 @@ static void test_linux32(Fixture *f, gconstpointer data)
     assert_gdt(f, 0x00cf9b00);
 }
 
+/* Of protocol 2.07: the real-mode part as a boot loader leaves it, and an entry there. */
+static void test_linux_real(Fixture *f, gconstpointer data)
+{
+    g_autofree uint8_t *k = make_linux(false);
+
+    store_le16(k + 0x206, 0x0207);
+    g_assert_true(boot(f, k, LINUX_SIZE, "initial ram disk", "quiet"));
+    g_assert_cmpint(f->entry.mode, ==, BOOT_REAL16);
+    g_assert_cmphex(f->entry.rip, ==, 0);
+    g_assert_cmphex(f->entry.code_segment - f->entry.data_segment, ==, 0x20);
+    g_assert_cmphex(*at(f, 0x100000), ==, 0x5c);
+    uint32_t segment = f->entry.data_segment << 4;
+    const uint8_t *setup = at(f, segment);
+    g_assert_cmpmem(setup + 0x202, 4, "HdrS", 4);
+    g_assert_cmphex(setup[0x210], ==, 0xff);
+    g_assert_cmphex(setup[0x211], ==, 0x81);
+    g_assert_cmphex(load_le16(setup + 0x224) + 0x200, <, f->entry.rsp);
+    g_assert_cmphex(segment + 0x10000, <=, 0x9f000);
+    /* where nothing runs over it that moves to 0x90000 */
+    g_assert_cmphex(load_le32(setup + 0x228), <, 0x90000);
+    g_assert_cmpstr((char *)at(f, load_le32(setup + 0x228)), ==, "quiet");
+    g_assert_cmpmem(at(f, load_le32(setup + 0x218)), 16, "initial ram disk", 16);
+    k[0x1f1] = 64; /* more than a segment has room for */
+    g_autofree uint8_t *large = g_malloc0(65 * 512 + 512);
+    memcpy(large, k, LINUX_SIZE);
+    assert_refused(f, large, 65 * 512 + 512, "damaged");
+}
+
 static void test_linux_refused(Fixture *f, gconstpointer data)
 {
     g_autofree uint8_t *k = make_linux(true);
@@ -380,6 +408,7 @@ int main(int argc, char **argv)
     ADD(linux64);
     ADD(linux_page_tables);
     ADD(linux32);
+    ADD(linux_real);
     ADD(linux_refused);
     ADD(pvh);
     ADD(elf_refused);

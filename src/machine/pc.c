@@ -377,8 +377,20 @@ static Segment boot_segment(uint16_t selector, uint32_t attributes)
     return (Segment){.selector = selector, .attributes = attributes, .limit = UINT32_MAX};
 }
 
-/* Turns a boot protocol's entry into the state of the bootstrap processor. */
-static void boot_entry_apply(const BootEntry *entry, CpuState *state)
+static void boot_entry_apply_real(const BootEntry *entry, CpuState *state)
+{
+    for (unsigned i = 0; i < SEG_COUNT; i++) {
+        uint16_t selector = i == SEG_CS ? entry->code_segment : entry->data_segment;
+        state->seg[i] = (Segment){.selector = selector,
+                                  .attributes = 0x3 | SEGMENT_S | SEGMENT_P,
+                                  .limit = UINT16_MAX,
+                                  .base = (uint32_t)selector << 4};
+    }
+    state->idtr = (DescriptorTable){0, 0x3ff};
+    state->cr0 = CR0_ET;
+}
+
+static void boot_entry_apply_flat(const BootEntry *entry, CpuState *state)
 {
     bool is_64 = entry->mode == BOOT_LONG64;
     uint32_t code = 0xb | SEGMENT_S | SEGMENT_P | SEGMENT_G | (is_64 ? SEGMENT_L : SEGMENT_DB);
@@ -390,6 +402,21 @@ static void boot_entry_apply(const BootEntry *entry, CpuState *state)
     state->tr = (Segment){.attributes = 0xb | SEGMENT_P, .limit = 0x67};
     state->gdtr = (DescriptorTable){entry->gdt_base, entry->gdt_limit};
     state->idtr = (DescriptorTable){0, 0};
+    state->cr0 = CR0_PE | CR0_ET | (is_64 ? CR0_PG : 0);
+    if (is_64) {
+        state->cr3 = entry->cr3;
+        state->cr4 = CR4_PAE;
+        state->efer = EFER_LME | EFER_LMA;
+    }
+}
+
+/* Turns a boot protocol's entry into the state of the bootstrap processor. */
+static void boot_entry_apply(const BootEntry *entry, CpuState *state)
+{
+    if (entry->mode == BOOT_REAL16)
+        boot_entry_apply_real(entry, state);
+    else
+        boot_entry_apply_flat(entry, state);
     memset(state->gpr, 0, sizeof(state->gpr));
     state->gpr[GPR_RAX] = entry->rax;
     state->gpr[GPR_RBX] = entry->rbx;
@@ -397,12 +424,6 @@ static void boot_entry_apply(const BootEntry *entry, CpuState *state)
     state->gpr[GPR_RSP] = entry->rsp;
     state->rip = entry->rip;
     state->rflags = 2;
-    state->cr0 = CR0_PE | CR0_ET | (is_64 ? CR0_PG : 0);
-    if (is_64) {
-        state->cr3 = entry->cr3;
-        state->cr4 = CR4_PAE;
-        state->efer = EFER_LME | EFER_LMA;
-    }
     state->activity = CPU_ACTIVE;
 }
 

@@ -16,6 +16,7 @@ from vm import GUEST, OSPITE, PATIENCE, Failed, Machine, Skipped, fetch, run  # 
 ENGINES = ("jit", "interp")
 GUESTS = {
     "paging64": [], "system64": [], "conform32": [], "conform64": ["--testdev"], "legacy32": [], "smp64": ["--cpus", "4"],
+    "torture64": ["--cpus", "4"], "code64": ["--disk", "{guests}/code64.disk,format=raw,readonly"],
 }
 
 
@@ -78,8 +79,9 @@ def bare_metal():
             tries += 1
             if tries > 100:
                 raise Failed(f"{name} always ends before its engine changes")
-            with Machine("--kernel", guests / f"{name}.elf", "--serial", "stdio", *options, engine="interp", memory="64M") as vm:
-                changes += change(vm, 100000)
+            words = [option.format(guests=guests) for option in options]
+            with Machine("--kernel", guests / f"{name}.elf", "--serial", "stdio", *words, engine="interp", memory="64M") as vm:
+                changes += change(vm, 300)
                 vm.wait_exit(1, 60)
                 if b"not ok" in vm.output or b"ok 1" not in vm.output:
                     raise Failed(f"{name} failed")

@@ -1,11 +1,17 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Boot media that are not ours: GRUB's rescue images, memtest86+, iPXE, Multiboot payloads, Debian's installers."""
+import contextlib
+import os
+import pathlib
+import struct
+import subprocess
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, __file__.rsplit("/", 1)[0])
-from vm import Machine, fetch, run  # noqa: E402
+from vm import PATIENCE, Failed, Machine, fetch, run  # noqa: E402
 
 GRUB = "/usr/lib/grub-rescue/grub-rescue-"
 MEMTEST = "/usr/lib/memtest86+/memtest86+"
@@ -60,6 +66,12 @@ def ipxe():
         vm.expect_screen("Ctrl-B|iPXE>|No more network devices", 60)
 
 
+def ipxe_kernel():
+    """iPXE starts as a kernel, which it is by its header alone."""
+    with Machine("--kernel", "/boot/ipxe.lkrn", "--serial", "none") as vm:
+        vm.expect_screen("iPXE initialising devices|Ctrl-B|iPXE>|No more network devices", 60)
+
+
 def invaders():
     """grub-invaders starts by Multiboot."""
     with Machine("--kernel", "/boot/invaders.exec", "--serial", "none") as vm:
@@ -104,4 +116,39 @@ def ovmf():
         vm.expect(r"\x1b\[2J", 60)
 
 
-run(grub_cdrom, grub_floppy, memtest64, memtest32, ipxe, invaders, xen, generic_kernel, installer_amd64, installer_i386, ovmf)
+@contextlib.contextmanager
+def efi_program(program):
+    """A machine with OVMF and a FAT disk without partitions, where the program is what firmware looks for; no other drive."""
+    with tempfile.TemporaryDirectory(prefix="ospite-efi-") as folder:
+        disk = os.path.join(folder, "disk")
+        with open(disk, "wb") as image:
+            image.truncate(64 << 20)
+        for command in (["mformat", "-i", disk, "-F", "::"], ["mmd", "-i", disk, "::/EFI", "::/EFI/BOOT"],
+                        ["mcopy", "-i", disk, program, "::/EFI/BOOT/BOOTX64.EFI"]):
+            subprocess.run(command, check=True)
+        with Machine("--firmware", fetch("ovmf") / "usr/share/ovmf/OVMF.fd", "--disk", disk + ",format=raw", "--serial", "stdio") as vm:
+            yield vm
+
+
+def efi_ipxe():
+    """iPXE starts from OVMF, which finds it on a FAT disk beside an empty cable."""
+    with efi_program("/boot/ipxe.efi") as vm:
+        vm.expect("iPXE initialising devices", 60)
+
+
+def efi_memtest():
+    """memtest86+ starts from OVMF and sets its screen's size."""
+    with efi_program("/boot/memtest86+x64.efi") as vm:
+        picture = pathlib.Path(vm.folder.name) / "screen.png"
+        end = time.monotonic() + 60 * PATIENCE
+        size = None
+        while size != (640, 480):
+            if time.monotonic() > end:
+                raise Failed(f"the screen is {size} and not memtest86+'s")
+            time.sleep(0.5)
+            vm.control(f"screenshot {picture}")
+            size = struct.unpack(">2I", picture.read_bytes()[16:24])
+
+
+run(grub_cdrom, grub_floppy, memtest64, memtest32, ipxe, ipxe_kernel, invaders, xen, generic_kernel, installer_amd64, installer_i386, ovmf, efi_ipxe,
+    efi_memtest)

@@ -246,6 +246,15 @@ EXPERIMENT(do_xadd, "xadd %%rax, (%%rdi)")
 EXPERIMENT(do_exchange, "xchg %%rax, (%%rdi)")
 EXPERIMENT(do_call, "call *(%%rsi)")
 EXPERIMENT(do_backwards, "std; rep movsb")
+EXPERIMENT(do_cmps, "repe cmpsb")
+EXPERIMENT(do_cmps_once, "cmpsq")
+EXPERIMENT(do_exchange8, "lock cmpxchg8b (%%rdi)")
+EXPERIMENT(do_fxsave, "fxsave (%%rdi)")
+EXPERIMENT(do_enter, "enter $32, $1")
+EXPERIMENT(do_far_call, "lcall *(%%rsi)")
+EXPERIMENT(do_iret, "iretq")
+EXPERIMENT(do_gather, "vpcmpeqd %%ymm1, %%ymm1, %%ymm1; vmovdqu gather_indices(%%rip), %%ymm2\n"
+                      "vpxor %%ymm0, %%ymm0, %%ymm0; vpgatherdd %%ymm1, (%%rsi, %%ymm2, 4), %%ymm0")
 
 static void test_faults(void)
 {
@@ -303,6 +312,115 @@ static void test_faults(void)
        "REP MOVSB downward stops at a missing page");
 }
 
+/* Several accesses of one instruction, the last of which can't be had: the processor is as it was
+ * before all of them. */
+static void test_faults_of_many(void)
+{
+    uint8_t *last = window + 4096 * 2, *edge = last - 4, *stack = window + 4096 - 64;
+    static struct {
+        uint32_t offset;
+        uint16_t selector;
+    } __attribute__((packed)) far;
+
+    map(0, pages[0]);
+    for (unsigned i = 0; i < 16; i++)
+        pages[0][i] = last[(int)i - 16] = (uint8_t)(i + 1);
+    for (unsigned i = 0; i < WARM; i++) {
+        do_cmps((word)window, (word)last - 16, 16, (word)stack);
+        do_cmps_once((word)window, (word)last - 16, 0, (word)stack);
+        do_exchange8(0, (word)last - 8, 0, (word)stack);
+        do_fxsave(0, (word)last - 512, 0, (word)stack);
+    }
+    for (unsigned i = 0; i < 16; i++)
+        last[(int)i - 16] = (uint8_t)(i + 1);
+    do_cmps((word)window, (word)last - 16, 50, (word)stack);
+    ok(outcome.vector == 14 && fault_cr2 == (word)last && outcome.memory == 34 &&
+           outcome.b == (word)window + 16 && outcome.c == (word)last,
+       "REPE CMPSB stops at the missing page");
+    do_cmps_once((word)window, (word)edge, 0, (word)stack);
+    ok(outcome.vector == 14 && outcome.b == (word)window && outcome.c == (word)edge,
+       "CMPSQ whose second operand is missing moves neither");
+    do_exchange8(0, (word)edge, 0, (word)stack);
+    ok(outcome.vector == 14 && *edge == 13, "CMPXCHG8B leaves memory");
+    do_fxsave(0, (word)last - 256, 0, (word)stack);
+    ok(outcome.vector == 14 && fault_cr2 == (word)last, "FXSAVE across the edge faults there");
+    do_iret(0, 0, 0, (word)last - 16);
+    ok(outcome.vector == 14 && fault_cr2 == (word)last && outcome.sp == (word)last - 16,
+       "IRETQ off a stack that ends leaves the stack pointer");
+
+    /* Nothing is below the window: the handler needs a stack of its own. */
+    tss_init();
+    idt_entry(14)[0] |= UINT64_C(1) << 32;
+    do_enter(0, 0, 0, (word)window + 8);
+    ok(outcome.vector == 14 && fault_cr2 == (word)window - 8 && outcome.sp == (word)window + 8,
+       "ENTER whose second push is missing leaves the stack pointer");
+    far.offset = (uint32_t)(word)disk_code;
+    far.selector = KERNEL_CODE;
+    do_far_call((word)&far, 0, 0, (word)window + 4);
+    ok(outcome.vector == 14 && fault_cr2 == (word)window - 4 && outcome.sp == (word)window + 4,
+       "and a far CALL, too");
+    idt_entry(14)[0] &= ~(UINT64_C(7) << 32);
+}
+
+uint32_t gather_indices[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+
+static void test_gather(void)
+{
+    uint8_t *last = window + 4096 * 2, *stack = window + 4096 - 64;
+    uint32_t got[8], mask[8];
+
+    if (!(cpuid(1, 0).c & 1 << 26) || !(cpuid(7, 0).b & 1 << 5))
+        return;
+    WRITE_CR(4, READ_CR(4) | 1 << 18);
+    asm volatile("xsetbv" ::"c"(0), "a"(7), "d"(0));
+    for (unsigned i = 0; i < WARM; i++)
+        do_gather((word)window, 0, 0, (word)stack);
+    do_gather((word)last - 16, 0, 0, (word)stack);
+    asm volatile("vmovdqu %%ymm0, %0; vmovdqu %%ymm1, %1" : "=m"(got), "=m"(mask));
+    ok(outcome.vector == 14 && fault_cr2 == (word)last, "VPGATHERDD faults at its fifth element");
+    ok(got[0] == 0x04030201 && got[3] == 0x100f0e0d && !(mask[0] | mask[3]) && mask[4] == ~0u,
+       "and keeps the four before it");
+}
+
+/* ---- its floating point goes wrong ----------------------------------------------------------- */
+
+static int divide_sse(uint32_t mxcsr)
+{
+    static const float one = 1;
+    return TRY("ldmxcsr %1; movss %0, %%xmm0; xorps %%xmm1, %%xmm1; divss %%xmm1, %%xmm0; nop",
+               :
+               : "m"(one), "m"(mxcsr)CLOBBER);
+}
+
+static word divide_at, divide_next;
+
+/* The vector; where it was raised is in fault_ip. */
+static int divide_x87(uint16_t control)
+{
+    int vector = TRY("lea 1f(%%rip), %%rcx; lea 2f(%%rip), %%rdx\n"
+                     "fninit; fldcw %2; fld1; fldz; 1: fdivrp; nop; 2: fld1; fnstsw %%ax",
+                     : "=&c"(divide_at), "=&d"(divide_next)
+                     : "m"(control)CLOBBER);
+    asm volatile("fninit");
+    return vector;
+}
+
+static void test_float_errors(void)
+{
+    int sum = 0;
+
+    WRITE_CR(4, READ_CR(4) | 3 << 9); /* OSFXSR, OSXMMEXCPT */
+    WRITE_CR(0, (READ_CR(0) & ~(word)0xc) | 0x22);
+    for (unsigned i = 0; i < WARM; i++)
+        sum += divide_sse(0x1f80) + divide_x87(0x37f);
+    ok(sum == -2 * WARM, "divisions by zero with their exceptions masked");
+    ok(divide_sse(0x1f80 & ~0x200) == 19, "the same SSE instruction unmasked is #XM");
+    ok(divide_sse(0x1f80) == -1, "and masked again none");
+    ok(divide_x87(0x37b) == 16 && fault_ip == divide_next,
+       "the same x87 instruction unmasked is #MF at the next of the x87");
+    ok(divide_x87(0x37f) == -1 && divide_at != divide_next, "and masked again none");
+}
+
 void ap_main(int index)
 {
     (void)index;
@@ -319,5 +437,8 @@ int main(void)
     test_steps();
     test_breakpoints();
     test_faults();
+    test_faults_of_many();
+    test_gather();
+    test_float_errors();
     return done();
 }

@@ -112,7 +112,7 @@ static void test_limits(void)
 /* ---- rings and call gates -------------------------------------------------------------------- */
 static volatile uint32_t back_esp, gate_args[2], gate_cs, gate_ss_pushed;
 static volatile int user_vector;
-static volatile uint32_t user_error;
+static volatile uint32_t user_error, user_esp, user_cr2;
 extern char gate_entry[], back_here[];
 asm("gate_entry:\n mov 8(%esp), %eax\n mov %eax, gate_args\n mov 12(%esp), %eax\n mov %eax, "
     "gate_args+4\n"
@@ -122,6 +122,8 @@ static void leave_user(struct frame *f)
 {
     user_vector = f->vector == 0x30 ? -1 : (int)f->vector;
     user_error = f->error;
+    user_esp = f->sp;
+    user_cr2 = READ_CR(2);
     asm volatile(
         "mov %0, %%ds; mov %0, %%es; mov %0, %%fs; mov %0, %%gs; mov %1, %%esp; jmp back_here" ::
             "r"(DATA),
@@ -438,15 +440,50 @@ static uint64_t pae_directories[4][512] __attribute__((aligned(4096)));
 static uint64_t pdpt[4] __attribute__((aligned(32)));
 static uint32_t page[1024] __attribute__((aligned(4096)));
 
+static void user_pusha(void)
+{
+    asm volatile("mov $0x40000010, %esp; pusha; int $0x30");
+}
+static void user_popa(void)
+{
+    asm volatile("mov $0x40000ff0, %esp; popa; int $0x30");
+}
+static void user_enter(void)
+{
+    asm volatile("mov $0x40000004, %esp; enter $16, $2; int $0x30");
+}
+static void user_far_call(void)
+{
+    asm volatile("mov $0x40000004, %%esp; lcall %0, $0; int $0x30" ::"i"(USER_CODE));
+}
+
+/* In ring 3, on a page with nothing around it: the stack pointer is as it was before. */
+static void test_stack_ends(void)
+{
+    run_user(user_pusha);
+    ok(user_vector == 14 && user_error == 6 && user_esp == 0x40000010 && user_cr2 == 0x3ffffffc,
+       "PUSHA faults at its fifth push and leaves ESP");
+    run_user(user_popa);
+    ok(user_vector == 14 && user_error == 4 && user_esp == 0x40000ff0 && user_cr2 == 0x40001000,
+       "POPA faults at its fifth pop and leaves ESP");
+    run_user(user_enter);
+    ok(user_vector == 14 && user_esp == 0x40000004 && user_cr2 < 0x40000000,
+       "ENTER whose second push is missing leaves ESP");
+    run_user(user_far_call);
+    ok(user_vector == 14 && user_esp == 0x40000004 && user_cr2 == 0x3ffffffc,
+       "and a far CALL, too");
+}
+
 static void test_paging(void)
 {
     volatile uint32_t *window = (uint32_t *)0x40000000;
     uint32_t v;
 
     for (unsigned i = 0; i < 1024; i++)
-        directory[i] = i << 22 | 0x83;
-    directory[0x100] = (uint32_t)table | 3;
-    table[0] = (uint32_t)page | 3;
+        directory[i] = i << 22 | 0x87;
+    directory[0xff] = 0;
+    directory[0x100] = (uint32_t)table | 7;
+    table[0] = (uint32_t)page | 7;
     page[0] = 0xcafe;
     WRITE_CR(4, READ_CR(4) | 0x10);
     WRITE_CR(3, directory);
@@ -457,6 +494,8 @@ static void test_paging(void)
            : "r"(window)CLOBBER) == 14 &&
            fault_error == 0 && fault_cr2 == 0x40001000,
        "fault in a 4 KiB table");
+    test_stack_ends();
+    page[0] = 0xcafe;
     table[0] &= ~2u;
     invlpg((void *)window);
     ok(TRY("movl $1, (%0)", : : "r"(window)CLOBBER) == 14 && fault_error == 3, "write protection");

@@ -227,6 +227,8 @@ static void recall(Translation *t)
     JitRecipe recipe = t->now.recipe;
     const Insn *insn = t->insn;
     JitOp op = t->op;
+    unsigned index = t->index;
+    t->index = recipe.index;
     t->insn = &t->block->insns[recipe.index];
     t->op = t->ops[recipe.index];
     t->now.lazy = false;
@@ -244,6 +246,7 @@ static void recall(Translation *t)
         add_again(t, &recipe);
     }
     swap_spilled(t, recipe.spilled, true);
+    t->index = index;
     t->insn = insn;
     t->op = op;
     t->now.host_flags = true;

@@ -1044,6 +1044,16 @@ static const struct {
        call [rsp+8]; dec ecx; jnz 1b; hlt; 2: ret */
     {"call through the stack", FLAT64,
      "4883ec40488d051d0000004889442408b90500000048895424f04889542410ff542408ffc975eef4c3"},
+    /* jmp 1f; 62 times nop; 1: cmp rbx,rcx; mov rax,[rsp]; 62 times nop; pushf; pop rdx; hlt: a
+     * block of 64 instructions on a page of its own */
+    {"full block", FLAT64,
+     "eb3e"
+     "90909090909090909090909090909090909090909090909090909090909090"
+     "90909090909090909090909090909090909090909090909090909090909090"
+     "4839cb488b0424"
+     "90909090909090909090909090909090909090909090909090909090909090"
+     "90909090909090909090909090909090909090909090909090909090909090"
+     "9c5af4"},
     /* mov ebx,200100h; mov [ebx],eax; jmp 1f; 1: mov [ebx],eax; add ecx,edx; lock adc [ebx+4],eax;
      * pushf; pop edx; hlt: one check serves two writes, the second one's alignment costs EFLAGS */
     {"flags behind a lock", USER32, "bb000120008903eb00890301d1f01143049c5af4"},

@@ -157,6 +157,11 @@ static const RegionOps bus_master_ops = {
 
 /* ---- the command block ----------------------------------------------------------------------- */
 
+/* Of a cable without drives: the host pulls DD7 down, so none of them is seen busy (ATA/ATAPI-6
+ * A.2.2). OVMF waits 35 seconds for each that is. */
+#define CABLE_REGISTERS UINT64_C(0x7f7f7f7f)
+#define CABLE_DATA      UINT64_C(0xff7fff7f)
+
 /* Beside a drive, one that is absent reads as zeros (ATA/ATAPI-6 9.16, as packet devices do it). */
 static uint8_t read_register(IdeChannel *channel, unsigned reg)
 {
@@ -214,8 +219,10 @@ static uint64_t command_read(void *obj, uint64_t offset, unsigned size)
 {
     IdeChannel *channel = obj;
     uint64_t value = 0;
-    if (!is_decoded(channel) || !any_drive(channel))
+    if (!is_decoded(channel))
         return UINT64_MAX;
+    if (!any_drive(channel))
+        return offset == REG_DATA ? CABLE_DATA : CABLE_REGISTERS;
     if (offset == REG_DATA)
         return ata_read_data(selected_drive(channel), size);
     for (unsigned i = 0; i < size && offset + i <= REG_STATUS; i++) {
@@ -247,9 +254,9 @@ static const RegionOps command_ops = {
 static uint64_t control_read(void *obj, uint64_t offset, unsigned size)
 {
     IdeChannel *channel = obj;
-    if (!is_decoded(channel) || !any_drive(channel))
+    if (!is_decoded(channel))
         return UINT64_MAX;
-    return read_register(channel, REG_STATUS);
+    return any_drive(channel) ? read_register(channel, REG_STATUS) : CABLE_REGISTERS;
 }
 
 static void control_write(void *obj, uint64_t offset, unsigned size, uint64_t value)

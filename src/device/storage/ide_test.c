@@ -173,7 +173,8 @@ static void test_absent(Fixture *f, gconstpointer p)
     g_assert_cmphex(in(f, STATUS), ==, 0);
     g_assert_false(f->board->irq_level[14]);
     f->ide->channels[0].drives[0].kind = NULL;
-    g_assert_cmphex(in(f, STATUS), ==, 0xff);
+    g_assert_cmphex(in(f, STATUS), ==, 0x7f); /* DD7 is pulled down: not busy */
+    g_assert_cmphex(in(f, CONTROL), ==, 0x7f);
     f->ide->channels[0].drives[0].kind = &ata_disk_kind;
     /* a channel that is not decoded */
     out(f, DEVICE, 0xa0);
