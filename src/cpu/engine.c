@@ -67,3 +67,9 @@ const Engine *engine_find(const char *name, char **ret_why, GError **error)
         *ret_why = g_strdup_printf("warning: %s", why_not);
     return engine;
 }
+
+void engine_keep_all(void)
+{
+    for (const EngineRow *row = engine_rows; row->engine; row++)
+        row->engine->probe(NULL);
+}

@@ -42,7 +42,8 @@ typedef enum VcpuExit {
 struct Engine {
     const char *name; /* "kvm", "interp" */
     const char *description;
-    /* Whether this host can run it; the error says what is missing. No side effects. */
+    /* Whether this host can run it; the error says what is missing. What it opened may stay open.
+     */
     bool (*probe)(GError **error);
     /* Whether it runs unmodified guests at its usual speed here; `ret_why_not` gets the end of a
      * sentence. "auto" takes only engines that do. NULL: always. */
@@ -74,6 +75,14 @@ struct Engine {
     void (*set_a20)(Vcpu *vcpu, bool on);
     /* vCPU thread, outside run(): resets the engine's own local APIC. NULL: it has none. */
     void (*reset_apic)(Vcpu *vcpu);
+    /* VM paused, vCPU thread: the engine's own local APIC, which another takes over or had. NULL:
+     * it has none. After set_state(), as far as both are called. */
+    void (*get_apic)(Vcpu *vcpu, IntcState *state);
+    void (*set_apic)(Vcpu *vcpu, const IntcState *state);
+    /* VM paused, main thread: what the engine itself keeps of the whole VM. The guest's clock, in
+     * nanoseconds, and vm->hyperv. NULL: what engine.h knows of both is what counts. */
+    uint64_t (*get_shared)(Vm *vm);
+    void (*set_shared)(Vm *vm, uint64_t clock_ns);
     /* Any thread: the guest's time stamp counter now. NULL: the host's. */
     uint64_t (*tsc)(Vcpu *vcpu);
     /* VM paused, about to go on: the guest's clocks stood still for so many counts of the host's
@@ -100,6 +109,9 @@ extern const Engine engine_none;
  * fastest software engine. `ret_why` (may be NULL) gets one line saying why auto did not take KVM,
  * or NULL. */
 const Engine *engine_find(const char *name, char **ret_why, GError **error);
+/* Before a process shuts itself in: what engines open is open from now on, so that a machine can
+ * change to them. Main thread. */
+void engine_keep_all(void);
 /* A long text for `ospite doctor`: what the host has, which engine will be used, what to expect,
  * how to improve. */
 char *engine_report(void);
@@ -199,9 +211,9 @@ void vcpu_set_state(Vcpu *vcpu, const CpuState *state);
 
 /*
  * Paused VMs only: another engine goes on where this one stopped; its counters begin anew. Fails,
- * and changes nothing, when it lacks something that the guest was promised, or when one of both has
- * local APICs of its own, whose state is not moved. No device may ask for the vCPUs' time
- * meanwhile.
+ * and changes nothing, when it lacks something that the guest was promised. No device may ask for
+ * the vCPUs' time meanwhile. Who has local APICs outside of the engine tells the new engine the
+ * level of the PIC's pin, and ends level-triggered interrupts that no local APIC holds any more.
  */
 bool vm_set_engine(Vm *vm, const Engine *engine, GError **error);
 /* Paused VMs only: from now on guest code is traced there; the caller keeps `trace` while it is.

@@ -13,6 +13,24 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* A local APIC as engines with local APICs of their own take it over and give it back: the register
+ * page of xAPIC mode (SDM 3A table 10-1) in either mode, the upper half of ICR at 310h. */
+typedef struct IntcState {
+    uint8_t regs[0x400];
+    uint64_t base;         /* IA32_APIC_BASE */
+    uint64_t tsc_deadline; /* IA32_TSC_DEADLINE */
+} IntcState;
+
+enum { /* in the page */
+       INTC_ID = 0x20,
+       INTC_ISR = 0x100,
+       INTC_TMR = 0x180,
+       INTC_IRR = 0x200,
+       INTC_LVT_TIMER = 0x320,
+       INTC_TIMER_INITIAL = 0x380,
+       INTC_TIMER_CURRENT = 0x390,
+};
+
 typedef struct Intc {
     /* A vector of sufficient priority or an ExtINT is pending. Cheap. */
     bool (*has_interrupt)(void *obj);
@@ -34,6 +52,10 @@ typedef struct Intc {
     void (*set_eoi_bit)(void *obj, uint64_t address);
     /* The guest's TSC was set: a pending TSC deadline is computed anew. vCPU thread. */
     void (*tsc_changed)(void *obj);
+    /* VM paused, vCPU thread. NULL both: the controller is nothing that engines have of their own.
+     */
+    void (*get_state)(void *obj, IntcState *state);
+    void (*set_state)(void *obj, const IntcState *state);
 } Intc;
 
 typedef struct IntcCpuOps {

@@ -35,6 +35,7 @@ static void reset_core(CpuState *s)
     s->interrupt_shadow = s->nmi_blocked = false;
     s->nmi_pending = 0;
     s->pending_db = 0;
+    s->event = (CpuEvent){0};
 }
 
 void cpu_state_reset(CpuState *state, uint32_t signature, bool bootstrap_processor, bool init)

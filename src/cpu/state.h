@@ -145,6 +145,15 @@ typedef struct FpuState {
 
 typedef enum CpuActivity { CPU_ACTIVE, CPU_HALTED, CPU_WAIT_SIPI, CPU_SHUTDOWN } CpuActivity;
 
+/* What an engine had begun to deliver, and whoever goes on does first. Instructions that raise an
+ * event (INT n, INT3, INTO) are executed again instead. */
+typedef struct CpuEvent {
+    enum { CPU_EVENT_NONE, CPU_EVENT_EXCEPTION, CPU_EVENT_INTERRUPT, CPU_EVENT_NMI } kind;
+    uint8_t vector;
+    bool has_error;
+    uint32_t error;
+} CpuEvent;
+
 #define MTRR_FIXED_COUNT    11
 #define MTRR_VARIABLE_COUNT 8
 #define CPU_MC_BANK_COUNT   10
@@ -171,6 +180,7 @@ typedef struct CpuState {
     uint64_t mc_ctl[CPU_MC_BANK_COUNT], mc_addr[CPU_MC_BANK_COUNT], mc_misc[CPU_MC_BANK_COUNT];
     FpuState fpu __attribute__((aligned(64)));
     CpuActivity activity;
+    CpuEvent event;
     uint32_t pending_db;   /* DR6 bits of traps to report before the next instruction */
     bool interrupt_shadow; /* STI or MOV SS just executed */
     bool nmi_blocked;

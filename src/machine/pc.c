@@ -475,6 +475,7 @@ bool pc_set_engine(Pc *pc, const Engine *engine, GError **error)
     pc_pause(pc);
     bool ok = vm_set_engine(pc->vm, engine, error);
     pc->engine = pc->vm->engine;
+    pc_engine_changed(pc);
     if (was_running)
         pc_resume(pc);
     return ok;

@@ -145,7 +145,7 @@ typedef struct Pc {
     uint16_t irq_levels;    /* what reaches the controllers, a bit for each ISA interrupt … */
     unsigned irq_rises[16]; /* … and how often; for the control socket */
     LapicBus lapic_bus;
-    Lapic *bsp_lapic; /* NULL: the engine has its own */
+    Lapic *bsp_lapic; /* they wait for an engine that has none while another runs */
     Rtc *rtc;
     I8042 *i8042;
     Port92 *port92;
@@ -231,6 +231,8 @@ bool pc_create_devices(Pc *pc, const PcConfig *config, GError **error);
 bool pc_create_testdev(Pc *pc, GError **error);
 /* The disk of a drive, which `pc->disks` owns; NULL without an error: it is empty. */
 bool pc_open_disk(Pc *pc, const PcDrive *drive, Disk **ret_disk, GError **error);
+/* The machine is paused: interrupts that are under way go to the new engine. */
+void pc_engine_changed(Pc *pc);
 /* Firmware images, CMOS, fw_cfg, ACPI and SMBIOS. After pc_create_devices(). */
 bool pc_create_firmware(Pc *pc, const PcConfig *config, GError **error);
 /* With the board lock: the kernel in memory, and, if no firmware has run, what that would have

@@ -82,11 +82,15 @@ static void pc_set_irq(void *obj, unsigned n, bool level)
         irq_set(ioapic_irq(pc->ioapic, n == 0 ? 2 : n), level);
 }
 
-static void pc_set_extint(void *obj, unsigned n, bool level)
+/* The 8259A pair's INTR, to whoever has the local APICs. */
+static void pc_set_intr(void *obj, unsigned n, bool level)
 {
     Pc *pc = obj;
 
-    pc->engine->set_extint(pc->vm, level);
+    if (pc->engine->set_extint)
+        pc->engine->set_extint(pc->vm, level);
+    else
+        irq_set(lapic_bus_lint(&pc->lapic_bus, 0), level);
 }
 
 static void pc_deliver(void *obj, uint64_t address, uint32_t data)
@@ -131,7 +135,6 @@ static bool pc_create_lapics(Pc *pc, GError **error)
         if (i == 0)
             pc->bsp_lapic = lapic;
     }
-    pc->pic->intr = lapic_bus_lint(&pc->lapic_bus, 0);
     return true;
 }
 
@@ -148,10 +151,22 @@ static bool pc_create_interrupts(Pc *pc, const PcConfig *config, GError **error)
     pc_map_ports(pc, 0x4d0, &pc->pic->elcr);
     if (!config->no_apic) /* without them its inputs lead nowhere */
         pc_map_memory(pc, PC_IOAPIC_BASE, &pc->ioapic->io);
+    pc->pic->intr = (IrqLine){pc_set_intr, pc, 0};
+    return pc_create_lapics(pc, error);
+}
+
+static bool pc_lapics_hold(void *obj, uint8_t vector)
+{
+    return lapic_bus_holds(obj, vector);
+}
+
+void pc_engine_changed(Pc *pc)
+{
+    g_rec_mutex_lock(&pc->lock);
+    irq_set(pc->pic->intr, pc->pic->intr_level);
     if (!pc->engine->send_msi)
-        return pc_create_lapics(pc, error);
-    pc->pic->intr = (IrqLine){pc_set_extint, pc, 0};
-    return true;
+        ioapic_end_others(pc->ioapic, pc_lapics_hold, &pc->lapic_bus);
+    g_rec_mutex_unlock(&pc->lock);
 }
 
 /* ---- chipset --------------------------------------------------------------------------------- */

@@ -366,7 +366,7 @@ static void pc_setup_hardware(Pc *pc)
                      load_le16(pc->ide->pci.config + PCI_COMMAND) | PCI_COMMAND_MASTER);
     for (unsigned i = 0; i < G_N_ELEMENTS(bios_port_writes); i++)
         space_store(pc->board.ports, bios_port_writes[i].port, 1, bios_port_writes[i].value);
-    if (pc->bsp_lapic && !pc->bsp_lapic->absent)
+    if (!pc->bsp_lapic->absent)
         lapic_set_virtual_wire(pc->bsp_lapic);
     if (pc->vga)
         vga_set_text_mode(pc->vga);

@@ -119,6 +119,7 @@ static bool prepare(Runner *runner, GError **error)
         return false;
     control_set_quit(runner->control, on_quit, runner);
     pc_set_event_handler(runner->pc, on_event, runner);
+    engine_keep_all();
     return sandbox_enter(error);
 }
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Machines that change their engine again and again while they run, as TAP."""
+import hashlib
 import json
 import os
 import pathlib
@@ -14,25 +15,28 @@ sys.path.insert(0, __file__.rsplit("/", 1)[0])
 from vm import GUEST, OSPITE, PATIENCE, Failed, Machine, Skipped, fetch, run  # noqa: E402
 
 ENGINES = ("jit", "interp")
+WITH_KVM = ("kvm", "jit", "kvm", "interp")
 GUESTS = {
     "paging64": [], "system64": [], "conform32": [], "conform64": ["--testdev"], "legacy32": [], "smp64": ["--cpus", "4"],
     "torture64": ["--cpus", "4"], "code64": ["--disk", "{guests}/code64.disk,format=raw,readonly"],
 }
 
 
-def change(vm, times):
+def change(vm, times, engines=ENGINES, slice_s=0):
     """Changes the engine that often, or until the machine has ended; returns how often it did."""
     while not os.path.exists(vm.control_path) and vm.process.poll() is None:
         os.sched_yield()
     for n in range(times):
         try:
-            answer = vm.control(f"engine {ENGINES[n % 2]}")
+            answer = vm.control(f"engine {engines[n % len(engines)]}")
         except (Failed, OSError):
             if vm.process.wait(10 * PATIENCE) is None:
                 raise
             return n
-        if answer != ENGINES[n % 2]:
+        if answer != engines[n % len(engines)]:
             raise Failed("the engine is not the one asked for")
+        if slice_s:
+            time.sleep(slice_s)
     return times
 
 
@@ -94,7 +98,7 @@ def refused():
         try:
             vm.control("engine none")
         except Failed as reason:
-            if "software engines hand over" not in str(reason):
+            if "hand over to each other" not in str(reason):
                 raise
         else:
             raise Failed("engine none took over")
@@ -113,6 +117,123 @@ def kvm_counters(vm):
 def need_kvm():
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         raise Skipped("no /dev/kvm")
+
+
+def kvm_is_stock():
+    """Whether this KVM runs any guest: one that only emulates runs kernels, but no programs under them."""
+    return re.search(r"^flags\s*:.* (vmx|svm)\b", pathlib.Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+
+
+def common_cpu():
+    """The CPU that the refusal of a hand-over tells to start with, or the host's."""
+    with Machine("--serial", "none", engine="jit", memory="16M") as vm:
+        cpu = "host"
+        try:
+            vm.control("engine kvm")
+        except Failed as reason:
+            cpu = re.search(r"start the machine with the CPU '(.*?)'", str(reason)).group(1)
+            if vm.control("engine") != "jit":
+                raise Failed("the engine changed") from None
+        vm.process.terminate()
+        vm.wait_exit(0)
+    return cpu
+
+
+def hand_overs(vm):
+    return min(int(n) for n in re.findall(r" hand_overs=(\d+)", vm.control("stats")))
+
+
+def complaints(output):
+    """A paravirtual KVM has no TSC of the guest's own: it goes on in a pause, which the guest finds out; its clock is KVM's."""
+    tsc = b"" if kvm_is_stock() else b"(?!.*(?:TSC|'tsc'))"
+    bad = re.findall(rb"\n(?:" + tsc + rb"[^\n]*unstable|[^\n]*(?:WARNING: CPU|BUG:|lockup|stall|Initramfs unpacking failed|FAIL|lost))[^\n]*", output)
+    if bad:
+        raise Failed(f"the kernel complains: {bad[:3]}")
+
+
+def kvm_kernel():
+    """A stock kernel comes up while its CPU changes between KVM, translator and interpreter."""
+    need_kvm()
+    with Machine("--kernel", GUEST / "vmlinuz", "--initrd", GUEST / "initrd.gz", "--cpu", common_cpu(), "--serial", "stdio",
+                 "--append", "console=ttyS0 rdinit=/none root=none panic=0", engine="jit") as vm:
+        vm.expect("Linux version")
+        end = time.monotonic() + 60 * PATIENCE
+        while b"Kernel panic - not syncing: VFS: Unable to mount root" not in vm.output:  # it unpacked, and has nothing to start
+            change(vm, 4, WITH_KVM, 0.02)
+            while select.select([vm.process.stdout], [], [], 0)[0]:
+                vm.output += os.read(vm.process.stdout.fileno(), 65536)
+            if time.monotonic() > end:
+                raise Failed("the kernel does not come up")
+        complaints(vm.output)
+        print(f"# {hand_overs(vm)} changes")
+
+
+def kvm_idle():
+    """A guest that sleeps is woken in time, and has its disk and clock, after changes between all engines."""
+    need_kvm()
+    with tempfile.NamedTemporaryFile(prefix="ospite-test-", suffix=".raw") as disk:
+        disk.write(os.urandom(4 << 20))
+        disk.flush()
+        want = hashlib.md5(pathlib.Path(disk.name).read_bytes()).hexdigest()
+        with Machine("--kernel", GUEST / "vmlinuz", "--initrd", GUEST / "initrd.gz", "--cpu", common_cpu(), "--serial", "stdio",
+                     "--append", "console=ttyS0", "--disk", f"{disk.name},format=raw", engine="jit") as vm:
+            vm.expect("ospite guest ready", 120)
+            vm.expect("# ")
+            vm.shell("md5sum /dev/sda", want)
+            for _ in range(10):
+                vm.shell("cut -d. -f1 /proc/uptime; echo asleep; sleep 1; cut -d. -f1 /proc/uptime", r"(\d+)\r\nasleep")
+                start = int(re.search(rb"(\d+)\r\nasleep", vm.output[:vm.seen][-40:]).group(1))
+                time.sleep(0.1)
+                change(vm, 8, WITH_KVM, 0.02)
+                vm.control("engine jit")
+                late = int(vm.expect(r"\r\n(\d+)\r\n").group(1)) - start
+                if not 1 <= late <= 5 * PATIENCE:
+                    raise Failed(f"a second lasts {late}")
+            vm.shell("echo 3 >/proc/sys/vm/drop_caches; md5sum /dev/sda", want)
+            vm.send("dmesg; echo end\n")
+            vm.expect(r"\r\nend\r\n", 60)
+            complaints(vm.output)
+            print(f"# {hand_overs(vm)} changes")
+
+
+def kvm_work(cpus):
+    need_kvm()
+    if not kvm_is_stock():
+        raise Skipped("this KVM is a paravirtual one: programs do not run under it, whoever started them")
+    with tempfile.NamedTemporaryFile(prefix="ospite-test-", suffix=".raw") as disk:
+        disk.truncate(16 << 20)
+        with Machine("--kernel", GUEST / "vmlinuz", "--initrd", GUEST / "initrd.gz", "--cpu", common_cpu(), "--serial", "stdio", "--cpus", cpus,
+                     "--append", "console=ttyS0", "--disk", f"{disk.name},format=raw", engine="kvm") as vm:
+            vm.expect("Linux version")
+            change(vm, 40, WITH_KVM)
+            vm.expect("ospite guest ready", 120)
+            vm.expect("# ")
+            vm.send("i=0; while [ $i -lt 20 ]; do dd if=/dev/urandom of=/tmp/a bs=64k count=64 2>/dev/null; dd if=/tmp/a of=/dev/sda bs=64k "
+                    "conv=fsync 2>/dev/null; echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/sda bs=64k count=64 2>/dev/null | cmp - /tmp/a || "
+                    "echo wrong; sleep 0.05; i=$((i+1)); done; echo sum $i\n")
+            while b"sum 20\r\n" not in vm.output:
+                change(vm, 4, WITH_KVM)
+                while select.select([vm.process.stdout], [], [], 0)[0]:
+                    vm.output += os.read(vm.process.stdout.fileno(), 65536)
+            if b"wrong\r\n" in vm.output:
+                raise Failed("the disk lost something")
+            vm.shell("nproc", rf"{cpus}\r\n")
+            vm.send("dmesg; echo end\n")
+            vm.expect(r"\r\nend\r\n", 60)
+            complaints(vm.output)
+            print(f"# {hand_overs(vm)} changes")
+            vm.send("poweroff -f\n")
+            vm.wait_exit(0, 60)
+
+
+def kvm_work_one():
+    """Programs, disk and timers of a stock guest work while its CPU changes between all engines."""
+    kvm_work(1)
+
+
+def kvm_work_two():
+    """Programs, disk and timers of a stock guest work while its two CPUs change between all engines."""
+    kvm_work(2)
 
 
 def kvm_memtest():
@@ -153,4 +274,4 @@ def kvm_ovmf():
         vm.wait_exit(0)
 
 
-run(linux_one, linux_four, bare_metal, refused, kvm_memtest, kvm_instructions, kvm_ovmf)
+run(linux_one, linux_four, bare_metal, refused, kvm_kernel, kvm_idle, kvm_work_one, kvm_work_two, kvm_memtest, kvm_instructions, kvm_ovmf)

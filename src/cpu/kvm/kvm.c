@@ -88,14 +88,21 @@ static bool check_device(int fd, GError **error)
     return true;
 }
 
+/* A process that has shut itself in opens no files any more: what was opened once is kept. Main
+ * thread. */
 static int open_device(GError **error)
 {
-    auto_fd fd = open(KVM_PATH, O_RDWR | O_CLOEXEC);
-    if (fd < 0)
-        return set_open_error(error), -1;
-    if (!check_device(fd, error))
-        return -1;
-    return fd_steal(&fd);
+    static int kept = -1;
+    if (kept < 0) {
+        auto_fd fd = open(KVM_PATH, O_RDWR | O_CLOEXEC);
+        if (fd < 0)
+            return set_open_error(error), -1;
+        if (!check_device(fd, error))
+            return -1;
+        kept = fd_steal(&fd);
+    }
+    int copy = fcntl(kept, F_DUPFD_CLOEXEC, 0);
+    return copy >= 0 ? copy : (set_open_error(error), -1);
 }
 
 static bool kvm_probe(GError **error)
@@ -247,6 +254,14 @@ static bool set_cpuid(Vcpu *vcpu, GError **error)
     return false;
 }
 
+/* As many banks for machine checks as software engines have. */
+static void set_machine_checks(Vcpu *vcpu)
+{
+    uint64_t capabilities = CPU_MC_BANK_COUNT;
+    if (cpu_has(vcpu->vm->model, CPU_MCA))
+        ioctl(kvm_vcpu(vcpu)->fd, KVM_X86_SETUP_MCE, &capabilities);
+}
+
 /* The kernel knows which vulnerabilities this host's CPU really has. */
 static void set_arch_capabilities(Vcpu *vcpu)
 {
@@ -261,7 +276,10 @@ static bool set_tsc_rate(Vcpu *vcpu, GError **error)
     int fd = kvm_vcpu(vcpu)->fd;
     int64_t wanted = vcpu->vm->tsc_hz / 1000, have = ioctl(fd, KVM_GET_TSC_KHZ, 0);
     int64_t tolerance = wanted / 4000; /* 250 ppm: what guests' clocks are corrected for */
-    if (have <= 0 || ABS(have - wanted) <= tolerance || ioctl(fd, KVM_SET_TSC_KHZ, wanted) == 0)
+    if (have <= 0 || ABS(have - wanted) <= tolerance)
+        return true;
+    kvm_vcpu(vcpu)->tsc_scaled = ioctl(fd, KVM_SET_TSC_KHZ, wanted) == 0;
+    if (kvm_vcpu(vcpu)->tsc_scaled)
         return true;
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
                 "the VM's time stamp counter runs at %" G_GINT64_FORMAT
@@ -347,6 +365,7 @@ static bool kvm_vcpu_init(Vcpu *vcpu, GError **error)
     if (!set_cpuid(vcpu, error) || !set_tsc_rate(vcpu, error))
         return false;
     set_arch_capabilities(vcpu);
+    set_machine_checks(vcpu);
     kvm_emulator_add(kvm->emulator, vcpu);
     return true;
 }
@@ -594,20 +613,6 @@ static VcpuExit kvm_run(Vcpu *vcpu)
     }
 }
 
-/* The kernel's clock went on; the CPUs' TSCs do, too, which it accounts for in what it tells of
- * them. Guests look at the flag before they call a pause a lockup. */
-static void kvm_time_stood_still(Vm *vm, uint64_t counts)
-{
-    struct kvm_clock_data clock = {0};
-    if (ioctl(kvm_vm(vm)->vm_fd, KVM_GET_CLOCK, &clock) < 0)
-        return;
-    uint64_t ns = (unsigned __int128)counts * 1000000000 / tsc_host_hz();
-    struct kvm_clock_data back = {.clock = clock.clock - MIN(clock.clock, ns)};
-    ioctl(kvm_vm(vm)->vm_fd, KVM_SET_CLOCK, &back);
-    for (unsigned i = 0; i < vm->vcpu_count; i++)
-        ioctl(kvm_vcpu(vm->vcpus[i])->fd, KVM_KVMCLOCK_CTRL, 0);
-}
-
 static void kvm_counters(Vcpu *vcpu, Counters *counters)
 {
     const KvmVcpu *cpu = kvm_vcpu(vcpu);
@@ -638,6 +643,10 @@ const Engine engine_kvm = {
     .send_msi = kvm_send_msi,
     .set_extint = kvm_set_extint,
     .reset_apic = kvm_reset_apic,
+    .get_apic = kvm_get_apic,
+    .set_apic = kvm_set_apic,
+    .get_shared = kvm_get_shared,
+    .set_shared = kvm_set_shared,
     .time_stood_still = kvm_time_stood_still,
     .counters = kvm_counters,
 };

@@ -156,38 +156,18 @@ void kvm_emulator_cleaned(KvmEmulator *emulator)
 
 /* ---- a few instructions ---------------------------------------------------------------------- */
 
-/* What KVM was delivering when it failed. */
-static void take_event(SoftCpu *cpu, const struct kvm_vcpu_events *events)
-{
-    if (events->exception.injected) {
-        cpu->event.vector = events->exception.nr;
-        cpu->event.has_error = events->exception.has_error_code;
-        cpu->event.error = events->exception.error_code;
-    } else if (events->nmi.injected) {
-        cpu->event.vector = 2;
-        cpu->event.external = true;
-    } else if (events->interrupt.injected) {
-        cpu->event.vector = events->interrupt.nr;
-        cpu->event.software = events->interrupt.soft;
-        cpu->event.external = !events->interrupt.soft;
-    }
-}
-
 static VcpuExit emulate(EmulatedCpu *emulated, unsigned count)
 {
     Vcpu *real = emulated->real;
     SoftCpu *cpu = emulated->vcpu.engine_data;
-    struct kvm_vcpu_events events = {0};
     CpuState before, after;
-    ioctl(kvm_vcpu(real)->fd, KVM_GET_VCPU_EVENTS, &events);
     kvm_get_state(real, &before);
-    unsigned nmis = events.nmi.pending;
+    unsigned nmis = before.nmi_pending;
     after = before;
     after.kvm_system_time = after.kvm_eoi = after.hyperv_assist_page = 0; /* KVM's to write */
     after.nmi_pending = 0;
     after.activity = CPU_ACTIVE;
     soft_cpu_set_state(cpu, &after);
-    take_event(cpu, &events);
     bool alive = soft_cpu_emulate(cpu, count);
     soft_cpu_get_state(cpu, &after);
     after.kvm_system_time = before.kvm_system_time;

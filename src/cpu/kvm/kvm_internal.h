@@ -3,7 +3,7 @@
  * The parts of the KVM engine:
  *
  *   kvm.c         probing, VM and vCPU, the run loop and its exits
- *   kvm_state.c   registers to and from CpuState
+ *   kvm_state.c   registers, time and local APICs to and from what engines share
  *   kvm_memory.c  memory slots and the dirty log
  *   kvm_emulate.c the interpreter goes on where KVM cannot
  *   kvm_irq.c     messages into the in-kernel local APICs, end of interrupt, the PIC's pin
@@ -55,6 +55,7 @@ typedef struct KvmVcpu {
     int fd;
     struct kvm_run *run;
     size_t run_size;
+    bool tsc_scaled; /* the guest's counter runs at another rate than the host's */
     pthread_t thread;
     _Atomic bool thread_known;
     uint64_t exits, io, mmio, kicks, eois, extints;
@@ -88,6 +89,11 @@ static inline KvmVcpu *kvm_vcpu(const Vcpu *vcpu)
 void kvm_get_state(Vcpu *vcpu, CpuState *state);
 void kvm_set_state(Vcpu *vcpu, const CpuState *state);
 void kvm_reset_apic(Vcpu *vcpu);
+void kvm_get_apic(Vcpu *vcpu, IntcState *state);
+void kvm_set_apic(Vcpu *vcpu, const IntcState *state);
+uint64_t kvm_get_shared(Vm *vm);
+void kvm_set_shared(Vm *vm, uint64_t clock_ns);
+void kvm_time_stood_still(Vm *vm, uint64_t counts);
 /* vCPU thread, after a KVM_RUN that left nothing to finish: what other threads and the kernel may
  * change meanwhile (time, local APIC) stays. No event is under way afterwards. */
 void kvm_go_on_with_state(Vcpu *vcpu, const CpuState *state);
@@ -109,6 +115,8 @@ void kvm_memory_clear(KvmVm *kvm);
 
 void kvm_send_msi(Vm *vm, uint64_t address, uint32_t data);
 void kvm_set_extint(Vm *vm, bool level);
+/* The local APIC holds a level-triggered interrupt of this vector: its end is to be told of. */
+void kvm_learn_level(Vcpu *vcpu, uint8_t vector);
 /* vCPU thread, before KVM_RUN: passes the PIC's interrupt on or asks for an exit when that can be
  * done. */
 void kvm_inject_extint(Vcpu *vcpu);

@@ -12,6 +12,7 @@
 
 #define MSI_DATA_LEVEL  (1u << 15)
 #define MSI_DATA_VECTOR 0xffu
+#define LAPIC_MESSAGES  0xfee00000u
 
 static void set_routes(KvmVm *kvm)
 {
@@ -52,6 +53,13 @@ void kvm_send_msi(Vm *vm, uint64_t address, uint32_t data)
         learn_route(kvm, &route);
     }
     ioctl(kvm->vm_fd, KVM_SIGNAL_MSI, &msi);
+}
+
+void kvm_learn_level(Vcpu *vcpu, uint8_t vector)
+{
+    const uint32_t to_one = LAPIC_MESSAGES | vcpu->index << 12;
+    learn_route(kvm_vm(vcpu->vm), &(struct kvm_irq_routing_msi){.address_lo = to_one,
+                                                                .data = vector | MSI_DATA_LEVEL});
 }
 
 void kvm_set_extint(Vm *vm, bool level)

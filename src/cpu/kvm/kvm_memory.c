@@ -90,6 +90,23 @@ static bool slot_equal(const KvmSlot *a, const KvmSlot *b)
            a->ram_offset == b->ram_offset && a->flags == b->flags;
 }
 
+static bool has_clean_pages(const Ram *ram)
+{
+    for (uint64_t page = 0; page < ram->size >> GUEST_PAGE_SHIFT; page++)
+        if (atomic_load_explicit(&ram->page_flags[page], memory_order_relaxed) & RAM_CLEAN_ALL)
+            return true;
+    return false;
+}
+
+/* Another engine may have been asked for writes before. */
+static void adopt_ram(KvmVm *kvm, Ram *ram)
+{
+    if (g_hash_table_contains(kvm->rams, ram))
+        return;
+    g_hash_table_insert(kvm->rams, ram, GINT_TO_POINTER(has_clean_pages(ram)));
+    ram_set_client(ram, &ram_client, kvm);
+}
+
 /* The slot for a range; false when it is not host memory or holds no whole page. */
 static bool slot_of_range(KvmVm *kvm, const SpaceRange *range, KvmSlot *ret_slot)
 {
@@ -102,6 +119,7 @@ static bool slot_of_range(KvmVm *kvm, const SpaceRange *range, KvmSlot *ret_slot
     if (start >= end || ram_offset % GUEST_PAGE_SIZE)
         return false;
     bool read_only = region->kind == REGION_ROM || range->read_only;
+    adopt_ram(kvm, region->ram);
     bool logged = g_hash_table_lookup(kvm->rams, region->ram);
     *ret_slot = (KvmSlot){start, end - start, region->ram, ram_offset,
                           read_only ? KVM_MEM_READONLY
@@ -153,14 +171,6 @@ static void add_slot(KvmVm *kvm, const KvmSlot *slot)
     set_slot(kvm, i);
 }
 
-static void adopt_ram(KvmVm *kvm, Ram *ram)
-{
-    if (g_hash_table_contains(kvm->rams, ram))
-        return;
-    g_hash_table_insert(kvm->rams, ram, GINT_TO_POINTER(false));
-    ram_set_client(ram, &ram_client, kvm);
-}
-
 static void update_slots(KvmVm *kvm, const SpaceRange *ranges, size_t count)
 {
     g_mutex_lock(&kvm->slots_lock);
@@ -168,7 +178,6 @@ static void update_slots(KvmVm *kvm, const SpaceRange *ranges, size_t count)
     remove_stale(kvm, wanted);
     for (unsigned i = 0; i < wanted->len; i++) {
         const KvmSlot *slot = &g_array_index(wanted, KvmSlot, i);
-        adopt_ram(kvm, slot->ram);
         if (!find_slot(kvm->slots, slot))
             add_slot(kvm, slot);
     }
@@ -204,6 +213,9 @@ void kvm_memory_clear(KvmVm *kvm)
     if (!kvm->listening)
         return;
     space_remove_listener(kvm->vm->memory, space_changed, kvm);
+    for (unsigned i = 0; i < kvm->slots->len; i++)
+        if (g_array_index(kvm->slots, KvmSlot, i).size)
+            sync_slot(kvm, i);
     g_hash_table_iter_init(&iter, kvm->rams);
     while (g_hash_table_iter_next(&iter, &ram, NULL))
         ram_set_client(ram, NULL, NULL);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * A vCPU's registers to and from CpuState. The in-kernel local APIC is not part of it.
+ * A vCPU's registers to and from CpuState, and its local APIC to and from IntcState.
  *
  * vCPU thread, outside KVM_RUN. The ioctls fail only on a broken vCPU, which its next KVM_RUN
  * reports.
@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "base/bits.h"
 #include "cpu/kvm/kvm_internal.h"
 #include "cpu/tsc.h"
 
@@ -164,28 +165,24 @@ static void set_xcr0(Vcpu *vcpu, const CpuState *state)
 
 /* ---- model-specific registers, SDM 4 --------------------------------------------------------- */
 
-#define MSR_TSC 0x10
-
 typedef struct MsrRow {
     uint32_t index;
     size_t offset;
     int feature; /* CpuFeature it comes with, -1: always there */
-    bool moving; /* goes on by itself */
 } MsrRow;
 
 #define MSR(index, member, feature)                \
     {                                              \
         index, offsetof(CpuState, member), feature \
     }
-#define MOVING_MSR(index, member, feature)               \
-    {                                                    \
-        index, offsetof(CpuState, member), feature, true \
-    }
 #define MTRR_PAIR(n) \
     MSR(0x200 + 2 * (n), mtrr_base[n], CPU_MTRR), MSR(0x201 + 2 * (n), mtrr_mask[n], CPU_MTRR)
 
+#define MC_BANK(n)                                                                       \
+    MSR(0x400 + 4 * (n), mc_ctl[n], CPU_MCA), MSR(0x402 + 4 * (n), mc_addr[n], CPU_MCA), \
+        MSR(0x403 + 4 * (n), mc_misc[n], CPU_MCA)
+
 static const MsrRow msrs[] = {
-    MOVING_MSR(MSR_TSC, tsc, CPU_TSC),
     MSR(0x3b, tsc_adjust, CPU_TSC_ADJUST),
     MSR(0x48, spec_ctrl, CPU_SPEC_CTRL),
     MSR(0x174, sysenter_cs, CPU_SEP),
@@ -213,7 +210,18 @@ static const MsrRow msrs[] = {
     MTRR_PAIR(5),
     MTRR_PAIR(6),
     MTRR_PAIR(7),
-    MOVING_MSR(0x6e0, tsc_deadline, CPU_TSC_DEADLINE),
+    MSR(0x17a, mcg_status, CPU_MCA),
+    MC_BANK(0),
+    MC_BANK(1),
+    MC_BANK(2),
+    MC_BANK(3),
+    MC_BANK(4),
+    MC_BANK(5),
+    MC_BANK(6),
+    MC_BANK(7),
+    MC_BANK(8),
+    MC_BANK(9),
+    MSR(0x1d9, debugctl, -1),
     MSR(0xc0000081, star, CPU_LM),
     MSR(0xc0000082, lstar, CPU_LM),
     MSR(0xc0000083, cstar, CPU_LM),
@@ -240,15 +248,13 @@ static void get_msrs(Vcpu *vcpu, CpuState *state)
     }
 }
 
-static void set_msrs(Vcpu *vcpu, const CpuState *state, bool moving)
+static void set_msrs(Vcpu *vcpu, const CpuState *state)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(msrs); i++) {
         uint64_t value;
         memcpy(&value, (const char *)state + msrs[i].offset, 8);
-        if (msrs[i].index == MSR_TSC && state->tsc_host)
-            value += vm_host_tsc(vcpu->vm) - state->tsc_host;
         KvmMsr msr = kvm_msr(msrs[i].index, value);
-        if (has_msr(vcpu, &msrs[i]) && (moving || !msrs[i].moving))
+        if (has_msr(vcpu, &msrs[i]))
             ioctl(kvm_vcpu(vcpu)->fd, KVM_SET_MSRS, &msr);
     }
 }
@@ -273,21 +279,44 @@ static void set_debug(int fd, const CpuState *state)
     ioctl(fd, KVM_SET_DEBUGREGS, &debug);
 }
 
+/* RIP is still before INT n, INT3 and INTO: these are executed again. */
+static CpuEvent event_from_kvm(const struct kvm_vcpu_events *events)
+{
+    const unsigned int3 = 3, into = 4, nmi = 2;
+    if (events->exception.injected && events->exception.nr != int3 && events->exception.nr != into)
+        return (CpuEvent){CPU_EVENT_EXCEPTION, events->exception.nr,
+                          events->exception.has_error_code, events->exception.error_code};
+    if (events->nmi.injected)
+        return (CpuEvent){.kind = CPU_EVENT_NMI, .vector = nmi};
+    if (events->interrupt.injected && !events->interrupt.soft)
+        return (CpuEvent){.kind = CPU_EVENT_INTERRUPT, .vector = events->interrupt.nr};
+    return (CpuEvent){0};
+}
+
 static void get_events(int fd, CpuState *state)
 {
     struct kvm_vcpu_events events = {0};
     ioctl(fd, KVM_GET_VCPU_EVENTS, &events);
     state->interrupt_shadow = events.interrupt.shadow;
     state->nmi_blocked = events.nmi.masked;
-    state->nmi_pending = events.nmi.pending || events.nmi.injected;
+    state->nmi_pending = MIN(events.nmi.pending, 2);
+    state->event = event_from_kvm(&events);
 }
 
 /* A pending NMI is vcpu.c's: it comes back as a request. */
 static void set_events(int fd, const CpuState *state)
 {
+    const CpuEvent *event = &state->event;
     struct kvm_vcpu_events events = {
         .flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW,
+        .exception.injected = event->kind == CPU_EVENT_EXCEPTION,
+        .exception.nr = event->vector,
+        .exception.has_error_code = event->has_error,
+        .exception.error_code = event->error,
+        .interrupt.injected = event->kind == CPU_EVENT_INTERRUPT,
+        .interrupt.nr = event->vector,
         .interrupt.shadow = state->interrupt_shadow ? KVM_X86_SHADOW_INT_STI : 0,
+        .nmi.injected = event->kind == CPU_EVENT_NMI,
         .nmi.masked = state->nmi_blocked,
     };
     ioctl(fd, KVM_SET_VCPU_EVENTS, &events);
@@ -316,27 +345,166 @@ static void set_activity(int fd, CpuActivity activity)
     ioctl(fd, KVM_SET_MP_STATE, &mp);
 }
 
+#define MSR_APIC_BASE 0x1b
+
+/* ---- time ------------------------------------------------------------------------------------ */
+
+#define NS_PER_SECOND    UINT64_C(1000000000)
+#define MSR_TSC          0x10
+#define MSR_TSC_DEADLINE 0x6e0
+
+static struct kvm_device_attr tsc_offset_attr(uint64_t *offset)
+{
+    return (struct kvm_device_attr){
+        .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)offset};
+}
+
+/* To the host's counter. The kernel knows it exactly; two readings would differ by the time between
+ * them, and so would the counters of two CPUs. False: an older kernel, or counters of two rates. */
+static bool get_tsc_offset(Vcpu *vcpu, uint64_t *ret_offset)
+{
+    struct kvm_device_attr attr = tsc_offset_attr(ret_offset);
+    return tsc_host_is_invariant() && !kvm_vcpu(vcpu)->tsc_scaled &&
+           ioctl(kvm_vcpu(vcpu)->fd, KVM_GET_DEVICE_ATTR, &attr) == 0;
+}
+
+static bool set_tsc_offset(Vcpu *vcpu, uint64_t offset)
+{
+    struct kvm_device_attr attr = tsc_offset_attr(&offset);
+    return tsc_host_is_invariant() && !kvm_vcpu(vcpu)->tsc_scaled &&
+           ioctl(kvm_vcpu(vcpu)->fd, KVM_SET_DEVICE_ATTR, &attr) == 0;
+}
+
+static void get_tsc(Vcpu *vcpu, CpuState *state)
+{
+    uint64_t offset;
+    KvmMsr msr = kvm_msr(MSR_TSC, 0);
+    state->tsc_host = vm_host_tsc(vcpu->vm);
+    if (get_tsc_offset(vcpu, &offset)) {
+        state->tsc = state->tsc_host + offset;
+        return;
+    }
+    uint64_t late = tsc_host_now() - state->tsc_host; /* it went on though the VM is paused */
+    if (ioctl(kvm_vcpu(vcpu)->fd, KVM_GET_MSRS, &msr) == 1)
+        state->tsc = msr.msrs.entries[0].data - late;
+}
+
+static void set_tsc(Vcpu *vcpu, const CpuState *state)
+{
+    uint64_t host = vm_host_tsc(vcpu->vm);
+    uint64_t value = state->tsc + (state->tsc_host ? host - state->tsc_host : 0);
+    KvmMsr msr = kvm_msr(MSR_TSC, value);
+    if (!set_tsc_offset(vcpu, value - host))
+        ioctl(kvm_vcpu(vcpu)->fd, KVM_SET_MSRS, &msr);
+}
+
+static uint64_t get_deadline(Vcpu *vcpu)
+{
+    KvmMsr msr = kvm_msr(MSR_TSC_DEADLINE, 0);
+    return ioctl(kvm_vcpu(vcpu)->fd, KVM_GET_MSRS, &msr) == 1 ? msr.msrs.entries[0].data : 0;
+}
+
+static void set_deadline(Vcpu *vcpu, uint64_t deadline)
+{
+    KvmMsr msr = kvm_msr(MSR_TSC_DEADLINE, deadline);
+    if (cpu_has(vcpu->vm->model, CPU_TSC_DEADLINE))
+        ioctl(kvm_vcpu(vcpu)->fd, KVM_SET_MSRS, &msr);
+}
+
+static void move_tsc_back(Vcpu *vcpu, uint64_t counts)
+{
+    uint64_t offset, deadline = get_deadline(vcpu);
+    if (get_tsc_offset(vcpu, &offset) && set_tsc_offset(vcpu, offset - counts))
+        set_deadline(vcpu, deadline);
+}
+
+/* ---- what all CPUs share --------------------------------------------------------------------- */
+
+static const struct {
+    uint32_t index;
+    size_t offset;
+} shared_msrs[] = {
+    {MSR_HYPERV_GUEST_OS, offsetof(HypervGuest, os)}, /* first: the others depend on it */
+    {MSR_HYPERV_HYPERCALL, offsetof(HypervGuest, hypercall)},
+    {MSR_HYPERV_REFERENCE_TSC, offsetof(HypervGuest, reference_tsc)},
+};
+
+static uint64_t ns_of(uint64_t counts)
+{
+    return (unsigned __int128)counts * NS_PER_SECOND / tsc_host_hz();
+}
+
+uint64_t kvm_get_shared(Vm *vm)
+{
+    struct kvm_clock_data clock = {0};
+    uint64_t late = ns_of(tsc_host_now() - vm_host_tsc(vm)); /* it went on */
+    ioctl(kvm_vm(vm)->vm_fd, KVM_GET_CLOCK, &clock);
+    for (size_t i = 0; i < G_N_ELEMENTS(shared_msrs); i++) {
+        KvmMsr msr = kvm_msr(shared_msrs[i].index, 0);
+        _Atomic uint64_t *value = (void *)((char *)&vm->hyperv + shared_msrs[i].offset);
+        if (cpu_model_offers(vm->model, PARAVIRT_HYPERV) &&
+            ioctl(kvm_vcpu(vm->vcpus[0])->fd, KVM_GET_MSRS, &msr) == 1)
+            atomic_store(value, msr.msrs.entries[0].data);
+    }
+    return clock.clock - MIN(clock.clock, late);
+}
+
+void kvm_set_shared(Vm *vm, uint64_t clock_ns)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(shared_msrs); i++) {
+        _Atomic uint64_t *value = (void *)((char *)&vm->hyperv + shared_msrs[i].offset);
+        KvmMsr msr = kvm_msr(shared_msrs[i].index, atomic_load(value));
+        if (cpu_model_offers(vm->model, PARAVIRT_HYPERV))
+            ioctl(kvm_vcpu(vm->vcpus[0])->fd, KVM_SET_MSRS, &msr);
+    }
+    /* What has passed since the VM was paused is taken off when it goes on. The call itself takes
+     * time, too: as much as the time before. */
+    uint64_t before = tsc_host_now();
+    struct kvm_clock_data clock = {.clock = clock_ns};
+    ioctl(kvm_vm(vm)->vm_fd, KVM_SET_CLOCK, &clock);
+    uint64_t after = tsc_host_now();
+    clock.clock += ns_of(after + (after - before) - vm_host_tsc(vm));
+    ioctl(kvm_vm(vm)->vm_fd, KVM_SET_CLOCK, &clock);
+}
+
+/* Guests look at the flag that KVM_KVMCLOCK_CTRL sets before they call a pause a lockup. */
+void kvm_time_stood_still(Vm *vm, uint64_t counts)
+{
+    struct kvm_clock_data clock = {0};
+    if (ioctl(kvm_vm(vm)->vm_fd, KVM_GET_CLOCK, &clock) < 0)
+        return;
+    uint64_t ns = ns_of(counts);
+    struct kvm_clock_data back = {.clock = clock.clock - MIN(clock.clock, ns)};
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        move_tsc_back(vm->vcpus[i], counts);
+    ioctl(kvm_vm(vm)->vm_fd, KVM_SET_CLOCK, &back);
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        ioctl(kvm_vcpu(vm->vcpus[i])->fd, KVM_KVMCLOCK_CTRL, 0);
+}
+
 /* ---- all ------------------------------------------------------------------------------------- */
 
+/* The activity first: to ask for it makes the kernel take an INIT or startup IPI under way. */
 void kvm_get_state(Vcpu *vcpu, CpuState *state)
 {
     int fd = kvm_vcpu(vcpu)->fd;
     struct kvm_sregs sregs = {0};
     *state = (CpuState){0};
+    state->activity = get_activity(fd);
+    get_events(fd, state);
     ioctl(fd, KVM_GET_SREGS, &sregs);
     sregs_from_kvm(state, &sregs);
-    state->tsc_host = vm_host_tsc(vcpu->vm);
+    get_tsc(vcpu, state);
     get_regs(fd, state);
     get_fpu(fd, state);
     get_xcr0(fd, state);
     get_msrs(vcpu, state);
+    state->tsc_deadline = get_deadline(vcpu);
     get_debug(fd, state);
-    get_events(fd, state);
-    state->activity = get_activity(fd);
 }
 
 /* Segments and control registers first: what others may hold depends on the mode. */
-static void set_state(Vcpu *vcpu, const CpuState *state, bool moving)
+void kvm_go_on_with_state(Vcpu *vcpu, const CpuState *state)
 {
     int fd = kvm_vcpu(vcpu)->fd;
     struct kvm_sregs sregs = {0};
@@ -345,7 +513,7 @@ static void set_state(Vcpu *vcpu, const CpuState *state, bool moving)
     set_regs(fd, state);
     set_xcr0(vcpu, state);
     set_fpu(vcpu, state);
-    set_msrs(vcpu, state, moving);
+    set_msrs(vcpu, state);
     set_debug(fd, state);
     set_events(fd, state);
     set_activity(fd, state->activity);
@@ -353,19 +521,60 @@ static void set_state(Vcpu *vcpu, const CpuState *state, bool moving)
 
 void kvm_set_state(Vcpu *vcpu, const CpuState *state)
 {
-    set_state(vcpu, state, true);
+    set_tsc(vcpu, state);
+    kvm_go_on_with_state(vcpu, state);
+    set_deadline(vcpu, state->tsc_deadline);
 }
 
-void kvm_go_on_with_state(Vcpu *vcpu, const CpuState *state)
+/* ---- the local APIC -------------------------------------------------------------------------- */
+
+/* A one-shot count that ran out may have its interrupt still to come, which the kernel does not
+ * tell: it ends once more, for one too many does less harm than one too few. */
+static void finish_count(uint8_t *regs)
 {
-    set_state(vcpu, state, false);
+    const uint32_t mode = 3u << 17;
+    if (!(load_le32(regs + INTC_LVT_TIMER) & mode) && load_le32(regs + INTC_TIMER_INITIAL) &&
+        !load_le32(regs + INTC_TIMER_CURRENT))
+        store_le32(regs + INTC_TIMER_CURRENT, 1);
+}
+
+void kvm_get_apic(Vcpu *vcpu, IntcState *state)
+{
+    struct kvm_lapic_state lapic = {0};
+    struct kvm_sregs sregs = {0};
+    G_STATIC_ASSERT(sizeof(lapic.regs) == sizeof(state->regs));
+    ioctl(kvm_vcpu(vcpu)->fd, KVM_GET_LAPIC, &lapic);
+    ioctl(kvm_vcpu(vcpu)->fd, KVM_GET_SREGS, &sregs);
+    memcpy(state->regs, lapic.regs, sizeof(state->regs));
+    finish_count(state->regs);
+    state->base = sregs.apic_base;
+    state->tsc_deadline = get_deadline(vcpu);
+}
+
+void kvm_set_apic(Vcpu *vcpu, const IntcState *state)
+{
+    struct kvm_lapic_state lapic = {0};
+    const uint32_t id = vcpu->index << 24;
+    KvmMsr base = kvm_msr(MSR_APIC_BASE, state->base);
+    memcpy(lapic.regs, state->regs, sizeof(lapic.regs));
+    store_le32((uint8_t *)lapic.regs + INTC_ID, id);
+    ioctl(kvm_vcpu(vcpu)->fd, KVM_SET_MSRS, &base);
+    ioctl(kvm_vcpu(vcpu)->fd, KVM_SET_LAPIC, &lapic);
+    for (unsigned vector = KVM_ROUTE_FIRST_VECTOR; vector < 256; vector++) {
+        unsigned reg = vector / 32 * 16;
+        uint32_t held =
+            load_le32(state->regs + INTC_IRR + reg) | load_le32(state->regs + INTC_ISR + reg);
+        if (held & load_le32(state->regs + INTC_TMR + reg) & 1u << vector % 32)
+            kvm_learn_level(vcpu, vector);
+    }
+    set_deadline(vcpu, state->tsc_deadline);
 }
 
 /* SDM 3A 10.4.7.1: the local APIC after power-on; but the BSP's LINT0 passes the PIC on, as
  * firmware that knows no APIC expects of a PC ("virtual wire", MP specification 3.6.2.1). */
 void kvm_reset_apic(Vcpu *vcpu)
 {
-    enum { ID = 0x20, VERSION = 0x30, DFR = 0xe0, SVR = 0xf0, LVT0 = 0x350, MSR_APIC_BASE = 0x1b };
+    enum { VERSION = 0x30, DFR = 0xe0, SVR = 0xf0, LVT0 = 0x350 };
     static const uint16_t lvt[] = {0x320, 0x330, 0x340, 0x350, 0x360, 0x370};
     const uint32_t masked = 1u << 16;
     int fd = kvm_vcpu(vcpu)->fd;
@@ -374,7 +583,7 @@ void kvm_reset_apic(Vcpu *vcpu)
     ioctl(fd, KVM_SET_MSRS, &base);
     ioctl(fd, KVM_GET_LAPIC, &old);
     memcpy(new.regs + VERSION, old.regs + VERSION, 4);
-    memcpy(new.regs + ID, &(uint32_t){vcpu->index << 24}, 4);
+    memcpy(new.regs + INTC_ID, &(uint32_t){vcpu->index << 24}, 4);
     memcpy(new.regs + DFR, &(uint32_t){0xffffffff}, 4);
     memcpy(new.regs + SVR, &(uint32_t){0xff}, 4);
     for (size_t i = 0; i < G_N_ELEMENTS(lvt); i++)

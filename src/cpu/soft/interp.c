@@ -167,6 +167,32 @@ void soft_cpu_free(SoftCpu *cpu)
     reserve_free(cpu, cpu->size);
 }
 
+static void load_event(SoftCpu *cpu)
+{
+    const CpuEvent *event = &cpu->s.event;
+    cpu->event.vector = event->kind == CPU_EVENT_NONE ? -1 : event->vector;
+    cpu->event.has_error = event->has_error;
+    cpu->event.error = event->error;
+    cpu->event.software = false;
+    cpu->event.external = event->kind != CPU_EVENT_EXCEPTION;
+    cpu->s.event = (CpuEvent){0};
+}
+
+/* At a safe point there is one only when it was set and the CPU has not run since. */
+static CpuEvent event_not_begun(const SoftCpu *cpu)
+{
+    if (cpu->event.vector < 0)
+        return (CpuEvent){0};
+    return (CpuEvent){
+        .kind = !cpu->event.external           ? CPU_EVENT_EXCEPTION
+                : cpu->event.vector == EXC_NMI ? CPU_EVENT_NMI
+                                               : CPU_EVENT_INTERRUPT,
+        .vector = (uint8_t)cpu->event.vector,
+        .has_error = cpu->event.has_error,
+        .error = cpu->event.error,
+    };
+}
+
 void soft_cpu_get_state(SoftCpu *cpu, CpuState *state)
 {
     *state = cpu->s;
@@ -175,12 +201,14 @@ void soft_cpu_get_state(SoftCpu *cpu, CpuState *state)
     state->tsc_host = vm_host_tsc(cpu->vcpu->vm);
     state->tsc = state->tsc_host + (uint64_t)cpu->tsc_offset;
     state->pending_db = cpu->pending_db;
+    state->event = event_not_begun(cpu);
     x87_to_architectural(&state->fpu);
 }
 
 void soft_cpu_set_state(SoftCpu *cpu, const CpuState *state)
 {
     cpu->s = *state;
+    load_event(cpu);
     cpu->s.gpr[GPR_NONE] = 0;
     x87_from_architectural(&cpu->s.fpu);
     cpu->tsc_offset = (int64_t)(state->tsc - (state->tsc_host ?: vm_host_tsc(cpu->vcpu->vm)));

@@ -92,7 +92,10 @@ static void write_reference_tsc(SoftCpu *cpu, uint64_t address)
         int64_t offset;
     } page = {.sequence = 1, .scale = clock_reference_scale(cpu->vcpu->vm->tsc_hz)};
 
-    page.offset = -(int64_t)((unsigned __int128)tsc_at_origin(cpu) * page.scale >> 64);
+    /* The guest's counter may have been 0 after its clock began. */
+    int64_t start = (int64_t)tsc_at_origin(cpu);
+    int64_t units = (int64_t)((unsigned __int128)(start < 0 ? -start : start) * page.scale >> 64);
+    page.offset = start < 0 ? units : -units;
     guest_write(cpu, address, &page, sizeof(page));
 }
 
@@ -101,11 +104,6 @@ static uint64_t time_counter(const SoftCpu *cpu)
     uint64_t scale = clock_reference_scale(cpu->vcpu->vm->tsc_hz);
 
     return (uint64_t)((unsigned __int128)ticks_now(cpu) * scale >> 64);
-}
-
-void paravirt_loaded(SoftCpu *cpu)
-{
-    write_kvm_time(cpu);
 }
 
 void paravirt_tsc_moved(SoftCpu *cpu)
@@ -172,7 +170,7 @@ static void write_hypercall_page(SoftCpu *cpu, uint64_t address)
     static const uint8_t long_mode[] = {0xb8, 2, 0, 0, 0, 0xc3};
     static const uint8_t protected_mode[] = {0xb8, 2, 0, 0, 0, 0x31, 0xd2, 0xc3};
 
-    if (cpu_is_64bit(cpu))
+    if (cpu_is_long_mode(cpu))
         guest_write(cpu, address, long_mode, sizeof(long_mode));
     else
         guest_write(cpu, address, protected_mode, sizeof(protected_mode));
@@ -289,6 +287,23 @@ static bool hyperv_read(SoftCpu *cpu, uint32_t msr, uint64_t *ret_value)
     default:
         return false;
     }
+}
+
+/* Another engine may have had these registers. */
+void paravirt_loaded(SoftCpu *cpu)
+{
+    const HypervGuest *guest = &cpu->vcpu->vm->hyperv;
+    uint64_t reference_tsc = atomic_load(&guest->reference_tsc);
+    uint64_t hypercall = atomic_load(&guest->hypercall);
+
+    write_kvm_time(cpu);
+    set_eoi_bit(cpu, cpu->s.hyperv_assist_page & ENABLE
+                         ? (cpu->s.hyperv_assist_page & PAGE_BITS) | ENABLE
+                         : cpu->s.kvm_eoi);
+    if (!cpu->vcpu->index && reference_tsc & ENABLE)
+        write_reference_tsc(cpu, reference_tsc & PAGE_BITS);
+    if (!cpu->vcpu->index && hypercall & ENABLE)
+        write_hypercall_page(cpu, hypercall & PAGE_BITS);
 }
 
 bool paravirt_write(SoftCpu *cpu, uint32_t msr, uint64_t value)

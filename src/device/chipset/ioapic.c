@@ -105,6 +105,17 @@ void ioapic_eoi(IoApic *ioapic, uint8_t vector)
     g_rec_mutex_unlock(ioapic->device.board->lock);
 }
 
+void ioapic_end_others(IoApic *ioapic, bool (*is_held)(void *obj, uint8_t vector), void *obj)
+{
+    g_rec_mutex_lock(ioapic->device.board->lock);
+    for (unsigned n = 0; n < IOAPIC_PINS; n++) {
+        uint8_t vector = ioapic->entries[n] & 0xff;
+        if (ioapic->entries[n] & ENTRY_REMOTE_IRR && !is_held(obj, vector))
+            end_vector(ioapic, vector);
+    }
+    g_rec_mutex_unlock(ioapic->device.board->lock);
+}
+
 static void write_entry(IoApic *ioapic, unsigned n, unsigned half, uint32_t value)
 {
     uint64_t *entry = &ioapic->entries[n];

@@ -34,3 +34,6 @@ IrqLine ioapic_irq(IoApic *ioapic, unsigned n);
 int ioapic_vector(const IoApic *ioapic, unsigned n);
 /* A local APIC ended a level-triggered interrupt. Any thread. */
 void ioapic_eoi(IoApic *ioapic, uint8_t vector);
+/* Ends all that `is_held` does not know of any more: other local APICs took over, and an end was
+ * under way. */
+void ioapic_end_others(IoApic *ioapic, bool (*is_held)(void *obj, uint8_t vector), void *obj);

@@ -402,6 +402,8 @@ const Intc lapic_intc = {
     .apic_base = intc_apic_base,
     .set_eoi_bit = intc_set_eoi_bit,
     .tsc_changed = intc_tsc_changed,
+    .get_state = lapic_get_state,
+    .set_state = lapic_set_state,
 };
 
 /* ---- device ---------------------------------------------------------------------------------- */

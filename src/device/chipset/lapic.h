@@ -101,6 +101,8 @@ void lapic_bus_attach(LapicBus *bus, Lapic *lapic);
 void lapic_bus_deliver_msi(LapicBus *bus, uint64_t address, uint32_t data);
 /* Whether a processor has accepted this vector and not begun to serve it. Any thread. */
 bool lapic_bus_is_pending(LapicBus *bus, uint8_t vector);
+/* Whether a processor has accepted this vector and not ended it. Any thread. */
+bool lapic_bus_holds(LapicBus *bus, uint8_t vector);
 /* The wire to pin LINT0 (n = 0) or LINT1 (n = 1) of all processors. */
 IrqLine lapic_bus_lint(LapicBus *bus, unsigned n);
 

@@ -172,14 +172,27 @@ void lapic_bus_deliver_msi(LapicBus *bus, uint64_t address, uint32_t data)
     deliver(bus, &message, NULL);
 }
 
-bool lapic_bus_is_pending(LapicBus *bus, uint8_t vector)
+static bool any_has(LapicBus *bus, uint8_t vector, bool in_service_counts)
 {
-    bool pending = false;
-    for (unsigned i = 0; i < bus->count && !pending; i++) {
+    bool found = false;
+    for (unsigned i = 0; i < bus->count && !found; i++) {
         Lapic *lapic = bus->lapics[i];
         g_mutex_lock(&lapic->lock);
-        pending = lapic->irr[vector / 32] >> vector % 32 & 1;
+        uint32_t word = lapic->irr[vector / 32];
+        if (in_service_counts)
+            word |= lapic->isr[vector / 32];
+        found = word >> vector % 32 & 1;
         g_mutex_unlock(&lapic->lock);
     }
-    return pending;
+    return found;
+}
+
+bool lapic_bus_is_pending(LapicBus *bus, uint8_t vector)
+{
+    return any_has(bus, vector, false);
+}
+
+bool lapic_bus_holds(LapicBus *bus, uint8_t vector)
+{
+    return any_has(bus, vector, true);
 }

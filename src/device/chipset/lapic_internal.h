@@ -107,12 +107,17 @@ void lapic_clear_registers(Lapic *lapic);
 bool lapic_read_msr(void *obj, uint32_t msr, uint64_t *ret_value);
 bool lapic_write_msr(void *obj, uint32_t msr, uint64_t value);
 
+void lapic_get_state(void *obj, IntcState *state);
+void lapic_set_state(void *obj, const IntcState *state);
+
 /* lapic_timer.c; the caller holds the lock */
 void lapic_timer_fire(void *obj);
 /* Notes expiries up to now and arms the host timer for the next. */
 void lapic_timer_update(Lapic *lapic);
 void lapic_timer_stop(Lapic *lapic);
 void lapic_timer_set_initial(Lapic *lapic, uint32_t count);
+/* As it was when the registers had these values. */
+void lapic_timer_go_on(Lapic *lapic, uint32_t initial, uint32_t current, uint64_t deadline);
 void lapic_timer_set_divide(Lapic *lapic, uint32_t divide);
 void lapic_timer_set_deadline(Lapic *lapic, uint64_t tsc);
 uint32_t lapic_timer_current(Lapic *lapic);

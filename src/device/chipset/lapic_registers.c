@@ -256,6 +256,60 @@ void lapic_mmio_write(Lapic *lapic, uint64_t offset, unsigned size, uint64_t val
     }
 }
 
+/* ---- engines with local APICs of their own --------------------------------------------------- */
+
+void lapic_get_state(void *obj, IntcState *state)
+{
+    Lapic *lapic = obj;
+    *state = (IntcState){0};
+    lapic_look_at_eoi_bit(lapic);
+    lapic_lock(lapic);
+    lapic_timer_update(lapic); /* what has expired is in IRR */
+    for (unsigned reg = 0; reg < REG_COUNT; reg++)
+        store_le32(state->regs + reg * 16, register_read(lapic, reg));
+    state->base = lapic->base_msr;
+    state->tsc_deadline = lapic->tsc_deadline;
+    lapic_unlock(lapic);
+}
+
+static void load_bitmap(uint32_t bitmap[8], const IntcState *state, unsigned reg)
+{
+    for (unsigned i = 0; i < 8; i++)
+        bitmap[i] = load_le32(state->regs + (reg + i) * 16);
+    bitmap[0] &= 0xffff0000; /* there are no such vectors */
+}
+
+/* What is asked of other CPUs or of the board was done by the engine that had the registers. */
+void lapic_set_state(void *obj, const IntcState *state)
+{
+    Lapic *lapic = obj;
+    const uint8_t *regs = state->regs;
+    lapic_lock(lapic);
+    lapic_timer_stop(lapic);
+    __atomic_store_n(&lapic->base_msr, state->base, __ATOMIC_SEQ_CST);
+    lapic->tpr = regs[REG_TPR * 16];
+    if (!lapic_is_x2apic(lapic))
+        lapic->ldr = load_le32(regs + REG_LDR * 16) & 0xff000000;
+    lapic->dfr = load_le32(regs + REG_DFR * 16) | 0x0fffffff;
+    lapic->svr = load_le32(regs + REG_SVR * 16) & SVR_BITS;
+    load_bitmap(lapic->isr, state, REG_ISR);
+    load_bitmap(lapic->tmr, state, REG_TMR);
+    load_bitmap(lapic->irr, state, REG_IRR);
+    lapic->esr = load_le32(regs + REG_ESR * 16);
+    lapic->esr_logged = 0;
+    lapic->icr =
+        (load_le32(regs + REG_ICR * 16) | (uint64_t)load_le32(regs + REG_ICR_HIGH * 16) << 32) &
+        ICR_BITS & ~(uint64_t)ICR_STATUS;
+    for (unsigned i = 0; i < LAPIC_LVT_COUNT; i++)
+        lapic->lvt[i] = load_le32(regs + (REG_LVT + i) * 16) & lapic_lvt_bits[i];
+    lapic->timer_divide = load_le32(regs + REG_TIMER_DIVIDE * 16) & 0xb;
+    lapic->extint_message = lapic->eoi_bit_set = false;
+    lapic_timer_go_on(lapic, load_le32(regs + REG_TIMER_INITIAL * 16),
+                      load_le32(regs + REG_TIMER_CURRENT * 16), state->tsc_deadline);
+    lapic_update_pending(lapic);
+    lapic_unlock(lapic);
+}
+
 /* ---- MSRs ------------------------------------------------------------------------------------ */
 
 /* The bits a write to an x2APIC register may set: 10.12.1.2 and the registers' figures. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Local APIC against SDM 3A chapter 10: registers, priorities, IPIs, MSIs, timer, x2APIC. */
+#include "base/bits.h"
 #include "device/chipset/lapic_test_cpu.h"
 #include "device/fuzz.h"
 
@@ -370,6 +371,66 @@ static void test_state(Fixture *f, gconstpointer data)
     g_assert_cmpint(take(f, 0), ==, 0x41);
 }
 
+/* What an engine with a local APIC of its own would do, between giving and getting. */
+static void carry(Fixture *f, IntcState *state)
+{
+    lapic_intc.get_state(f->cpu[0].lapic, state);
+    lapic_intc.reset(f->cpu[0].lapic, false);
+    g_assert_cmpint(take(f, 0), ==, -1);
+    lapic_intc.set_state(f->cpu[0].lapic, state);
+}
+
+/* Interrupts that wait and that are served, and what is left of a count, survive it. */
+static void test_hand_over(Fixture *f, gconstpointer data)
+{
+    IntcState state;
+    reg_write(f, 0, 0x320, 0x45);
+    reg_write(f, 0, 0x3e0, 0x3); /* by 16 */
+    reg_write(f, 0, 0x380, 1000);
+    reg_write(f, 0, 0x340, 0x10400);
+    lapic_bus_deliver_msi(&f->bus, 0xfee00000, 0x93 | 3 << 14); /* level */
+    g_assert_cmpint(take(f, 0), ==, 0x93);
+    self_ipi(f, 0, 0x41);
+    clock_advance(f->b->board.clock, 16 * 400);
+    carry(f, &state);
+    g_assert_cmphex(state.base, ==, 0xfee00900);
+    g_assert_cmphex(load_le32(state.regs + INTC_ISR + 4 * 16), ==, 1 << 0x13);
+    g_assert_cmphex(load_le32(state.regs + INTC_TMR + 4 * 16), ==, 1 << 0x13);
+    g_assert_cmphex(load_le32(state.regs + INTC_IRR + 2 * 16), ==, 1 << 1);
+    g_assert_cmpuint(load_le32(state.regs + INTC_TIMER_CURRENT), ==, 600);
+    g_assert_true(lapic_bus_holds(&f->bus, 0x93));
+    g_assert_true(lapic_bus_holds(&f->bus, 0x41));
+    g_assert_false(lapic_bus_holds(&f->bus, 0x42));
+    g_assert_cmphex(reg_read(f, 0, 0x340), ==, 0x10400);
+    g_assert_cmpuint(reg_read(f, 0, 0x390), ==, 600);
+    clock_advance(f->b->board.clock, 16 * 600 - 1);
+    g_assert_cmphex(reg_read(f, 0, 0x220), ==, 1 << 1); /* 0x41 alone waits */
+    clock_advance(f->b->board.clock, 1);
+    g_assert_cmphex(reg_read(f, 0, 0x220), ==, 1 << 1 | 1 << 5);
+    g_assert_cmpint(take(f, 0), ==, -1); /* 0x93 is served */
+    reg_write(f, 0, 0xb0, 0);
+    g_assert_cmpint(f->eoi_vector, ==, 0x93);
+    g_assert_cmpint(take(f, 0), ==, 0x45);
+}
+
+/* In x2APIC mode, with a deadline, and one that another engine's time has passed. */
+static void test_hand_over_deadline(Fixture *f, gconstpointer data)
+{
+    IntcState state;
+    g_assert_true(msr_write(f, 0, 0x1b, 0xfee00d00));
+    g_assert_true(msr_write(f, 0, 0x832, 0x40045));
+    g_assert_true(msr_write(f, 0, 0x6e0, 2000000)); /* 2 GHz: 1 ms */
+    carry(f, &state);
+    g_assert_cmphex(msr_read(f, 0, 0x1b), ==, 0xfee00d00);
+    g_assert_cmpuint(msr_read(f, 0, 0x6e0), ==, 2000000);
+    clock_advance(f->b->board.clock, NS_PER_MS + 10);
+    g_assert_cmpint(take(f, 0), ==, 0x45);
+    g_assert_true(msr_write(f, 0, 0x80b, 0));
+    state.tsc_deadline = 1;
+    lapic_intc.set_state(f->cpu[0].lapic, &state);
+    g_assert_cmpint(take(f, 0), ==, 0x45);
+}
+
 static void test_storm(void)
 {
     fuzz_random(20);
@@ -437,6 +498,8 @@ int main(int argc, char **argv)
     ADD("x2apic", test_x2apic);
     ADD("eoi-bit", test_eoi_bit);
     ADD("state", test_state);
+    ADD("hand-over", test_hand_over);
+    ADD("hand-over-deadline", test_hand_over_deadline);
     g_test_add_func("/chipset/lapic/storm", test_storm);
     return g_test_run();
 }

@@ -107,6 +107,20 @@ void lapic_timer_set_initial(Lapic *lapic, uint32_t count)
     lapic_timer_update(lapic);
 }
 
+void lapic_timer_go_on(Lapic *lapic, uint32_t initial, uint32_t current, uint64_t deadline)
+{
+    bool periodic = lapic_timer_mode(lapic) == LVT_TIMER_PERIODIC;
+    if (lapic_timer_mode(lapic) == LVT_TIMER_DEADLINE) {
+        lapic_timer_set_deadline(lapic, deadline);
+        return;
+    }
+    int64_t elapsed = (int64_t)(initial - MIN(current, initial)) * tick_ns(lapic);
+    lapic->timer_initial = initial;
+    lapic->timer_running = initial && (periodic || current);
+    lapic->timer_start_ns = MAX(clock_now_ns(lapic->device.board->clock) - elapsed, 0);
+    lapic_timer_update(lapic);
+}
+
 /* The count goes on from where it is, at the new rate. */
 void lapic_timer_set_divide(Lapic *lapic, uint32_t divide)
 {
