@@ -462,7 +462,8 @@ static bool rebase_difference(const char *difference, const char *from, const ch
         return vm_error(error, G_IO_ERROR_BUSY,
                         _("cannot move %s, on which a differencing image builds: %s"), quoted,
                         why->message);
-    return !is_over || journal_rebase(journal, after ? after : difference, to, error);
+    return !is_over ||
+           journal_rebase(journal, after ? after : difference, "qcow2", to, NULL, error);
 }
 
 static bool rewrite_attachment(void *obj, const char *place, const char *path, GError **error)
@@ -662,12 +663,6 @@ static bool can_move(const Media *media, const Medium *medium, const char *to, G
     if (!access(to, F_OK))
         return vm_error(error, G_IO_ERROR_EXISTS, _("cannot move to %s: it is there already"),
                         quoted);
-    /* Names inside images lead from one to the other, and would lead nowhere. */
-    if (medium->parent || medium->has_children)
-        return vm_error(error, G_IO_ERROR_BUSY,
-                        _("cannot move %s: it is part of a chain of images; move the machine's "
-                          "whole folder instead"),
-                        from);
     for (guint i = 0; i < medium->uses->len; i++) {
         const MediumUse *use = medium->uses->pdata[i];
         g_autofree char *machine = machine_name(media, use->machine);
@@ -707,6 +702,7 @@ bool media_move(Media *media, const char *name, const char *to, MediaCopy *copy,
     g_autoptr(GPtrArray) all = locked ? media_read(media) : NULL;
     Medium *medium = all ? media_pick(all, name, error) : NULL;
     g_autofree char *target = g_canonicalize_filename(to, NULL);
+    g_autoptr(GPtrArray) links = g_ptr_array_new_with_free_func(media_link_free);
     g_autoptr(Journal) journal = journal_new();
     auto_fd fd = -1;
 
@@ -715,13 +711,20 @@ bool media_move(Media *media, const char *name, const char *to, MediaCopy *copy,
     fd = copy ? dup(copy->from_fd) : media_lock_image(medium->path, error);
     if (fd < 0)
         return false;
+    /* Nobody has it. From here on others, such as we, may read it, and nobody write to it. */
+    if (!image_lock(fd, medium->path, IMAGE_LOCK_READ, error) ||
+        !media_links(all, medium, target, links, error))
+        return false;
     for (size_t i = 0; i < count; i++) {
         if (!rewrite_machine(&machines[i], medium->path, target, journal, error))
             return false;
     }
     if (!journal_file_move(journal, medium, target, copy, error) ||
+        !media_journal_links(journal, links, error) ||
         !media_put(media, medium->uuid, "path", target, error))
         return false;
+    if (media_links_write(links, target))
+        fd_clear(&fd); /* it is opened again to be written to; a copy's original stays locked */
     if (copy)
         copy->taken = true; /* once the journal is stored it is the image, whatever fails now */
     if (!media_store_with(media, journal, error))

@@ -123,10 +123,11 @@ void media_copy_free(MediaCopy *copy);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(MediaCopy, media_copy_free)
 
 /*
- * Moves an image's file and changes all configurations that name it; `machines` are all that exist.
- * EXISTS when something is at `to`; BUSY when it is in use, or when images that are not registered
- * cannot be told their new parent's place; WOULD_BLOCK when `to` is on another file system and
- * `copy` is NULL.
+ * Moves an image's file and changes all configurations that name it (`machines` are all that
+ * exist), the registered images that build on it, and what it says itself of its parent. EXISTS
+ * when something is at `to`; BUSY when it is in use, when an image that builds on it cannot be
+ * written to, or when a machine would not look for a parent there; WOULD_BLOCK when `to` is on
+ * another file system and `copy` is NULL.
  */
 bool media_move(Media *media, const char *name, const char *to, MediaCopy *copy,
                 const MediaMachine *machines, size_t count, GError **error);
