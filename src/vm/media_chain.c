@@ -107,8 +107,8 @@ static bool link_parent(const Medium *medium, const char *to, GPtrArray *links, 
     g_autofree char *quoted = text_quote(medium->path), *base = NULL;
 
     if (!image)
-        return !medium->parent || vm_error(error, G_IO_ERROR_BUSY, _("cannot move %s: %s"), quoted,
-                                           why->message);
+        return !medium->parent ||
+               vm_error(error, G_IO_ERROR_BUSY, _("cannot move %s: %s"), quoted, why->message);
     if (image->map->many_files)
         return vm_error(error, G_IO_ERROR_NOT_SUPPORTED,
                         _("cannot move %s: its data are in other files, too; move the machine's "
@@ -126,8 +126,7 @@ bool media_links(GPtrArray *all, const Medium *medium, const char *to, GPtrArray
 {
     for (guint i = 0; i < all->len; i++) {
         const Medium *child = all->pdata[i];
-        if (!g_strcmp0(child->parent, medium->uuid) &&
-            !link_child(child, medium, to, links, error))
+        if (!g_strcmp0(child->parent, medium->uuid) && !link_child(child, medium, to, links, error))
             return false;
     }
     return medium->kind != MEDIUM_DISK || link_parent(medium, to, links, error);
