@@ -15,8 +15,9 @@ static const LostKind libvirt_lost[] = {
     {"rng", "model", NULL,
      N_("the random numbers of the host (%s; <rng>) are not imported; the guest has the CPU's")},
     {"smartcard", "mode", NULL, N_("the smartcard (%s; <smartcard>) is not imported")},
-    {"vsock", "model", NULL, N_("the sockets between host and guest (%s; <vsock>) are not "
-                                "imported")},
+    {"vsock", "model", NULL,
+     N_("the sockets between host and guest (%s; <vsock>) are not "
+        "imported")},
 };
 
 /* ---- disks ----------------------------------------------------------------------------------- */
@@ -112,8 +113,7 @@ static void libvirt_drive(const Importer *in, const xmlNode *disk, const char *p
 /* The address of a disk on a server that can be read here (new), or NULL. */
 static char *network_address(const xmlNode *source)
 {
-    static const ImportWord ports[] = {
-        {"nbd", "10809"}, {"http", "80"}, {"https", "443"}, {NULL}};
+    static const ImportWord ports[] = {{"nbd", "10809"}, {"http", "80"}, {"https", "443"}, {NULL}};
     const xmlNode *host = import_child(source, "host");
     g_autofree char *protocol = import_attribute(source, "protocol");
     g_autofree char *name = import_attribute(source, "name");
@@ -262,8 +262,8 @@ static void libvirt_port(const Importer *in, const xmlNode *port, unsigned most)
     uint64_t n = number ? g_ascii_strtoull(number, NULL, 10) : 0;
     const char *kind = (const char *)port->name, *fixed = NULL;
     g_autofree char *place = g_strdup_printf("%s.%" G_GUINT64_FORMAT, kind, n), *backend = NULL;
-    bool is_terminal = !g_strcmp0(type, "pty") || !g_strcmp0(type, "vc") ||
-                       !g_strcmp0(type, "stdio");
+    bool is_terminal =
+        !g_strcmp0(type, "pty") || !g_strcmp0(type, "vc") || !g_strcmp0(type, "stdio");
 
     if (n >= most) {
         import_say(in, _("%s: there is no such port"), place);
@@ -303,7 +303,8 @@ static void libvirt_parallel(const Importer *in, const xmlNode *port)
     libvirt_port(in, port, 3);
 }
 
-/* ---- screen, input, sound --------------------------------------------------------------------- */
+/* ---- screen, input, sound ---------------------------------------------------------------------
+ */
 
 static void libvirt_graphics(const Importer *in, const xmlNode *graphics)
 {
@@ -314,13 +315,14 @@ static void libvirt_graphics(const Importer *in, const xmlNode *graphics)
     const char *address = given ? given : inner ? inner : "127.0.0.1";
     bool is_known = !g_strcmp0(type, "vnc") || !g_strcmp0(type, "rdp");
     bool has_port = port && g_ascii_isdigit(*port) && strcmp(port, "0");
-    g_autofree char *listen = g_strdup_printf(strchr(address, ':') ? "[%s]:%s" : "%s:%s", address,
-                                              port ? port : "");
+    g_autofree char *listen =
+        g_strdup_printf(strchr(address, ':') ? "[%s]:%s" : "%s:%s", address, port ? port : "");
 
     if (is_known && has_port)
         import_put_at(in, "display", type, listen);
     else if (is_known)
-        import_say(in, _("viewers of type '%s' (<graphics>) had no fixed port; say one: display.%s"),
+        import_say(in,
+                   _("viewers of type '%s' (<graphics>) had no fixed port; say one: display.%s"),
                    type, type);
     else
         import_say(in, _("viewers of type '%s' (<graphics>) are not imported"), type ? type : "");
@@ -351,7 +353,7 @@ static void libvirt_input(const Importer *in, const xmlNode *input)
         import_put(in, "input.keyboard", bus);
     else if (!g_strcmp0(type, "mouse") || !g_strcmp0(type, "tablet"))
         import_put(in, "input.pointer",
-                   is_virtio              ? "virtio"
+                   is_virtio               ? "virtio"
                    : strcmp(type, "mouse") ? "usb-tablet"
                                            : "usb-mouse");
     else
@@ -360,8 +362,8 @@ static void libvirt_input(const Importer *in, const xmlNode *input)
 
 static void libvirt_sound(const Importer *in, const xmlNode *sound)
 {
-    static const ImportWord cards[] = {
-        {"ich6", "hda"}, {"ich7", "hda"}, {"ich9", "hda"}, {"ac97", "ac97"}, {"sb16", "sb16"}, {NULL}};
+    static const ImportWord cards[] = {{"ich6", "hda"},  {"ich7", "hda"},  {"ich9", "hda"},
+                                       {"ac97", "ac97"}, {"sb16", "sb16"}, {NULL}};
     g_autofree char *model = import_attribute(sound, "model");
     const char *card = import_word(cards, model);
 
@@ -371,7 +373,8 @@ static void libvirt_sound(const Importer *in, const xmlNode *sound)
         import_say(in, _("sound card '%s' is not imported"), model ? model : "");
 }
 
-/* ---- USB, folders, memory --------------------------------------------------------------------- */
+/* ---- USB, folders, memory ---------------------------------------------------------------------
+ */
 
 /* The fastest of the controllers counts: it takes slower devices, too. */
 static void libvirt_controller(const Importer *in, const xmlNode *controller)
@@ -459,13 +462,20 @@ static const struct {
     const char *element;
     void (*import)(const Importer *in, const xmlNode *node);
 } libvirt_kinds[] = {
-    {"disk", libvirt_disk},           {"serial", libvirt_serial},
-    {"parallel", libvirt_parallel},   {"console", libvirt_console},
-    {"graphics", libvirt_graphics},   {"video", libvirt_video},
-    {"input", libvirt_input},         {"sound", libvirt_sound},
-    {"controller", libvirt_controller}, {"hostdev", libvirt_host_device},
-    {"filesystem", libvirt_share},    {"memballoon", libvirt_balloon},
-    {"emulator", libvirt_nothing},    {"audio", libvirt_nothing},
+    {"disk", libvirt_disk},
+    {"serial", libvirt_serial},
+    {"parallel", libvirt_parallel},
+    {"console", libvirt_console},
+    {"graphics", libvirt_graphics},
+    {"video", libvirt_video},
+    {"input", libvirt_input},
+    {"sound", libvirt_sound},
+    {"controller", libvirt_controller},
+    {"hostdev", libvirt_host_device},
+    {"filesystem", libvirt_share},
+    {"memballoon", libvirt_balloon},
+    {"emulator", libvirt_nothing},
+    {"audio", libvirt_nothing},
 };
 
 static void libvirt_device(const Importer *in, const xmlNode *at, unsigned *adapters)

@@ -11,11 +11,11 @@
 static void vbox_backend(const Importer *in, const xmlNode *adapter, const char *slot)
 {
     static const ImportWord backends[] = {{"NAT", "nat"},
-                    {"BridgedInterface", "bridge"},
-                    {"HostInterface", "bridge"},
-                    {"InternalNetwork", "internal"},
-                    {"HostOnlyInterface", "hostonly"},
-                    {"NATNetwork", "nat"}};
+                                          {"BridgedInterface", "bridge"},
+                                          {"HostInterface", "bridge"},
+                                          {"InternalNetwork", "internal"},
+                                          {"HostOnlyInterface", "hostonly"},
+                                          {"NATNetwork", "nat"}};
     g_autofree char *backend = g_strdup_printf("network.%s.backend", slot);
     g_autofree char *network = g_strdup_printf("network.%s.network", slot);
 
@@ -39,9 +39,9 @@ static void vbox_forwards(const Importer *in, const xmlNode *nat, const char *sl
         g_autofree char *list = g_strdup_printf("network.%s.forward", slot);
         g_autofree char *place = import_place(in, list, given, "rule");
         static const ImportWord rows[] = {{"hostport", "host-port"},
-                    {"guestport", "guest-port"},
-                    {"hostip", "host-address"},
-                    {"guestip", "guest-address"}};
+                                          {"guestport", "guest-port"},
+                                          {"hostip", "host-address"},
+                                          {"guestip", "guest-address"}};
         g_autofree char *protocol = import_attribute(at, "proto");
         if (!import_is_named(at, "Forwarding"))
             continue;
@@ -55,10 +55,11 @@ static void vbox_forwards(const Importer *in, const xmlNode *nat, const char *sl
 
 static void vbox_adapter(const Importer *in, const xmlNode *adapter, const char *slot)
 {
-    static const ImportWord models[] = {
-        {"Am79C970A", "pcnet"}, {"Am79C973", "pcnet"}, {"Am79C960", "pcnet"}, {"82540EM", "e1000"},
-        {"82543GC", "e1000"},   {"82545EM", "e1000"},  {"virtio", "virtio"},  {"NE2000", "ne2000"},
-        {"NE1000", "ne2000"},   {NULL}};
+    static const ImportWord models[] = {{"Am79C970A", "pcnet"}, {"Am79C973", "pcnet"},
+                                        {"Am79C960", "pcnet"},  {"82540EM", "e1000"},
+                                        {"82543GC", "e1000"},   {"82545EM", "e1000"},
+                                        {"virtio", "virtio"},   {"NE2000", "ne2000"},
+                                        {"NE1000", "ne2000"},   {NULL}};
     g_autofree char *mac = import_attribute(adapter, "MACAddress");
     g_autofree char *type = import_attribute(adapter, "type");
     g_autofree char *place = g_strconcat("network.", slot, NULL);
@@ -140,7 +141,8 @@ void vbox_ports(const Importer *in, const xmlNode *hardware)
     }
 }
 
-/* ---- sound, USB, folders ---------------------------------------------------------------------- */
+/* ---- sound, USB, folders ----------------------------------------------------------------------
+ */
 
 void vbox_audio(const Importer *in, const xmlNode *hardware)
 {
@@ -200,8 +202,9 @@ static void vbox_filter(const Importer *in, const xmlNode *filter)
     import_put_at(in, place, "product", product);
     import_put_at(in, place, "serial", serial && *serial ? serial : NULL);
     if (!vm_tree_has(in->config, place)) {
-        import_say(in, _("USB filter '%s' is not imported: it names no vendor, product or serial "
-                         "number"),
+        import_say(in,
+                   _("USB filter '%s' is not imported: it names no vendor, product or serial "
+                     "number"),
                    name ? name : "");
         return;
     }

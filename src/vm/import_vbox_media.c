@@ -91,12 +91,9 @@ static bool can_have(const Importer *in, const xmlNode *medium, const char *plac
  */
 static void put_mode(const Importer *in, const xmlNode *medium, const char *place)
 {
-    static const ImportWord modes[] = {{"Immutable", "immutable"},
-                                       {"Writethrough", "writethrough"},
-                                       {"Shareable", "shareable"},
-                                       {"Readonly", "readonly"},
-                                       {"MultiAttach", "multiattach"},
-                                       {NULL}};
+    static const ImportWord modes[] = {
+        {"Immutable", "immutable"}, {"Writethrough", "writethrough"}, {"Shareable", "shareable"},
+        {"Readonly", "readonly"},   {"MultiAttach", "multiattach"},   {NULL}};
     g_autofree char *type = import_attribute(medium, "type");
 
     if (vm_tree_has(in->config, place))
@@ -192,8 +189,7 @@ static char *put_controller(const Importer *in, const xmlNode *at, unsigned numb
     while (i < G_N_ELEMENTS(types) && g_strcmp0(types[i].theirs, type) != 0)
         i++;
     if (i == G_N_ELEMENTS(types)) {
-        import_say(in,
-                   _("storage controllers of type '%s' are not known; left out with its disks"),
+        import_say(in, _("storage controllers of type '%s' are not known; left out with its disks"),
                    type ? type : "");
         return NULL;
     }

@@ -311,7 +311,13 @@ bool media_refresh(Media *media, const char *name, GError **error)
 /* ---- uses -------------------------------------------------------------------------------------
  */
 
-static bool drop_uses(Media *media, const char *machine, const char *snapshot, GError **error)
+/* "MACHINE SNAPSHOT", which a set of users has. */
+static char *user_key(const char *machine, const char *snapshot)
+{
+    return g_strdup_printf("%s %s", machine, snapshot ? snapshot : "");
+}
+
+static bool drop_uses(Media *media, GHashTable *users, GError **error)
 {
     g_auto(GStrv) uuids = vm_tree_keys(media->tree, "medium");
 
@@ -319,10 +325,10 @@ static bool drop_uses(Media *media, const char *machine, const char *snapshot, G
         g_auto(GStrv) numbers = vm_tree_keys(media->tree, "medium.%s.use", *uuid);
         for (char **number = numbers; *number; number++) {
             g_autofree char *path = g_strdup_printf("medium.%s.use.%s", *uuid, *number);
-            g_autofree char *own = vm_tree_string(media->tree, "%s.machine", path);
-            g_autofree char *own_snapshot = vm_tree_string(media->tree, "%s.snapshot", path);
-            if (!strcmp(own, machine) && !strcmp(own_snapshot, snapshot ? snapshot : "") &&
-                !vm_tree_remove(media->tree, path, error))
+            g_autofree char *machine = vm_tree_string(media->tree, "%s.machine", path);
+            g_autofree char *snapshot = vm_tree_string(media->tree, "%s.snapshot", path);
+            g_autofree char *key = user_key(machine, snapshot);
+            if (g_hash_table_contains(users, key) && !vm_tree_remove(media->tree, path, error))
                 return false;
         }
     }
@@ -372,47 +378,88 @@ static bool each_attachment(const VmConfig *config, const char *folder, Attachme
 
 typedef struct Sync {
     Media *media;
-    const VmConfig *config;
-    const char *machine, *snapshot;
+    GHashTable *known; /* of UUIDs by paths */
+    const MediaUser *user;
 } Sync;
+
+static GHashTable *known_paths(const Media *media)
+{
+    g_autoptr(GPtrArray) all = media_read(media);
+    GHashTable *known = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+
+    for (guint i = 0; i < all->len; i++) {
+        const Medium *medium = all->pdata[i];
+        g_hash_table_insert(known, g_strdup(medium->path), g_strdup(medium->uuid));
+    }
+    return known;
+}
+
+/* As its configuration says that it is, with its parents; its UUID (new). */
+static char *register_attachment(const Sync *sync, const char *place, const char *path,
+                                 GError **error)
+{
+    const VmConfig *config = sync->user->config;
+    g_autofree char *type = vm_tree_string(config, "%s.type", place);
+    g_autofree char *given = vm_tree_string(config, "%s.format", place);
+    const char *format = *given ? given : "raw";
+    MediumKind kind = medium_kind_find(type);
+    g_auto(Inspection) found = {0};
+    bool seen = inspect(path, format, &found, NULL);
+    g_autofree char *uuid = put_medium(sync->media, kind, path, format, default_mode(kind), error);
+
+    if (!uuid || (seen && (!put_inspection(sync->media, uuid, path, &found, error) ||
+                           !put_parents(sync->media, uuid, found.parent, error))))
+        return NULL;
+    return g_steal_pointer(&uuid);
+}
 
 static bool sync_attachment(void *obj, const char *place, const char *path, GError **error)
 {
-    const Sync *sync = obj;
-    g_autoptr(GPtrArray) all = media_read(sync->media);
-    Medium *known = media_pick(all, path, NULL);
-    g_autofree char *mode = vm_tree_string(sync->config, "%s.mode", place);
-    MediumUse use = {(char *)sync->machine, (char *)sync->snapshot, (char *)place, mode};
-    g_autofree char *uuid = known ? g_strdup(known->uuid) : NULL;
+    Sync *sync = obj;
+    const char *uuid = g_hash_table_lookup(sync->known, path);
+    g_autofree char *mode = vm_tree_string(sync->user->config, "%s.mode", place);
+    MediumUse use = {(char *)sync->user->machine, (char *)sync->user->snapshot, (char *)place,
+                     mode};
 
-    if (!known) {
-        g_autofree char *type = vm_tree_string(sync->config, "%s.type", place);
-        g_autofree char *format = vm_tree_string(sync->config, "%s.format", place);
-        MediumKind kind = medium_kind_find(type);
-        g_auto(Inspection) found = {0};
-        bool seen = inspect(path, *format ? format : "raw", &found, NULL);
-        uuid = put_medium(sync->media, kind, path, *format ? format : "raw", default_mode(kind),
-                          error);
-        if (!uuid || (seen && (!put_inspection(sync->media, uuid, path, &found, error) ||
-                               !put_parents(sync->media, uuid, found.parent, error))))
+    if (!uuid) {
+        g_autofree char *made = register_attachment(sync, place, path, error);
+        if (!made)
             return false;
+        /* Its parents may be new, too. */
+        g_hash_table_unref(sync->known);
+        sync->known = known_paths(sync->media);
+        uuid = g_hash_table_lookup(sync->known, path);
     }
     return add_use(sync->media, uuid, &use, error);
 }
 
-bool media_sync(Media *media, const char *machine, const char *snapshot, const VmConfig *config,
-                const char *folder, GError **error)
+static bool sync_users(Media *media, const MediaUser *users, size_t count, GError **error)
 {
-    auto_media locked = media_begin(media, error) ? media : NULL;
+    g_autoptr(GHashTable) keys = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    Sync sync = {media, known_paths(media), NULL};
+    bool ok;
+
+    for (size_t i = 0; i < count; i++)
+        g_hash_table_add(keys, user_key(users[i].machine, users[i].snapshot));
+    ok = drop_uses(media, keys, error);
+    for (size_t i = 0; ok && i < count; i++) {
+        sync.user = &users[i];
+        ok = !users[i].config ||
+             each_attachment(users[i].config, users[i].folder, sync_attachment, &sync, error);
+    }
+    g_hash_table_unref(sync.known);
+    return ok;
+}
+
+bool media_sync(Media *media, const MediaUser *users, size_t count, GError **error)
+{
+    auto_media locked = count && media_begin(media, error) ? media : NULL;
     g_autofree char *before = locked ? vm_tree_text(media->tree, NULL) : NULL, *after = NULL;
-    Sync sync = {media, config, machine, snapshot};
 
     if (!locked)
+        return !count;
+    if (!sync_users(media, users, count, error))
         return false;
-    if (!drop_uses(media, machine, snapshot, error) ||
-        (config && !each_attachment(config, folder, sync_attachment, &sync, error))) {
-        return false;
-    }
     after = vm_tree_text(media->tree, NULL);
     media->clean = !strcmp(before, after);
     return media->clean || media_store(media, error);

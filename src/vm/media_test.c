@@ -154,9 +154,10 @@ static void test_uses(Fixture *f, gconstpointer data)
     g_autoptr(VmConfig) after = NULL;
     g_autofree char *writer = NULL, *none = NULL;
     MediaMachine machine = {.uuid = f->uuid, .config_path = f->config_path};
+    MediaUser user = {f->uuid, NULL, f->config, f->folder};
 
-    g_assert_true(media_sync(f->media, f->uuid, NULL, f->config, f->folder, &error));
-    g_assert_true(media_sync(f->media, f->uuid, NULL, f->config, f->folder, &error));
+    g_assert_true(media_sync(f->media, &user, 1, &error));
+    g_assert_true(media_sync(f->media, &user, 1, &error));
     medium = media_find(f->media, f->disk, &error);
     g_assert_cmpuint(medium->uses->len, ==, 1);
     g_assert_cmpstr(((MediumUse *)medium->uses->pdata[0])->place, ==, "storage.ide0.0");
@@ -183,8 +184,9 @@ static void test_move(Fixture *f, gconstpointer data)
     g_autoptr(Medium) medium = NULL;
     g_autoptr(VmConfig) after = NULL;
     MediaMachine machine = {.uuid = f->uuid, .config_path = f->config_path};
+    MediaUser user = {f->uuid, NULL, f->config, f->folder};
 
-    g_assert_true(media_sync(f->media, f->uuid, NULL, f->config, f->folder, &error));
+    g_assert_true(media_sync(f->media, &user, 1, &error));
     assert_failed(media_move(f->media, f->disk, to, NULL, &machine, 1, &error), &error,
                   G_IO_ERROR_NOT_FOUND, "disks");
     g_assert_cmpint(g_mkdir(disks, 0700), ==, 0);
