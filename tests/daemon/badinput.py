@@ -119,6 +119,21 @@ def bad_names():
         expect([p.name for p in (d.path / "data/ospite/machines").iterdir()], ["one"], "folders")
 
 
+def bad_homes():
+    """In folders whose names no file of ours could hold nothing is made, whatever variable says so."""
+    for variable in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"):
+        for name in ("a\nb", "a\x01b"):
+            with Daemon() as d:
+                home = d.path / name
+                home.mkdir(mode=0o700)
+                d.environment[variable], usual = str(home), d.environment.get(variable)
+                said = d.run("vm", "create", "one", status=1)
+                check("control characters" in said and variable in said and said.count("\n") == 1, f"{variable}: {said!r}")
+                expect([p for p in home.rglob("*") if not p.is_dir()], [], "what was made")
+                d.environment[variable] = usual
+                d.run("vm", "create", "one", *SMALL)
+
+
 def good_names():
     """Odd names are names everywhere; those that differ only in case are different machines."""
     with Watched() as d:
@@ -498,5 +513,5 @@ def bodies():
                 check(400 <= status < 500, f"{path}: {body[:30]!r}: {status}")
 
 
-sys.exit(run((bad_names, good_names, bad_configurations, bad_imports, bad_lists, busy_disk, running, slow, heads, chunks, pipelined, crowd_of_requests,
+sys.exit(run((bad_names, bad_homes, good_names, bad_configurations, bad_imports, bad_lists, busy_disk, running, slow, heads, chunks, pipelined, crowd_of_requests,
               waiting_requests, junk_frames, deaf_followers, bodies), sys.argv[1:]))
