@@ -134,15 +134,19 @@ bool difference_is_over(const char *path, const char *base, bool *ret_is_over, G
     return difference;
 }
 
-bool difference_set_base(const char *path, const char *base, GError **error)
+bool difference_set_base(const char *path, const char *format, const char *base,
+                         const char *base_format, GError **error)
 {
-    g_autoptr(Image) difference = open_alone(path, &(ImageOptions){0}, false, error);
+    ImageOptions how = {.format = format, .no_parents = true, .keeps_locked = true};
+    g_autoptr(Image) image = image_open(path, &how, error);
     g_autofree char *folder = g_path_get_dirname(path), *name = name_from(folder, base);
-    g_autofree char *format = difference ? g_strdup(difference->map->parent_format) : NULL;
-    if (!difference)
+    g_autofree char *parent = g_strdup(base_format);
+    if (!image)
         return false;
-    return !g_strcmp0(difference->map->parent_name, name) ||
-           difference->driver->set_parent(difference->map, name, format, base, error);
+    if (!parent)
+        parent = g_strdup(image->map->parent_format);
+    return !g_strcmp0(image->map->parent_name, name) ||
+           image->driver->set_parent(image->map, name, parent, base, error);
 }
 
 /* Its file has no name any more when this returns. */

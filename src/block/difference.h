@@ -12,8 +12,12 @@
 
 /* Whether the difference at `path` names `base`; fails when it cannot be changed now. */
 bool difference_is_over(const char *path, const char *base, bool *ret_is_over, GError **error);
-/* The base is, or will be, at another place: only its name changes. Durable; may be done twice. */
-bool difference_set_base(const char *path, const char *base, GError **error);
+/*
+ * The base of an image of any format is, or will be, at another place: only its name changes.
+ * `base_format` NULL: what the image says. Durable; may be done twice.
+ */
+bool difference_set_base(const char *path, const char *format, const char *base,
+                         const char *base_format, GError **error);
 /*
  * Opens the difference at `path` over `base`, and makes it when it is missing; `anew` forgets what
  * it has from before. `path` NULL: one without a name, in $TMPDIR or /var/tmp, that ends with the

@@ -21,15 +21,19 @@ static Media *media_of(Api *api)
 static bool sync_machines(Api *api, GError **error)
 {
     GPtrArray *all = registry_list(api->registry);
+    g_autoptr(GArray) users = g_array_new(FALSE, FALSE, sizeof(MediaUser));
 
     for (guint i = 0; i < all->len; i++) {
         Machine *machine = all->pdata[i];
-        if (!machine->config || machine->media_known)
-            continue;
-        if (!media_sync(media_of(api), machine->uuid, NULL, machine->config, machine->folder,
-                        error))
-            return false;
-        machine->media_known = true;
+        MediaUser user = {machine->uuid, NULL, machine->config, machine->folder};
+        if (machine->config && !machine->media_known)
+            g_array_append_val(users, user);
+    }
+    if (!media_sync(media_of(api), (const MediaUser *)users->data, users->len, error))
+        return false;
+    for (guint i = 0; i < all->len; i++) {
+        Machine *machine = all->pdata[i];
+        machine->media_known |= machine->config != NULL;
     }
     return true;
 }
@@ -38,17 +42,18 @@ static bool sync_machines(Api *api, GError **error)
 static bool forget_machines(Api *api, GError **error)
 {
     g_autoptr(GPtrArray) media = media_list(media_of(api), error);
+    g_autoptr(GArray) gone = g_array_new(FALSE, FALSE, sizeof(MediaUser));
 
     for (guint i = 0; media && i < media->len; i++) {
         const Medium *medium = media->pdata[i];
         for (guint k = 0; k < medium->uses->len; k++) {
             const MediumUse *use = medium->uses->pdata[k];
-            if (!registry_find(api->registry, use->machine, NULL) &&
-                !media_sync(media_of(api), use->machine, use->snapshot, NULL, NULL, error))
-                return false;
+            MediaUser user = {use->machine, use->snapshot, NULL, NULL};
+            if (!registry_find(api->registry, use->machine, NULL))
+                g_array_append_val(gone, user);
         }
     }
-    return media != NULL;
+    return media && media_sync(media_of(api), (const MediaUser *)gone->data, gone->len, error);
 }
 
 bool api_media_begin(Api *api, GError **error)

@@ -117,11 +117,14 @@ static void command(Api *api, Request *request, Machine *machine, const char *do
 
 void api_vm_stop(Api *api, Request *request, Machine *machine)
 {
+    bool is_paused = machine->state == MACHINE_PAUSED;
     GError *error = NULL;
 
-    if (machine->state == MACHINE_PAUSED) {
+    if (is_paused || !machine_is_on(machine)) {
         machine_wrong_state(machine, N_("cannot stop"),
-                            _("a paused guest does not see its power button"), &error);
+                            is_paused ? _("a paused guest does not see its power button")
+                                      : _("nothing needs to be done"),
+                            &error);
         request_fail(request, error);
         return;
     }

@@ -304,9 +304,11 @@ void api_vm_put_config(Api *api, Request *request, Machine *machine)
 /* ---- making and deleting --------------------------------------------------------------------- */
 
 /* What a new machine is made of; what an imported file had more goes to `report` (of char *). */
-static VmConfig *new_config(const char *name, const char *import, GPtrArray *report, GError **error)
+static VmConfig *new_config(Api *api, const char *name, const char *import, GPtrArray *report,
+                            GError **error)
 {
     g_autoptr(VmImport) read = import ? vm_import_load(import, error) : NULL;
+    g_autofree char *uuid = NULL, *other = NULL;
 
     if (!import)
         return vm_config_new(name, error);
@@ -314,6 +316,15 @@ static VmConfig *new_config(const char *name, const char *import, GPtrArray *rep
         return NULL;
     for (guint i = 0; i < read->report->len; i++)
         g_ptr_array_add(report, g_strdup(read->report->pdata[i]));
+    uuid = vm_tree_string(read->config, "general.uuid");
+    if (registry_find(api->registry, uuid, NULL)) {
+        /* It was imported before, and both stay. */
+        other = g_uuid_string_random();
+        vm_tree_set(read->config, "general.uuid", other, NULL);
+        g_ptr_array_add(report, g_strdup_printf(_("its UUID %s is another machine's; it has a new "
+                                                  "one"),
+                                                uuid));
+    }
     return g_steal_pointer(&read->config);
 }
 
@@ -361,7 +372,7 @@ static Machine *create(Api *api, JsonObject *body, GPtrArray *report, GError **e
         return NULL;
     if (new.file)
         return registry_register(api->registry, new.file, error);
-    config = new_config(new.name, new.import, report, error);
+    config = new_config(api, new.name, new.import, report, error);
     if (!config || !set_all(config, body, error))
         return NULL;
     api_adopt_media(api, NULL, config, new.folder ? new.folder : "/");

@@ -71,14 +71,16 @@ static JsonObject *identity(const Machine *machine)
 JsonNode *machine_summary_json(const Machine *machine)
 {
     JsonObject *object = identity(machine);
-    const VmConfig *config = machine->config;
+    /* One that runs has what it was started with, whatever was set since. */
+    const VmConfig *config =
+        machine_is_on(machine) && machine->started ? machine->started : machine->config;
 
     json_object_set_int_member(object, "memory",
                                config ? (gint64)vm_tree_number(config, "system.memory") : 0);
     json_object_set_int_member(object, "cpus",
                                config ? (gint64)vm_tree_number(config, "system.cpus") : 0);
-    json_object_set_boolean_member(object, "autostart",
-                                   config && vm_tree_bool(config, "autostart.enabled"));
+    json_object_set_boolean_member(
+        object, "autostart", machine->config && vm_tree_bool(machine->config, "autostart.enabled"));
     return node_of(object);
 }
 

@@ -27,6 +27,7 @@
 #include "char/unix_socket.h"
 #include "daemon/api.h"
 #include "daemon/listen.h"
+#include "vm/text.h"
 
 #define BACKLOG       128
 #define IDLE_SECONDS  60
@@ -282,6 +283,28 @@ static bool go_to_background(const Daemon *daemon, GError **error)
            host_error(error, N_("write the log"), path);
 }
 
+/* No file of ours could name what is in such a folder: nothing there could be deleted or moved. */
+static bool check_folders(const Daemon *daemon, GError **error)
+{
+    g_autofree char *machines = user_machine_folder();
+    const struct {
+        const char *path, *variable;
+    } folders[] = {{daemon->config, "XDG_CONFIG_HOME"},
+                   {machines, "XDG_DATA_HOME"},
+                   {daemon->runtime, "XDG_RUNTIME_DIR"}};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(folders); i++) {
+        g_autofree char *quoted = text_quote(folders[i].path);
+        if (!text_is_plain(folders[i].path, false)) {
+            g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_FILENAME,
+                        _("cannot use the folder %s: it has control characters; set %s to another"),
+                        quoted, folders[i].variable);
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool prepare(Daemon *daemon, GError **error)
 {
     daemon->runtime = user_runtime_folder(error);
@@ -289,8 +312,8 @@ static bool prepare(Daemon *daemon, GError **error)
         return false;
     daemon->config = user_config_folder();
     daemon->socket_path = g_build_filename(daemon->runtime, "api", NULL);
-    return take_systemd_socket(daemon, error) && lock_runtime(daemon, error) &&
-           lock_config(daemon, error) && begin(daemon, error) &&
+    return check_folders(daemon, error) && take_systemd_socket(daemon, error) &&
+           lock_runtime(daemon, error) && lock_config(daemon, error) && begin(daemon, error) &&
            (!daemon->background || go_to_background(daemon, error));
 }
 

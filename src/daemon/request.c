@@ -210,7 +210,7 @@ static const struct {
     const char *code;
 } codes[] = {
     {G_IO_ERROR_INVALID_ARGUMENT, SOUP_STATUS_BAD_REQUEST, "invalid"},
-    {G_IO_ERROR_INVALID_DATA, SOUP_STATUS_BAD_REQUEST, "invalid"},
+    {G_IO_ERROR_INVALID_DATA, SOUP_STATUS_UNPROCESSABLE_ENTITY, "failed"}, /* a bad file */
     {G_IO_ERROR_INVALID_FILENAME, SOUP_STATUS_BAD_REQUEST, "invalid"},
     {G_IO_ERROR_NOT_FOUND, SOUP_STATUS_NOT_FOUND, "not_found"},
     {G_IO_ERROR_EXISTS, SOUP_STATUS_CONFLICT, "exists"},

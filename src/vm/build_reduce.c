@@ -112,21 +112,36 @@ static void say_forwards(const Reducer *r, const char *adapter)
             (unsigned)vm_tree_number(r->config, "%s.forward.%s.guest-port", adapter, *name));
 }
 
+/* What must not be forgotten of a setting that goes (new). */
+static char *known_of(const Reducer *r, const char *path)
+{
+    static const struct {
+        const char *prefix, *field;
+    } kinds[] = {
+        {"network.", ".mac"}, {"shared.", ".path"}, {"display.vnc", ""}, {"display.rdp", ""}};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        if (g_str_has_prefix(path, kinds[i].prefix))
+            return vm_tree_string(r->config, "%s%s", path, kinds[i].field);
+    }
+    return g_strdup("");
+}
+
 /* "PATH: why; what to do" becomes a report of what was done. */
 static void take_out(const Reducer *r, const char *line, const char *path)
 {
     const char *hint = g_strrstr(line, "; ");
     g_autofree char *why = hint ? g_strndup(line, (gsize)(hint - line)) : g_strdup(line);
-    g_autofree char *mac = g_str_has_prefix(path, "network.")
-                               ? vm_tree_string(r->config, "%s.mac", path)
-                               : g_strdup("");
+    g_autofree char *known = known_of(r, path);
 
     if (g_str_has_prefix(path, "network."))
         say_forwards(r, path);
     if (!vm_tree_remove(r->config, path, NULL))
         vm_tree_set(r->config, path, NULL, NULL);
-    if (*mac)
-        say(r, _("%s; left out (its address was %s)"), why, mac);
+    if (*known && g_str_has_prefix(path, "network."))
+        say(r, _("%s; left out (its address was %s)"), why, known);
+    else if (*known)
+        say(r, _("%s; left out (it was %s)"), why, known);
     else
         say(r, _("%s; left out"), why);
     if (!strcmp(path, "system.firmware"))

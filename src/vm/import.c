@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "base/address.h"
 #include "base/bits.h"
 #include "base/i18n.h"
 #include "vm/build.h"
@@ -15,7 +16,6 @@
 #include "vm/tree_internal.h"
 #include "vm/xml.h"
 
-#define IMPORT_MAX MIB(16)
 #define REPORT_MAX 1000
 
 void import_say(const Importer *in, const char *format, ...)
@@ -36,6 +36,53 @@ void import_put(const Importer *in, const char *path, const char *value)
 
     if (value && !vm_tree_set(in->config, path, value, &error))
         import_say(in, "%s", error->message);
+}
+
+void import_put_at(const Importer *in, const char *place, const char *field, const char *value)
+{
+    g_autofree char *path = g_strconcat(place, ".", field, NULL);
+
+    import_put(in, path, value);
+}
+
+void import_put_switch(const Importer *in, const char *place, const char *field,
+                       const xmlNode *node, const char *attribute)
+{
+    g_autofree char *value = import_attribute(node, attribute);
+
+    import_put_at(in, place, field, value ? (import_is_true(value) ? "true" : "false") : NULL);
+}
+
+const char *import_word(const ImportWord *words, const char *theirs)
+{
+    while (theirs && words->theirs && g_ascii_strcasecmp(words->theirs, theirs))
+        words++;
+    return theirs && words->theirs ? words->ours : NULL;
+}
+
+/* One that is none was hardly anybody's: the machine keeps its new one. */
+void import_put_uuid(const Importer *in, const char *uuid)
+{
+    g_autofree char *plain = g_ascii_strdown(uuid ? uuid : "", -1);
+
+    g_strdelimit(plain, "{}", ' ');
+    g_strstrip(plain);
+    if (g_uuid_string_is_valid(plain))
+        import_put(in, "general.uuid", plain);
+}
+
+char *import_place(const Importer *in, const char *list, const char *name, const char *word)
+{
+    g_autofree char *plain = g_strndup(name && *name ? name : word, 24);
+    g_autofree char *place = NULL;
+
+    g_strcanon(plain, G_CSET_A_2_Z G_CSET_a_2_z G_CSET_DIGITS "_-", '-');
+    place = name && *name ? g_strconcat(list, ".", plain, NULL) : NULL;
+    for (unsigned i = 0; !place || vm_tree_has(in->config, place); i++) {
+        g_free(place);
+        place = g_strdup_printf(name && *name ? "%s.%s-%u" : "%s.%s%u", list, plain, i);
+    }
+    return g_steal_pointer(&place);
 }
 
 bool import_is_named(const xmlNode *node, const char *name)
@@ -103,7 +150,7 @@ void import_attachment(const Importer *in, const char *place, const char *type, 
     g_autofree char *type_path = g_strconcat(place, ".type", NULL);
     g_autofree char *medium_path = g_strconcat(place, ".medium", NULL);
     g_autofree char *format_path = g_strconcat(place, ".format", NULL);
-    g_autofree char *absolute = file && *file ? g_canonicalize_filename(file, in->folder) : NULL;
+    g_autofree char *absolute = file && *file ? absolute_name(file, in->folder) : NULL;
 
     if (vm_tree_has(in->config, place)) {
         import_say(in, _("%s is taken already; %s %s is left out"), place, type,
@@ -152,16 +199,37 @@ bool import_say_lost(const Importer *in, const xmlNode *at, const LostKind *kind
 /* ---- both -------------------------------------------------------------------------------------
  */
 
+/* Whose CPUs it has; NULL: this one's. */
+static char *foreign_architecture(const Importer *in, const xmlNode *machine)
+{
+    static const char *const ours[] = {"x86_64", "i686", "x86", NULL};
+    const xmlNode *node =
+        machine ? import_down(machine, "Hardware/Platform") : import_down(in->root, "os/type");
+    g_autofree char *kind = machine ? NULL : import_content(node);
+    g_autofree char *name = import_attribute(node, machine ? "architecture" : "arch");
+
+    if (kind && *kind && strcmp(kind, "hvm"))
+        return g_steal_pointer(&kind); /* "exe" of containers, "linux" and "xen" of Xen */
+    return name && !g_strv_contains(ours, name) ? g_steal_pointer(&name) : NULL;
+}
+
 static bool import_root(const Importer *in, const char *quoted, GError **error)
 {
     const xmlNode *machine =
         import_is_named(in->root, "VirtualBox") ? import_child(in->root, "Machine") : NULL;
+    g_autofree char *foreign = NULL;
+    g_autoptr(GError) why = NULL;
 
     if (import_is_named(in->root, "VirtualBox") && import_child(in->root, "MachineEncrypted"))
         return vm_error(error, G_IO_ERROR_NOT_SUPPORTED,
                         _("cannot import %s: VirtualBox encrypted the machine; take that away "
                           "there first (VBoxManage encryptvm)"),
                         quoted);
+    foreign = foreign_architecture(in, machine);
+    if (foreign)
+        return vm_error(error, G_IO_ERROR_NOT_SUPPORTED,
+                        _("cannot import %s: it is a machine of the kind '%s', not a whole x86 PC"),
+                        quoted, foreign);
     if (machine)
         import_vbox(in, machine);
     else if (import_is_named(in->root, "domain"))
@@ -171,12 +239,11 @@ static bool import_root(const Importer *in, const char *quoted, GError **error)
                         _("cannot import %s: it is neither a VirtualBox machine nor a libvirt "
                           "domain"),
                         quoted);
-    if (vm_config_check(in->config, error)) {
-        vm_build_reduce(in->config, in->report);
-        return true;
-    }
-    g_prefix_error(error, _("cannot import %s: "), quoted);
-    return false;
+    if (!vm_config_check(in->config, &why))
+        return vm_error(error, G_IO_ERROR_INVALID_DATA, _("cannot import %s: %s"), quoted,
+                        why->message);
+    vm_build_reduce(in->config, in->report);
+    return true;
 }
 
 VmImport *vm_import_parse(const char *text, size_t size, const char *name, const char *folder,

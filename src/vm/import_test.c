@@ -80,10 +80,12 @@ static void test_vbox(void)
     assert_value(import, "storage.ide0.0.format", "vdi");
     assert_value(import, "storage.ide0.2.type", "cdrom");
     g_assert_false(vm_tree_has(import->config, "network.0"));
-    g_assert_true(reports(import, "sound card 'HDA' (driver Pulse; <AudioAdapter>)"));
-    g_assert_true(reports(import, "USB controller 'OHCI'"));
-    g_assert_true(reports(import, "USB filter 'Stick' (product 6545)"));
-    g_assert_true(reports(import, "shared folder 'docs' (/home/u/docs)"));
+    assert_value(import, "uuid", "7d2e1f5c-3b0a-4c7e-9f00-1a2b3c4d5e6f");
+    assert_value(import, "usb.filter.Stick.product", "6545");
+    g_assert_true(reports(import, "audio.adapter: this version cannot do 'hda', only 'none'"));
+    g_assert_true(reports(import, "usb.controller: this version cannot do 'uhci'"));
+    g_assert_true(reports(import, "shared.docs: this version has no shared folders; left out (it "
+                                  "was /home/u/docs)"));
     g_assert_true(reports(import, "snapshot 'clean'"));
     g_assert_true(reports(import, "snapshot 'updated'"));
     g_assert_true(reports(import, "network.0: this version has no network adapters; left out (its "
@@ -106,9 +108,29 @@ static void test_libvirt(void)
     assert_value(import, "storage.ide0.0.format", "qcow2");
     assert_value(import, "storage.ide0.2.mode", "readonly");
     g_assert_true(reports(import, "graphics"));
-    g_assert_true(reports(import, "sound card 'ich6'"));
+    g_assert_true(reports(import, "audio.adapter: this version cannot do 'hda'"));
     g_assert_true(reports(import, "host device (usb, subsystem)"));
-    g_assert_true(reports(import, "shared folder 'share' (/srv/share)"));
+    g_assert_true(reports(import, "shared.share: this version has no shared folders; left out (it "
+                                  "was /srv/share)"));
+}
+
+/* Of other CPUs, or of no PC at all. */
+static void test_foreign(void)
+{
+    static const char *const foreign[] = {
+        "<domain type='lxc'><os><type>exe</type></os></domain>",
+        "<domain type='xen'><os><type>linux</type></os></domain>",
+        "<domain type='kvm'><os><type arch='aarch64'>hvm</type></os></domain>",
+        "<VirtualBox><Machine><Hardware><Platform architecture='ARM'/></Hardware></Machine>"
+        "</VirtualBox>",
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(foreign); i++) {
+        g_autoptr(GError) error = NULL;
+        g_autoptr(VmImport) import = import_text(foreign[i], &error);
+        g_assert_null(import);
+        g_assert_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED);
+    }
 }
 
 static void test_bad(void)
@@ -129,6 +151,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/vm/import/vbox", test_vbox);
     g_test_add_func("/vm/import/libvirt", test_libvirt);
+    g_test_add_func("/vm/import/foreign", test_foreign);
     g_test_add_func("/vm/import/bad", test_bad);
     return g_test_run();
 }

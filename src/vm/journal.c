@@ -25,6 +25,8 @@ static const VmField step_fields[] = {
      .choices = "replace rename unlink remove rebase discard"},
     {.name = "path", .type = VM_PATH, .required = true, .max = PATH_LENGTH_MAX},
     {.name = "to", .type = VM_PATH, .max = PATH_LENGTH_MAX},
+    {.name = "format", .type = VM_STRING, .max = 16},
+    {.name = "to-format", .type = VM_STRING, .max = 16},
     {.name = "text", .type = VM_TEXT, .max = MIB(16)},
     {.name = NULL},
 };
@@ -97,10 +99,13 @@ bool journal_unlink(Journal *journal, const char *path, GError **error)
     return ok;
 }
 
-bool journal_rebase(Journal *journal, const char *path, const char *base, GError **error)
+bool journal_rebase(Journal *journal, const char *path, const char *format, const char *base,
+                    const char *base_format, GError **error)
 {
     bool ok = add_value(journal, "action", "rebase", error) &&
-              add_value(journal, "path", path, error) && add_value(journal, "to", base, error);
+              add_value(journal, "path", path, error) && add_value(journal, "to", base, error) &&
+              add_value(journal, "format", format, error) &&
+              (!base_format || add_value(journal, "to-format", base_format, error));
 
     journal->count++;
     return ok;
@@ -165,9 +170,15 @@ static bool do_discard(const char *path)
 }
 
 /* One that somebody deleted meanwhile needs no base. */
-static bool do_rebase(const char *path, const char *base, GError **error)
+static bool do_rebase(const VmTree *tree, const char *step, const char *path, const char *base,
+                      GError **error)
 {
-    return (access(path, F_OK) < 0 && errno == ENOENT) || difference_set_base(path, base, error);
+    g_autofree char *format = vm_tree_string(tree, "step.%s.format", step);
+    g_autofree char *base_format = vm_tree_string(tree, "step.%s.to-format", step);
+
+    return (access(path, F_OK) < 0 && errno == ENOENT) ||
+           difference_set_base(path, *format ? format : "qcow2", base,
+                               *base_format ? base_format : NULL, error);
 }
 
 static int remove_one(const char *path, const struct stat *status, int kind, struct FTW *place)
@@ -200,7 +211,7 @@ static bool do_step(const VmTree *tree, const char *step, GError **error)
     if (!strcmp(action, "unlink"))
         return do_unlink(path, error);
     if (!strcmp(action, "rebase"))
-        return do_rebase(path, to, error);
+        return do_rebase(tree, step, path, to, error);
     if (!strcmp(action, "discard"))
         return do_discard(path);
     if (!strcmp(action, "remove"))

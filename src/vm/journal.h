@@ -22,8 +22,9 @@ bool journal_replace(Journal *journal, const char *path, const char *text, GErro
 /* Never over a file that is there. */
 bool journal_rename(Journal *journal, const char *from, const char *to, GError **error);
 bool journal_unlink(Journal *journal, const char *path, GError **error);
-/* The differencing image at `path` names another base (block/difference.h). */
-bool journal_rebase(Journal *journal, const char *path, const char *base, GError **error);
+/* The image at `path` names another base (block/difference.h); `base_format` may be NULL. */
+bool journal_rebase(Journal *journal, const char *path, const char *format, const char *base,
+                    const char *base_format, GError **error);
 /* A file or an empty folder, if it can be deleted; it is no error when not. */
 bool journal_discard(Journal *journal, const char *path, GError **error);
 /* A file, or a folder with all that is in it. */

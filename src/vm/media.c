@@ -311,7 +311,13 @@ bool media_refresh(Media *media, const char *name, GError **error)
 /* ---- uses -------------------------------------------------------------------------------------
  */
 
-static bool drop_uses(Media *media, const char *machine, const char *snapshot, GError **error)
+/* "MACHINE SNAPSHOT", which a set of users has. */
+static char *user_key(const char *machine, const char *snapshot)
+{
+    return g_strdup_printf("%s %s", machine, snapshot ? snapshot : "");
+}
+
+static bool drop_uses(Media *media, GHashTable *users, GError **error)
 {
     g_auto(GStrv) uuids = vm_tree_keys(media->tree, "medium");
 
@@ -319,10 +325,10 @@ static bool drop_uses(Media *media, const char *machine, const char *snapshot, G
         g_auto(GStrv) numbers = vm_tree_keys(media->tree, "medium.%s.use", *uuid);
         for (char **number = numbers; *number; number++) {
             g_autofree char *path = g_strdup_printf("medium.%s.use.%s", *uuid, *number);
-            g_autofree char *own = vm_tree_string(media->tree, "%s.machine", path);
-            g_autofree char *own_snapshot = vm_tree_string(media->tree, "%s.snapshot", path);
-            if (!strcmp(own, machine) && !strcmp(own_snapshot, snapshot ? snapshot : "") &&
-                !vm_tree_remove(media->tree, path, error))
+            g_autofree char *machine = vm_tree_string(media->tree, "%s.machine", path);
+            g_autofree char *snapshot = vm_tree_string(media->tree, "%s.snapshot", path);
+            g_autofree char *key = user_key(machine, snapshot);
+            if (g_hash_table_contains(users, key) && !vm_tree_remove(media->tree, path, error))
                 return false;
         }
     }
@@ -372,47 +378,88 @@ static bool each_attachment(const VmConfig *config, const char *folder, Attachme
 
 typedef struct Sync {
     Media *media;
-    const VmConfig *config;
-    const char *machine, *snapshot;
+    GHashTable *known; /* of UUIDs by paths */
+    const MediaUser *user;
 } Sync;
+
+static GHashTable *known_paths(const Media *media)
+{
+    g_autoptr(GPtrArray) all = media_read(media);
+    GHashTable *known = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+
+    for (guint i = 0; i < all->len; i++) {
+        const Medium *medium = all->pdata[i];
+        g_hash_table_insert(known, g_strdup(medium->path), g_strdup(medium->uuid));
+    }
+    return known;
+}
+
+/* As its configuration says that it is, with its parents; its UUID (new). */
+static char *register_attachment(const Sync *sync, const char *place, const char *path,
+                                 GError **error)
+{
+    const VmConfig *config = sync->user->config;
+    g_autofree char *type = vm_tree_string(config, "%s.type", place);
+    g_autofree char *given = vm_tree_string(config, "%s.format", place);
+    const char *format = *given ? given : "raw";
+    MediumKind kind = medium_kind_find(type);
+    g_auto(Inspection) found = {0};
+    bool seen = inspect(path, format, &found, NULL);
+    g_autofree char *uuid = put_medium(sync->media, kind, path, format, default_mode(kind), error);
+
+    if (!uuid || (seen && (!put_inspection(sync->media, uuid, path, &found, error) ||
+                           !put_parents(sync->media, uuid, found.parent, error))))
+        return NULL;
+    return g_steal_pointer(&uuid);
+}
 
 static bool sync_attachment(void *obj, const char *place, const char *path, GError **error)
 {
-    const Sync *sync = obj;
-    g_autoptr(GPtrArray) all = media_read(sync->media);
-    Medium *known = media_pick(all, path, NULL);
-    g_autofree char *mode = vm_tree_string(sync->config, "%s.mode", place);
-    MediumUse use = {(char *)sync->machine, (char *)sync->snapshot, (char *)place, mode};
-    g_autofree char *uuid = known ? g_strdup(known->uuid) : NULL;
+    Sync *sync = obj;
+    const char *uuid = g_hash_table_lookup(sync->known, path);
+    g_autofree char *mode = vm_tree_string(sync->user->config, "%s.mode", place);
+    MediumUse use = {(char *)sync->user->machine, (char *)sync->user->snapshot, (char *)place,
+                     mode};
 
-    if (!known) {
-        g_autofree char *type = vm_tree_string(sync->config, "%s.type", place);
-        g_autofree char *format = vm_tree_string(sync->config, "%s.format", place);
-        MediumKind kind = medium_kind_find(type);
-        g_auto(Inspection) found = {0};
-        bool seen = inspect(path, *format ? format : "raw", &found, NULL);
-        uuid = put_medium(sync->media, kind, path, *format ? format : "raw", default_mode(kind),
-                          error);
-        if (!uuid || (seen && (!put_inspection(sync->media, uuid, path, &found, error) ||
-                               !put_parents(sync->media, uuid, found.parent, error))))
+    if (!uuid) {
+        g_autofree char *made = register_attachment(sync, place, path, error);
+        if (!made)
             return false;
+        /* Its parents may be new, too. */
+        g_hash_table_unref(sync->known);
+        sync->known = known_paths(sync->media);
+        uuid = g_hash_table_lookup(sync->known, path);
     }
     return add_use(sync->media, uuid, &use, error);
 }
 
-bool media_sync(Media *media, const char *machine, const char *snapshot, const VmConfig *config,
-                const char *folder, GError **error)
+static bool sync_users(Media *media, const MediaUser *users, size_t count, GError **error)
 {
-    auto_media locked = media_begin(media, error) ? media : NULL;
+    g_autoptr(GHashTable) keys = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    Sync sync = {media, known_paths(media), NULL};
+    bool ok;
+
+    for (size_t i = 0; i < count; i++)
+        g_hash_table_add(keys, user_key(users[i].machine, users[i].snapshot));
+    ok = drop_uses(media, keys, error);
+    for (size_t i = 0; ok && i < count; i++) {
+        sync.user = &users[i];
+        ok = !users[i].config ||
+             each_attachment(users[i].config, users[i].folder, sync_attachment, &sync, error);
+    }
+    g_hash_table_unref(sync.known);
+    return ok;
+}
+
+bool media_sync(Media *media, const MediaUser *users, size_t count, GError **error)
+{
+    auto_media locked = count && media_begin(media, error) ? media : NULL;
     g_autofree char *before = locked ? vm_tree_text(media->tree, NULL) : NULL, *after = NULL;
-    Sync sync = {media, config, machine, snapshot};
 
     if (!locked)
+        return !count;
+    if (!sync_users(media, users, count, error))
         return false;
-    if (!drop_uses(media, machine, snapshot, error) ||
-        (config && !each_attachment(config, folder, sync_attachment, &sync, error))) {
-        return false;
-    }
     after = vm_tree_text(media->tree, NULL);
     media->clean = !strcmp(before, after);
     return media->clean || media_store(media, error);
@@ -462,7 +509,8 @@ static bool rebase_difference(const char *difference, const char *from, const ch
         return vm_error(error, G_IO_ERROR_BUSY,
                         _("cannot move %s, on which a differencing image builds: %s"), quoted,
                         why->message);
-    return !is_over || journal_rebase(journal, after ? after : difference, to, error);
+    return !is_over ||
+           journal_rebase(journal, after ? after : difference, "qcow2", to, NULL, error);
 }
 
 static bool rewrite_attachment(void *obj, const char *place, const char *path, GError **error)
@@ -662,12 +710,6 @@ static bool can_move(const Media *media, const Medium *medium, const char *to, G
     if (!access(to, F_OK))
         return vm_error(error, G_IO_ERROR_EXISTS, _("cannot move to %s: it is there already"),
                         quoted);
-    /* Names inside images lead from one to the other, and would lead nowhere. */
-    if (medium->parent || medium->has_children)
-        return vm_error(error, G_IO_ERROR_BUSY,
-                        _("cannot move %s: it is part of a chain of images; move the machine's "
-                          "whole folder instead"),
-                        from);
     for (guint i = 0; i < medium->uses->len; i++) {
         const MediumUse *use = medium->uses->pdata[i];
         g_autofree char *machine = machine_name(media, use->machine);
@@ -707,6 +749,7 @@ bool media_move(Media *media, const char *name, const char *to, MediaCopy *copy,
     g_autoptr(GPtrArray) all = locked ? media_read(media) : NULL;
     Medium *medium = all ? media_pick(all, name, error) : NULL;
     g_autofree char *target = g_canonicalize_filename(to, NULL);
+    g_autoptr(GPtrArray) links = g_ptr_array_new_with_free_func(media_link_free);
     g_autoptr(Journal) journal = journal_new();
     auto_fd fd = -1;
 
@@ -715,13 +758,20 @@ bool media_move(Media *media, const char *name, const char *to, MediaCopy *copy,
     fd = copy ? dup(copy->from_fd) : media_lock_image(medium->path, error);
     if (fd < 0)
         return false;
+    /* Nobody has it. From here on others, such as we, may read it, and nobody write to it. */
+    if (!image_lock(fd, medium->path, IMAGE_LOCK_READ, error) ||
+        !media_links(all, medium, target, links, error))
+        return false;
     for (size_t i = 0; i < count; i++) {
         if (!rewrite_machine(&machines[i], medium->path, target, journal, error))
             return false;
     }
     if (!journal_file_move(journal, medium, target, copy, error) ||
+        !media_journal_links(journal, links, error) ||
         !media_put(media, medium->uuid, "path", target, error))
         return false;
+    if (media_links_write(links, target))
+        fd_clear(&fd); /* it is opened again to be written to; a copy's original stays locked */
     if (copy)
         copy->taken = true; /* once the journal is stored it is the image, whatever fails now */
     if (!media_store_with(media, journal, error))

@@ -94,13 +94,16 @@ bool media_adopt(Media *media, const VmConfig *old, VmConfig *config, const char
 /* Looks at the file again: sizes, accessibility, parent. `name` NULL: all. */
 bool media_refresh(Media *media, const char *name, GError **error);
 
+typedef struct MediaUser {
+    const char *machine, *snapshot; /* UUIDs; `snapshot` NULL: the machine as it is now */
+    const VmConfig *config;         /* NULL: the machine is gone */
+    const char *folder;             /* the machine's */
+} MediaUser;
 /*
- * Makes the uses of a machine exactly those of its configuration; media it names that are not
- * registered are added with the format stored there. `folder` is the machine's. Called after each
- * save; `config` NULL: the machine is gone. With `snapshot` (UUID) those of that snapshot.
+ * Makes the uses of these users exactly those of their configurations; media they name that are not
+ * registered are added with the format stored there. Called after each save.
  */
-bool media_sync(Media *media, const char *machine, const char *snapshot, const VmConfig *config,
-                const char *folder, GError **error);
+bool media_sync(Media *media, const MediaUser *users, size_t count, GError **error);
 /* How many others write to it: the machine of a use that forbids another, or NULL (new UUID). */
 char *media_writer(Media *media, const char *name, const char *not_machine, GError **error);
 
@@ -123,10 +126,11 @@ void media_copy_free(MediaCopy *copy);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(MediaCopy, media_copy_free)
 
 /*
- * Moves an image's file and changes all configurations that name it; `machines` are all that exist.
- * EXISTS when something is at `to`; BUSY when it is in use, or when images that are not registered
- * cannot be told their new parent's place; WOULD_BLOCK when `to` is on another file system and
- * `copy` is NULL.
+ * Moves an image's file and changes all configurations that name it (`machines` are all that
+ * exist), the registered images that build on it, and what it says itself of its parent. EXISTS
+ * when something is at `to`; BUSY when it is in use, when an image that builds on it cannot be
+ * written to, or when a machine would not look for a parent there; WOULD_BLOCK when `to` is on
+ * another file system and `copy` is NULL.
  */
 bool media_move(Media *media, const char *name, const char *to, MediaCopy *copy,
                 const MediaMachine *machines, size_t count, GError **error);

@@ -27,6 +27,19 @@ struct MediaCopy {
 /* An image's file, open and locked for writing; -1 with an error. */
 int media_lock_image(const char *path, GError **error);
 
+/* A name inside an image that has to be written anew (media_chain.c). */
+typedef struct MediaLink {
+    char *path, *format;      /* the image that has it, at its place then */
+    char *base, *base_format; /* what it builds on, at its place then */
+} MediaLink;
+void media_link_free(gpointer link);
+/* Adds those of a move (MediaLink); nobody may write to the image. BUSY when one cannot be. */
+bool media_links(GPtrArray *all, const Medium *medium, const char *to, GPtrArray *links,
+                 GError **error);
+bool media_journal_links(Journal *journal, const GPtrArray *links, GError **error);
+/* Whether one of them is in the image at `path`. */
+bool media_links_write(const GPtrArray *links, const char *path);
+
 extern const VmSchema media_schema;
 
 /* Locks, finishes what a killed change left, and reads the file again when it changed. */

@@ -154,9 +154,10 @@ static void test_uses(Fixture *f, gconstpointer data)
     g_autoptr(VmConfig) after = NULL;
     g_autofree char *writer = NULL, *none = NULL;
     MediaMachine machine = {.uuid = f->uuid, .config_path = f->config_path};
+    MediaUser user = {f->uuid, NULL, f->config, f->folder};
 
-    g_assert_true(media_sync(f->media, f->uuid, NULL, f->config, f->folder, &error));
-    g_assert_true(media_sync(f->media, f->uuid, NULL, f->config, f->folder, &error));
+    g_assert_true(media_sync(f->media, &user, 1, &error));
+    g_assert_true(media_sync(f->media, &user, 1, &error));
     medium = media_find(f->media, f->disk, &error);
     g_assert_cmpuint(medium->uses->len, ==, 1);
     g_assert_cmpstr(((MediumUse *)medium->uses->pdata[0])->place, ==, "storage.ide0.0");
@@ -183,8 +184,9 @@ static void test_move(Fixture *f, gconstpointer data)
     g_autoptr(Medium) medium = NULL;
     g_autoptr(VmConfig) after = NULL;
     MediaMachine machine = {.uuid = f->uuid, .config_path = f->config_path};
+    MediaUser user = {f->uuid, NULL, f->config, f->folder};
 
-    g_assert_true(media_sync(f->media, f->uuid, NULL, f->config, f->folder, &error));
+    g_assert_true(media_sync(f->media, &user, 1, &error));
     assert_failed(media_move(f->media, f->disk, to, NULL, &machine, 1, &error), &error,
                   G_IO_ERROR_NOT_FOUND, "disks");
     g_assert_cmpint(g_mkdir(disks, 0700), ==, 0);
@@ -199,6 +201,144 @@ static void test_move(Fixture *f, gconstpointer data)
     after = vm_config_load(f->config_path, &error);
     value = vm_tree_string(after, "storage.ide0.0.medium");
     g_assert_cmpstr(value, ==, "disks/b.qcow2");
+}
+
+typedef struct Chain {
+    char *base, *middle, *top; /* each over the one before */
+} Chain;
+
+static void chain_clear(Chain *chain)
+{
+    g_free(chain->base);
+    g_free(chain->middle);
+    g_free(chain->top);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Chain, chain_clear)
+
+/* What a machine would see: names inside images lead no further than below their folder. */
+static void assert_shows(const char *path, const char *format, uint8_t first, uint8_t second)
+{
+    ImageOptions options = {.format = format, .read_only = true};
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Image) image = image_open(path, &options, &error);
+    uint8_t data[MIB(1) + 512];
+
+    g_assert_no_error(error);
+    g_assert_cmpint(image_read(image, 0, data, sizeof(data)), ==, 0);
+    g_assert_cmpuint(data[0], ==, first);
+    g_assert_cmpuint(data[MIB(1)], ==, second);
+}
+
+static void write_at(const char *path, uint64_t offset, uint8_t value)
+{
+    ImageOptions options = {0};
+    uint8_t sector[512];
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Image) image = image_open(path, &options, &error);
+
+    memset(sector, value, sizeof(sector));
+    g_assert_no_error(error);
+    g_assert_cmpint(image_write(image, offset, sector, sizeof(sector)), ==, 0);
+}
+
+/* Bytes 1 come from the base, bytes 2 from the middle. */
+static void make_chain(Fixture *f, const char *format, Chain *ret_chain)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Medium) medium = NULL;
+    Chain c = {g_strdup_printf("%s/base.%s", f->folder, format),
+               g_strdup_printf("%s/middle.%s", f->folder, format),
+               g_strdup_printf("%s/top.qcow2", f->folder)};
+
+    make_image(c.base, format, NULL);
+    write_at(c.base, 0, 1);
+    make_image(c.middle, format, c.base);
+    write_at(c.middle, MIB(1), 2);
+    make_image(c.top, "qcow2", c.middle);
+    medium = media_add(f->media, MEDIUM_DISK, c.top, NULL, NULL, &error);
+    g_assert_no_error(error);
+    *ret_chain = c;
+}
+
+static void move_one(Fixture *f, char **path, const char *name, bool by_copy)
+{
+    g_autofree char *to = g_canonicalize_filename(name, f->folder);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(MediaCopy) copy = by_copy ? media_copy_new(f->media, *path, to, &error) : NULL;
+
+    g_assert_no_error(error);
+    g_assert_true(!copy || media_copy_run(copy, &error));
+    media_move(f->media, *path, to, copy, NULL, 0, &error);
+    g_assert_no_error(error);
+    g_assert_cmpint(g_access(*path, F_OK), ==, -1);
+    g_free(*path);
+    *path = g_steal_pointer(&to);
+}
+
+static void assert_stays(Fixture *f, const char *path, const char *name, const char *part)
+{
+    g_autofree char *to = g_build_filename(f->folder, name, NULL);
+    g_autoptr(GError) error = NULL;
+
+    assert_failed(media_move(f->media, path, to, NULL, NULL, 0, &error), &error, G_IO_ERROR_BUSY,
+                  part);
+    g_assert_cmpint(g_access(to, F_OK), ==, -1);
+    g_assert_cmpint(g_access(path, F_OK), ==, 0);
+}
+
+/* Each image of a chain moves, and machines find the others from it without trusting names. */
+static void test_move_chain(Fixture *f, gconstpointer data)
+{
+    static const char *const formats[] = {"qcow2", "qcow", "vdi", "vmdk", "vhd", "vhdx"};
+    g_autofree char *below = g_build_filename(f->folder, "below", NULL);
+
+    g_assert_cmpint(g_mkdir(below, 0700), ==, 0);
+    for (unsigned i = 0; i < 2 * G_N_ELEMENTS(formats); i++) {
+        const char *format = formats[i / 2];
+        bool by_copy = i % 2;
+        g_auto(Chain) c = {0};
+        g_test_message("%s%s", format, by_copy ? ", copied" : "");
+        make_chain(f, format, &c);
+        g_autofree char *middle = g_strdup_printf("m%u", i);
+        g_autofree char *base = g_strdup_printf("below/b%u", i);
+        g_autofree char *top = g_strdup_printf("t%u", i);
+        move_one(f, &c.middle, middle, by_copy);
+        assert_shows(c.top, "qcow2", 1, 2);
+        move_one(f, &c.base, base, by_copy);
+        assert_shows(c.top, "qcow2", 1, 2);
+        move_one(f, &c.top, top, by_copy);
+        assert_shows(c.top, "qcow2", 1, 2);
+        assert_shows(c.middle, format, 1, 2);
+    }
+}
+
+/* Where a machine would not find its parents, or one of the chain is not as it should be. */
+static void test_move_chain_refused(Fixture *f, gconstpointer data)
+{
+    g_autofree char *below = g_build_filename(f->folder, "below", NULL);
+    g_autofree char *away = g_build_filename(f->folder, "away", NULL);
+    ImageOptions options = {.format = "qcow2"};
+    g_autoptr(GError) error = NULL;
+    g_auto(Chain) c = {0};
+    Image *open;
+
+    g_assert_cmpint(g_mkdir(below, 0700), ==, 0);
+    make_chain(f, "vdi", &c);
+    assert_stays(f, c.top, "below/t.qcow2", "whole folder");
+    assert_stays(f, c.middle, "below/m.vdi", "whole folder");
+    assert_stays(f, c.base, "../outside-of-it.vdi", "whole folder");
+    open = image_open(c.top, &options, &error);
+    g_assert_no_error(error);
+    assert_stays(f, c.middle, "m.vdi", "in use");
+    assert_stays(f, c.base, "b.vdi", "in use");
+    assert_stays(f, c.top, "t.qcow2", "in use");
+    image_close(open);
+    g_assert_cmpint(g_rename(c.top, away), ==, 0);
+    assert_stays(f, c.middle, "m.vdi", "top.qcow2");
+    g_assert_cmpint(g_rename(away, c.top), ==, 0);
+    write_at(c.base, 0, 3); /* under the middle, which says so when it is opened */
+    assert_stays(f, c.base, "b.vdi", "changed");
+    assert_stays(f, c.middle, "m.vdi", "changed");
 }
 
 /* A change that was killed after its journal was stored is finished by whoever comes next. */
@@ -284,6 +424,8 @@ int main(int argc, char **argv)
     TEST("remove-open", test_remove_open);
     TEST("uses", test_uses);
     TEST("move", test_move);
+    TEST("move-chain", test_move_chain);
+    TEST("move-chain-refused", test_move_chain_refused);
     TEST("journal-recovers", test_journal_recovers);
     TEST("two-writers", test_two_writers);
     return g_test_run();

@@ -60,11 +60,14 @@ char *tree_attribute(const xmlNode *element, const char *name)
     return copy;
 }
 
+/* Nothing is copied: a registry of thousands is searched so. There are no entities (xml.h). */
 static bool has_key(const xmlNode *node, const char *attribute, const char *key)
 {
-    g_autofree char *own = tree_attribute(node, attribute);
+    const xmlAttr *own = node->properties;
 
-    return own && !strcmp(own, key);
+    while (own && (own->ns || strcmp((const char *)own->name, attribute)))
+        own = own->next;
+    return own && (own->children ? !strcmp((const char *)own->children->content, key) : !*key);
 }
 
 const VmSection *tree_child_section(const VmSchema *schema, const VmSection *parent,

@@ -119,6 +119,21 @@ def bad_names():
         expect([p.name for p in (d.path / "data/ospite/machines").iterdir()], ["one"], "folders")
 
 
+def bad_homes():
+    """In folders whose names no file of ours could hold nothing is made, whatever variable says so."""
+    for variable in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"):
+        for name in ("a\nb", "a\x01b"):
+            with Daemon() as d:
+                home = d.path / name
+                home.mkdir(mode=0o700)
+                d.environment[variable], usual = str(home), d.environment.get(variable)
+                said = d.run("vm", "create", "one", status=1)
+                check("control characters" in said and variable in said and said.count("\n") == 1, f"{variable}: {said!r}")
+                expect([p for p in home.rglob("*") if not p.is_dir()], [], "what was made")
+                d.environment[variable] = usual
+                d.run("vm", "create", "one", *SMALL)
+
+
 def good_names():
     """Odd names are names everywhere; those that differ only in case are different machines."""
     with Watched() as d:
@@ -170,12 +185,11 @@ def bad_configurations():
         for what, text, word in bad_texts(good, secret):
             stranger.write_bytes(text)
             d.environment["EDITOR"] = f"cp {stranger}"
-            bad = 1 if word == "newer" else 2  # it is good, but not for us
-            told = {"register": d.run("vm", "register", stranger, status=bad), "registervm": d.vbox("registervm", stranger)}
+            told = {"register": d.run("vm", "register", stranger, status=1), "registervm": d.vbox("registervm", stranger)}
             if len(text) < 8 << 20:
-                told["edit"] = d.run("vm", "edit", "one", status=bad)
+                told["edit"] = d.run("vm", "edit", "one", status=1)
                 status, answer = d.http("PUT", "/vms/one/config", text, "application/xml")
-                expect(status, 501 if bad == 1 else 400, f"status of PUT of a file {what}")
+                expect(status, 501 if word == "newer" else 422, f"status of PUT of a file {what}")
                 told["PUT"] = "; ".join(json.loads(answer)["error"][word] for word in ("message", "hint"))
             for where, said in told.items():
                 check(word in said, f"{where} of a file {what}: {word!r} is not in {said!r}")
@@ -206,7 +220,7 @@ def bad_imports():
             for text in (good[:40], "", entity, good.replace("N<", "\xe8<").replace('"N"', '"\xe8"'),
                          "<x>" * 100000, good + "<more/>"):
                 file.write_bytes(text.encode("latin-1"))
-                said = d.run("vm", "import", file, status=2)
+                said = d.run("vm", "import", file, status=1)
                 check(said.count("\n") == 1 and "topsecret" not in said and len(said) < 500, f"import of {text[:80]!r}: {said!r}")
             file.write_text(good.replace("N<", "a/b<").replace('"N"', '"a/b"'))
             answer = json.loads(d.run("vm", "import", file, "--json"))
@@ -499,5 +513,5 @@ def bodies():
                 check(400 <= status < 500, f"{path}: {body[:30]!r}: {status}")
 
 
-sys.exit(run((bad_names, good_names, bad_configurations, bad_imports, bad_lists, busy_disk, running, slow, heads, chunks, pipelined, crowd_of_requests,
+sys.exit(run((bad_names, bad_homes, good_names, bad_configurations, bad_imports, bad_lists, busy_disk, running, slow, heads, chunks, pipelined, crowd_of_requests,
               waiting_requests, junk_frames, deaf_followers, bodies), sys.argv[1:]))

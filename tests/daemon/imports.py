@@ -161,7 +161,8 @@ def virtualbox():
         convert(d, "vdi")
         (d.path / "old.vbox").write_text(VBOX)
         report = json.loads(d.run("vm", "import", d.path / "old.vbox", "--json"))["report"]
-        reported(report, "snapshot 'before'", "saved state", "USB controller 'OHCI'", "sound card 'AC97'", "shared folder 'docs' (/home/user/docs)",
+        reported(report, "snapshot 'before'", "saved state", "usb.controller: this version cannot do 'uhci'", "audio.adapter: this version cannot do 'ac97'",
+                 "shared.docs: this version has no shared folders; left out (it was /home/user/docs)",
                  "network.0: this version has no network adapters; left out")
         boot(d, "Old box")
 
@@ -172,7 +173,7 @@ def libvirt():
         convert(d, "qcow2")
         (d.path / "web.xml").write_text(LIBVIRT.replace("FOLDER", str(d.path)))
         report = json.loads(d.run("vm", "import", d.path / "web.xml", "--json"))["report"]
-        reported(report, "sound card 'ich6'", "<graphics>", "shared folder 'share' (/srv/share)", "network.0: this version has no network adapters; left out")
+        reported(report, "audio.adapter: this version cannot do 'hda'", "'vnc' (<graphics>) had no fixed port", "left out (it was /srv/share)", "network.0: this version has no network adapters; left out")
         boot(d, "web")
 
 
@@ -183,7 +184,8 @@ def virtualbox_sata():
         extras(d, "vdi")
         (d.path / "new.vbox").write_text(VBOX_SATA)
         report = json.loads(d.run("vm", "import", d.path / "new.vbox", "--json"))["report"]
-        reported(report, "demo.vdi) is at storage.ide0.0 now: this version has no 'ahci' controllers", "cannot do 'uefi', only 'bios'; left out",
+        reported(report, "demo.vdi) is at storage.ide0.0 now: this version has no 'ahci' controllers", "cannot do 'uefi', only 'bios'; left out", "input.pointer: this version cannot do 'usb-tablet'",
+                 "guest.clipboard: this version cannot do 'both'", "usb.controller: this version cannot do 'xhci'",
                  "installed for UEFI alone", "'ICH9'", "forwarding 'ssh' (host port 2222 to guest port 22)", "no network adapters")
         expect(drives(d, "debian 12"), {"0": "demo.vdi", "1": "data.vdi", "2": "disc.iso"}, "drives")
         boot(d, "debian 12")
@@ -197,7 +199,7 @@ def libvirt_q35():
         (d.path / "q35.xml").write_text(LIBVIRT_Q35.replace("FOLDER", str(d.path)))
         report = json.loads(d.run("vm", "import", d.path / "q35.xml", "--json"))["report"]
         reported(report, "demo.qcow2) is at storage.ide0.0 now: this version has no 'virtio-blk' controllers", "disc.iso) is at storage.ide0.2 now",
-                 "without an image file is left out", "pc-q35-7.2", "<nvram>", "'uefi', only 'bios'", "<tpm>", "sound card 'ich9'",
+                 "without an image file is left out", "pc-q35-7.2", "<nvram>", "'uefi', only 'bios'", "<tpm>", "audio.adapter: this version cannot do 'hda'",
                  "its address was 52:54:00:44:55:66")
         expect(drives(d, "debian12"), {"0": "demo.qcow2", "1": "data.qcow2", "2": "disc.iso"}, "drives")
         expect(d.vm("debian12")["config"]["system"]["boot"], ["disk", "cdrom", "network"], "boot order")

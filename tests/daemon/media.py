@@ -2,13 +2,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The registry of media by the API, as TAP: who uses what, moving, releasing, deleting, bad input, sudden death."""
 import json
+import os
 import pathlib
+import signal
+import struct
 import subprocess
 import sys
 import urllib.parse
 
 from board import Board
-from daemon import OSPITE, Daemon, check, expect, in_small_file_system, run, validate_event, wait_until
+from daemon import OSPITE, Daemon, check, expect, has_ended, in_small_file_system, run, validate_event, wait_until
 
 SMALL = ("memory=8M", "engine=interp")
 
@@ -115,7 +118,7 @@ def released():
 
 
 def moved():
-    """Moving an image changes its machines' files; one that is in use, in a chain or in the way stays where it is."""
+    """Moving an image changes its machines' files; one that is in use or in the way stays where it is."""
     with Daemon() as d:
         path, target = image(d, "a.qcow2"), d.path / "new" / "b.qcow2"
         d.run("vm", "create", "one", *SMALL)
@@ -136,12 +139,55 @@ def moved():
         subprocess.run([OSPITE, "disk", "create", "-f", "qcow2", "-F", "qcow2", "-b", target, child], check=True, capture_output=True)
         medium = d.call("POST", "/media", {"path": str(child)}, 201)["medium"]
         expect(medium["parent"], d.call("GET", at(target))["medium"]["uuid"], "parent")
-        for one in (target, child):
-            d.call("POST", at(one, "/move"), {"path": str(d.path / "c.qcow2")}, 409)
+        d.call("POST", at(child, "/move"), {"path": str(d.path / "new" / "deep.qcow2")})
+        d.call("POST", at(target, "/move"), {"path": str(d.path / "b.qcow2")}, 409)
         d.call("DELETE", at(target), status=409)
         d.kill()
         d.run("vm", "list")
         expect(d.call("GET", at(target))["medium"]["has_children"], True, "what the next daemon knows")
+
+
+def chain():
+    """A parent moves with the names inside the images that build on it, and all of it or nothing when the daemon is killed on the way."""
+    with Daemon() as d:
+        base, other = image(d, "base.qcow2"), d.path / "other.qcow2"
+        d.run("vm", "create", "one", *SMALL)
+        children = [image(d, f"{n}.qcow2", "-F", "qcow2", "-b", "base.qcow2") for n in range(24)]
+        for child in children:
+            d.call("POST", "/media", {"path": str(child)}, 201)
+        attach(d, "one", children[0])
+        d.run("vm", "start", "one")
+        check("in use" in d.run("media", "move", base, other, status=4), "a parent that is in use moved")
+        check(not other.exists() and not list(d.path.glob("config/ospite/*.journal")), "something was begun")
+        d.run("vm", "poweroff", "one")
+
+        def builds_on(child):
+            """As its header says, whoever has it open."""
+            data = child.read_bytes()
+            at, size = struct.unpack(">QI", data[8:20])
+            return child.parent / data[at:at + size].decode()
+
+        moved = 0
+        for turn in range(12):
+            pid = d.pid()
+            with d.connect() as client:
+                body = json.dumps({"path": str(other)}).encode()
+                client.sendall(f"POST /v1{at(base, '/move')} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+                # The first turns while it is looked at, the others when the nth child was written.
+                wait_until(lambda n=turn: n < 4 or other.exists() and builds_on(children[2 * n]) == other, "the move")
+                os.kill(pid, signal.SIGKILL)
+            wait_until(lambda p=pid: has_ended(p), "the daemon's end")
+            d.run("media", "list")
+            check(base.exists() != other.exists(), f"turn {turn}: {base.exists()}, {other.exists()}")
+            here = base if base.exists() else other
+            expect({builds_on(child) for child in children}, {here}, f"turn {turn}: what the children build on")
+            expect({d.call("GET", at(child))["medium"]["parent"] for child in children}, {d.call("GET", at(here))["medium"]["uuid"]}, "parents")
+            d.run("vm", "start", "one")
+            d.run("vm", "poweroff", "one")
+            moved += here == other
+            if here == other:
+                base, other = other, base
+        check(moved, "no kill came late enough")
 
 
 @in_small_file_system
@@ -500,4 +546,4 @@ def commands():
                ["remove", "release", "refresh"], "completion of 'media re'")
 
 
-sys.exit(run((life, used, released, moved, far, folders, bad, modes, one_truth, formats, gone, rebased, all_or_nothing, commands), sys.argv[1:]))
+sys.exit(run((life, used, released, moved, chain, far, folders, bad, modes, one_truth, formats, gone, rebased, all_or_nothing, commands), sys.argv[1:]))

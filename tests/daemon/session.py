@@ -53,10 +53,14 @@ def life():
         d.run("vm", "reset", "one")
         d.run("vm", "start", "one", status=4)
         d.run("vm", "delete", "one", status=4)
+        d.run("vm", "set", "one", "memory=24M")
+        expect(json.loads(d.run("vm", "list", "--json"))["vms"][0]["memory"], 16 << 20, "memory of a running machine")
         check("poweroff" in d.run("vm", "stop", "one", "--timeout", "0", status=5), "no word of what helps")
         d.run("vm", "poweroff", "one")
         end = d.vm("one")["last_end"]
         expect(end["reason"], "plug", "reason")
+        expect(json.loads(d.run("vm", "list", "--json"))["vms"][0]["memory"], 24 << 20, "memory of one that is off")
+        check("start it" not in d.run("vm", "stop", "one", status=4), "a machine that is off must be started to be stopped")
         wait_until(lambda: not alive(vm["pid"]), "the process's end")
         d.run("vm", "poweroff", "one", status=4)
         d.run("vm", "delete", "one", "--disks")
@@ -201,13 +205,13 @@ def edit():
         d.run("vm", "edit", "one")
         expect(d.vm("one")["config"]["system"]["memory"], 32 << 20, "memory")
         d.environment["EDITOR"] = "truncate -s 50"
-        d.run("vm", "edit", "one", status=2)
+        d.run("vm", "edit", "one", status=1)
         expect(d.vm("one")["config"]["system"]["memory"], 32 << 20, "memory")
 
 
 VBOX = """<VirtualBox xmlns="http://www.virtualbox.org/"><Machine uuid="{7d2e1f5c-3b0a-4c7e-9f00-1a2b3c4d5e6f}" name="Old box">
 <MediaRegistry><HardDisks><HardDisk uuid="{11111111-2222-4333-8444-555555555555}" location="disk.vdi" format="VDI"/></HardDisks></MediaRegistry>
-<Hardware><CPU count="2"/><Memory RAMSize="64"/><AudioAdapter driver="Pulse"/></Hardware>
+<Hardware><CPU count="2"/><Memory RAMSize="64"/><AudioAdapter driver="Pulse" enabled="true"/></Hardware>
 <StorageControllers><StorageController name="IDE" type="PIIX4"><AttachedDevice type="HardDisk" port="0" device="0">
 <Image uuid="{11111111-2222-4333-8444-555555555555}"/></AttachedDevice></StorageController></StorageControllers></Machine></VirtualBox>"""
 LIBVIRT = """<domain type="kvm"><name>web</name><memory unit="MiB">32</memory><vcpu>1</vcpu><devices><graphics type="vnc"/></devices></domain>"""
@@ -221,7 +225,7 @@ def imported():
         web.write_text(LIBVIRT)
         bad.write_text("<machine/>")
         answer = json.loads(d.run("vm", "import", box, "--json"))
-        check(any("AudioAdapter" in line for line in answer["report"]), f"report: {answer['report']}")
+        check(any("audio.adapter" in line for line in answer["report"]), f"report: {answer['report']}")
         config = d.vm("Old box")["config"]
         expect((config["system"]["memory"], config["system"]["cpus"]), (64 << 20, 2), "memory and CPUs")
         expect(config["storage"]["ide0"]["0"]["medium"], str(d.path / "disk.vdi"), "disk")
@@ -233,7 +237,7 @@ def imported():
         expect(d.vm("web")["config"]["system"]["memory"], 8 << 20, "a setting beside the import")
         d.run("vm", "start", "web")
         d.run("vm", "poweroff", "web")
-        d.run("vm", "import", bad, status=2)
+        d.run("vm", "import", bad, status=1)
         d.run("vm", "import", d.path / "none", status=3)
         d.run("vm", "import", web, "--name", "a/b", status=2)
         for body in ({"import": "relative.xml"}, {"import": 1}, {"import": str(web), "register": str(web)}, {"name": 1, "folder": 2}):

@@ -174,6 +174,80 @@ def vbox_disks():
         check("VirtualBox encrypted the machine" in d.run("vm", "import", d.path / "machine", status=1), "an encrypted machine is not named")
 
 
+def vbox_old():
+    """Machines of VirtualBox 1 to 3: attachments and drives of their own elements, media in the file of all machines."""
+    home = """<VirtualBox xmlns="http://www.innotek.de/VirtualBox-settings" version="1.7-linux"><Global><MediaRegistry>
+      <HardDisks><HardDisk uuid="{%s}" location="HardDisks/a.vdi" format="VDI" type="Normal"><HardDisk uuid="{%s}" location="FOLDER/b.vdi" format="VDI"/></HardDisk></HardDisks>
+      <DVDImages><Image uuid="{%s}" location="FOLDER/disc.iso"/></DVDImages><FloppyImages><Image uuid="{%s}" location="FOLDER/boot.img"/></FloppyImages>
+      </MediaRegistry></Global></VirtualBox>""" % (DISK, SECOND, DVD, FLOPPY)
+    old = """<VirtualBox xmlns="http://www.innotek.de/VirtualBox-settings" version="%s-linux">
+      <Machine uuid="{7d2e1f5c-3b0a-4c7e-9f00-1a2b3c4d5e6f}" name="Old" OSType="debian">%s
+      <Hardware><CPU count="1"/><Memory RAMSize="64"/><Boot><Order position="1" device="Floppy"/><Order position="2" device="HardDisk"/></Boot>
+      <Display VRAMSize="8" MonitorCount="1"/><RemoteDisplay enabled="true" port="4000" netAddress="192.168.1.2"/><BIOS><ACPI enabled="true"/></BIOS>
+      <DVDDrive passthrough="false"><Image uuid="{%s}"/></DVDDrive><FloppyDrive enabled="true"><Image uuid="{%s}"/></FloppyDrive>
+      <USBController enabled="true" enabledEhci="true"><DeviceFilter name="My stick" active="true" vendorId="046D" productId="C52B" manufacturer="Logitech"/></USBController>
+      <Network><Adapter slot="0" enabled="true" MACAddress="080027000001" cable="true" type="Am79C973"><NAT/></Adapter></Network>
+      <AudioAdapter controller="SB16" driver="OSS" enabled="true"/></Hardware>%s</Machine></VirtualBox>"""
+    new = '<StorageControllers><StorageController name="IDE" type="PIIX4" PortCount="2">%s</StorageController></StorageControllers>' % hard_disk(0, 0, DISK)
+    attachments = '<HardDiskAttachments><HardDiskAttachment hardDisk="{%s}" %s/><HardDiskAttachment hardDisk="{%s}" %s/></HardDiskAttachments>'
+    with Daemon() as d:
+        files(d)
+        folder = d.path / "Machines" / "Old"
+        folder.mkdir(parents=True)
+        (d.path / "HardDisks").mkdir()
+        (d.path / "a.vdi").rename(d.path / "HardDisks" / "a.vdi")
+        (d.path / "VirtualBox.xml").write_text(home.replace("FOLDER", str(d.path)))
+        for version, storage in (("1.2", attachments % (DISK, 'bus="ide0" device="master"', SECOND, 'bus="ide0" device="slave"')),
+                                 ("1.4", attachments % (DISK, 'bus="IDE" channel="0" device="0"', SECOND, 'bus="IDE" channel="0" device="1"')),
+                                 ("1.6", attachments % (DISK, 'bus="SATA" channel="0" device="0"', SECOND, 'bus="SATA" channel="1" device="0"')), ("1.7", new)):
+            name = f"old-{version}"
+            text = old % (version, storage if version < "1.7" else "", DVD, FLOPPY, storage if version >= "1.7" else "")
+            (folder / "Old.xml").write_text(text)
+            answer = json.loads(d.run("vm", "import", folder / "Old.xml", "--name", name, "--json"))
+            disks = {slot: drive["medium"] for slot, drive in answer["vm"]["config"]["storage"]["ide0"].items() if isinstance(drive, dict)}
+            wanted = {"0": str(d.path / "HardDisks/a.vdi"), "2": str(d.path / "disc.iso"), "1": str(d.path / "b.vdi")}
+            expect(disks, wanted if version < "1.7" else {k: v for k, v in wanted.items() if k != "1"}, f"{name}: drives")
+            expect(value(answer["vm"], "storage.floppy0.0.medium"), str(d.path / "boot.img"), f"{name}: floppy")
+            expect(value(answer["vm"], "system.boot"), ["floppy", "disk"], f"{name}: boot order")
+            expect(value(answer["vm"], "usb.filter.My-stick"), {"vendor": "046d", "product": "c52b", "active": True}, f"{name}: USB filter")
+            for part in ("'manufacturer' any more (Logitech)", "usb.controller: this version cannot do 'ehci'",
+                         "audio.adapter: this version cannot do 'sb16'", "left out (it was 192.168.1.2:4000)"):
+                check(any(part in line for line in answer["report"]), f"{name}: '{part}' is not in the report: {answer['report']}")
+            d.run("vm", "set", name, "engine=none")
+            d.run("vm", "start", name)
+            d.run("vm", "poweroff", name)
+        (d.path / "VirtualBox.xml").unlink()
+        report = json.loads(d.run("vm", "import", folder / "Old.xml", "--name", "alone", "--json"))["report"]
+        check(any(f"image {{{DISK}}} is in no media registry" in line for line in report), f"lost disks are not named: {report}")
+        check(any("is another machine's; it has a new one" in line for line in report), f"the new UUID is not told: {report}")
+
+
+def vbox_settings():
+    """Sound, USB filters, folders, viewers, input, guest integration, autostart, extra data, bandwidth groups: settings of ours, as far as they start."""
+    hardware = """<HID Pointing="USBTablet" Keyboard="USBKeyboard"/><Display controller="None" VRAMSize="16"/>
+      <RemoteDisplay enabled="true"><VRDEProperties><Property name="TCP/Address" value="0.0.0.0"/><Property name="TCP/Ports" value="5000,5010"/></VRDEProperties></RemoteDisplay>
+      <BIOS><ACPI enabled="true"/><APIC mode="Disabled"/><IOAPIC enabled="true"/></BIOS><Clipboard mode="HostToGuest"/><DragAndDrop mode="Bidirectional"/>
+      <Guest memoryBalloonSize="64"/><AudioAdapter controller="HDA" driver="Pulse" enabled="true" enabledIn="true" enabledOut="false"/>
+      <USB><Controllers><Controller name="OHCI" type="OHCI"/><Controller name="EHCI" type="EHCI"/></Controllers><DeviceFilters>
+        <DeviceFilter name="A" active="false" vendorId="0x1d6b" productId="0x2"/><DeviceFilter name="A" active="true" serialNumber="S1"/>
+        <DeviceFilter name="none" active="true" manufacturer="x"/></DeviceFilters></USB>
+      <SharedFolders><SharedFolder name="my docs" hostPath="/srv/docs" writable="false" autoMount="true" autoMountPoint="/mnt/d"/></SharedFolders>
+      <IO><BandwidthGroups><BandwidthGroup name="Slow" type="Disk" maxBytesPerSec="1048576"/></BandwidthGroups></IO>"""
+    machine = '<Autostart enabled="true" delay="30" autostop="PowerOff"/>'
+    storage = ide(attached("HardDisk", 0, 0, f'<Image uuid="{{{DISK}}}"/>', 'bandwidthGroup="Slow"'))
+    with Daemon() as d:
+        files(d)
+        imported(d, box("1.18", hardware, machine=machine, storage=storage),
+                 {"usb.filter.A": {"vendor": "1d6b", "product": "0002", "active": False},
+                  "usb.filter.A-0": {"serial": "S1", "active": True}, "autostart.enabled": True, "autostart.delay": 30,
+                  "autostart.stop": "poweroff", "extra.GUI/LastCloseAction.value": "PowerOff", "storage.ide0.0.bandwidth": 1 << 20, "system.apic": False,
+                  "display.adapter": "none", "general.uuid": "7d2e1f5c-3b0a-4c7e-9f00-1a2b3c4d5e6f"},
+                 ["USB filter 'none' is not imported", "usb.controller: this version cannot do 'ehci'", "audio.adapter: this version cannot do 'hda'",
+                  "shared.my-docs: this version has no shared folders; left out (it was /srv/docs)", "left out (it was 0.0.0.0:5000)",
+                  "input.pointer: this version cannot do 'usb-tablet'", "input.keyboard: this version cannot do 'usb'", "guest.balloon",
+                  "guest.clipboard: this version cannot do 'to-guest'", "guest.drag-and-drop: this version cannot do 'both'"], "settings")
+
+
 def vbox_network():
     """Several adapters of all kinds, and port forwardings: each is named with what is lost with it."""
     with Daemon() as d:
@@ -211,7 +285,9 @@ def vbox_rest():
                   "system.acpi": False, "system.paravirt": "hyperv", "serial.0.backend": "file:FOLDER/com1", "serial.1.backend": "unix:FOLDER/pipe",
                   "serial.2.backend": "none", "serial.3": None, "system.firmware": "bios", "display.monitors": 1},
                  ["'ICH9'", "cannot do 'uefi'", "the I/O APIC was off", "serial port 2 was at TCP '10.0.0.1:23'", "parallel port (/dev/parport0)",
-                  "sound card 'AC97'", "USB controller 'xHCI'", "USB filter 'Stick'", "shared folder 'docs' (/home/u/docs)", "remote display", "the TPM (v2_0)",
+                  "audio.adapter: this version cannot do 'ac97'", "usb.controller: this version cannot do 'xhci'",
+                  "shared.docs: this version has no shared folders; left out (it was /home/u/docs)",
+                  "display.rdp: this version cannot do that; left out (it was 127.0.0.1:3389)", "the TPM (v2_0)",
                   "guest property", "display.monitors: this version cannot do '2'"], "rest")
         for name in ("a/b\u202e", "", "..", "x" * 300):
             imported(d, box("1.16", name=name), {}, [], f"named{len(name)}")
@@ -275,12 +351,55 @@ def libvirt_guests():
                   "storage.ide0.0.medium": "FOLDER/a.qcow2", "storage.ide0.0.iops": 500, "storage.ide0.2.mode": "readonly", "serial.0.backend": "console",
                   "serial.1.backend": "file:FOLDER/com2", "serial.2.backend": "none", "parallel.0.backend": "file:FOLDER/lp", "network": {}},
                  ["<memoryBacking>", "<cputune>", "'pc-q35-7.2'", "<nvram>", "cannot do 'uefi'", "its address was 52:54:00:44:55:66", "forwarding 'rule0'",
-                  "serial.2: a port of type 'tcp'", "<channel>", "<input>", "<tpm>", "<graphics>", "sound card 'ich9'", "<video>", "host device (pci, subsystem)",
-                  "redirected device (usb, spicevmc)", "<watchdog>", "<memballoon>", "<rng>", "shared folder 'share' (/srv/share)", "<commandline>"], "linux")
+                  "serial.2: a port of type 'tcp'", "'unix' (<channel>)", "'spicevmc' (<channel>)", "input.pointer: this version cannot do 'usb-tablet'",
+                  "tpm-crb; <tpm>", "'spice' (<graphics>)", "audio.adapter: this version cannot do 'hda'", "display.adapter: this version cannot do 'virtio'",
+                  "host device (pci, subsystem)", "redirected device (usb, spicevmc)", "watchdog 'itco'", "guest.balloon: this version cannot do '512M'",
+                  "virtio; <rng>", "usb.controller: this version cannot do 'xhci'", "left out (it was /srv/share)", "<commandline>"], "linux")
         imported(d, WINDOWS,
                  {"general.os": "win10", "system.paravirt": "hyperv", "system.rtc": "local", "system.hpet": True, "system.boot": ["cdrom", "disk"],
                   "storage.floppy0.0.medium": "FOLDER/boot.img", "storage.ide0.0.format": "qcow2", "storage.ide0.2.type": "cdrom"},
-                 ["CPU model 'Skylake-Client'", "its address was 52:54:00:aa:bb:cc", "<graphics>", "sound card 'ac97'"], "windows")
+                 ["CPU model 'Skylake-Client'", "its address was 52:54:00:aa:bb:cc", "'vnc' (<graphics>) had no fixed port", "'qxl' (<video>) becomes a VGA",
+                  "audio.adapter: this version cannot do 'ac97'"], "windows")
+
+
+def libvirt_devices():
+    """Sound, input, graphics, USB devices, shared folders, consoles and firmware as virsh dumpxml has them."""
+    with Daemon() as d:
+        files(d)
+
+        def domain(devices, top=""):
+            return f"<domain type='kvm'><name>x</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>{top}<devices>{devices}</devices></domain>"
+
+        imported(d, domain("""<hostdev mode='subsystem' type='usb' managed='yes'><source><vendor id='0x046d'/><product id='0xC52B'/></source></hostdev>
+          <hostdev mode='subsystem' type='usb'><source><address bus='1' device='4'/></source></hostdev>
+          <controller type='usb' index='0' model='ich9-ehci1'/><controller type='usb' index='0' model='ich9-uhci1'><master startport='0'/></controller>
+          <graphics type='vnc' port='5901' autoport='no' listen='0.0.0.0'><listen type='address' address='0.0.0.0'/></graphics>
+          <graphics type='rdp' port='3390'/><video><model type='vga' vram='16384' heads='1' primary='yes'/></video><video><model type='none'/></video>
+          <input type='mouse' bus='ps2'/><input type='keyboard' bus='ps2'/><sound model='es1370'/><console type='pty'><target type='virtio' port='0'/></console>
+          <serial type='stdio'><target port='0'/></serial><memballoon model='none'/><vsock model='virtio'><cid auto='yes'/></vsock>
+          <filesystem type='mount'><source dir='/srv/a b'/><target dir='a b'/><readonly/></filesystem><panic model='isa'/><iommu model='intel'/>"""),
+                 {"usb.filter.device0": {"vendor": "046d", "product": "c52b", "active": True}, "serial.0.backend": "console",
+                  "display.adapter": "none", "guest.balloon": 0, "input.pointer": "ps2"},
+                 ["host device (usb, subsystem)", "usb.controller: this version cannot do 'ehci'", "display.vnc: this version cannot do that; left out (it was 0.0.0.0:5901)",
+                  "left out (it was 127.0.0.1:3390)", "sound card 'es1370'", "console of type 'virtio'", "left out (it was /srv/a b)", "<panic>", "<iommu>", "<vsock>"],
+                 "devices")
+        imported(d, domain("", "<os><type>hvm</type><bootmenu enable='yes' timeout='3000'/><loader>/usr/share/seabios/bios.bin</loader></os>"),
+                 {"system.boot-menu": True, "system.firmware": "bios"}, ["the firmware /usr/share/seabios/bios.bin is not imported"], "rom")
+        for loader in ("<loader readonly='yes' secure='no' type='pflash'>/x.fd</loader>", "<loader type='rom'>/usr/share/OVMF/OVMF.fd</loader>"):
+            imported(d, domain("", f"<os><type arch='x86_64' machine='pc'>hvm</type>{loader}</os>"), {}, ["cannot do 'uefi', only 'bios'; left out"], f"uefi{len(loader)}")
+        imported(d, domain("", "<cpu mode='custom'><model>x86-64-v2</model></cpu>"), {"system.cpu": "x86-64-v2"}, [], "cpu")
+        disk = """<disk type='file' device='disk'><driver name='qemu' type='qcow2' error_policy='stop' rerror_policy='report'/><source file='FOLDER/a.qcow2'/>
+          <backingStore type='file'><format type='raw'/><source file='/elsewhere/base.img'/><backingStore/></backingStore><target dev='hda' bus='ide'/>
+          <iotune><read_iops_sec>10</read_iops_sec><total_bytes_sec>4096</total_bytes_sec></iotune></disk>"""
+        imported(d, domain(disk), {"storage.ide0.0.on-write-error": "stop", "storage.ide0.0.on-read-error": "report", "storage.ide0.0.bandwidth": 4096},
+                 ["the limit <read_iops_sec>", "builds on /elsewhere/base.img, which is outside of its folder"], "tuned")
+        for protocol, source, address in (("nbd", "name='export'><host name='10.0.0.1' port='10809'/>", "nbd://10.0.0.1:10809/export"),
+                                          ("nbd", "name='e' tls='yes'><host name='h'/>", "nbds://h:10809/e"),
+                                          ("https", "name='/isos/a.iso' query='x=1'><host name='example.org' port='443'/>", "https://example.org:443/isos/a.iso?x=1")):
+            text = domain(f"<disk type='network' device='cdrom'><driver type='raw'/><source protocol='{protocol}' {source}</source><target dev='hdc' bus='ide'/></disk>")
+            (d.path / "machine").write_text(text)
+            vm = json.loads(d.run("vm", "import", d.path / "machine", "--name", f"net{len(address)}", "--json"))["vm"]
+            expect(value(vm, "storage.ide0.2.medium"), address, "disk on a server")
 
 
 def libvirt_disks():
@@ -316,4 +435,4 @@ def libvirt_disks():
         imported(d, "<domain/>", {"general.name": "nothing"}, ["the machine's name cannot be used"], "nothing")
 
 
-sys.exit(run((versions, vbox_storage, vbox_disks, vbox_network, vbox_rest, libvirt_guests, libvirt_disks), sys.argv[1:]))
+sys.exit(run((versions, vbox_storage, vbox_disks, vbox_old, vbox_settings, vbox_network, vbox_rest, libvirt_guests, libvirt_devices, libvirt_disks), sys.argv[1:]))
