@@ -28,6 +28,12 @@ def disk(*args, **more):
     return run(f"{BUILD}/ospite", "disk", *args, **more)
 
 
+def disk_error(*args):
+    done = subprocess.run([f"{BUILD}/ospite", "disk", *args], capture_output=True, text=True)
+    assert done.returncode == 1, f"{args}: {done.returncode}: {done.stdout}{done.stderr}"
+    return done.stderr
+
+
 def img(*args, **more):
     return run(f"{BUILD}/qemu-img", *args, **more)
 
@@ -368,24 +374,91 @@ class DiskTest(unittest.TestCase):
         disk("resize", "r.qcow", "4E", status=1)
 
     def test_resize_vmdk(self):
-        for kind in "monolithicSparse", "monolithicFlat":
+        """Of every kind, with what other programs make as well."""
+        for kind in "monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat", "streamOptimized":
             for maker in img, real:
                 maker("convert", "-f", "raw", "-O", "vmdk", "-o", f"subformat={kind}", "a.raw", "r.vmdk")
                 shutil.copy("a.raw", "want.raw")
-                for size in SIZE + 512, 700 << 20, 3 << 20, (40 << 20) + 512, 5 << 30, 1 << 20:
+                more = (5 << 30, 3 << 30, 9 << 30) if kind.startswith("twoGb") else (700 << 20, 3 << 20, (40 << 20) + 512, 5 << 30)
+                for size in SIZE + 512, *more, 1 << 20:
                     disk("resize", "-q", "--shrink", "r.vmdk", str(size))
                     os.truncate("want.raw", size)
                     for offset in size - 512, size // 2 // 512 * 512:
-                        run("qemu-io", "-f", "vmdk", "-c", f"write -q -P 9 {offset} 512", "r.vmdk")
-                        run("qemu-io", "-f", "raw", "-c", f"write -q -P 9 {offset} 512", "want.raw")
+                        self.write_sector("r.vmdk", "vmdk", offset, kind == "streamOptimized")
+                        self.write_sector("want.raw", "raw", offset)
                     real("compare", "-q", "-f", "raw", "-F", "vmdk", "want.raw", "r.vmdk")
                     disk("compare", "-q", "-f", "raw", "-F", "vmdk", "want.raw", "r.vmdk")
                     disk("check", "r.vmdk")
                     if kind == "monolithicSparse":  # qemu-img checks no other
                         real("check", "-q", "r.vmdk")
-        for kind in "streamOptimized", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat":
-            img("create", "-q", "-f", "vmdk", "-o", f"subformat={kind}", "fixed.vmdk", "9M")
-            disk("resize", "fixed.vmdk", "20M", status=1)
+                parts = [name for name in os.listdir() if name.startswith("r") and name != "r.vmdk"]
+                self.assertLessEqual(len(parts), 1, parts)
+                for name in [*parts, "r.vmdk"]:
+                    os.unlink(name)
+
+    @staticmethod
+    def write_sector(path, kind, offset, by_us=False):
+        """qemu writes no packed grains over others."""
+        if not by_us:
+            run("qemu-io", "-f", kind, "-c", f"write -q -P 9 {offset} 512", path)
+            return
+        with open("sector", "wb") as f:
+            f.truncate(offset)
+            f.seek(offset)
+            f.write(b"\x09" * 512)
+        disk("convert", "-q", "-O", "raw", path, "changed")
+        with open("changed", "r+b") as f:
+            f.seek(offset)
+            f.write(b"\x09" * 512)
+        disk("create", "-q", "-f", "qcow2", "-b", path, "-F", kind, "over")
+        disk("rebase", "-q", "-u", "-b", "changed", "-F", "raw", "over")
+        disk("rebase", "-q", "-b", path, "-F", kind, "over")
+        disk("commit", "-q", "over")
+
+    def test_resize_vmdk_parts(self):
+        """New parts take no name that a file has; those that a smaller disk has not are gone."""
+        def parts():
+            return sorted(name for name in os.listdir() if name.startswith("s-"))
+        for kind, letter in ("twoGbMaxExtentSparse", "s"), ("twoGbMaxExtentFlat", "f"):
+            img("create", "-q", "-f", "vmdk", "-o", f"subformat={kind}", "s.vmdk", "9M")
+            with open(f"s-{letter}002.vmdk", "w", encoding="ascii") as f:
+                f.write("mine")
+            os.chmod("s.vmdk", 0o640)
+            os.symlink("s.vmdk", "link")
+            disk("resize", "-q", "link", "6G")
+            self.assertTrue(os.path.islink("link"))
+            self.assertEqual(os.stat("s.vmdk").st_mode & 0o777, 0o640)
+            self.assertEqual(parts(), [f"s-{letter}00{n}.vmdk" for n in (1, 2, 3, 4, 5)])
+            with open(f"s-{letter}002.vmdk", encoding="ascii") as f:
+                self.assertEqual(f.read(), "mine")
+            self.assertEqual(json.loads(real("info", "--output=json", "s.vmdk"))["virtual-size"], 6 << 30)
+            disk("resize", "-q", "--shrink", "s.vmdk", "9M")
+            self.assertEqual(parts(), [f"s-{letter}00{n}.vmdk" for n in (1, 2)])
+            for name in [*parts(), "s.vmdk", "link"]:
+                os.unlink(name)
+
+    def test_resize_vmdk_leaves_what_is_not_its_own(self):
+        """Of a descriptor made by hand: files stay, and no data of theirs come into the disk."""
+        with open("a.raw", "rb") as f:
+            content = f.read()
+        shutil.copy("a.raw", "b.raw")
+        def describe(*lines):
+            with open("h.vmdk", "w", encoding="ascii") as f:
+                f.write("\n".join(["# Disk DescriptorFile", "version=1", "CID=12345678", "parentCID=ffffffff", 'createType="custom"', "",
+                                   *lines, ""]))
+        sectors = SIZE // 512
+        describe(f'RW {sectors} FLAT "a.raw" 0', f'RW {sectors - 5} FLAT "b.raw" 5')
+        disk("resize", "-q", "h.vmdk", str(2 * SIZE))
+        disk("resize", "-q", "--shrink", "h.vmdk", "1M")
+        for name, size in ("a.raw", 1 << 20), ("b.raw", SIZE + 512 * 5):
+            with open(name, "rb") as f:
+                self.assertEqual(f.read(), content[:size].ljust(size, b"\0"))
+        describe('RW 100 FLAT "b.raw" 0')
+        self.assertIn("has data behind", disk_error("resize", "-q", "h.vmdk", "5M"))
+        describe('RW 100 FLAT "b.raw" 0', 'RW 100 FLAT "b.raw" 100')
+        self.assertIn("several of its extents", disk_error("resize", "-q", "h.vmdk", "5M"))
+        with open("b.raw", "rb") as f:
+            self.assertEqual(f.read(), content.ljust(SIZE + 512 * 5, b"\0"))
 
     def test_compact_vdi(self):
         """Other products put the next block where the header's count is: compacting leaves no gaps, and the file is shorter."""
