@@ -634,8 +634,60 @@ class DiskTest(unittest.TestCase):
             self.assertEqual(f.read(), raw)
         self.assertIn("created successfully",
                       vbox("internalcommands", "createrawvmdk", "-filename", "w.vmdk", "-rawdisk", f"{self.folder}/a.raw"))
+        vbox("internalcommands", "createrawvmdk", "-filename", "w.vmdk", "-rawdisk", "a.raw", status=1)  # is there already
         vbox("internalcommands", "createrawvmdk", "-filename", "p.vmdk", "-rawdisk", "a.raw", "-partitions", "1,2", status=1)
         self.assertFalse(os.path.exists("p.vmdk"))
+
+    @unittest.skipUnless(shutil.which("sfdisk"), "not installed: sfdisk")
+    def test_vboxmanage_partitions(self):
+        """Of a disk, some; the tables are a copy, the rest is zeros."""
+        tables = {"dos": ("label: dos", "64,2000,83", "2100,,5", "2200,1000,83", "4000,,7"), "gpt": ("label: gpt", "2048,3000", "6000,1000")}
+        for label, lines in tables.items():
+            os.mkdir(label)
+            with open(f"{label}/d.raw", "wb") as f:
+                f.write(b"\xaa" * (8 << 20))
+            subprocess.run(["sfdisk", "-q", f"{label}/d.raw"], input="\n".join(lines), text=True, check=True)
+            with open(f"{label}/d.raw", "rb") as f:
+                data = f.read()
+            found = [(p["node"].split("raw")[-1], p["start"], p["size"])
+                     for p in json.loads(run("sfdisk", "-J", f"{label}/d.raw"))["partitiontable"]["partitions"]]
+            said = vbox("internalcommands", "listpartitions", "-rawdisk", f"{label}/d.raw").splitlines()
+            self.assertIn("Start (Sect)", said[0])
+            self.assertEqual([(line.split()[0], int(line.split()[-1 - (label == "gpt")])) for line in said[1:]], [p[:2] for p in found])
+            for name in found[0], found[-1]:
+                vbox("internalcommands", "createrawvmdk", "-filename", f"{label}/p{name[0]}.vmdk", "-rawdisk", f"{label}/d.raw",
+                     "-partitions", name[0])
+                image = f"{label}/p{name[0]}.vmdk"
+                self.assertEqual(json.loads(disk("info", "--json", image))["virtual-size"], len(data))
+                disk("convert", "-O", "raw", image, "p.raw")
+                with open("p.raw", "rb") as f:
+                    seen = f.read()
+                for number, start, size in found:
+                    inside = slice(start * 512, (start + size) * 512)
+                    if number == name[0]:
+                        self.assertEqual(seen[inside], data[inside])
+                    elif label == "gpt" or number != "2":
+                        self.assertEqual(seen[inside].strip(b"\0"), b"")
+                self.assertEqual(run("sfdisk", "-d", "p.raw").split("\n", 3)[3].replace("p.raw", ""),
+                                 run("sfdisk", "-d", f"{label}/d.raw").split("\n", 3)[3].replace(f"{label}/d.raw", ""))
+                self.assertEqual(seen[:446], data[:446])
+            with open("code", "wb") as f:
+                f.write(b"\xc0" * 512)
+            vbox("internalcommands", "createrawvmdk", "-filename", f"{label}/m.vmdk", "-rawdisk", f"{self.folder}/{label}/d.raw",
+                 "-partitions", "1,2" if label == "gpt" else "1,5,6", "-mbr", "code")
+            disk("convert", "-O", "raw", f"{label}/m.vmdk", "p.raw")
+            with open("p.raw", "rb") as f:
+                self.assertEqual(f.read(512), b"\xc0" * 446 + data[446:512])
+            with open(f"{label}/d.raw", "rb") as f:
+                self.assertEqual(f.read(), data)
+            vbox("internalcommands", "createrawvmdk", "-filename", f"{label}/r.vmdk", "-rawdisk", f"{label}/d.raw", "-partitions", "1",
+                 "-relative")
+            with open(f"{label}/r.vmdk", encoding="ascii") as f:
+                self.assertIn(f'FLAT "{self.folder}/{label}/d.raw1" 0', f.read())
+        for numbers in "9", "2", "1,1", "", "one", "1,,5":
+            vbox("internalcommands", "createrawvmdk", "-filename", "bad.vmdk", "-rawdisk", "dos/d.raw", "-partitions", numbers, status=1)
+            self.assertFalse(os.path.exists("bad.vmdk") or os.path.exists("bad-pt.vmdk"))
+        vbox("internalcommands", "createrawvmdk", "-filename", "bad.vmdk", "-rawdisk", "\\\\.\\PhysicalDrive0", status=1)
 
     def test_interrupt_leaves_nothing(self):
         with open("big.raw", "wb") as f:
