@@ -145,8 +145,7 @@ static void add_zeros(Layout *l, uint64_t count)
 
 static void add_line(Layout *l, const Piece *piece, const char *name, uint64_t offset)
 {
-    g_string_append_printf(l->lines,
-                           "RW %" G_GUINT64_FORMAT " FLAT \"%s\" %" G_GUINT64_FORMAT "\n",
+    g_string_append_printf(l->lines, "RW %" G_GUINT64_FORMAT " FLAT \"%s\" %" G_GUINT64_FORMAT "\n",
                            piece->count, name, offset);
 }
 
@@ -228,8 +227,8 @@ static bool create_whole(Layout *l, const char *path, const char *disk, GError *
 static bool create_parts(Layout *l, VboxArgs *a, const char *path, const char *disk, GError **error)
 {
     const char *numbers = vbox_value(a, "partitions"), *code = vbox_value(a, "mbr");
-    g_autofree char *base = g_str_has_suffix(path, ".vmdk") ? g_strndup(path, strlen(path) - 5)
-                                                            : g_strdup(path);
+    g_autofree char *base =
+        g_str_has_suffix(path, ".vmdk") ? g_strndup(path, strlen(path) - 5) : g_strdup(path);
     g_autofree char *copy = g_strdup_printf("%s-pt.vmdk", base);
     g_autofree char *copy_name = g_path_get_basename(copy);
     if (l->table.scheme == PARTITIONS_NONE)
