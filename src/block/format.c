@@ -11,7 +11,9 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/fs.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "base/bits.h"
 #include "base/i18n.h"
@@ -112,6 +114,17 @@ bool format_is_mark(const void *data, size_t size, uint64_t offset, uint64_t dis
 
 /* ---- options --------------------------------------------------------------------------------- */
 
+/* A wish: most file systems have no such thing, and it is too late for a file with data. */
+static void stop_copy_on_write(const HostFile *file)
+{
+    int flags;
+    if (ioctl(file->fd, FS_IOC_GETFLAGS, &flags) < 0)
+        return;
+    flags |= FS_NOCOW_FL;
+    if (ioctl(file->fd, FS_IOC_SETFLAGS, &flags) < 0)
+        g_debug("no FS_NOCOW_FL for '%s'", file->path);
+}
+
 HostFile *format_create_file(const char *path, const CreateOptions *options, GError **error)
 {
     if (options->made)
@@ -120,6 +133,8 @@ HostFile *format_create_file(const char *path, const CreateOptions *options, GEr
     if (!file)
         return NULL;
     file->no_sync = options->no_sync;
+    if (format_option_is_on(options, "nocow"))
+        stop_copy_on_write(file);
     if (options->made)
         options->made(options->obj, path);
     return file;

@@ -70,6 +70,11 @@ int host_file_zero(HostFile *file, uint64_t offset, uint64_t size);
 int host_file_discard(HostFile *file, uint64_t offset, uint64_t size);
 /* Grows (with zeros) or cuts the file. */
 int host_file_truncate(HostFile *file, uint64_t size);
+/*
+ * The file has these contents instead, durably, at once or not at all: by a rename, where that can
+ * be. What was made in its folder before is durable, too.
+ */
+int host_file_replace(HostFile *file, const void *data, size_t size);
 /* Everything written is on stable storage afterwards; sticky when it fails. */
 int host_file_sync(HostFile *file);
 /*

@@ -30,6 +30,7 @@ typedef enum HostIoOp {
     HOST_IO_SYNC,  /* fdatasync */
     HOST_IO_FALLOCATE,
     HOST_IO_TRUNCATE, /* never submitted: what a hook sees of host_file_truncate(), with `size` */
+    HOST_IO_REPLACE,  /* never submitted: what a hook sees of host_file_replace() */
     HOST_IO_CALL,     /* runs `call` in a thread; no hook sees it, `result` is what it returns */
 } HostIoOp;
 

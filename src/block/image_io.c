@@ -673,6 +673,21 @@ static int clear_tail(Image *image, uint64_t size)
     return result ? result : image_flush(image);
 }
 
+/* A packed unit may have been cut with the disk's end; others read it only as long as it was. */
+static int fill_last_unit(Image *image, uint64_t size)
+{
+    uint64_t old = image->map->size, tail = old % MAX(image->map->unit_size, 1);
+    ImageStatus s;
+    if (!image->map->packs_only || size <= old || !tail)
+        return 0;
+    int result = image_status(image, old - tail, tail, false, &s);
+    if (result || s.depth || !s.data)
+        return result;
+    g_autofree uint8_t *data = g_malloc(tail);
+    result = image_read(image, old - tail, data, tail);
+    return result ? result : image_write(image, old - tail, data, tail);
+}
+
 /* Where a grown disk would show more of its parent there are zeros. */
 static int hide_parent(Image *image, uint64_t old, uint64_t end)
 {
@@ -692,6 +707,8 @@ bool image_resize(Image *image, uint64_t size, GError **error)
         return format_fail(error, image->path, "the format %s has a fixed size; convert it",
                            image->driver->name);
     int result = begin_write(image);
+    if (!result)
+        result = fill_last_unit(image, size);
     if (!result)
         result = clear_tail(image, size);
     if (result)

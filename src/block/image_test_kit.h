@@ -91,6 +91,8 @@ static inline uint8_t *kit_read_all(Image *image, uint64_t size)
 static inline void kit_expect(const uint8_t *got, const uint8_t *want, uint64_t size,
                               const char *what)
 {
+    if (!memcmp(got, want, size))
+        return;
     for (uint64_t i = 0; i < size; i++) {
         if (got[i] != want[i])
             g_error("%s: byte 0x%" G_GINT64_MODIFIER "x is %02x, not %02x", what, i, got[i],

@@ -222,12 +222,30 @@ static int set_option(DiskArgs *a, int c, const char *value, GError **error)
     }
 }
 
+/* Modes of the host's cache; that data are durable is what they are about here. */
+static int check_cache_mode(const char *mode, GError **error)
+{
+    static const char *const modes[] = {"none",       "writeback", "writethrough",
+                                        "directsync", "unsafe",    NULL};
+    return !mode || g_strv_contains(modes, mode)
+               ? 0
+               : disk_usage(error, "there is no cache mode '%s'", mode);
+}
+
+/* `resize FILE -1G`: what begins with a minus is no option there. */
+static bool ends_with_difference(const DiskCommand *command, int argc, char **argv)
+{
+    return command->run == disk_command_resize && argc > 2 && argv[argc - 1][0] == '-' &&
+           g_ascii_isdigit(argv[argc - 1][1]);
+}
+
 static int parse(DiskArgs *a, const DiskCommand *command, int argc, char **argv, GError **error)
 {
     g_autofree char *letters = g_strconcat(":", command->letters, NULL);
     int c;
     optind = 0;
-    while ((c = getopt_long(argc, argv, letters, long_options, NULL)) >= 0) {
+    int words = ends_with_difference(command, argc, argv) ? argc - 1 : argc;
+    while ((c = getopt_long(words, argv, letters, long_options, NULL)) >= 0) {
         if (c == '?' || c == ':')
             return disk_usage(error, "%s '%s'; usage: %s %s %s",
                               c == ':' ? _("a value is missing after") : _("there is no option"),
@@ -240,6 +258,9 @@ static int parse(DiskArgs *a, const DiskCommand *command, int argc, char **argv,
     a->quiet = a->letter['q'] != NULL;
     a->repair = a->repair || (a->letter['r'] && command->run == disk_command_check);
     g_ptr_array_add(a->options, NULL);
+    if ((strstr(command->letters, "t:") && check_cache_mode(a->letter['t'], error)) ||
+        (strstr(command->letters, "T:") && check_cache_mode(a->letter['T'], error)))
+        return -1;
     return disk_key_resolve(a, error);
 }
 

@@ -85,6 +85,16 @@ bool disk_as_qemu_img(const DiskArgs *args);
 int disk_status(const DiskArgs *args, Image *image, uint64_t offset, uint64_t size,
                 ImageStatus *ret_status);
 
+/*
+ * The value of an option of -o, which is not the format's any more: backing_file=, backing_fmt= and
+ * size= may stand there, as in qemu-img. NULL: not given.
+ */
+const char *disk_take_option(DiskArgs *args, const char *name);
+/*
+ * A snapshot's name or identifier as qemu-img takes it, too: "snapshot.id=ID,snapshot.name=NAME",
+ * or one of them; free it. The image must have it: NULL with an error.
+ */
+char *disk_snapshot_tag(const DiskArgs *args, const char *path, const char *text, GError **error);
 void disk_print_snapshots(const Image *image);
 
 /* disk_key.c: a passphrase from a file, "-" (standard input), fd:N or env:NAME. */

@@ -17,16 +17,20 @@ void disk_print_snapshots(const Image *image)
         image->driver->snapshots ? image->driver->snapshots->list(image->map) : NULL;
     if (!list || !list->len)
         return;
-    printf("Snapshot list:\n%-10s%-17s%8s%20s%13s\n", "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK");
+    printf("Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE",
+           "VM CLOCK", "ICOUNT");
     for (guint i = 0; i < list->len; i++) {
         const SnapshotInfo *s = list->pdata[i];
         g_autoptr(GDateTime) date = g_date_time_new_from_unix_local(s->date_s);
         g_autofree char *day = g_date_time_format(date, "%Y-%m-%d %H:%M:%S");
         g_autofree char *size = disk_size_text(s->vm_state_size);
         uint64_t ms = s->vm_clock_ns / 1000000;
-        printf("%-9s %-16s %8s %19s %02u:%02u:%02u.%03u\n", s->id, s->name, size, day,
+        g_autofree char *count = s->icount == UINT64_MAX
+                                     ? g_strdup("")
+                                     : g_strdup_printf("%" G_GUINT64_FORMAT, s->icount);
+        printf("%-9s %-16s %8s %19s %02u:%02u:%02u.%03u %10s\n", s->id, s->name, size, day,
                (unsigned)(ms / 3600000), (unsigned)(ms / 60000 % 60), (unsigned)(ms / 1000 % 60),
-               (unsigned)(ms % 1000));
+               (unsigned)(ms % 1000), count);
     }
 }
 
@@ -55,17 +59,57 @@ static int print_snapshots_json(const Image *image)
     return 0;
 }
 
+char *disk_snapshot_tag(const DiskArgs *a, const char *path, const char *text, GError **error)
+{
+    const char *id = NULL, *name = NULL;
+    g_auto(GStrv) words = g_strsplit(text, ",", -1);
+    for (char **w = words; *w && g_str_has_prefix(text, "snapshot."); w++) {
+        if (g_str_has_prefix(*w, "snapshot.id="))
+            id = strchr(*w, '=') + 1;
+        else if (g_str_has_prefix(*w, "snapshot.name="))
+            name = strchr(*w, '=') + 1;
+    }
+    if (!id && !name)
+        return g_strdup(text);
+    ImageOptions options = {
+        .format = a->letter['f'], .read_only = true, .no_parents = true, .keeps_locked = true};
+    g_autoptr(Image) image = image_open(path, &options, error);
+    if (!image)
+        return NULL;
+    g_autoptr(GPtrArray) list =
+        image->driver->snapshots ? image->driver->snapshots->list(image->map) : NULL;
+    for (guint i = 0; list && i < list->len; i++) {
+        const SnapshotInfo *s = list->pdata[i];
+        if ((!id || !strcmp(id, s->id)) && (!name || !strcmp(name, s->name)))
+            return g_strdup(s->id);
+    }
+    disk_refuse(error, "%s has no snapshot '%s'; 'ospite disk snapshot -l' lists them", path, text);
+    return NULL;
+}
+
+/* As qemu-img has it: no image but qcow2's has any, and to ask for nothing is no error. */
+static bool has_nothing_to_do(const DiskArgs *a, const Image *image, bool changes)
+{
+    return disk_as_qemu_img(a) && !changes && (!a->letter['l'] || !image->driver->snapshots);
+}
+
 int disk_command_snapshot(DiskArgs *a, GError **error)
 {
-    bool changes = a->letter['c'] || a->letter['a'] || a->letter['d'];
+    int actions = (a->letter['l'] != NULL) + (a->letter['c'] != NULL) + (a->letter['a'] != NULL) +
+                  (a->letter['d'] != NULL);
+    bool changes = actions && !a->letter['l'];
     if (a->count != 1)
         return disk_usage(error, "snapshot takes a file");
+    if (actions > 1)
+        return disk_usage(error, "snapshot takes one of -l, -c, -a and -d");
     ImageOptions options = {
         .format = a->letter['f'], .read_only = !changes, .no_parents = true, .keeps_locked = true};
     g_autoptr(Image) image = image_open(a->rest[0], &options, error);
     if (!image)
         return -1;
     const FormatSnapshots *s = image->driver->snapshots;
+    if (has_nothing_to_do(a, image, changes))
+        return 0;
     if (!s)
         return disk_refuse(error, "the format %s has no snapshots inside images; use 'create -b'",
                            image->driver->name);

@@ -178,7 +178,7 @@ int disk_command_compare(DiskArgs *a, GError **error)
 {
     if (a->count != 2) {
         disk_usage(error, "compare takes two files");
-        return COMPARE_FAILED;
+        return disk_as_qemu_img(a) ? EXIT_FAILURE : COMPARE_FAILED;
     }
     g_autoptr(Image) one = disk_open_image(a, a->rest[0], a->letter['f'], true, error);
     g_autoptr(Image) other = one ? disk_open_nth(a, 1, a->letter['F'], error) : NULL;

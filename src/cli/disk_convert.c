@@ -106,13 +106,6 @@ static bool same_file(const char *a, const char *b)
     return !strcmp(x, y);
 }
 
-/* "NAME", or as qemu-img writes it: "snapshot.name=NAME", "snapshot.id=ID". */
-static const char *snapshot_tag(const char *text)
-{
-    const char *equals = g_str_has_prefix(text, "snapshot.") ? strchr(text, '=') : NULL;
-    return equals ? equals + 1 : text;
-}
-
 static int number_option(const DiskArgs *a, char letter, uint64_t max, uint64_t *ret,
                          GError **error)
 {
@@ -125,20 +118,27 @@ static int number_option(const DiskArgs *a, char letter, uint64_t max, uint64_t 
 /* -S SIZE, -m THREADS, -r RATE and the flags. */
 static int copy_options(const DiskArgs *a, ImageCopy *how, GError **error)
 {
-    uint64_t grain = 4096, threads = 0, rate = 0;
+    uint64_t grain = 4096, threads = 8, rate = 0;
     if (number_option(a, 'S', 1 << 20, &grain, error) ||
         number_option(a, 'm', 16, &threads, error) ||
         number_option(a, 'r', INT64_MAX, &rate, error))
         return -1;
     if (grain % 512)
         return disk_usage(error, "-S cannot be '%s'; it is a multiple of 512", a->letter['S']);
+    if (!threads)
+        return disk_usage(error, "-m is from 1 to 16");
+    if (a->target_is_zero && !a->letter['n'])
+        return disk_usage(error, "--target-is-zero is about a target that is there: say -n, too");
+    if (a->letter['C'] && (a->letter['S'] || a->salvage))
+        return disk_usage(error, "-C lets the host copy, which looks at no data: -S and --salvage "
+                                 "can't go with it");
     *how = (ImageCopy){.compress = a->letter['c'] != NULL,
                        .any_order = a->letter['W'] != NULL,
                        .offload = a->letter['C'] != NULL,
                        .salvage = a->salvage,
                        .dense = grain == 0,
                        .target_is_zero = a->target_is_zero,
-                       .threads = (unsigned)threads,
+                       .threads = a->letter['m'] ? (unsigned)threads : 0,
                        .zero_grain = (uint32_t)grain,
                        .bytes_a_second = rate};
     return 0;
@@ -169,12 +169,13 @@ static Image *open_source(DiskArgs *a, GError **error)
         return open_sources(a, error);
     if (!tag)
         return disk_open_image(a, a->rest[0], a->letter['f'], true, error);
+    g_autofree char *found = disk_snapshot_tag(a, a->rest[0], tag, error);
     ImageOptions options = {.format = a->letter['f'],
                             .read_only = true,
                             .trust_names = a->trust,
                             .key = a->key,
-                            .snapshot = snapshot_tag(tag)};
-    return image_open(a->rest[0], &options, error);
+                            .snapshot = found};
+    return found ? image_open(a->rest[0], &options, error) : NULL;
 }
 
 static int print_result(const DiskArgs *a, const char *format, GError **error)
@@ -201,12 +202,16 @@ static int check_files(const DiskArgs *a, const char *parent, GError **error)
 int disk_command_convert(DiskArgs *a, GError **error)
 {
     const char *cache = a->letter['t'];
+    const char *parent = disk_take_option(a, "backing_file");
+    const char *parent_format = disk_take_option(a, "backing_fmt");
     if (a->letter['n'] && a->options->len > 1)
         return disk_usage(error, "-n keeps the target's format: -o can't go with it");
     DiskCopy copy = {.format = a->letter['O'] ? a->letter['O'] : "raw",
                      .options = (const char *const *)a->options->pdata,
-                     .parent = a->letter['B'] ? a->letter['B'] : a->letter['b'],
-                     .parent_format = a->letter['F'],
+                     .parent = a->letter['B']   ? a->letter['B']
+                               : a->letter['b'] ? a->letter['b']
+                                                : parent,
+                     .parent_format = a->letter['F'] ? a->letter['F'] : parent_format,
                      .key = a->new_key,
                      .into_existing = a->letter['n'] != NULL,
                      .durable = cache && strcmp(cache, "unsafe") != 0,

@@ -11,8 +11,7 @@
 
 #define CHUNK (1u << 20)
 
-/* backing_file=, backing_fmt= and size= may stand among the options of -o, as in qemu-img. */
-static const char *take_option(DiskArgs *a, const char *name)
+const char *disk_take_option(DiskArgs *a, const char *name)
 {
     size_t length = strlen(name);
     for (guint i = 0; i + 1 < a->options->len; i++) {
@@ -30,9 +29,10 @@ int disk_command_create(DiskArgs *a, GError **error)
 {
     uint64_t size = UINT64_MAX;
     DiskTarget target = {NULL};
-    const char *parent = a->letter['b'] ? a->letter['b'] : take_option(a, "backing_file");
-    const char *parent_format = a->letter['F'] ? a->letter['F'] : take_option(a, "backing_fmt");
-    const char *size_text = a->count > 1 ? a->rest[1] : take_option(a, "size");
+    const char *parent = a->letter['b'] ? a->letter['b'] : disk_take_option(a, "backing_file");
+    const char *parent_format =
+        a->letter['F'] ? a->letter['F'] : disk_take_option(a, "backing_fmt");
+    const char *size_text = a->count > 1 ? a->rest[1] : disk_take_option(a, "size");
     if (a->options_help)
         return disk_print_options(a->letter['f'] ? a->letter['f'] : "raw", error);
     if (a->count < 1 || a->count > 2)

@@ -412,8 +412,11 @@ static bool check_with_bar(const DiskArgs *a, Image *image, CheckResult *r, GErr
 int disk_command_check(DiskArgs *a, GError **error)
 {
     CheckResult r = {0};
+    const char *what = a->letter['r'];
     if (a->count != 1)
         return disk_usage(error, "check takes a file");
+    if (what && strcmp(what, "leaks") && strcmp(what, "all"))
+        return disk_usage(error, "-r takes 'leaks' or 'all', not '%s'", what);
     ImageOptions options = {.format = a->letter['f'],
                             .read_only = !a->repair,
                             .no_parents = true,

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/i18n.h"
 #include "cli/disk.h"
 #include "cli/progress.h"
 
@@ -150,6 +151,18 @@ static bool can_have_bitmaps(const Image *image)
     return g_variant_dict_lookup(&dict, "compat", "&s", &compat) && strcmp(compat, "0.10") != 0;
 }
 
+/* | header 4 KiB | eight key slots: 4000 stripes of the key, by whole pages |; see luks.c */
+static uint64_t luks_header_bytes(const DiskArgs *a, const char *cipher_option,
+                                  const char *mode_option)
+{
+    const char *cipher = option_value(a, cipher_option, "aes-256");
+    const char *number = strrchr(cipher, '-');
+    uint64_t key = (number ? g_ascii_strtoull(number + 1, NULL, 10) : 256) / 8;
+    if (!strcmp(option_value(a, mode_option, "xts"), "xts"))
+        key *= 2;
+    return 4096 + 8 * align_up(key * 4000, 4096);
+}
+
 int disk_command_measure(DiskArgs *a, GError **error)
 {
     const char *format = a->letter['O'] ? a->letter['O'] : "raw", *tag = a->letter['l'];
@@ -167,16 +180,23 @@ int disk_command_measure(DiskArgs *a, GError **error)
     if (!driver)
         return -1;
     bool is_qcow2 = !strcmp(driver->name, "qcow2");
-    if (!is_qcow2 && strcmp(driver->name, "raw"))
-        return disk_refuse(error, "sizes of the format %s can't be told before; raw and qcow2 can",
+    bool is_luks = !strcmp(driver->name, "luks");
+    if (!is_qcow2 && !is_luks && strcmp(driver->name, "raw"))
+        return disk_refuse(error,
+                           "sizes of the format %s can't be told before; raw, luks and qcow2 can",
                            driver->name);
+    g_autofree char *snapshot =
+        tag && !a->size ? disk_snapshot_tag(a, a->rest[0], tag, error) : NULL;
+    if (tag && !a->size && !snapshot)
+        return -1;
     ImageOptions options = {
-        .format = a->letter['f'], .read_only = true, .trust_names = a->trust, .snapshot = tag};
+        .format = a->letter['f'], .read_only = true, .trust_names = a->trust, .snapshot = snapshot};
     g_autoptr(Image) image = a->size ? NULL : image_open(a->rest[0], &options, error);
     if (!a->size && !image)
         return -1;
     m.size = image ? image->map->size : align_up(m.size, 512);
     if (!is_qcow2) {
+        m.size += is_luks ? luks_header_bytes(a, "cipher-alg", "cipher-mode") : 0;
         print_measure(a, m.size, m.size, false);
         return 0;
     }
@@ -188,6 +208,9 @@ int disk_command_measure(DiskArgs *a, GError **error)
         m.needed = m.size;
     bool extended = !strcmp(option_value(a, "extended_l2", "off"), "on");
     uint64_t full = qcow2_full_size(&m, (unsigned)bits, extended ? 16 : 8);
+    if (!strcmp(option_value(a, "encrypt.format", ""), "luks"))
+        full +=
+            align_up(luks_header_bytes(a, "encrypt.cipher-alg", "encrypt.cipher-mode"), m.cluster);
     print_measure(a, full - align_up(m.size, m.cluster) + m.needed, full,
                   image && can_have_bitmaps(image));
     return 0;
@@ -264,6 +287,8 @@ int disk_command_dd(DiskArgs *a, GError **error)
     if (__builtin_mul_overflow(d.skip, d.block, &begin))
         begin = UINT64_MAX;
     size = begin < from->map->size ? from->map->size - begin : 0;
+    if (begin > from->map->size)
+        g_printerr(_("%s: %s: cannot skip to specified offset\n"), a->program, d.in);
     if (!__builtin_mul_overflow(d.count, d.block, &wanted))
         size = MIN(size, wanted);
     DiskTarget target = {NULL};

@@ -7,6 +7,7 @@
 #include "base/i18n.h"
 #include "cli/beside.h"
 #include "cli/disk.h"
+#include "cli/vbox_raw.h"
 #include "cli/vbox_words.h"
 
 #define STDIN_PART MIB(1)
@@ -284,29 +285,6 @@ static bool set_image_uuid(VboxArgs *a, GError **error)
     return true;
 }
 
-/* A descriptor whose one extent is a raw disk. */
-static bool create_raw_vmdk(VboxArgs *a, GError **error)
-{
-    const char *path = vbox_value(a, "filename"), *disk = vbox_value(a, "rawdisk");
-    if (!path || !disk)
-        return vbox_usage(error, _("createrawvmdk needs -filename FILE and -rawdisk DISK"));
-    if (vbox_value(a, "partitions"))
-        return vbox_usage(error, _("createrawvmdk takes whole disks, not partitions; name the "
-                                   "partition's device with -rawdisk, or use 'ospite disk mount'"));
-    g_autoptr(Image) raw = open_trusted(disk, "raw", true, error);
-    if (!raw)
-        return false;
-    g_autofree char *text = g_strdup_printf(
-        "# Disk DescriptorFile\nversion=1\nCID=%08x\nparentCID=ffffffff\n"
-        "createType=\"fullDevice\"\n\n# Extent description\nRW %" G_GUINT64_FORMAT
-        " FLAT \"%s\" 0\n\n#DDB\nddb.virtualHWVersion = \"4\"\nddb.adapterType = \"ide\"\n",
-        g_random_int() & 0x7fffffff, raw->map->size / 512, disk);
-    if (!g_file_set_contents(path, text, -1, error))
-        return false;
-    printf("RAW host disk access VMDK file %s created successfully.\n", path);
-    return true;
-}
-
 static bool convert_to_raw(VboxArgs *a, GError **error)
 {
     const char *format = vbox_value(a, "format");
@@ -323,10 +301,13 @@ static bool internal(VboxArgs *a, GError **error)
     if (!strcmp(word, "sethduuid") || !strcmp(word, "setvdiuuid"))
         return set_image_uuid(a, error);
     if (!strcmp(word, "createrawvmdk"))
-        return create_raw_vmdk(a, error);
+        return vbox_create_raw(a, error);
+    if (!strcmp(word, "listpartitions"))
+        return vbox_list_partitions(a, error);
     if (!strcmp(word, "converttoraw"))
         return convert_to_raw(a, error);
-    return vbox_usage(error, _("internalcommands has sethduuid, createrawvmdk and converttoraw"));
+    return vbox_usage(error, _("internalcommands has sethduuid, createrawvmdk, "
+                               "listpartitions and converttoraw"));
 }
 
 /* ---- words ----------------------------------------------------------------------------------- */

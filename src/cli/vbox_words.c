@@ -13,8 +13,9 @@ const VboxWord vbox_disk_words[VBOX_DISK_WORDS] = {
     [VBOX_MODIFY_MEDIUM] = {{"modifymedium", "modifyhd", "modifyvdi"},
                             "FILE --resize MB | --compact | --type MODE"},
     [VBOX_SHOW_MEDIUM] = {{"showmediuminfo", "showhdinfo", "showvdiinfo"}, "FILE"},
-    [VBOX_INTERNAL] = {{"internalcommands"},
-                       "sethduuid FILE [UUID] | createrawvmdk … | converttoraw …"},
+    [VBOX_INTERNAL] =
+        {{"internalcommands"},
+         "sethduuid FILE [UUID] | createrawvmdk … | listpartitions … | converttoraw …"},
 };
 
 bool vbox_is_word(const VboxWord *word, const char *text)

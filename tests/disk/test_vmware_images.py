@@ -159,6 +159,9 @@ class SparseTest(VmwareTest):
                     file.write(bytes(3000 if footer else 0))
                 self.expect("a.vmdk", s.content(), theirs=False, libvmdk=False)
                 self.rewrite("a.vmdk", s.content(), theirs=not more)
+                s.make("a.vmdk")
+                disk("resize", "-q", "a.vmdk", str(s.capacity * SECTOR + MIB))
+                self.expect("a.vmdk", s.content().ljust(s.capacity * SECTOR + MIB, b"\0"), theirs=not more, libvmdk=False)
 
 
 class ExtentsTest(VmwareTest):

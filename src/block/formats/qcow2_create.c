@@ -22,6 +22,7 @@ const FormatOption qcow2_options[] = {
     {"data_file", NULL, "keep the data in this file"},
     {"data_file_raw", "off", "the data file alone is a raw disk"},
     {"preallocation", "off", "off, metadata, falloc or full"},
+    {"nocow", "off", "no copy-on-write by the host's file system (btrfs)"},
     {"encrypt.format", NULL, "luks"},
     {"encrypt.cipher-alg", NULL, "aes-128, aes-192 or aes-256"},
     {"encrypt.cipher-mode", NULL, "xts or cbc"},
@@ -143,7 +144,11 @@ typedef struct Plan {
 
 static bool plan_features(Plan *p, const CreateOptions *o, GError **error, const char *path)
 {
+    static const char *const preallocations[] = {"off", "metadata", "falloc", "full", NULL};
     const char *packing = format_option(o, "compression_type");
+    if (!g_strv_contains(preallocations, format_option(o, "preallocation")))
+        return format_fail(error, path, "preallocation is off, metadata, falloc or full, not '%s'",
+                           format_option(o, "preallocation"));
     if (strcmp(packing, "zlib") && strcmp(packing, "zstd"))
         return format_fail(error, path, "compression_type is zlib or zstd, not '%s'", packing);
     p->compression_type = !strcmp(packing, "zstd");

@@ -268,7 +268,7 @@ static bool qcow2_create_snapshot(ImageMap *map, const char *name, GError **erro
                              .disk_size = map->size,
                              .date_s = now / G_USEC_PER_SEC,
                              .date_ns = (uint32_t)(now % G_USEC_PER_SEC * 1000),
-                             .icount = UINT64_MAX};
+                             .icount = 0};
     g_ptr_array_add(list, s);
     int result = qcow2_commit_all(q);
     if (!result)

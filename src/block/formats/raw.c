@@ -18,6 +18,7 @@
 
 static const FormatOption options_known[] = {
     {"preallocation", "off", "off, falloc or full"},
+    {"nocow", "off", "no copy-on-write by the host's file system (btrfs)"},
     {NULL},
 };
 

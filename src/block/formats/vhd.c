@@ -460,6 +460,7 @@ static int vhd_commit(ImageMap *map)
 
 static const FormatOption vhd_options[] = {
     {"subformat", "dynamic", "dynamic or fixed"},
+    {"force_size", "on", "the size as it is asked for, and not that of a geometry: always so"},
     {NULL},
 };
 

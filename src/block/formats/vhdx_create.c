@@ -19,6 +19,7 @@ const FormatOption vhdx_options[] = {
     {"subformat", "dynamic", "dynamic or fixed"},
     {"block_size", "0", "1M to 256M; 0: what suits the size"},
     {"log_size", "1M", "for the log, which only other programs use"},
+    {"block_state_zero", "on", "blocks without data read as zeros: always so"},
     {NULL},
 };
 

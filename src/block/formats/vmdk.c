@@ -11,8 +11,7 @@
 #include "block/formats/vbox_parent.h"
 #include "block/image.h"
 
-#define MAX_EXTENTS 4096
-#define UUID_KEY    "ddb.uuid.image"
+#define UUID_KEY "ddb.uuid.image"
 
 static bool vmdk_probe(const ProbeData *data)
 {
@@ -37,7 +36,7 @@ static VmdkExtent *find_extent(Vmdk *v, uint64_t offset)
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-static VmdkExtent *add_extent(Vmdk *v, HostFile *file, bool sparse, uint64_t size)
+VmdkExtent *vmdk_add_extent(Vmdk *v, HostFile *file, bool sparse, uint64_t size)
 {
     VmdkExtent *e = g_new0(VmdkExtent, 1);
     *e = (VmdkExtent){
@@ -86,8 +85,8 @@ static const LineKind *find_kind(const Vmdk *v, const VmdkLine *l, GError **erro
 static bool check_line(const Vmdk *v, const VmdkLine *l, const OpenParameters *p, GError **error)
 {
     const char *path = v->map.file->path;
-    if (l->sectors > FORMAT_SIZE_MAX / 512 / MAX_EXTENTS || l->offset > FORMAT_SIZE_MAX / 512 ||
-        v->extents->len >= MAX_EXTENTS)
+    if (l->sectors > FORMAT_SIZE_MAX / 512 / VMDK_MAX_EXTENTS ||
+        l->offset > FORMAT_SIZE_MAX / 512 || v->extents->len >= VMDK_MAX_EXTENTS)
         return format_fail(error, path, "its descriptor has an extent that is not possible");
     if (p->only_look || !g_ascii_strcasecmp(l->kind, "ZERO"))
         return true;
@@ -147,7 +146,7 @@ static bool open_line(Vmdk *v, const VmdkLine *l, const OpenParameters *p, GErro
     const LineKind *kind = find_kind(v, l, error);
     if (!kind || !check_line(v, l, p, error))
         return false;
-    VmdkExtent *e = add_extent(v, NULL, kind->sparse, l->sectors * 512);
+    VmdkExtent *e = vmdk_add_extent(v, NULL, kind->sparse, l->sectors * 512);
     e->is_zero = kind->zero;
     e->kind = g_strdup(l->kind);
     e->name = kind->zero ? NULL : g_strdup(l->name);
@@ -177,7 +176,7 @@ static bool open_lines(Vmdk *v, const OpenParameters *p, GError **error)
 /* One file that is its own extent. */
 static bool open_single(Vmdk *v, GError **error)
 {
-    VmdkExtent *e = add_extent(v, v->map.file, true, 0);
+    VmdkExtent *e = vmdk_add_extent(v, v->map.file, true, 0);
     if (!vmdk_extent_open(e, error))
         return false;
     v->map.size = e->size;

@@ -27,6 +27,9 @@
 #define VMDK_DESCRIPTOR    MIB(1) /* no text is longer */
 #define VMDK_MAX_DIRECTORY MIB(8)
 #define VMDK_MAX_CAPACITY  (UINT64_C(1) << 41) /* sectors */
+#define VMDK_GRAIN         KIB(64)             /* of new extents */
+#define VMDK_MAX_EXTENTS   4096
+#define VMDK_PART_SIZE     (UINT64_C(2047) << 20) /* of split images */
 
 /* Offsets in the header of a sparse extent */
 enum {
@@ -89,6 +92,9 @@ typedef struct VmdkLine {
     int size_from, size_to; /* where in the line the number of sectors is */
 } VmdkLine;
 
+/* vmdk.c */
+VmdkExtent *vmdk_add_extent(Vmdk *v, HostFile *file, bool sparse, uint64_t size);
+
 /* vmdk_descriptor.c */
 /* Is it about an extent? What can't be read has the kind "". */
 bool vmdk_parse_line(const char *line, VmdkLine *ret_line);
@@ -103,6 +109,11 @@ bool vmdk_is_descriptor(const void *text, size_t size);
 char *vmdk_text_value(const char *text, const char *key);
 /* The text with another value; free it. */
 char *vmdk_text_replace(const char *text, const char *key, const char *value);
+/*
+ * The text with its first `count` extents, of which the last has `size` bytes, and then the lines
+ * `more` (NULL: none); free it.
+ */
+char *vmdk_text_resize(const char *text, guint count, uint64_t size, const GPtrArray *more);
 bool vmdk_write_text(Vmdk *v, const char *text, GError **error);
 const char *vmdk_new_text(GString *text, const char *kind, const char *extents, uint32_t parent_cid,
                           const CreateOptions *o);
@@ -133,3 +144,11 @@ bool vmdk_resize(ImageMap *map, uint64_t size, GError **error);
 /* vmdk_create.c */
 extern const FormatOption vmdk_options[];
 bool vmdk_create(HostFile *file, const CreateOptions *options, GError **error);
+/*
+ * Makes the file of an extent beside the image at `path`: the n-th of a split image, or, with 0,
+ * the only one. Its name as descriptors have it, and their line about it.
+ */
+char *vmdk_part_name(const char *path, bool sparse, unsigned n);
+bool vmdk_create_part(const char *path, bool sparse, uint64_t size, uint32_t flags,
+                      const CreateOptions *o, GError **error);
+char *vmdk_part_line(const char *name, bool sparse, uint64_t size);

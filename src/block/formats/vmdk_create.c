@@ -5,8 +5,6 @@
 #include "block/formats/vmdk.h"
 #include "block/image.h"
 
-#define PART_SIZE (UINT64_C(2047) << 20)
-
 const FormatOption vmdk_options[] = {
     {"subformat", "monolithicSparse",
      "monolithicSparse, monolithicFlat, twoGbMaxExtentSparse, twoGbMaxExtentFlat, streamOptimized"},
@@ -39,26 +37,32 @@ static const Kind *find_kind(const char *name)
 }
 
 /* "disk.vmdk" → "disk-s001.vmdk", "disk-f001.vmdk" or "disk-flat.vmdk" */
-static char *part_name(const char *path, const Kind *kind, unsigned n)
+char *vmdk_part_name(const char *path, bool sparse, unsigned n)
 {
     g_autofree char *base = g_path_get_basename(path);
     char *dot = strrchr(base, '.');
     g_autofree char *end = g_strdup(dot ? dot : "");
     if (dot)
         *dot = 0;
-    if (!kind->split)
+    if (!n)
         return g_strdup_printf("%s-flat%s", base, end);
-    return g_strdup_printf("%s-%c%03u%s", base, kind->sparse ? 's' : 'f', n, end);
+    return g_strdup_printf("%s-%c%03u%s", base, sparse ? 's' : 'f', n, end);
 }
 
-static bool create_part(const char *path, const Kind *kind, uint64_t size, uint32_t flags,
-                        const CreateOptions *o, GError **error)
+char *vmdk_part_line(const char *name, bool sparse, uint64_t size)
+{
+    return g_strdup_printf("RW %" G_GUINT64_FORMAT " %s \"%s\"%s", size / 512,
+                           sparse ? "SPARSE" : "FLAT", name, sparse ? "" : " 0");
+}
+
+bool vmdk_create_part(const char *path, bool sparse, uint64_t size, uint32_t flags,
+                      const CreateOptions *o, GError **error)
 {
     g_autoptr(HostFile) file = format_create_file(path, o, error);
     if (!file)
         return false;
     int result =
-        kind->sparse ? vmdk_extent_create(file, size, flags, NULL) : host_file_truncate(file, size);
+        sparse ? vmdk_extent_create(file, size, flags, NULL) : host_file_truncate(file, size);
     if (!result)
         result = host_file_sync(file);
     return result ? format_fail_io(error, path, "create", result) : true;
@@ -70,13 +74,13 @@ static bool create_parts(const char *path, const Kind *kind, const CreateOptions
     g_autofree char *folder = g_path_get_dirname(path);
     unsigned n = 1;
     for (uint64_t at = 0; at < o->size || n == 1; n++) {
-        uint64_t size = kind->split ? MIN(o->size - at, PART_SIZE) : o->size;
-        g_autofree char *name = part_name(path, kind, n);
+        uint64_t size = kind->split ? MIN(o->size - at, VMDK_PART_SIZE) : o->size;
+        g_autofree char *name = vmdk_part_name(path, kind->sparse, kind->split ? n : 0);
         g_autofree char *part = g_build_filename(folder, name, NULL);
-        if (!create_part(part, kind, size, flags, o, error))
+        g_autofree char *line = vmdk_part_line(name, kind->sparse, size);
+        if (!vmdk_create_part(part, kind->sparse, size, flags, o, error))
             return false;
-        g_string_append_printf(extents, "RW %" G_GUINT64_FORMAT " %s \"%s\"%s\n", size / 512,
-                               kind->sparse ? "SPARSE" : "FLAT", name, kind->sparse ? "" : " 0");
+        g_string_append_printf(extents, "%s\n", line);
         at += size;
         if (!kind->split)
             break;

@@ -119,6 +119,32 @@ char *vmdk_text_replace(const char *text, const char *key, const char *value)
     return g_string_free(out, FALSE);
 }
 
+char *vmdk_text_resize(const char *text, guint count, uint64_t size, const GPtrArray *more)
+{
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    GString *out = g_string_new(NULL);
+    guint n = 0;
+    for (char **l = lines; *l; l++) {
+        VmdkLine line;
+        bool is_extent = vmdk_parse_line(*l, &line) && *line.kind;
+        const char *end = g_str_has_suffix(*l, "\r") ? "\r" : "";
+        n += is_extent;
+        if (is_extent && n > count)
+            continue;
+        if (l != lines)
+            g_string_append_c(out, '\n');
+        if (!is_extent || n < count) {
+            g_string_append(out, *l);
+            continue;
+        }
+        g_string_append_printf(out, "%.*s%" G_GUINT64_FORMAT "%s", line.size_from, *l, size / 512,
+                               *l + line.size_to);
+        for (guint i = 0; more && i < more->len; i++)
+            g_string_append_printf(out, "\n%s%s", (const char *)more->pdata[i], end);
+    }
+    return g_string_free(out, FALSE);
+}
+
 bool vmdk_write_text(Vmdk *v, const char *text, GError **error)
 {
     HostFile *file = v->map.file;

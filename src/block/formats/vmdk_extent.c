@@ -5,7 +5,7 @@
 #include "block/formats/vmdk.h"
 
 #define TEXT_SECTORS  20
-#define GRAIN_SECTORS 128
+#define GRAIN_SECTORS (VMDK_GRAIN / 512)
 #define TABLE_ENTRIES 512
 #define PADDING_MAX   KIB(128)
 

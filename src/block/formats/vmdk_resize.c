@@ -1,32 +1,16 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * VMDK: another size, in place, of images that are one sparse file or one flat extent.
+ * VMDK: another size, in place.
  *
- * The truth is the sparse header, or the descriptor of a flat extent; one write switches it when
- * all that a larger disk needs is durable, or before what a smaller one lacks goes.
+ * The truth is the header of an image that is one sparse file, else the descriptor: it is switched
+ * at once when all that a larger disk needs is durable, and before what a smaller one lacks goes.
  */
 #include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "block/formats/vmdk.h"
-
-/* ---- the descriptor -------------------------------------------------------------------------- */
-
-/* The text with another size in the line of its one extent. Free it. */
-static char *text_with_size(const char *text, uint64_t size)
-{
-    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
-    for (char **l = lines; *l; l++) {
-        VmdkLine line;
-        g_autofree char *old = *l;
-        bool is_it = vmdk_parse_line(old, &line) && *line.kind;
-        *l = is_it ? g_strdup_printf("%.*s%" G_GUINT64_FORMAT "%s", line.size_from, old, size / 512,
-                                     old + line.size_to)
-                   : g_steal_pointer(&old);
-        if (is_it)
-            break;
-    }
-    return g_strjoinv("\n", lines);
-}
 
 /* ---- sparse ---------------------------------------------------------------------------------- */
 
@@ -114,47 +98,246 @@ static int resize_sparse(VmdkExtent *e, uint64_t size)
     return write_header(e, size, e->redundant.offset, e->directory.offset);
 }
 
-/* ---- the driver's call ----------------------------------------------------------------------- */
-
-static bool is_resizable(const Vmdk *v)
+static bool resize_single(Vmdk *v, uint64_t size, GError **error)
 {
-    const VmdkExtent *e = v->extents->pdata[0];
-    bool split = v->kind && g_str_has_prefix(v->kind, "twoGb");
-    bool sparse = e->is_sparse && !e->own_file && !e->compressed && !e->is_old;
-    return v->extents->len == 1 && !split && !e->is_zero && (sparse || !e->is_sparse);
+    VmdkExtent *e = v->extents->pdata[0];
+    g_autofree char *text = vmdk_text_resize(v->text, 1, size, NULL);
+    if (v->text_room && strlen(text) > v->text_room)
+        return format_fail(error, v->map.file->path, "its descriptor has no room for that");
+    int result = resize_sparse(e, size);
+    if (result)
+        return format_fail_io(error, e->file->path, "resize", result);
+    v->map.size = e->size = size;
+    return !v->text_room || vmdk_write_text(v, text, error);
 }
 
-static bool resize_extent(VmdkExtent *e, uint64_t size, GError **error)
+/* ---- a descriptor and its extents ------------------------------------------------------------ */
+
+/* Flat: what lies in the file behind the extent must not become part of the disk. */
+static int expect_zeros(VmdkExtent *e, uint64_t end)
 {
-    bool later = !e->is_sparse && size < e->size; /* a flat file is cut behind the descriptor */
-    int result = e->is_sparse ? resize_sparse(e, size)
-                 : later      ? 0
-                              : host_file_truncate(e->file, e->flat_offset + size);
-    if (!result && !e->is_sparse)
-        result = host_file_sync(e->file);
+    uint64_t at = e->flat_offset + e->size;
+    g_autofree uint8_t *data = g_malloc(MIB(1));
+    int result = 0;
+    end = MIN(end, e->file->size);
+    for (at = host_file_next_data(e->file, at); at < end && !result; at += MIB(1)) {
+        uint64_t part = MIN(MIB(1), end - at);
+        result = host_file_read(e->file, at, data, part);
+        if (!result && (data[0] || memcmp(data, data + 1, part - 1)))
+            return -ENOTEMPTY;
+    }
+    return result;
+}
+
+static int grow_flat(VmdkExtent *e, uint64_t size)
+{
+    int result = expect_zeros(e, e->flat_offset + size);
+    if (!result && e->flat_offset + size > e->file->size)
+        result = host_file_truncate(e->file, e->flat_offset + size);
+    return result ? result : host_file_sync(e->file);
+}
+
+static bool grow_last(VmdkExtent *e, uint64_t size, GError **error)
+{
+    int result = e->is_zero ? 0 : e->is_sparse ? resize_sparse(e, size) : grow_flat(e, size);
+    if (result == -ENOTEMPTY)
+        return format_fail(error, e->file->path,
+                           "it has data behind what the descriptor says, which a larger disk would "
+                           "show; make a copy with 'ospite disk convert' and resize that");
     return result ? format_fail_io(error, e->file->path, "resize", result) : true;
+}
+
+/* VMware's split images have parts of less than 2 GiB. */
+static bool is_split(const Vmdk *v)
+{
+    return v->kind && !g_ascii_strncasecmp(v->kind, "twoGb", 5);
+}
+
+/* The files of new parts, by their names and lines. */
+typedef struct Parts {
+    GPtrArray *names, *lines;
+    GArray *sizes;
+} Parts;
+
+static void parts_remove(const Vmdk *v, const Parts *parts)
+{
+    g_autofree char *folder = g_path_get_dirname(v->map.file->path);
+    for (guint i = 0; i < parts->names->len; i++) {
+        g_autofree char *path = g_build_filename(folder, parts->names->pdata[i], NULL);
+        unlink(path);
+    }
+}
+
+static void parts_clear(Parts *parts)
+{
+    g_ptr_array_unref(parts->names);
+    g_ptr_array_unref(parts->lines);
+    g_array_unref(parts->sizes);
+}
+
+/* By a name that no file has: what is there may be anyone's. */
+static bool create_part(const Vmdk *v, const VmdkExtent *like, uint64_t size, unsigned *n,
+                        Parts *parts, GError **error)
+{
+    const char *image = v->map.file->path;
+    g_autofree char *folder = g_path_get_dirname(image);
+    g_autofree char *real = realpath(image, NULL);
+    CreateOptions o = {.io_hook = v->map.file->hook, .no_sync = v->map.file->no_sync};
+    uint32_t flags = like->has_zero ? VMDK_F_ZERO : 0;
+    for (struct stat st;; ++*n) {
+        g_autofree char *name = vmdk_part_name(real ? real : image, like->is_sparse, *n);
+        g_autofree char *path = g_build_filename(folder, name, NULL);
+        if (lstat(path, &st) == 0)
+            continue;
+        bool good = vmdk_create_part(path, like->is_sparse, size, flags, &o, error);
+        g_ptr_array_add(parts->lines, vmdk_part_line(name, like->is_sparse, size));
+        g_ptr_array_add(parts->names, g_steal_pointer(&name));
+        g_array_append_val(parts->sizes, size);
+        return good;
+    }
+}
+
+static bool create_parts(const Vmdk *v, uint64_t size, Parts *parts, GError **error)
+{
+    const VmdkExtent *last = v->extents->pdata[v->extents->len - 1];
+    unsigned n = v->extents->len;
+    if (last->is_zero || (last->is_sparse && last->grain != VMDK_GRAIN))
+        return format_fail(error, v->map.file->path,
+                           "parts like its last one can't be added; convert it");
+    if (size / VMDK_PART_SIZE + v->extents->len >= VMDK_MAX_EXTENTS)
+        return format_fail(error, v->map.file->path, "it would have too many parts");
+    for (uint64_t part; size; size -= part) {
+        part = MIN(size, VMDK_PART_SIZE);
+        n++;
+        if (!create_part(v, last, part, &n, parts, error))
+            return false;
+    }
+    return true;
+}
+
+static bool open_parts(Vmdk *v, const Parts *parts, GError **error)
+{
+    g_autofree char *folder = g_path_get_dirname(v->map.file->path);
+    bool sparse = ((VmdkExtent *)v->extents->pdata[0])->is_sparse;
+    for (guint i = 0; i < parts->names->len; i++) {
+        g_autofree char *path = g_build_filename(folder, parts->names->pdata[i], NULL);
+        HostFile *file = host_file_open(path, false, v->map.file->hook, error);
+        if (!file)
+            return false;
+        VmdkExtent *e = vmdk_add_extent(v, file, sparse, g_array_index(parts->sizes, uint64_t, i));
+        e->own_file = true;
+        e->kind = g_strdup(sparse ? "SPARSE" : "FLAT");
+        e->name = g_strdup(parts->names->pdata[i]);
+        file->no_sync = v->map.file->no_sync;
+        v->map.size += e->size;
+        if (sparse && (!vmdk_extent_open(e, error) ||
+                       vmdk_extent_set_unclean(e, true))) /* as begin_write did the others */
+            return false;
+    }
+    return true;
+}
+
+static bool replace_text(Vmdk *v, guint count, uint64_t last, const GPtrArray *more, GError **error)
+{
+    char *text = vmdk_text_resize(v->text, count, last, more);
+    int result = host_file_replace(v->map.file, text, strlen(text));
+    g_free(v->text);
+    v->text = text;
+    return result ? format_fail_io(error, v->map.file->path, "write the descriptor of", result)
+                  : true;
+}
+
+static bool grow_parts(Vmdk *v, uint64_t size, GError **error)
+{
+    guint count = v->extents->len;
+    VmdkExtent *last = v->extents->pdata[count - 1];
+    uint64_t full = align_up(MAX(VMDK_PART_SIZE, last->size), VMDK_GRAIN);
+    uint64_t most = is_split(v) ? full : FORMAT_SIZE_MAX;
+    uint64_t here = MIN(size - last->start, most), rest = size - last->start - here;
+    Parts parts = {g_ptr_array_new_with_free_func(g_free), g_ptr_array_new_with_free_func(g_free),
+                   g_array_new(FALSE, FALSE, sizeof(uint64_t))};
+    bool good = (!rest || create_parts(v, rest, &parts, error)) && grow_last(last, here, error);
+    if (!good)
+        parts_remove(v, &parts);
+    good = good && replace_text(v, count, here, parts.lines, error);
+    if (good) {
+        last->size = here;
+        v->map.size = last->start + here;
+        good = open_parts(v, &parts, error);
+    }
+    parts_clear(&parts);
+    return good;
+}
+
+/* Only split images have files of their own for sure; other descriptors may name anyone's. */
+static void drop_part(Vmdk *v, guint i)
+{
+    const VmdkExtent *e = v->extents->pdata[i];
+    g_autofree char *path = is_split(v) && e->own_file ? g_strdup(e->file->path) : NULL;
+    g_ptr_array_remove_index(v->extents, i);
+    if (path)
+        unlink(path);
+}
+
+static bool shrink_parts(Vmdk *v, uint64_t size, GError **error)
+{
+    guint count = 1;
+    while (count < v->extents->len && ((VmdkExtent *)v->extents->pdata[count])->start < size)
+        count++;
+    VmdkExtent *last = v->extents->pdata[count - 1];
+    uint64_t here = size - last->start;
+    int result = last->is_sparse ? forget_behind(last, here) : 0;
+    if (result)
+        return format_fail_io(error, last->file->path, "resize", result);
+    if (!replace_text(v, count, here, NULL, error))
+        return false;
+    if (last->is_sparse)
+        result = write_header(last, here, last->redundant.offset, last->directory.offset);
+    else if (!last->is_zero && last->size != here)
+        result = host_file_truncate(last->file, last->flat_offset + here);
+    last->size = here;
+    v->map.size = size;
+    while (v->extents->len > count)
+        drop_part(v, v->extents->len - 1);
+    return result ? format_fail_io(error, last->file->path, "shorten", result) : true;
+}
+
+/* ---- the driver's call ----------------------------------------------------------------------- */
+
+static bool is_shared(const Vmdk *v, const VmdkExtent *e)
+{
+    for (guint i = 0; i < v->extents->len; i++) {
+        const VmdkExtent *other = v->extents->pdata[i];
+        if (other != e && other->file && other->file == e->file)
+            return true;
+    }
+    return false;
+}
+
+static bool check_extents(const Vmdk *v, GError **error)
+{
+    for (guint i = 0; i < v->extents->len; i++) {
+        const VmdkExtent *e = v->extents->pdata[i];
+        if (e->is_old || e->is_se)
+            return format_fail(error, v->map.file->path,
+                               "its ESX extents are for reading only; convert it");
+        if (is_shared(v, e))
+            return format_fail(error, v->map.file->path,
+                               "several of its extents are in the file '%s'; convert it",
+                               e->file->path);
+    }
+    return true;
 }
 
 bool vmdk_resize(ImageMap *map, uint64_t size, GError **error)
 {
     Vmdk *v = (Vmdk *)map;
-    VmdkExtent *e = v->extents->pdata[0];
-    uint64_t old = map->size;
-    if (!is_resizable(v))
-        return format_fail(error, map->file->path,
-                           "a VMDK of the kind %s has a fixed size; convert it",
-                           v->kind ? v->kind : "?");
-    g_autofree char *text = text_with_size(v->text, size);
-    if (v->text_room && strlen(text) > v->text_room)
-        return format_fail(error, map->file->path, "its descriptor has no room for that");
-    if (!resize_extent(e, size, error))
+    const VmdkExtent *first = v->extents->pdata[0];
+    if (!check_extents(v, error))
         return false;
-    if (e->is_sparse)
-        map->size = e->size = size;
-    if ((v->text_room || !e->is_sparse) && !vmdk_write_text(v, text, error))
-        return false;
-    map->size = e->size = size;
-    int result =
-        !e->is_sparse && size < old ? host_file_truncate(e->file, e->flat_offset + size) : 0;
-    return result ? format_fail_io(error, e->file->path, "shorten", result) : true;
+    if (first->file == map->file)
+        return resize_single(v, size, error);
+    return size < map->size   ? shrink_parts(v, size, error)
+           : size > map->size ? grow_parts(v, size, error)
+                              : true;
 }
