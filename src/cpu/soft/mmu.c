@@ -664,6 +664,19 @@ static bool walk_quick(SoftCpu *cpu, uint64_t linear, MmuAccess access, Walk *wa
     return walk->rights & RIGHT(access);
 }
 
+/* Write tags go with every page that becomes code's. Whether later stores may go straight, since
+ * nobody asks to know of them (any more). */
+static bool refresh_write_tag(SoftCpu *cpu, uint64_t linear, MmuIndex index)
+{
+    unsigned slot = linear >> GUEST_PAGE_SHIFT & (TLB_SIZE - 1);
+    TlbEntry *entry = &cpu->tlbs[index][slot];
+    const TlbPage *page = &cpu->tlb_pages[index][slot];
+
+    if (page->linear == (linear & GUEST_PAGE_MASK))
+        entry_fill(cpu, entry, page);
+    return entry->tag_write == (linear & GUEST_PAGE_MASK);
+}
+
 bool mmu_fill_quick(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess access)
 {
     TlbPage *page = page_slot(cpu, linear, cpu->mmu_index);
@@ -672,9 +685,11 @@ bool mmu_fill_quick(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess acce
 
     if (!(cpu->s.efer & EFER_LMA) || !is_canonical(linear) || cpu->s.dr7 & 0xff ||
         cpu->debug_watches || cpu->a20_mask != UINT64_MAX ||
-        (linear & ~GUEST_PAGE_MASK) + size > GUEST_PAGE_SIZE ||
-        (page->linear == (linear & GUEST_PAGE_MASK) && page->rights & RIGHT(access)) ||
-        !walk_quick(cpu, linear, access, &walk))
+        (linear & ~GUEST_PAGE_MASK) + size > GUEST_PAGE_SIZE)
+        return false;
+    if (page->linear == (linear & GUEST_PAGE_MASK) && page->rights & RIGHT(access))
+        return access == MMU_WRITE && refresh_write_tag(cpu, linear, cpu->mmu_index);
+    if (!walk_quick(cpu, linear, access, &walk))
         return false;
     uint8_t *host = stretch_host(near, walk.physical, GUEST_PAGE_SIZE);
     if (!host || !((cpu->s.apic_base ^ walk.physical) & GUEST_PAGE_MASK))
@@ -828,16 +843,6 @@ static void page_store(SoftCpu *cpu, const TlbPage *page, uint64_t linear, const
     }
 }
 
-/* After a store by the slow path: later ones may go straight if nobody asks to know any more. */
-static void refresh_write_tag(SoftCpu *cpu, uint64_t linear, MmuIndex index)
-{
-    unsigned slot = linear >> GUEST_PAGE_SHIFT & (TLB_SIZE - 1);
-    const TlbPage *page = &cpu->tlb_pages[index][slot];
-
-    if (page->linear == (linear & GUEST_PAGE_MASK))
-        entry_fill(cpu, &cpu->tlbs[index][slot], page);
-}
-
 /* Whether the instruction that faults uses the stack implicitly or by its operand's segment. */
 static bool is_stack_access(const SoftCpu *cpu, uint64_t linear)
 {
@@ -960,8 +965,9 @@ void *mmu_host_pointer(SoftCpu *cpu, uint64_t linear, unsigned size, MmuAccess a
         if (ram_page_flags(page) & RAM_CODE)
             return NULL;
         ram_changed(cpu, page->ram, offset, size);
-        refresh_write_tag(cpu, linear_check(cpu, linear, size), index);
     }
+    if (access == MMU_WRITE)
+        refresh_write_tag(cpu, linear_check(cpu, linear, size), index);
     if (page->watched)
         watch(cpu, linear, size, access);
     return host;

@@ -280,6 +280,35 @@ static void test_page_crossing(void)
     soft_fixture_free(f);
 }
 
+static bool goes_straight(SoftCpu *cpu, uint64_t linear)
+{
+    return tlb_entry(cpu->tlb, linear)->tag_write == linear;
+}
+
+/* A page that becomes code's takes the right to write without asking from all pages; each gets it
+ * back with its next write of any kind. */
+static void test_write_tags(void)
+{
+    SoftFixture *f = new_long();
+    SoftCpu *cpu = f->cpu;
+
+    map4(f, 0x400000, 12, 0x200000 | P | W);
+    mmu_store(cpu, 0x400000, 4, 1, MMU_KERNEL);
+    g_assert_true(goes_straight(cpu, 0x400000));
+    tlb_flush_writes(cpu);
+    g_assert_false(goes_straight(cpu, 0x400000));
+    g_assert_nonnull(mmu_host_pointer(cpu, 0x400000, 4, MMU_WRITE, MMU_KERNEL));
+    g_assert_true(goes_straight(cpu, 0x400000));
+    tlb_flush_writes(cpu);
+    g_assert_true(mmu_fill_quick(cpu, 0x400008, 8, MMU_WRITE));
+    g_assert_true(goes_straight(cpu, 0x400000));
+    soft_vm_mark_code(cpu, f->ram_region.ram, 0x200000, 16);
+    g_assert_false(mmu_fill_quick(cpu, 0x400008, 8, MMU_WRITE));
+    g_assert_null(mmu_host_pointer(cpu, 0x400000, 4, MMU_WRITE, MMU_KERNEL));
+    g_assert_false(goes_straight(cpu, 0x400000));
+    soft_fixture_free(f);
+}
+
 static void test_canonical(void)
 {
     SoftFixture *f = new_long();
@@ -415,6 +444,7 @@ int main(int argc, char **argv)
     g_test_add_func("/mmu/pae", test_pae);
     g_test_add_func("/mmu/32bit", test_32bit);
     g_test_add_func("/mmu/page-crossing", test_page_crossing);
+    g_test_add_func("/mmu/write-tags", test_write_tags);
     g_test_add_func("/mmu/canonical", test_canonical);
     g_test_add_func("/mmu/dispatch", test_dispatch);
     g_test_add_func("/mmu/a20", test_a20);
