@@ -352,10 +352,12 @@ static void compare(const uint8_t *bytes, const Insn *insn, const CpuState *stat
         report(bytes, insn, "memory", 0, 0);
 }
 
+static guint32 seed = 1;
+
 static void test_random(gconstpointer data)
 {
     unsigned (*generate)(GRand *, uint8_t *) = data ? random_extended : random_legacy;
-    g_autoptr(GRand) rand = g_rand_new_with_seed(1);
+    g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
     unsigned compared = 0;
     for (unsigned i = 0; i < (g_test_slow() ? 2000000 : 40000) && failures < 20; i++) {
         uint8_t bytes[32];
@@ -375,11 +377,16 @@ static void test_random(gconstpointer data)
         compare(bytes, &insn, &state);
         compared++;
     }
-    g_test_message("%u instructions compared", compared);
+    g_test_message("%u instructions compared, seed %u", compared, seed);
 }
 
+/* --random N: GLib leaves alone what it does not know. */
 int main(int argc, char **argv)
 {
+    for (int i = 1; i + 1 < argc; i++) {
+        if (!strcmp(argv[i], "--random"))
+            seed = strtoul(argv[i + 1], NULL, 0);
+    }
     g_test_init(&argc, &argv, NULL);
     native_init();
     guest_init();
