@@ -258,6 +258,18 @@ def kvm_instructions():
     print(f"# kvm_hand_overs={total['kvm_hand_overs']} interpreted={total['interpreted']} kvm_exits={total['kvm_exits']}")
 
 
+def kvm_gives_up():
+    """A machine goes on under a software engine where KVM cannot and the interpreter beside it may not."""
+    need_kvm()
+    guest = pathlib.Path(OSPITE).resolve().parent / "tests" / "guests" / "apic64.elf"
+    with Machine("--kernel", guest, "--serial", "stdio", engine="kvm", memory="64M") as vm:
+        vm.wait_exit(1, 60)
+        if b"not ok" in vm.output or b"\n1..3" not in vm.output:
+            raise Failed("a test of the guest's failed")
+        if b"it goes on with engine" not in vm.stderr():
+            raise Failed("nobody said that the engine changed")
+
+
 def kvm_ovmf():
     """OVMF goes on under KVM where some of them stop at its first x87 instructions."""
     need_kvm()
@@ -272,4 +284,4 @@ def kvm_ovmf():
         vm.wait_exit(0)
 
 
-run(linux_one, linux_four, bare_metal, refused, kvm_kernel, kvm_idle, kvm_work_one, kvm_work_two, kvm_memtest, kvm_instructions, kvm_ovmf)
+run(linux_one, linux_four, bare_metal, refused, kvm_kernel, kvm_idle, kvm_work_one, kvm_work_two, kvm_memtest, kvm_instructions, kvm_gives_up, kvm_ovmf)
