@@ -149,10 +149,9 @@ def complaints(output):
         raise Failed(f"the kernel complains: {bad[:3]}")
 
 
-def kvm_kernel():
-    """A stock kernel comes up while its CPU changes between KVM, translator and interpreter."""
+def kernel(cpus):
     need_kvm()
-    with Machine("--kernel", GUEST / "vmlinuz", "--initrd", GUEST / "initrd.gz", "--cpu", common_cpu(), "--serial", "stdio",
+    with Machine("--cpus", cpus, "--kernel", GUEST / "vmlinuz", "--initrd", GUEST / "initrd.gz", "--cpu", common_cpu(), "--serial", "stdio",
                  "--append", "console=ttyS0 rdinit=/none root=none panic=0", engine="jit") as vm:
         vm.expect("Linux version")
         end = time.monotonic() + 60 * PATIENCE
@@ -163,7 +162,19 @@ def kvm_kernel():
             if time.monotonic() > end:
                 raise Failed("the kernel does not come up")
         complaints(vm.output)
+        if f"Brought up 1 node, {cpus} CPU".encode() not in vm.output:
+            raise Failed("a CPU is missing")
         print(f"# {hand_overs(vm)} changes")
+
+
+def kvm_kernel():
+    """A stock kernel comes up while its CPU changes between KVM, translator and interpreter."""
+    kernel(1)
+
+
+def kvm_kernel_two():
+    """The same with two CPUs, which interrupt each other."""
+    kernel(2)
 
 
 def kvm_idle():
@@ -270,6 +281,22 @@ def kvm_gives_up():
             raise Failed("nobody said that the engine changed")
 
 
+def kvm_ovmf_console():
+    """OVMF comes up to its console while its CPU changes between KVM, translator and interpreter."""
+    need_kvm()
+    with Machine("--firmware", fetch("ovmf") / "usr/share/ovmf/OVMF.fd", "--serial", "stdio", "--cpu", common_cpu(), engine="jit", memory="256M") as vm:
+        end = time.monotonic() + 60 * PATIENCE
+        while b"\x1b[2J" not in vm.output:
+            change(vm, 4, WITH_KVM, 0.05)
+            while select.select([vm.process.stdout], [], [], 0)[0]:
+                vm.output += os.read(vm.process.stdout.fileno(), 65536)
+            if time.monotonic() > end:
+                raise Failed("no console")
+        print(f"# {hand_overs(vm)} changes")
+        vm.process.terminate()
+        vm.wait_exit(0)
+
+
 def kvm_ovmf():
     """OVMF goes on under KVM where some of them stop at its first x87 instructions."""
     need_kvm()
@@ -284,4 +311,4 @@ def kvm_ovmf():
         vm.wait_exit(0)
 
 
-run(linux_one, linux_four, bare_metal, refused, kvm_kernel, kvm_idle, kvm_work_one, kvm_work_two, kvm_memtest, kvm_instructions, kvm_gives_up, kvm_ovmf)
+run(linux_one, linux_four, bare_metal, refused, kvm_kernel, kvm_kernel_two, kvm_idle, kvm_work_one, kvm_work_two, kvm_memtest, kvm_instructions, kvm_gives_up, kvm_ovmf, kvm_ovmf_console)

@@ -14,7 +14,8 @@ int main(void)
     apic_enable();
     WRITE_CR(0, (READ_CR(0) & ~4l) | 2);
     WRITE_CR(4, READ_CR(4) | 0x600);
-    ok(TRY("fninit; fildl (%%rdi); fistpl (%%rsi)", ::"D"(&priority), "S"(0xfee00080l)CLOBBER) == -1 &&
+    ok(TRY("fninit; fildl (%%rdi); fistpl (%%rsi)", ::"D"(&priority), "S"(0xfee00080l)CLOBBER) ==
+               -1 &&
            apic_read(0x80) == priority,
        "FISTP to the task priority");
     ok((apic_read(0xf0) & 0x100) && apic_read(0x20) == 0, "the local APIC is what it was");
