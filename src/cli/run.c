@@ -50,6 +50,10 @@ static void on_event(void *obj, PcEvent event, int value, const char *text)
         g_printerr(_("ospite: the machine stopped: %s\n"), text);
         finish(run, 1);
         return;
+    case PC_EVENT_ENGINE:
+        g_printerr("\r");
+        g_printerr(_("ospite: warning: %s\n"), text);
+        return;
     case PC_EVENT_DISK:
         control_tell_state(run->control);
         g_printerr("\r");

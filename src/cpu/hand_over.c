@@ -81,6 +81,14 @@ typedef struct MovedCpu {
     bool has_apic;
 } MovedCpu;
 
+/* What one engine cannot go on with is no matter to another. */
+static void forget_error(Vcpu *vcpu, void *data)
+{
+    if (vcpu->error)
+        vcpu->activity = CPU_ACTIVE;
+    g_clear_pointer(&vcpu->error, g_free);
+}
+
 static void take_apic(Vcpu *vcpu, void *data)
 {
     const Engine *engine = vcpu->vm->engine;
@@ -163,6 +171,7 @@ static MovedCpu *take_all(Vm *vm, bool with_apics, uint64_t *ret_clock_ns)
     MovedCpu *all = g_aligned_alloc0(vm->vcpu_count, sizeof(MovedCpu), 64);
 
     for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        vcpu_run_on(vm->vcpus[i], forget_error, NULL);
         vcpu_get_state(vm->vcpus[i], &all[i].state);
         if (with_apics)
             vcpu_run_on(vm->vcpus[i], take_apic, &all[i]);

@@ -61,6 +61,19 @@ static void pc_reset_or_stop(Pc *pc)
     pc_emit(pc, PC_EVENT_ERROR, 0, error->message);
 }
 
+/* The hardware, or what passes for it, gave up on a guest: a software engine need not. */
+static bool pc_go_on_in_software(Pc *pc, const char *why)
+{
+    const Engine *soft = pc->engine->send_msi ? engine_find("soft", NULL, NULL) : NULL;
+
+    if (!soft || !pc_set_engine(pc, soft, NULL))
+        return false;
+    g_autofree char *text = g_strdup_printf(_("%s; it goes on with engine %s"), why, soft->name);
+    pc_emit(pc, PC_EVENT_ENGINE, 0, text);
+    pc_resume(pc);
+    return true;
+}
+
 /* Ends before beginnings: a guest that powers off and resets is off. */
 static gboolean pc_serve_requests(gpointer obj)
 {
@@ -84,7 +97,8 @@ static gboolean pc_serve_requests(gpointer obj)
     }
     if (cpu_error) {
         pc_pause(pc);
-        pc_emit(pc, PC_EVENT_ERROR, 0, cpu_error);
+        if (!pc_go_on_in_software(pc, cpu_error))
+            pc_emit(pc, PC_EVENT_ERROR, 0, cpu_error);
     } else if (requests & 1u << BOARD_EXIT) {
         pc_pause(pc);
         pc_emit(pc, PC_EVENT_EXIT, pc->exit_value, NULL);

@@ -113,6 +113,7 @@ typedef enum PcEvent {
     PC_EVENT_EXIT,     /* isa-debug-exit; `value` is the status; paused */
     PC_EVENT_RESET,    /* the machine was reset and goes on */
     PC_EVENT_ERROR,    /* a vCPU cannot go on; `text` says why; paused */
+    PC_EVENT_ENGINE,   /* it could not, as `text` says; the machine goes on under another engine */
     PC_EVENT_DISK,     /* the host failed a disk, as `text` says; paused until pc_resume() */
 } PcEvent;
 typedef void (*PcEventFn)(void *obj, PcEvent event, int value, const char *text);

@@ -60,6 +60,9 @@ static void on_event(void *obj, PcEvent event, int value, const char *text)
     case PC_EVENT_ERROR:
         finish(runner, "error", text);
         return;
+    case PC_EVENT_ENGINE:
+        g_printerr("ospite-vm: %s\n", text);
+        return;
     case PC_EVENT_DISK:
         g_printerr("ospite-vm: %s\n", text);
         control_tell_state(runner->control);

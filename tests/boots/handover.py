@@ -15,7 +15,7 @@ sys.path.insert(0, __file__.rsplit("/", 1)[0])
 from vm import GUEST, OSPITE, PATIENCE, Failed, Machine, Skipped, fetch, run  # noqa: E402
 
 ENGINES = ("jit", "interp")
-WITH_KVM = ("kvm", "jit", "kvm", "interp")
+WITH_KVM = ("kvm", "interp", "kvm", "jit")
 GUESTS = {
     "paging64": [], "system64": [], "conform32": [], "conform64": ["--testdev"], "legacy32": [], "smp64": ["--cpus", "4"],
     "torture64": ["--cpus", "4"], "code64": ["--disk", "{guests}/code64.disk,format=raw,readonly"],
@@ -151,21 +151,67 @@ def complaints(output):
         raise Failed(f"the kernel complains: {bad[:3]}")
 
 
-def kvm_kernel():
-    """A stock kernel comes up while its CPU changes between KVM, translator and interpreter."""
-    need_kvm()
-    with Machine("--kernel", GUEST / "vmlinuz", "--initrd", GUEST / "initrd.gz", "--cpu", common_cpu(), "--serial", "stdio",
+def kernel(cpus, engines, *options):
+    with Machine("--cpus", cpus, *options, "--kernel", GUEST / "vmlinuz", "--initrd", GUEST / "initrd.gz", "--serial", "stdio",
                  "--append", "console=ttyS0 rdinit=/none root=none panic=0", engine="jit") as vm:
-        vm.expect("Linux version")
+        # A paravirtual KVM shows the host's CPUID: the kernel must have asked before.
+        vm.expect("Linux version" if engines == ENGINES or kvm_is_stock() else "smpboot: CPU0:")
         end = time.monotonic() + 60 * PATIENCE
         while b"Kernel panic - not syncing: VFS: Unable to mount root" not in vm.output:  # it unpacked, and has nothing to start
-            change(vm, 4, WITH_KVM, 0.02)
+            change(vm, 4, engines, 0.02)
+            time.sleep(0.1)  # in the translator, which gets on with it: a busy host is slow enough
             while select.select([vm.process.stdout], [], [], 0)[0]:
                 vm.output += os.read(vm.process.stdout.fileno(), 65536)
             if time.monotonic() > end:
                 raise Failed("the kernel does not come up")
         complaints(vm.output)
+        if f"Brought up 1 node, {cpus} CPU".encode() not in vm.output:
+            raise Failed("a CPU is missing")
         print(f"# {hand_overs(vm)} changes")
+        return vm.output
+
+
+def kvm_kernel():
+    """A stock kernel comes up while its CPU changes between KVM, translator and interpreter."""
+    need_kvm()
+    kernel(1, WITH_KVM, "--cpu", common_cpu())
+
+
+def kvm_kernel_two():
+    """The same with two CPUs, which interrupt each other."""
+    need_kvm()
+    if not kvm_is_stock():
+        raise Skipped("this paravirtual KVM shows guests the host's CPUID, whatever it is told: second CPUs take features that they were not given, and fault")
+    kernel(2, WITH_KVM, "--cpu", common_cpu())
+
+
+def kvm_kernel_hyperv():
+    """The same as a guest of Hyper-V's, by its clock and its local APIC."""
+    need_kvm()
+    with Machine("--kernel", GUEST / "vmlinuz", "--initrd", GUEST / "initrd.gz", "--append", "console=ttyS0", "--cpu", common_cpu(),
+                 "--serial", "stdio", "--paravirt", "hyperv", engine="jit") as vm:
+        vm.expect("Linux version")
+        known = True
+        try:
+            vm.control("engine kvm")
+        except Failed as reason:
+            if "cannot pass for Hyper-V" not in str(reason):
+                raise
+            known = False
+            vm.expect("ospite guest ready", 60)  # a change that fails in its midst leaves the machine as it was
+    if not known:
+        raise Skipped("this KVM does not know Hyper-V's interfaces; the machine goes on without it")
+    takes_hyperv(kernel(1, WITH_KVM, "--cpu", common_cpu(), "--paravirt", "hyperv"))
+
+
+def takes_hyperv(output):
+    if b"Switched to clocksource hyperv_clocksource_tsc_page" not in output or b"Using enlightened APIC" not in output:
+        raise Failed("the kernel does not take Hyper-V's clock or local APIC")
+
+
+def linux_hyperv():
+    """A guest of Hyper-V's with two CPUs comes up while they change between interpreter and translator."""
+    takes_hyperv(kernel(2, ENGINES, "--paravirt", "hyperv"))
 
 
 def kvm_idle():
@@ -260,6 +306,35 @@ def kvm_instructions():
     print(f"# kvm_hand_overs={total['kvm_hand_overs']} interpreted={total['interpreted']} kvm_exits={total['kvm_exits']}")
 
 
+def kvm_gives_up():
+    """A machine goes on under a software engine where KVM cannot and the interpreter beside it may not."""
+    need_kvm()
+    guest = pathlib.Path(OSPITE).resolve().parent / "tests" / "guests" / "apic64.elf"
+    with Machine("--kernel", guest, "--serial", "stdio", engine="kvm", memory="64M") as vm:
+        vm.wait_exit(1, 60)
+        if b"not ok" in vm.output or b"\n1..3" not in vm.output:
+            raise Failed("a test of the guest's failed")
+        if b"it goes on with engine" not in vm.stderr():
+            raise Failed("nobody said that the engine changed")
+
+
+def kvm_ovmf_console():
+    """OVMF comes up to its console while its CPU changes between KVM, translator and interpreter."""
+    need_kvm()
+    with Machine("--firmware", fetch("ovmf") / "usr/share/ovmf/OVMF.fd", "--serial", "stdio", "--cpu", common_cpu(), engine="jit", memory="256M") as vm:
+        end = time.monotonic() + 60 * PATIENCE
+        while b"\x1b[2J" not in vm.output:
+            change(vm, 4, WITH_KVM, 0.05)
+            time.sleep(0.1)
+            while select.select([vm.process.stdout], [], [], 0)[0]:
+                vm.output += os.read(vm.process.stdout.fileno(), 65536)
+            if time.monotonic() > end:
+                raise Failed("no console")
+        print(f"# {hand_overs(vm)} changes")
+        vm.process.terminate()
+        vm.wait_exit(0)
+
+
 def kvm_ovmf():
     """OVMF goes on under KVM where some of them stop at its first x87 instructions."""
     need_kvm()
@@ -274,4 +349,4 @@ def kvm_ovmf():
         vm.wait_exit(0)
 
 
-run(linux_one, linux_four, bare_metal, refused, kvm_kernel, kvm_idle, kvm_work_one, kvm_work_two, kvm_memtest, kvm_instructions, kvm_ovmf)
+run(linux_one, linux_four, linux_hyperv, bare_metal, refused, kvm_kernel, kvm_kernel_two, kvm_kernel_hyperv, kvm_idle, kvm_work_one, kvm_work_two, kvm_memtest, kvm_instructions, kvm_gives_up, kvm_ovmf, kvm_ovmf_console)

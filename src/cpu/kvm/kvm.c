@@ -573,7 +573,8 @@ static VcpuExit run_once(Vcpu *vcpu)
 {
     KvmVcpu *cpu = kvm_vcpu(vcpu);
     if (atomic_fetch_and(&vcpu->requests, ~VCPU_REQUEST_NMI) & VCPU_REQUEST_NMI)
-        ioctl(cpu->fd, KVM_NMI, 0);
+        for (unsigned nmis = MIN(atomic_exchange(&vcpu->nmis, 0), 2); nmis; nmis--)
+            ioctl(cpu->fd, KVM_NMI, 0);
     kvm_inject_extint(vcpu);
     int slot_errno = atomic_load(&kvm_vm(vcpu->vm)->slot_errno);
     if (slot_errno)

@@ -21,7 +21,7 @@
 typedef struct EmulatedCpu {
     Vcpu vcpu; /* first: an engine gets it */
     Vcpu *real;
-    bool refused; /* the guest wanted of its local APIC what only KVM can do */
+    bool refused; /* an instruction wanted of the local APIC what only KVM can do */
 } EmulatedCpu;
 
 struct KvmEmulator {
@@ -156,6 +156,26 @@ void kvm_emulator_cleaned(KvmEmulator *emulator)
 
 /* ---- a few instructions ---------------------------------------------------------------------- */
 
+/* Stops before an instruction that wants of the local APIC what only KVM can do: that one is KVM's,
+ * or nobody's here. Returns how many it did. */
+static unsigned emulate_insns(EmulatedCpu *emulated, unsigned count, CpuState *ret_after)
+{
+    SoftCpu *cpu = emulated->vcpu.engine_data;
+    unsigned done = 0;
+
+    emulated->refused = false;
+    soft_cpu_get_state(cpu, ret_after);
+    while (done < count && ret_after->activity == CPU_ACTIVE) {
+        soft_cpu_emulate(cpu, 1);
+        if (emulated->refused)
+            break;
+        soft_cpu_get_state(cpu, ret_after);
+        done++;
+    }
+    kvm_vcpu(emulated->real)->emulated += done;
+    return done;
+}
+
 static VcpuExit emulate(EmulatedCpu *emulated, unsigned count)
 {
     Vcpu *real = emulated->real;
@@ -168,8 +188,7 @@ static VcpuExit emulate(EmulatedCpu *emulated, unsigned count)
     after.nmi_pending = 0;
     after.activity = CPU_ACTIVE;
     soft_cpu_set_state(cpu, &after);
-    bool alive = soft_cpu_emulate(cpu, count);
-    soft_cpu_get_state(cpu, &after);
+    unsigned done = emulate_insns(emulated, count, &after);
     after.kvm_system_time = before.kvm_system_time;
     after.kvm_eoi = before.kvm_eoi;
     after.hyperv_assist_page = before.hyperv_assist_page;
@@ -178,7 +197,9 @@ static VcpuExit emulate(EmulatedCpu *emulated, unsigned count)
         atomic_fetch_add(&real->nmis, nmis);
         atomic_fetch_or(&real->requests, VCPU_REQUEST_NMI);
     }
-    return alive && after.activity != CPU_SHUTDOWN ? VCPU_EXIT_KICKED : VCPU_EXIT_SHUTDOWN;
+    if (after.activity == CPU_SHUTDOWN)
+        return VCPU_EXIT_SHUTDOWN;
+    return emulated->refused && !done ? VCPU_EXIT_ERROR : VCPU_EXIT_KICKED;
 }
 
 VcpuExit kvm_emulate(Vcpu *vcpu, unsigned count)
@@ -191,18 +212,16 @@ VcpuExit kvm_emulate(Vcpu *vcpu, unsigned count)
     vcpu_enter(vcpu);
     if (!emulated->vcpu.engine_data)
         soft_cpu_new(&emulated->vcpu, emulator->soft);
-    emulated->refused = false;
     vcpu_adopt_thread(&emulated->vcpu);
     VcpuExit exit = emulate(emulated, count);
     vcpu_adopt_thread(vcpu);
     g_mutex_unlock(&emulator->lock);
-    kvm_vcpu(vcpu)->emulated += count;
-    if (!emulated->refused)
-        return exit;
-    g_free(vcpu->error);
-    vcpu->error = g_strdup("the guest writes to its local APIC by an instruction that KVM cannot "
-                           "emulate; --engine soft does without KVM");
-    return VCPU_EXIT_ERROR;
+    if (exit == VCPU_EXIT_ERROR) {
+        g_free(vcpu->error);
+        vcpu->error = g_strdup("the guest writes to its local APIC by an instruction that KVM "
+                               "cannot emulate; --engine soft does without KVM");
+    }
+    return exit;
 }
 
 VcpuExit kvm_hand_over(Vcpu *vcpu)

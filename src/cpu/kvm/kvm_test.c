@@ -630,6 +630,134 @@ static void test_emulate_dirty(void)
     machine_free(m);
 }
 
+/* ---- another engine -------------------------------------------------------------------------- */
+
+static void change_engine(Machine *m, const Engine *engine)
+{
+    g_autoptr(GError) error = NULL;
+    g_assert_true(vm_set_engine(m->vm, engine, &error));
+    g_assert_no_error(error);
+    g_assert_true(m->vm->engine == engine);
+}
+
+/* An interrupt whose delivery one engine had begun, whatever IF says, is delivered by the other. */
+static void test_hand_over_event(void)
+{
+    static const uint8_t code[] = {0xeb, 0xfe};                                 /* jmp $ */
+    static const uint8_t handler[] = {0xb0, 'H', 0xe6, 0xe9, 0xe6, 0xf4, 0xf4}; /* out; out; hlt */
+    static const uint8_t vector[] = {0x00, 0x20, 0, 0};
+    for (int to_kvm = 0; to_kvm < 2; to_kvm++) {
+        Machine *m = machine_new("x86-64-v1", 1);
+        CpuState state;
+        put(m, 0x2000, handler, sizeof(handler));
+        put(m, 4 * 0x30, vector, sizeof(vector));
+        stand_at(m, code, sizeof(code));
+        if (to_kvm)
+            change_engine(m, &engine_interp);
+        vcpu_get_state(m->vm->vcpus[0], &state);
+        g_assert_cmpint(state.event.kind, ==, CPU_EVENT_NONE);
+        state.event = (CpuEvent){.kind = CPU_EVENT_INTERRUPT, .vector = 0x30};
+        vcpu_set_state(m->vm->vcpus[0], &state);
+        change_engine(m, to_kvm ? &engine_kvm : &engine_interp);
+        vcpu_get_state(m->vm->vcpus[0], &state);
+        g_assert_cmpint(state.event.kind, ==, CPU_EVENT_INTERRUPT);
+        g_assert_cmphex(state.event.vector, ==, 0x30);
+        vm_resume(m->vm);
+        if (finished(m)) {
+            vm_pause(m->vm);
+            g_assert_cmpstr(m->output->str, ==, "H");
+        }
+        machine_free(m);
+    }
+}
+
+/* Who asked for writes before the change hears of those behind it, and of those before. */
+static void test_hand_over_dirty(void)
+{
+    static const uint8_t code[] = {
+        0xe4, 0x10, 0xff, 0x06, 0x00, 0x50, /* again: in al, 0x10; inc [0x5000] */
+        0xe6, 0xf4, 0xeb, 0xf6,             /* out 0xf4, al; jmp again */
+    };
+    static const Engine *const engines[] = {&engine_interp, &engine_kvm, &engine_jit, &engine_kvm};
+    Machine *m = machine_new("x86-64-v1", 1);
+    g_autoptr(GArray) pages = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+    bool alive = true;
+    stand_at(m, code, sizeof(code));
+    ram_take_dirty(m->ram, RAM_CLEAN_DISPLAY, 0, RAM_SIZE, NULL);
+    for (unsigned i = 0; i < 2 * G_N_ELEMENTS(engines) && alive; i++) {
+        if (i % 2)
+            change_engine(m, engines[i / 2]);
+        uint16_t count = load_le16(m->ram->host + 0x5000);
+        atomic_store(&m->done, false);
+        vm_resume(m->vm);
+        alive = finished(m);
+        vm_pause(m->vm);
+        if (i % 2 == 0)
+            change_engine(m, engines[(i / 2 + 1) % 2]);
+        g_assert_true(!alive || load_le16(m->ram->host + 0x5000) != count);
+        g_array_set_size(pages, 0);
+        ram_take_dirty(m->ram, RAM_CLEAN_DISPLAY, 0, RAM_SIZE, pages);
+        g_assert_true(!alive || pages->len == 1);
+        g_assert_true(!alive || g_array_index(pages, uint64_t, 0) == 5);
+    }
+    machine_free(m);
+}
+
+/* There and back, nothing is another; the guest's counter goes on, and never back. */
+static void test_hand_over_state(void)
+{
+    Machine *m = machine_new("x86-64-v1", 2);
+    CpuState before[2], after;
+    for (unsigned i = 0; i < 2; i++) {
+        vcpu_get_state(m->vm->vcpus[i], &before[i]);
+        for (int r = 0; r < 16; r++)
+            before[i].gpr[r] = 0x1111111111111111 * r + i;
+        before[i].cr2 = 0x123456789000;
+        before[i].kernel_gs_base = 0xffff888012345000;
+        before[i].lstar = 0xffffffff81000040;
+        before[i].pat = 0x0407050600070106;
+        before[i].mtrr_base[3] = 0xc0000006;
+        before[i].mc_ctl[9] = 0;
+        before[i].fpu.fcw = 0x27f;
+        before[i].fpu.mxcsr = 0x1fa0;
+        memset(before[i].fpu.xmm[7], 0xa0 + i, 16);
+        before[i].dr[2] = 0x4000 + i;
+        before[i].nmi_pending = i;
+        vcpu_set_state(m->vm->vcpus[i], &before[i]);
+        vcpu_get_state(m->vm->vcpus[i], &before[i]);
+    }
+    change_engine(m, &engine_jit);
+    change_engine(m, &engine_kvm);
+    change_engine(m, &engine_interp);
+    for (unsigned i = 0; i < 2; i++) {
+        vcpu_get_state(m->vm->vcpus[i], &after);
+        g_assert_cmpmem(after.gpr, 128, before[i].gpr, 128);
+        g_assert_cmphex(after.rip, ==, before[i].rip);
+        g_assert_cmphex(after.rflags, ==, before[i].rflags);
+        for (int s = 0; s < SEG_COUNT; s++) {
+            g_assert_cmphex(after.seg[s].base, ==, before[i].seg[s].base);
+            g_assert_cmphex(after.seg[s].limit, ==, before[i].seg[s].limit);
+            g_assert_cmphex(after.seg[s].attributes, ==, before[i].seg[s].attributes);
+        }
+        g_assert_cmphex(after.cr0, ==, before[i].cr0);
+        g_assert_cmphex(after.cr2, ==, 0x123456789000);
+        g_assert_cmphex(after.kernel_gs_base, ==, 0xffff888012345000);
+        g_assert_cmphex(after.lstar, ==, 0xffffffff81000040);
+        g_assert_cmphex(after.pat, ==, 0x0407050600070106);
+        g_assert_cmphex(after.mtrr_base[3], ==, 0xc0000006);
+        g_assert_cmphex(after.mc_ctl[9], ==, 0);
+        g_assert_cmphex(after.fpu.fcw, ==, 0x27f);
+        g_assert_cmphex(after.fpu.mxcsr, ==, 0x1fa0);
+        g_assert_cmpmem(after.fpu.xmm, 256, before[i].fpu.xmm, 256);
+        g_assert_cmphex(after.dr[2], ==, 0x4000 + i);
+        g_assert_cmpuint(after.nmi_pending, ==, i);
+        g_assert_cmpint(after.activity, ==, before[i].activity);
+        g_assert_cmphex(after.tsc, >=, before[i].tsc);
+        g_assert_cmpuint(m->vm->vcpus[i]->hand_overs, ==, 3);
+    }
+    machine_free(m);
+}
+
 int main(int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
@@ -655,5 +783,8 @@ int main(int argc, char **argv)
     g_test_add_func("/cpu/kvm/emulate", test_emulate);
     g_test_add_func("/cpu/kvm/emulate-fault", test_emulate_fault);
     g_test_add_func("/cpu/kvm/emulate-dirty", test_emulate_dirty);
+    g_test_add_func("/cpu/kvm/hand-over-event", test_hand_over_event);
+    g_test_add_func("/cpu/kvm/hand-over-dirty", test_hand_over_dirty);
+    g_test_add_func("/cpu/kvm/hand-over-state", test_hand_over_state);
     return g_test_run();
 }

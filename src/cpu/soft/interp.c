@@ -208,11 +208,11 @@ void soft_cpu_get_state(SoftCpu *cpu, CpuState *state)
 void soft_cpu_set_state(SoftCpu *cpu, const CpuState *state)
 {
     cpu->s = *state;
-    load_event(cpu);
     cpu->s.gpr[GPR_NONE] = 0;
     x87_from_architectural(&cpu->s.fpu);
     cpu->tsc_offset = (int64_t)(state->tsc - (state->tsc_host ?: vm_host_tsc(cpu->vcpu->vm)));
     cpu_state_loaded(cpu);
+    load_event(cpu);
     cpu->pending_db = state->pending_db;
     paravirt_loaded(cpu);
 }

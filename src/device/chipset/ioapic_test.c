@@ -65,6 +65,28 @@ static void test_registers(Fixture *f, gconstpointer data)
     g_assert_cmphex(get(f, 0x11), ==, 0xff000000);
 }
 
+static bool is_43(void *obj, uint8_t vector)
+{
+    return vector == 0x43;
+}
+
+/* An end that was lost with the local APICs is made up for; what they still hold is not ended. */
+static void test_end_others(Fixture *f, gconstpointer data)
+{
+    route(f, 10, 0xa042, 0x01000000);
+    route(f, 11, 0xa043, 0x01000000);
+    set(f, 10, true);
+    set(f, 11, true);
+    set(f, 10, false);
+    g_assert_cmphex(get(f, 0x24), ==, 0xe042);
+    ioapic_end_others(f->ioapic, is_43, NULL);
+    g_assert_cmphex(get(f, 0x24), ==, 0xa042);
+    g_assert_cmphex(get(f, 0x26), ==, 0xe043);
+    g_assert_cmpuint(f->b->msi_count, ==, 2);
+    set(f, 10, true);
+    g_assert_cmpuint(f->b->msi_count, ==, 3);
+}
+
 static void test_edge(Fixture *f, gconstpointer data)
 {
     set(f, 4, true);                 /* masked: lost */
@@ -139,6 +161,7 @@ int main(int argc, char **argv)
     ADD("registers", test_registers);
     ADD("edge", test_edge);
     ADD("level", test_level);
+    ADD("end-others", test_end_others);
     ADD("version", test_version);
     ADD("state", test_state);
     g_test_add_func("/chipset/ioapic/storm", test_storm);
