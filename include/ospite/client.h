@@ -16,7 +16,7 @@ G_BEGIN_DECLS
 /** What went wrong, as far as programs tell it apart. Numbers do not change. */
 typedef enum OspiteError {
     OSPITE_ERROR_FAILED = 0,      /**< the message says what */
-    OSPITE_ERROR_INVALID = 1,     /**< an argument, a setting or a file is wrong */
+    OSPITE_ERROR_INVALID = 1,     /**< an argument or a setting is wrong */
     OSPITE_ERROR_NOT_FOUND = 2,   /**< there is no such machine, image or file */
     OSPITE_ERROR_WRONG_STATE = 3, /**< not while the machine is as it is: running, off, … */
     OSPITE_ERROR_TIMED_OUT = 4,   /**< it did not happen in time; it still may */

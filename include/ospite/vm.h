@@ -272,7 +272,7 @@ char *ospite_vm_get_file(OspiteClient *client, const char *name, GError **error)
  * @param client  a client
  * @param name    the machine
  * @param xml     the whole new text
- * @param error   set when it fails, #OSPITE_ERROR_INVALID when it is no machine; then the old one
+ * @param error   set when it fails, #OSPITE_ERROR_FAILED when it is no machine; then the old one
  *                stays
  * @return the machine (new); or NULL
  */

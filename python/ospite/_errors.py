@@ -14,7 +14,7 @@ class Error(Exception):
 
 
 class Invalid(Error):
-    """An argument, a setting or a file is wrong."""
+    """An argument or a setting is wrong; a bad file is an Error of no class."""
 
 
 class NotFound(Error):

@@ -28,6 +28,13 @@ static Pair directions[] = {{"disabled", "off"},
                             {"bidirectional", "both"},
                             {NULL}};
 static Pair mice[] = {{"ps2", "ps2"}, {"usb", "usb-mouse"}, {"usbtablet", "usb-tablet"}, {NULL}};
+static Pair paravirts[] = {{"none", "none"},
+                           {"default", "kvm"},
+                           {"legacy", "none"},
+                           {"minimal", "none"},
+                           {"hyperv", "hyperv"},
+                           {"kvm", "kvm"},
+                           {NULL}};
 static Pair keyboards[] = {{"ps2", "ps2"}, {"usb", "usb"}, {NULL}};
 
 /* An option's setting; "%u": its number less one. */
@@ -62,6 +69,7 @@ static const struct {
     {"guestmemoryballoon", "guest.balloon", "M"},
     {"autostart-enabled", "autostart.enabled", NULL, on_off},
     {"autostart-delay", "autostart.delay"},
+    {"paravirtprovider", "paravirt", NULL, paravirts},
     {"nic%u", "network.%u.backend", NULL, backends},
     {"nictype%u", "network.%u.model", NULL, models},
     {"cableconnected%u", "network.%u.cable", NULL, on_off},
@@ -81,11 +89,14 @@ static const char *const nothing[] = {
     "nested-hw-virt",
     "nestedpaging",
     "pae",
-    "paravirtprovider",
     "triplefaultreset",
     "vrde",
     "vrdeport",
     "vrdeaddress",
+    "vrdeauthtype",
+    "vrdeextpack",
+    "vrdemulticon",
+    "vrdereusecon",
     "vtxux",
     "vtxvpid",
     "x2apic",

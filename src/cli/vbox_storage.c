@@ -134,13 +134,18 @@ bool vbox_storage_attach(VboxArgs *a, GError **error)
 
 bool vbox_close_medium(VboxArgs *a, GError **error)
 {
+    static const char *const kinds[][2] = {
+        {"dvd", "cdrom"}, {"floppy", "floppy"}, {"disk", "disk"}, {NULL}};
     const char *medium = vbox_word(a, 1) ? vbox_word(a, 1) : vbox_word(a, 0);
+    const char *kind = vbox_word(a, 1) ? vbox_pair(kinds, vbox_word(a, 0)) : NULL;
     bool file = vbox_value(a, "delete") != NULL;
-    g_autoptr(JsonNode) removed = NULL;
+    g_autoptr(JsonNode) known = NULL, removed = NULL;
 
     if (!medium)
         return vbox_usage(error, _("closemedium takes an image's file or UUID"));
-    removed = ospite_media_remove(a->client, medium, file, error);
+    /* VirtualBox knows each image that it made. */
+    known = known_medium(a, medium, kind ? kind : "disk", error);
+    removed = !known ? NULL : ospite_media_remove(a->client, medium, file, error);
     if (removed && file)
         vbox_print_progress();
     return removed != NULL;

@@ -191,6 +191,8 @@ bool vbox_set_extra_data(VboxArgs *a, GError **error)
         return vbox_usage(error, _("setextradata takes a machine, a key and perhaps a value"));
     if (!strcmp(name, "global"))
         return vbox_usage(error, _("this version keeps extra data of machines only"));
+    if (strchr(key, '.'))
+        return vbox_usage(error, _("cannot keep the key '%s': keys have no dots here"), key);
     setting = value && *value ? g_strdup_printf("extra.%s.value=%s", key, value)
                               : g_strdup_printf("extra.%s=", key);
     const char *const settings[] = {setting, NULL};

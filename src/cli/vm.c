@@ -6,16 +6,45 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/address.h"
 #include "base/bits.h"
 #include "base/i18n.h"
 #include "cli/call.h"
 #include "vm/config.h"
+#include "vm/text.h"
+
+/* A file of this folder that is named as one of the machine's, which has none of that name. */
+static void note_file(const char *assignment, const char *folder)
+{
+    const char *equals = strchr(assignment, '=');
+    g_autofree char *name = equals ? g_strndup(assignment, equals - assignment) : NULL;
+    const VmField *field = name ? vm_schema_find(&vm_config_schema, name, NULL, NULL) : NULL;
+    const char *file = field && field->type == VM_PATH ? equals + 1 : "";
+    g_autofree char *there = g_build_filename(folder, file, NULL);
+    g_autofree char *quoted = text_quote(file), *quoted_folder = text_quote(folder);
+
+    if (*file && *file != '/' && !is_address(file) && g_file_test(file, G_FILE_TEST_EXISTS) &&
+        !g_file_test(there, G_FILE_TEST_EXISTS))
+        g_printerr(_("ospite: %s is looked for in %s, and is not there; for the one here write "
+                     "%s=$PWD/%s\n"),
+                   quoted, quoted_folder, name, file);
+}
+
+/* Folders of another host are not known here. */
+static void note_files(const char *const *settings, JsonNode *answer)
+{
+    const char *folder = answer ? ospite_text(answer, "vm.folder") : "";
+
+    for (; g_file_test(folder, G_FILE_TEST_IS_DIR) && *settings; settings++)
+        note_file(*settings, folder);
+}
 
 bool run_vm_create(CommandLine *line, GError **error)
 {
     JsonNode *answer = ospite_vm_create(line->client, line->words[0], command_value(line, "folder"),
                                         (const char *const *)line->words + 1, error);
 
+    note_files((const char *const *)line->words + 1, answer);
     return call_finish(line, answer, _("Made '%s' in %s\n"), line->words[0],
                        answer ? ospite_text(answer, "vm.folder") : "");
 }
@@ -39,6 +68,7 @@ static bool set(const CommandLine *line, const char *const *settings, GError **e
 
     if (!answer)
         return false;
+    note_files(settings, answer);
     if (line->json)
         command_print_json(answer);
     else

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "daemon/machine_json.h"
+#include "vm/build.h"
 
 typedef struct MachineWaiter {
     MachineState state;
@@ -270,6 +271,28 @@ static void on_ended(void *obj, ProcessEnd *end)
 
 static const ProcessEvents process_events = {.state = on_state, .ended = on_ended};
 
+/* All that this version lacks at once; no process is needed to find that out. */
+static bool can_be_built(const Machine *machine, GError **error)
+{
+    g_autoptr(GPtrArray) missing = vm_build_missing(machine->config);
+    const char *first = missing->len ? missing->pdata[0] : "", *hint = g_strrstr(first, "; ");
+    g_autofree char *why = hint ? g_strndup(first, (gsize)(hint - first)) : g_strdup(first);
+    g_autoptr(GString) others = g_string_new(NULL);
+
+    for (guint i = 1; i < missing->len; i++) {
+        const char *line = missing->pdata[i];
+        g_string_append_printf(others, "%s%.*s", i > 1 ? ", " : "", (int)strcspn(line, ":"), line);
+    }
+    if (others->len)
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED,
+                    _("cannot start '%s': %s, nor what %s ask for; change these settings"),
+                    machine->name, why, others->str);
+    else if (missing->len)
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED, _("cannot start '%s': %s"),
+                    machine->name, first);
+    return !missing->len;
+}
+
 bool machine_start(Machine *machine, MachineDone done, void *obj, GError **error)
 {
     g_autofree char *log = machine_log(machine);
@@ -283,7 +306,7 @@ bool machine_start(Machine *machine, MachineDone done, void *obj, GError **error
                                    error);
     if (!machine->config)
         return machine_wrong_state(machine, N_("cannot start"), machine->problem, error);
-    if (!machine_is_settled(machine, N_("start"), error))
+    if (!machine_is_settled(machine, N_("start"), error) || !can_be_built(machine, error))
         return false;
     text = vm_tree_text(machine->config, NULL);
     machine->process = process_start(&spec, text, &process_events, machine, error);

@@ -200,6 +200,12 @@ def refused():
             check(name.rpartition(".")[0] in said and "this version" in said, f"{name}={value}: {said}")
             list_name = name.rpartition(".")[0] if name.split(".")[0] in ("storage", "network", "shared") else name
             d.call("PATCH", "/vms/one", {"settings": {list_name: None}})
+        d.run("vm", "set", "one", "storage.s.type=ahci", "network.0.model=e1000", "guest.clipboard=both")
+        said = d.run("vm", "start", "one", status=1)
+        check(said.count("\n") == 1 and all(name in said for name in ("storage.s.type", "network.0", "guest.clipboard")), f"what else is missing: {said}")
+        expect((d.vm("one")["state"], d.vm("one")["last_end"]), ("off", None), "a machine that was never started")
+        for name in ("storage.s", "network.0", "guest.clipboard"):
+            d.call("PATCH", "/vms/one", {"settings": {name: None}})
         d.run("vm", "start", "one")
 
 

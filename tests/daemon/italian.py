@@ -99,9 +99,9 @@ def late():
         d.run("vm", "start", "uno")
         d.run("vm", "poweroff", "uno")
         check("la macchina è stata spenta" in d.run("vm", "show", "uno"), "how it ended")
-        (d.path / "a.xml").write_text("<domain type='kvm'><name>due</name><memory>65536</memory><devices><sound model='ac97'/><tpm/></devices></domain>")
+        (d.path / "a.xml").write_text("<domain type='kvm'><name>due</name><memory>65536</memory><devices><sound model='ac97'/><tpm model='tpm-crb'/><watchdog model='itco'/></devices></domain>")
         result = subprocess.run([OSPITE, "vm", "import", d.path / "a.xml"], env=d.environment, capture_output=True, text=True, check=True)
-        check("la scheda audio 'ac97' non è importata" in result.stderr and "<tpm> non è importato" in result.stderr, result.stderr)
+        check("audio.adapter: questa versione non sa fare 'ac97'" in result.stderr and "il TPM (tpm-crb; <tpm>) non è importato" in result.stderr, result.stderr)
         check("non c'è nessun supporto" in d.run("media", "show", d.path / "niente2", status=3), "media")
         check("numero di CPU" in d.run("vm", "settings", "system.cpus"), "vm settings")
 

@@ -217,6 +217,24 @@ VBOX = """<VirtualBox xmlns="http://www.virtualbox.org/"><Machine uuid="{7d2e1f5
 LIBVIRT = """<domain type="kvm"><name>web</name><memory unit="MiB">32</memory><vcpu>1</vcpu><devices><graphics type="vnc"/></devices></domain>"""
 
 
+def files_here():
+    """A file of the current folder that is named as one of the machine's is told, with what to write; the setting is kept."""
+    with Daemon() as d:
+        d.run("vm", "create", "one", *SMALL)
+        (d.path / "a b.raw").write_bytes(bytes(4096))
+
+        def said(*words):
+            result = subprocess.run([OSPITE, "vm", *words], cwd=d.path, env=d.environment, capture_output=True, text=True, check=True)
+            return result.stderr
+
+        note = said("set", "one", "storage.ide0.0.type=disk", "storage.ide0.0.medium=a b.raw")
+        check("storage.ide0.0.medium=$PWD/a b.raw" in note and note.count("\n") == 1, f"note: {note!r}")
+        check("kernel.file=$PWD/a b.raw" in said("create", "two", *SMALL, "kernel.file=a b.raw"), "no note at create")
+        expect(said("set", "one", f"storage.ide0.0.medium={d.path}/a b.raw", "kernel.file=none", "description=a b.raw"), "", "notes")
+        (pathlib.Path(d.vm("one")["folder"]) / "a b.raw").write_bytes(bytes(4096))
+        expect(said("set", "one", "storage.ide0.0.medium=a b.raw"), "", "note of a file that is there")
+
+
 def imported():
     """VirtualBox's and libvirt's machines become ours, with a report of what is lost; bad files and names change nothing."""
     with Daemon() as d:
@@ -565,6 +583,6 @@ def usage():
             check(said.startswith("ospite") and said.count("\n") == 1, f"{words}: {said!r}")
 
 
-sys.exit(run((life, shown, console, screen, debugged, counted, names, rename_and_move, edit, imported, daemon_killed, ended_without_daemon,
+sys.exit(run((life, shown, console, screen, debugged, counted, names, rename_and_move, edit, files_here, imported, daemon_killed, ended_without_daemon,
               process_killed, sandboxed, many_at_once, leaves, ended_while_asked, fifty, bad_requests, described, huge_request, half_request,
               gone_waiters, crowd, other_users, bad_files, table, usage), sys.argv[1:]))

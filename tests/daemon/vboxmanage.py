@@ -131,6 +131,10 @@ def media():
         d.vbox("storagectl", "one", "--name", "IDE", "--remove")
         d.vbox("closemedium", uuid)
         expect(d.vbox("list", "hdds"), "", "list hdds")
+        made = d.path / "made.vdi"
+        d.vbox("createmedium", "disk", "--filename", made, "--size", "8")
+        d.vbox("closemedium", "disk", made, "--delete")
+        check(not made.exists(), "an image that no machine ever had is still there")
 
 
 def absent():
@@ -139,7 +143,7 @@ def absent():
         d.vbox("createvm", "--name", "one", "--register")
         for words, part in ((("snapshot", "one", "take", "a"), "snapshots"), (("clonevm", "one", "--snapshot", "a"), "snapshots"),
                             (("controlvm", "one", "savestate"), "state"), (("startvm", "one", "--type", "gui"), "headless"),
-                            (("controlvm", "one", "dance"), "dance"), (("list", "webcams"), "webcams"),
+                            (("controlvm", "one", "dance"), "dance"), (("setextradata", "one", "a.b", "1"), "no dots"), (("list", "webcams"), "webcams"),
                             (("showvminfo", "none"), "none"), (("createvm",), "--name")):
             said = d.vbox(*words, status=1)
             check(part in said and said.count("\n") == 1, f"{words}: {said!r}")
