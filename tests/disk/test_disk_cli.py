@@ -697,10 +697,33 @@ class DiskTest(unittest.TestCase):
             img("convert", "--bitmaps", *words, "new", status=1)
             self.assertFalse(os.path.exists("new"), words)
         img("convert", "--skip-broken-bitmaps", "-O", "qcow2", "s.qcow2", "new", status=1)
+        self.make_bitmap_bomb()
+        limited = subprocess.run(["sh", "-c", f"ulimit -v 4000000; {BUILD}/qemu-img convert --bitmaps -O qcow2 bomb.qcow2 new"],
+                                 capture_output=True, text=True)
+        self.assertEqual(limited.returncode, 1)
+        self.assertIn("too large", limited.stderr)
+        self.assertFalse(os.path.exists("new"))
         img("convert", "--bitmaps", "--skip-broken-bitmaps", "-O", "qcow2", "used.qcow2", "out.qcow2")
         details = json.loads(real("info", "--output=json", "out.qcow2"))["format-specific"]["data"]
         self.assertEqual([b["name"] for b in details["bitmaps"]], ["two"])
         img("convert", "-n", "--bitmaps", "-O", "qcow2", "s.qcow2", "out.qcow2", status=1)
+
+    @staticmethod
+    def make_bitmap_bomb():
+        """Thousands of bitmaps whose bits are the same 8 MiB of one table."""
+        real("create", "-q", "-f", "qcow2", "bomb.qcow2", "32G")
+        real("bitmap", "--add", "-g", "512", "bomb.qcow2", "one")
+        with open("bomb.qcow2", "r+b") as f:
+            head = f.read(65536)
+            extension = head.find(bytes.fromhex("23852875"))
+            f.seek(int.from_bytes(head[extension + 24:extension + 32], "big"))
+            entry = f.read(32)
+            end = f.seek(0, os.SEEK_END)
+            f.seek(-(-end // 65536) * 65536)
+            place = f.tell()
+            f.write(entry * 2000)
+            f.seek(extension + 8)
+            f.write((2000).to_bytes(4, "big") + bytes(4) + (64000).to_bytes(8, "big") + place.to_bytes(8, "big"))
 
     def test_untrusted_names(self):
         os.mkdir("in")

@@ -294,13 +294,16 @@ static Bitmap *parse_entry(const uint8_t *d, uint64_t *ret_length)
 }
 
 /* The same bits for the clusters of another image, where nothing of them is yet. */
-static int move_bits(Qcow2 *to, Qcow2 *from, Bitmap *b)
+static int move_bits(Qcow2 *to, Qcow2 *from, Bitmap *b, uint64_t *budget)
 {
-    uint64_t size = bits_size(b, to->map.size), clusters = qcow2_clusters(to, size);
-    if (b->granularity < 9 || b->granularity > 31 || b->table_size > MAX_TABLE ||
-        b->table_at % from->cluster_size || clusters > MAX_TABLE ||
-        MAX(size, bits_size(b, from->map.size)) > MAX_BITMAPS)
+    if (b->granularity < 9 || b->granularity > 31 || b->table_at % from->cluster_size)
         return -EINVAL;
+    uint64_t clusters = qcow2_clusters(to, bits_size(b, to->map.size));
+    uint64_t room =
+        MAX(clusters << to->cluster_bits, (uint64_t)b->table_size << from->cluster_bits);
+    if (MAX(clusters, b->table_size) > MAX_TABLE || room > *budget)
+        return -EFBIG;
+    *budget -= room;
     int result = read_bits(from, b);
     if (result)
         return result;
@@ -314,9 +317,9 @@ static int move_bits(Qcow2 *to, Qcow2 *from, Bitmap *b)
 
 /* The entry of a bitmap, and its bits, from one image to the other. */
 static bool copy_entry(Qcow2 *to, Qcow2 *from, const uint8_t *d, uint64_t length, Bitmap *b,
-                       GByteArray *directory, GError **error)
+                       GByteArray *directory, uint64_t *budget, GError **error)
 {
-    int result = move_bits(to, from, b);
+    int result = move_bits(to, from, b, budget);
     if (result)
         return format_fail_io(error, from->map.file->path, "read the bitmaps of", result);
     b->entry_at = directory->len;
@@ -346,7 +349,7 @@ static bool is_inconsistent(const Qcow2 *from, const uint8_t *d, bool skip, bool
 static bool collect(Qcow2 *to, Qcow2 *from, bool skip, GPtrArray *bitmaps, GByteArray *directory,
                     GError **error)
 {
-    uint64_t start, size, length;
+    uint64_t start, size, length, budget = 2 * MAX_BITMAPS;
     if (!find_directory(from, &start, &size))
         return true;
     if (size > MAX_DIRECTORY || start % from->cluster_size || start > from->map.file->size)
@@ -365,7 +368,7 @@ static bool collect(Qcow2 *to, Qcow2 *from, bool skip, GPtrArray *bitmaps, GByte
             return false;
         if (skipped)
             g_ptr_array_remove_index(bitmaps, bitmaps->len - 1);
-        else if (!copy_entry(to, from, old + at, length, b, directory, error))
+        else if (!copy_entry(to, from, old + at, length, b, directory, &budget, error))
             return false;
     }
     return true;
