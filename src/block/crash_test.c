@@ -347,6 +347,8 @@ static const Case cases[] = {
     {"vmdk", "vmdk", NULL, "vmdk"},
     {"vmdk-over-raw", "vmdk", NULL, NULL, "raw"},
     {"vmdk-flat", "vmdk", "subformat=monolithicFlat", .flat = true},
+    {"vmdk-split", "vmdk", "subformat=twoGbMaxExtentSparse"},
+    {"vmdk-stream", "vmdk", "subformat=streamOptimized"},
     {"qcow2-luks", "qcow2", "encrypt.format=luks", .encrypted = true},
     {"luks", "luks", .encrypted = true},
     {"qcow2-bitmap", "qcow2", "cluster_size=4k", "qcow2", .bitmap = true},

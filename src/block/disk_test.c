@@ -560,7 +560,9 @@ static void test_foreign_formats(Fixture *f, gconstpointer p)
          "# Disk DescriptorFile\nversion=1\nCID=1\ncreateType=\"seSparse\"\nRW 64 SESPARSE "
          "\"a-sesparse.vmdk\"\n",
          "a-sesparse.vmdk"},
-        {65536 - 512, 4, "koly", "Apple DMG"},
+        {65536 - 512, 4, "koly", "DMG"},
+        {0, 8, "OOOM\0\0\0\2", "COW"},
+        {0, 24, "#!/bin/sh\n#V2.0 Format\n", "cloop"},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(images); i++) {
         write_mark(f->path, images[i].offset, images[i].bytes, images[i].length);

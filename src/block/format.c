@@ -50,7 +50,9 @@ static const Mark marks[] = {
     {"Parallels", false, 0, 16, "WithouFreSpacExt"},
     {"Bochs growing", false, 0, 22, "Bochs Virtual HD Image"},
     {"LUKS", false, 0, 6, "LUKS\xba\xbe"},
-    {"Apple DMG", true, 0, 4, "koly"},
+    {"DMG", true, 0, 4, "koly"},
+    {"COW", false, 0, 8, "OOOM\0\0\0\2"},
+    {"cloop", false, 0, 24, "#!/bin/sh\n#V2.0 Format\n"},
 };
 
 const FormatDriver *const *format_drivers(void)

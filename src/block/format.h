@@ -225,6 +225,12 @@ typedef struct FormatDriver {
                        GError **error);
     /* NULL, or why the parent that was opened is not the one this image was made over. */
     char *(*doubt_parent)(ImageMap *map, const ImageMap *parent, const struct FormatDriver *driver);
+    /*
+     * Gives the image, which has none, the dirty bitmaps of another one of this format; those that
+     * nobody may believe any more are left out, or are an error. Durable on return. NULL: its
+     * images have none.
+     */
+    bool (*copy_bitmaps)(ImageMap *map, ImageMap *from, bool skip_broken, GError **error);
     /* Gives the image another identity. Durable on return. NULL: its images have none. */
     bool (*set_uuid)(ImageMap *map, Uuid uuid, GError **error);
     const FormatSnapshots *snapshots;

@@ -113,7 +113,8 @@ static bool open_parent(Image *image, const ImageOptions *options, int depth, GE
                            .io_hook = options->io_hook};
     image->parent = path ? open_chain(path, &parent, depth + 1, error) : NULL;
     if (!image->parent) {
-        g_prefix_error(error, _("cannot open the parent of '%s': "), image->path);
+        if (!depth) /* the parent that it is about names itself */
+            g_prefix_error(error, _("cannot open the parent of '%s': "), image->path);
         return false;
     }
     if (!image->driver->doubt_parent)

@@ -46,7 +46,10 @@ static const Case cases[] = {
     {"vhd", "vhd"},
     {"vhd-fixed", "vhd", "subformat=fixed"},
     {"vhdx", "vhdx", "block_size=1M"},
+    {"vhdx-fixed", "vhdx", "subformat=fixed"},
     {"vmdk", "vmdk"},
+    {"vmdk-split", "vmdk", "subformat=twoGbMaxExtentSparse"},
+    {"vmdk-stream", "vmdk", "subformat=streamOptimized"},
     {"vmdk-flat", "vmdk", "subformat=monolithicFlat"},
     {"vmdk-over-raw", "vmdk", NULL, "raw"},
 };

@@ -76,6 +76,8 @@ enum {
     LONG_GROW,
     LONG_SALVAGE,
     LONG_TARGET_IS_ZERO,
+    LONG_BITMAPS,
+    LONG_SKIP_BROKEN,
 };
 enum { LONG_OBJECT = 300, LONG_KEY, LONG_NEW_KEY, LONG_ADD_KEY, LONG_ERASE_KEY, LONG_IMAGE_OPTS };
 enum { LONG_TARGET_IMAGE_OPTS = 320, LONG_START_OFFSET, LONG_MAX_LENGTH, LONG_PREALLOCATION };
@@ -91,6 +93,8 @@ static const struct option long_options[] = {
     {"linked", no_argument, NULL, LONG_LINKED},
     {"salvage", no_argument, NULL, LONG_SALVAGE},
     {"target-is-zero", no_argument, NULL, LONG_TARGET_IS_ZERO},
+    {"bitmaps", no_argument, NULL, LONG_BITMAPS},
+    {"skip-broken-bitmaps", no_argument, NULL, LONG_SKIP_BROKEN},
     {"object", required_argument, NULL, LONG_OBJECT},
     {"key-file", required_argument, NULL, LONG_KEY},
     {"new-key-file", required_argument, NULL, LONG_NEW_KEY},
@@ -185,6 +189,12 @@ static int set_option(DiskArgs *a, int c, const char *value, GError **error)
         return 0;
     case LONG_TARGET_IS_ZERO:
         a->target_is_zero = true;
+        return 0;
+    case LONG_BITMAPS:
+        a->bitmaps = true;
+        return 0;
+    case LONG_SKIP_BROKEN:
+        a->skip_broken_bitmaps = true;
         return 0;
     case LONG_OBJECT:
         return disk_key_add_object(a, value, error);

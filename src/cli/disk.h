@@ -20,6 +20,7 @@ typedef struct DiskArgs {
     char **rest;             /* what is no option … */
     int count;               /* … and how many */
     bool shrink, linked, repair, salvage, target_is_zero, grow_partition;
+    bool bitmaps, skip_broken_bitmaps;
     const char *size;      /* --size */
     GPtrArray *secrets;    /* of --object; NULL: none */
     GBytes *key, *new_key; /* of the image, and of the one that is made; NULL: none */
@@ -113,7 +114,8 @@ typedef struct DiskCopy {
     const char *parent, *parent_format;
     GBytes *key; /* of an encrypted target; NULL: none */
     bool progress, into_existing;
-    bool durable; /* on stable storage at the end; else as cp(1) leaves it */
+    bool bitmaps, skip_broken_bitmaps; /* copy those, too */
+    bool durable;                      /* on stable storage at the end; else as cp(1) leaves it */
     ImageCopy how;
 } DiskCopy;
 /* --target-image-opts in the place of the target's name. */

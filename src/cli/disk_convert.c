@@ -61,6 +61,17 @@ static bool fill(Image *from, Image *to, const DiskCopy *copy, GError **error)
     return result ? fail_copy(failed, to, result, error) : true;
 }
 
+static bool copy_bitmaps(const Image *from, Image *to, const DiskCopy *copy, GError **error)
+{
+    if (!copy->bitmaps)
+        return true;
+    if (!from->driver->copy_bitmaps || from->driver != to->driver)
+        return format_fail(error, to->path,
+                           "it can't have the bitmaps of '%s': both must be qcow2 images",
+                           from->path);
+    return to->driver->copy_bitmaps(to->map, from->map, copy->skip_broken_bitmaps, error);
+}
+
 static Image *open_target(Image *from, const char *path, const DiskCopy *copy, GError **error)
 {
     ImageOptions open = {
@@ -86,7 +97,7 @@ bool disk_copy(Image *from, const char *path, const DiskCopy *copy, GError **err
     if (!copy->into_existing && !disk_target_create(&target, path, &create, error))
         return false;
     Image *to = open_target(from, path, copy, error);
-    bool good = to && fill(from, to, copy, error);
+    bool good = to && fill(from, to, copy, error) && copy_bitmaps(from, to, copy, error);
     image_close(to);
     if (good)
         disk_target_forget(&target);
@@ -194,6 +205,12 @@ static int check_files(const DiskArgs *a, const char *parent, GError **error)
     if (a->count > 2 && parent)
         return disk_usage(error, "a target that several sources make has no parent: -B can't go "
                                  "with them");
+    if (a->bitmaps && (a->count > 2 || a->letter['l']))
+        return disk_usage(error,
+                          "--bitmaps copies those of one source as it is now, not of several "
+                          "or of a snapshot");
+    if (a->skip_broken_bitmaps && !a->bitmaps)
+        return disk_usage(error, "--skip-broken-bitmaps is about --bitmaps: say that, too");
     if (a->count > 2 && a->letter['l'])
         return disk_usage(error, "-l takes a snapshot of one source, not of several");
     return 0;
@@ -214,6 +231,8 @@ int disk_command_convert(DiskArgs *a, GError **error)
                      .parent_format = a->letter['F'] ? a->letter['F'] : parent_format,
                      .key = a->new_key,
                      .into_existing = a->letter['n'] != NULL,
+                     .bitmaps = a->bitmaps,
+                     .skip_broken_bitmaps = a->skip_broken_bitmaps,
                      .durable = cache && strcmp(cache, "unsafe") != 0,
                      .progress = a->progress};
     if (a->options_help)

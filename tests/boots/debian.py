@@ -52,8 +52,8 @@ def disk_qcow2():
 
 
 def disk_formats():
-    """The same disk boots as VDI, VMDK and VHD and keeps what is written."""
-    boot_formats("vdi", "vmdk", "vhd")
+    """The same disk boots as VDI, VMDK, VHD, VHDX and qcow and keeps what is written."""
+    boot_formats("vdi", "vmdk", "vhd", "vhdx", "qcow")
 
 
 def boot_formats(*names):

@@ -145,6 +145,7 @@ static inline void qcow2_range_add(Qcow2Range *range, uint64_t from, uint64_t to
 /* qcow2_header.c */
 int qcow2_write_header_field(Qcow2 *q, unsigned offset, const void *data, size_t size);
 int qcow2_set_incompatible(Qcow2 *q, uint64_t features);
+int qcow2_set_autoclear(Qcow2 *q, uint64_t features);
 /* Writes `count` numbers of a table from entry `from` on in the file's byte order. */
 int qcow2_write_table(Qcow2 *q, uint64_t offset, const uint64_t *table, uint64_t from, uint64_t to);
 /* True if the range touches the header, the L1 or the refcount table. */
@@ -155,6 +156,8 @@ bool qcow2_rewrite_header(Qcow2 *q, const char *parent, const char *parent_forma
 
 /* NULL: there is none. */
 GBytes *qcow2_find_extension(const Qcow2 *q, uint32_t type);
+/* In the place of others of its type. qcow2_rewrite_header() writes it. */
+void qcow2_add_extension(Qcow2 *q, uint32_t type, const void *data, size_t size);
 
 /* qcow2_crypt.c */
 extern const FormatKeys qcow2_keys;
@@ -174,6 +177,7 @@ void qcow2_bitmaps_end(Qcow2 *q);
 bool qcow2_bitmaps_allow(const Qcow2 *q, uint64_t disk_size);
 int qcow2_bitmaps_resize(Qcow2 *q, uint64_t disk_size);
 void qcow2_note_change(ImageMap *map, uint64_t offset, uint64_t length);
+bool qcow2_copy_bitmaps(ImageMap *to, ImageMap *from, bool skip_broken, GError **error);
 /* aa{sv}, or NULL: there are none. */
 GVariant *qcow2_describe_bitmaps(const Qcow2 *q);
 

@@ -279,6 +279,148 @@ void qcow2_bitmaps_end(Qcow2 *q)
     g_clear_pointer(&q->bitmaps, g_ptr_array_unref);
 }
 
+/* ---- copying --------------------------------------------------------------------------------- */
+
+/* What one entry says: its bitmap and how long it is. */
+static Bitmap *parse_entry(const uint8_t *d, uint64_t *ret_length)
+{
+    Bitmap *b = g_new0(Bitmap, 1);
+    *b = (Bitmap){.table_at = load_be64(d),
+                  .table_size = load_be32(d + 8),
+                  .flags = load_be32(d + 12),
+                  .granularity = d[17]};
+    *ret_length = align_up(ENTRY_HEAD + (uint64_t)load_be16(d + 18) + load_be32(d + 20), 8);
+    return b;
+}
+
+/* The same bits for the clusters of another image, where nothing of them is yet. */
+static int move_bits(Qcow2 *to, Qcow2 *from, Bitmap *b, uint64_t *budget)
+{
+    if (b->granularity < 9 || b->granularity > 31 || b->table_at % from->cluster_size)
+        return -EINVAL;
+    uint64_t clusters = qcow2_clusters(to, bits_size(b, to->map.size));
+    uint64_t room =
+        MAX(clusters << to->cluster_bits, (uint64_t)b->table_size << from->cluster_bits);
+    if (MAX(clusters, b->table_size) > MAX_TABLE || room > *budget)
+        return -EFBIG;
+    *budget -= room;
+    int result = read_bits(from, b);
+    if (result)
+        return result;
+    grow(b->bits, clusters << to->cluster_bits);
+    grow(b->changed, clusters);
+    memset(b->changed->data, 1, b->changed->len);
+    g_clear_pointer(&b->table, g_free);
+    b->table_size = 0;
+    return 0;
+}
+
+/* The entry of a bitmap, and its bits, from one image to the other. */
+static bool copy_entry(Qcow2 *to, Qcow2 *from, const uint8_t *d, uint64_t length, Bitmap *b,
+                       GByteArray *directory, uint64_t *budget, GError **error)
+{
+    int result = move_bits(to, from, b, budget);
+    if (result)
+        return format_fail_io(error, from->map.file->path, "read the bitmaps of", result);
+    b->entry_at = directory->len;
+    g_byte_array_append(directory, d, (guint)length);
+    uint8_t *entry = directory->data + b->entry_at;
+    memset(entry, 0, 12);
+    store_be32(entry + 12, b->flags | IN_USE); /* until its bits are there */
+    return true;
+}
+
+static bool is_inconsistent(const Qcow2 *from, const uint8_t *d, bool skip, bool *ret_skipped,
+                            GError **error)
+{
+    g_autofree char *name =
+        g_strndup((const char *)d + ENTRY_HEAD + load_be32(d + 20), load_be16(d + 18));
+    *ret_skipped = load_be32(d + 12) & IN_USE;
+    if (!*ret_skipped)
+        return false;
+    if (!skip)
+        format_fail(error, from->map.file->path,
+                    "its bitmap '%s' cannot be believed, for a program that used it has crashed; "
+                    "--skip-broken-bitmaps leaves it out",
+                    name);
+    return !skip;
+}
+
+static bool collect(Qcow2 *to, Qcow2 *from, bool skip, GPtrArray *bitmaps, GByteArray *directory,
+                    GError **error)
+{
+    uint64_t start, size, length, budget = 2 * MAX_BITMAPS;
+    if (!find_directory(from, &start, &size))
+        return true;
+    if (size > MAX_DIRECTORY || start % from->cluster_size || start > from->map.file->size)
+        return format_fail(error, from->map.file->path, "its bitmaps are damaged");
+    g_autofree uint8_t *old = g_malloc0(size + ENTRY_HEAD);
+    int result = host_file_read(from->map.file, start, old, size);
+    if (result)
+        return format_fail_io(error, from->map.file->path, "read the bitmaps of", result);
+    for (uint64_t at = 0; at + ENTRY_HEAD <= size; at += length) {
+        Bitmap *b = parse_entry(old + at, &length);
+        bool skipped;
+        g_ptr_array_add(bitmaps, b);
+        if (at + length > size)
+            return format_fail(error, from->map.file->path, "its bitmaps are damaged");
+        if (is_inconsistent(from, old + at, skip, &skipped, error))
+            return false;
+        if (skipped)
+            g_ptr_array_remove_index(bitmaps, bitmaps->len - 1);
+        else if (!copy_entry(to, from, old + at, length, b, directory, &budget, error))
+            return false;
+    }
+    return true;
+}
+
+/* The extension is taken notice of when the header's bit is set, which is last. */
+static int store_copies(Qcow2 *q, GPtrArray *bitmaps, const GByteArray *directory)
+{
+    uint8_t extension[24] = {0};
+    uint64_t at;
+    int result = qcow2_alloc_all(q, MAX(qcow2_clusters(q, directory->len), 1), &at);
+    if (!result)
+        result = qcow2_commit_refs(q);
+    if (!result)
+        result = host_file_write(q->map.file, at, directory->data, directory->len);
+    for (guint i = 0; i < bitmaps->len && !result; i++) {
+        Bitmap *b = bitmaps->pdata[i];
+        b->entry_at += at;
+        result = store_bitmap(q, b);
+        if (!result)
+            result = write_flags(q, b, b->flags);
+    }
+    store_be32(extension, bitmaps->len);
+    store_be64(extension + 8, directory->len);
+    store_be64(extension + 16, at);
+    qcow2_add_extension(q, QCOW2_EXT_BITMAPS, extension, sizeof(extension));
+    return result ? result : qcow2_commit_all(q);
+}
+
+bool qcow2_copy_bitmaps(ImageMap *to, ImageMap *from, bool skip_broken, GError **error)
+{
+    Qcow2 *q = (Qcow2 *)to;
+    uint64_t start, size;
+    g_autoptr(GPtrArray) bitmaps = g_ptr_array_new_with_free_func(bitmap_free);
+    g_autoptr(GByteArray) directory = g_byte_array_new();
+    if (q->version < 3)
+        return format_fail(error, to->file->path, "compat=0.10 has no bitmaps; leave it out");
+    if (find_directory(q, &start, &size))
+        return format_fail(error, to->file->path, "it has bitmaps already");
+    if (!collect(q, (Qcow2 *)from, skip_broken, bitmaps, directory, error))
+        return false;
+    if (!bitmaps->len)
+        return true;
+    int result = store_copies(q, bitmaps, directory);
+    if (result)
+        return format_fail_io(error, to->file->path, "write the bitmaps of", result);
+    if (!qcow2_rewrite_header(q, to->parent_name, to->parent_format, error))
+        return false;
+    result = qcow2_set_autoclear(q, q->autoclear | QCOW2_BITMAPS);
+    return result ? format_fail_io(error, to->file->path, "write the header of", result) : true;
+}
+
 /* ---- words ----------------------------------------------------------------------------------- */
 
 static GVariant *describe_entry(const uint8_t *d, const char *name, uint16_t length)

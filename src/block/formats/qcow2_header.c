@@ -45,6 +45,14 @@ int qcow2_set_incompatible(Qcow2 *q, uint64_t features)
     return result;
 }
 
+int qcow2_set_autoclear(Qcow2 *q, uint64_t features)
+{
+    int result = q->version < 3 ? -ENOTSUP : write_header_u64(q, QCOW2_H_AUTOCLEAR, features);
+    if (!result)
+        q->autoclear = features;
+    return result;
+}
+
 int qcow2_write_table(Qcow2 *q, uint64_t offset, const uint64_t *table, uint64_t from, uint64_t to)
 {
     g_autofree uint64_t *bytes = g_new(uint64_t, to - from + 1);
@@ -78,12 +86,7 @@ int qcow2_begin_write(ImageMap *map)
     if (good && good != -EINVAL)
         return good;
     kept = q->autoclear & (kept | (good ? 0 : QCOW2_BITMAPS));
-    if (q->version < 3 || kept == q->autoclear)
-        return 0;
-    int result = write_header_u64(q, QCOW2_H_AUTOCLEAR, kept);
-    if (!result)
-        q->autoclear = kept;
-    return result;
+    return q->version < 3 || kept == q->autoclear ? 0 : qcow2_set_autoclear(q, kept);
 }
 
 static void append_extension(GByteArray *to, uint32_t type, const void *data, size_t size)
@@ -293,6 +296,16 @@ static char *extension_text(const Qcow2 *q, uint32_t type)
     gsize size = 0;
     const char *text = bytes ? g_bytes_get_data(bytes, &size) : NULL;
     return size ? g_strndup(text, size) : NULL;
+}
+
+void qcow2_add_extension(Qcow2 *q, uint32_t type, const void *data, size_t size)
+{
+    Qcow2Extension extension = {type, g_bytes_new(data, size)};
+    for (guint i = 0; i < q->extensions->len; i++) {
+        if (g_array_index(q->extensions, Qcow2Extension, i).type == type)
+            g_array_remove_index(q->extensions, i--);
+    }
+    g_array_append_val(q->extensions, extension);
 }
 
 /* The image's own name for an incompatible feature. */
@@ -507,6 +520,7 @@ const FormatDriver qcow2_format = {
     .compress = qcow2_compress,
     .allocate_compressed = qcow2_allocate_compressed,
     .resize = qcow2_resize,
+    .copy_bitmaps = qcow2_copy_bitmaps,
     .check = qcow2_check,
     .set_parent = qcow2_set_parent,
     .snapshots = &qcow2_snapshots,
