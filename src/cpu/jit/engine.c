@@ -12,13 +12,12 @@
 #include "base/i18n.h"
 #include "cpu/jit/jit.h"
 #include "cpu/jit/opcodes.h"
+#include "cpu/soft/xsave.h"
 
-#include <asm/prctl.h>
 #include <errno.h>
 #include <stdatomic.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#include <xmmintrin.h>
 
 /* Times a block is interpreted before it is translated: with 12 a boot takes 5 MiB more of code and
  * is no faster. */
@@ -43,11 +42,7 @@ static void enter(SoftCpu *cpu, uint8_t *host)
     jit->stat_enters++;
     jit->ret = 0;
     jit_set_stamps(cpu);
-    if (cpu->s.fpu.mxcsr != _mm_getcsr())
-        _mm_setcsr(cpu->s.fpu.mxcsr);
     jit->thunks.enter(cpu, host);
-    if ((_mm_getcsr() & ~0x3fu) != MXCSR_HOST)
-        _mm_setcsr(MXCSR_HOST);
 }
 
 /* The translation of the block, made if it is time. NULL: interpret. `*link` is cleared when the
@@ -139,8 +134,6 @@ static VcpuExit run_loop(SoftCpu *cpu)
     VcpuExit exit;
     atomic_store(&cpu->exit_request, 1); /* look first: nobody kicks a vCPU that does not run */
     sigsetjmp(cpu->jump, 0);
-    if ((_mm_getcsr() & ~0x3fu) != MXCSR_HOST)
-        _mm_setcsr(MXCSR_HOST);
     cpu->jit->link = NULL;
     if (cpu->event.vector >= 0 && !exception_deliver(cpu))
         return VCPU_EXIT_SHUTDOWN;
@@ -198,6 +191,7 @@ static bool jit_vcpu_init(Vcpu *vcpu, GError **error)
         return false;
     }
     jit->warm = WARM;
+    jit->c_mxcsr = MXCSR_INIT;
     jit_thunks_make(jit);
     cpu->jit = jit;
     return true;

@@ -14,6 +14,7 @@
 #include "base/bits.h"
 #include "cpu/soft/decode.h"
 #include "cpu/soft/x87_internal.h"
+#include "cpu/soft/xsave.h"
 
 #define MXCSR_MASKS 0x1f80u
 #define VECTORS     16
@@ -150,12 +151,27 @@ static void move_high(Emit *e, bool store)
     }
 }
 
+/* The guest's goes, C's comes. RAX is lost. */
+static void save_mxcsr(Emit *e)
+{
+    emit_op(e, 0xae | OP_0F, 3, rm_state(CPU_AT(s.fpu.mxcsr))); /* stmxcsr */
+    emit_op(e, 0x8b, HOST_RAX, rm_state(CPU_AT(s.fpu.mxcsr)));
+    e8(e, 0x25); /* and eax */
+    e32(e, ~MXCSR_FLAGS);
+    e8(e, 0x3d); /* cmp eax */
+    e32(e, MXCSR_INIT);
+    uint8_t *same = emit_short_jump(e, 0x74);
+    emit_op(e, 0xae | OP_0F, 2, rm_state(JIT_AT(c_mxcsr))); /* ldmxcsr */
+    land_short_jump(e, same);
+}
+
 void fpu_write_save(Emit *e, JitThunks *thunks)
 {
     thunks->save_fpu = emit_here(e);
     emit_test_live(e, JIT_LIVE_XMM);
     uint8_t *no_xmm = emit_jcc(e, CC_E, NULL);
     move_low(e, true);
+    save_mxcsr(e);
     emit_test_live(e, JIT_LIVE_YMM);
     uint8_t *no_ymm = emit_jcc(e, CC_E, NULL);
     move_high(e, true);
@@ -194,6 +210,7 @@ static void write_load_low(Emit *e, const uint8_t *refuse)
     emit_op(e, 0xf7, 0, rm_reg(SCRATCH2)); /* test */
     e32(e, MXCSR_MASKS);
     emit_jcc(e, CC_NE, refuse);
+    emit_op(e, 0xae | OP_0F, 2, rm_state(CPU_AT(s.fpu.mxcsr))); /* ldmxcsr */
     move_low(e, false);
 }
 

@@ -23,14 +23,14 @@
  * host r11; guest r9, r10, r11, r15 stay in SoftCpu.s.gpr: of those that calls change and of those
  * that they keep, compilers take these last. Host r9 and r10 are scratch. In 32-bit code upper
  * halves mean nothing.
- * - XMM, YMM and x87 registers are in SoftCpu.s.fpu until an instruction needs them, then in the
- * host's own until C runs (JitCpu.live); never while an exception of theirs is unmasked.
+ * - XMM (with MXCSR), YMM and x87 registers are in SoftCpu.s.fpu until an instruction needs them,
+ * then in the host's own until C runs (JitCpu.live); never while an exception of theirs is
+ * unmasked.
  * - Arithmetic flags are at each point of the code, by what the translator knows, in EFLAGS
  *   ("host"), or in SoftCpu.flags ("slot"), or to be had by executing again what made them ("lazy",
  *   JitRecipe), or dead. Every translation can be entered with them in either of the first two.
  *   Flags that no later instruction reads are kept for a fault that comes between if it does in
  *   the same block and at CPL 3; else what #PF pushes of them may differ from hardware.
- * - MXCSR is the guest's.
  * - No guest register, flag or memory changes before the last access check of an instruction
  * succeeded. So whatever can't be done in line, also in the middle of an instruction, is done by
  * the interpreter's handler for the whole instruction ("slow"), with all state in SoftCpu; faults
@@ -201,6 +201,7 @@ typedef struct JitCpu {
     uint64_t returns, returns_limit; /* rsp of translated code when empty, and when full */
     uint8_t *returns_area;
     uint64_t code_key; /* JitCode of CS, or 0 */
+    uint32_t c_mxcsr;
     uint32_t
         ret; /* JitReturn of the last RET or indirect branch, as offset in the arena; 0: none */
     JitLink *link; /* translated code was left by */

@@ -4,12 +4,8 @@
 #include "cpu/jit/system.h"
 
 #include <stdatomic.h>
-#include <xmmintrin.h>
 
 #include "base/bits.h"
-
-#define MXCSR_HOST  0x1f80u
-#define MXCSR_FLAGS 0x3fu
 
 static const uint8_t saved[] = {HOST_RBX, HOST_RBP, HOST_R12, HOST_R13, HOST_R14, HOST_R15};
 
@@ -25,26 +21,17 @@ void jit_after(SoftCpu *cpu, const Insn *insn)
 static bool run_pair(SoftCpu *cpu, const Insn *insn)
 {
     JitCpu *jit = cpu->jit;
-    uint32_t guest = _mm_getcsr();
     uint64_t next = (cpu->s.gpr[GPR_BLOCK_RIP] + insn->rip_offset + insn->length) & cpu->rip_mask;
     bool ends = insn->flags & INSN_ENDS_BLOCK;
     uint32_t mode = cpu->mode;
-    cpu->s.fpu.mxcsr = guest;
-    if ((guest & ~MXCSR_FLAGS) != MXCSR_HOST)
-        _mm_setcsr(MXCSR_HOST);
     jit->stat_slow++;
     insn->fn(cpu, insn);
-    uint32_t after = cpu->s.fpu.mxcsr;
     if (ends && jit_goes_on(insn))
         ends = cpu->mode != mode;
     /* An interrupt that a device's register raised comes before the next instruction. */
     ends |= atomic_load_explicit(&cpu->exit_request, memory_order_relaxed);
-    if (ends || cpu->s.rip != next || cpu->translation_stop || cpu->pending_db ||
-        cpu->s.interrupt_shadow)
-        return true;
-    if (after != _mm_getcsr())
-        _mm_setcsr(after);
-    return false;
+    return ends || cpu->s.rip != next || cpu->translation_stop || cpu->pending_db ||
+           cpu->s.interrupt_shadow;
 }
 
 /* NULL: it is just written over. */
@@ -70,7 +57,6 @@ static bool run_insn(SoftCpu *cpu, JitRef ref, uint32_t place)
     cpu->s.gpr[GPR_BLOCK_RIP] = block->rip;
     if (!insn) {
         cpu->s.rip = block->rip + (place & 0xffff);
-        cpu->s.fpu.mxcsr = _mm_getcsr();
         return true;
     }
     pair[0] = *insn;
@@ -417,7 +403,6 @@ void jit_thunks_make(JitCpu *jit)
     thunks->leave = emit_here(&e);
     move_guest(&e, true);
     emit_load(&e, HOST_RSP, rm_state(JIT_AT(c_stack)));
-    emit_op(&e, 0xae | OP_0F, 3, rm_state(CPU_AT(s.fpu.mxcsr))); /* stmxcsr */
     emit_move(&e, HOST_RDI, STATE);
     save_fpu(&e, thunks);
     emit_jump(&e, leave);

@@ -21,8 +21,6 @@
 #define LIKELY(x)     __builtin_expect(!!(x), 1)
 #define UNLIKELY(x)   __builtin_expect(!!(x), 0)
 
-#define MXCSR_DEFAULT     0x1f80u
-#define MXCSR_FLAGS       0x3fu
 #define MXCSR_PRECOMPUTED 0x07u /* IE, DE, ZE: found before computing */
 #define MXCSR_UE          (1u << 4)
 #define MXCSR_UM          (1u << 11)
@@ -151,7 +149,7 @@ simd_fp_exact(SoftCpu *cpu, const Insn *insn, StubFn stub, void *dst, const void
 {
     uint32_t guest = cpu->s.fpu.mxcsr;
     uint32_t unmasked = ~guest >> 7 & MXCSR_FLAGS;
-    uint32_t control = (guest & MXCSR_MASK & ~MXCSR_FLAGS) | MXCSR_DEFAULT;
+    uint32_t control = (guest & MXCSR_MASK & ~MXCSR_FLAGS) | MXCSR_INIT;
     uint32_t host = mxcsr_get() & ~MXCSR_FLAGS;
     uint32_t tiny = 0;
     if (!(guest & MXCSR_UM)) {
@@ -176,8 +174,8 @@ static ALWAYS_INLINE void simd_fp(SoftCpu *cpu, const Insn *insn, StubFn stub, v
                                   const void *a, const void *b)
 {
     uint32_t mxcsr = cpu->s.fpu.mxcsr;
-    if (LIKELY((mxcsr & ~MXCSR_FLAGS) == MXCSR_DEFAULT) &&
-        LIKELY(stub(cpu, dst, a, b, ~(mxcsr & MXCSR_FLAGS), MXCSR_DEFAULT) == 0))
+    if (LIKELY((mxcsr & ~MXCSR_FLAGS) == MXCSR_INIT) &&
+        LIKELY(stub(cpu, dst, a, b, ~(mxcsr & MXCSR_FLAGS), MXCSR_INIT) == 0))
         return;
     simd_fp_exact(cpu, insn, stub, dst, a, b);
 }

@@ -29,7 +29,6 @@ enum {
 /* Bodies with locals are inlined, so that their handlers can go on by tail calls. */
 #define ALWAYS_INLINE   inline __attribute__((always_inline))
 #define XCOMP_COMPACTED (UINT64_C(1) << 63)
-#define MXCSR_INIT      0x1f80u
 #define FCW_INIT        0x37f
 
 /* ---- state ↔ image --------------------------------------------------------------------------- */
