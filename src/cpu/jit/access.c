@@ -379,8 +379,7 @@ static bool is_indexed(const Translation *t, const JitAddress *at, bool wide)
            at->base < GPR_NONE && !guest_in_memory(at->base);
 }
 
-/* SCRATCH1: the address; SCRATCH2: its entry in the TLB. */
-static void find_entry(Translation *t)
+void emit_find_entry(Translation *t)
 {
     Emit *e = &t->e;
     emit_move(e, SCRATCH2, SCRATCH1);
@@ -454,7 +453,7 @@ static Rm direct(Translation *t, const Check *check)
     emit_address_to(t, at, true, scratch);
     Stub *stub;
     if (check->scattered) {
-        find_entry(t);
+        emit_find_entry(t);
         stub = compare_tag(t, check, scratch, rm_mem(SCRATCH2, entry_tag(check)));
         emit_load(e, SCRATCH2, rm_mem(SCRATCH2, offsetof(TlbEntry, addend)));
     } else {
@@ -492,7 +491,7 @@ static Rm uniform(Translation *t, const Check *check)
     Stub *stub;
     if (check->scattered) {
         Rm tag = rm_mem(SCRATCH2, entry_tag(check));
-        find_entry(t);
+        emit_find_entry(t);
         stub = compare_tag(t, check, SCRATCH1, tag);
         stub->mixed = true;
         emit_op(e, 0x33 | OP_W, SCRATCH1, tag);

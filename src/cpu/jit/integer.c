@@ -70,6 +70,8 @@ static uint32_t opcode_word(const Insn *insn, const JitOp *op)
         (insn->opcode == 0xb8 || insn->opcode == 0xbc || insn->opcode == 0xbd) &&
         insn->prefixes & PREFIX_REPE && !is_plain_scan(insn))
         word |= OP_F3;
+    if (insn->map == MAP_0F38) /* CRC32 */
+        word |= OP_F2;
     if (op->reg == ROLE_NONE) /* a digit, not a register */
         word &= ~(uint32_t)OP_REG8;
     return word;

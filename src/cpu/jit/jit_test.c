@@ -1069,6 +1069,30 @@ static const struct {
     {"flags at a fault, memory", USER64, "bf00202000837c2408fb890731c0f4"},
     /* mov edi,202000; test rcx,rbx; stc; inc ebx; add dword [rdi],1; hlt */
     {"flags at a fault, carry", USER64, "bf002020004885d9f9ffc3830701f4"},
+    /* mov esi,0x200100; mov edi,0x200300; mov ecx,40; cmp rbx,rdx; rep movsb; pushf; pop rdx; hlt
+     */
+    {"copy", FLAT64, "be00012000bf00032000b9280000004839d3f3a49c5af4"},
+    /* mov esi,0x200100; mov edi,0x200300; mov ecx,40; add rbx,rdx; rep movsw; pushf; pop rdx; hlt
+     */
+    {"copy of words", USER64, "be00012000bf00032000b9280000004801d366f3a59c5af4"},
+    /* mov esi,0x200100; mov edi,0x200103; mov ecx,60; rep movsd; hlt */
+    {"copy over itself", FLAT64, "be00012000bf03012000b93c000000f3a5f4"},
+    /* mov esi,0x200fe0; mov edi,0x201003; mov ecx,8; rep movsq; hlt */
+    {"copy between pages", FLAT64, "bee00f2000bf03102000b908000000f348a5f4"},
+    /* mov edi,0x200ff0; mov ecx,16; sub rbx,rax; rep stosb; pushf; pop rdx; hlt */
+    {"fill", USER64, "bff00f2000b9100000004829c3f3aa9c5af4"},
+    /* mov edi,0x200ff8; mov ecx,8; rep stosq; hlt */
+    {"fill of two pages", FLAT64, "bff80f2000b908000000f348abf4"},
+    /* mov edi,0x200800; mov ecx,16; std; rep stosd; cld; hlt */
+    {"fill backwards", FLAT64, "bf00082000b910000000fdf3abfcf4"},
+    /* mov edi,0x202000; mov ecx,4; cmp rbx,rdx; rep stosb; hlt */
+    {"fill up to a fault", USER64, "bf00202000b9040000004839d3f3aaf4"},
+    /* mov rdi,0xeffffffffffff800; xor ecx,ecx; rep stosb; hlt */
+    {"fill of nothing, nowhere", FLAT64, "48bf00f8ffffffffffef31c9f3aaf4"},
+    /* mov rdi,0xeffffffffffff800; mov ecx,0x1000; rep stosb; hlt */
+    {"fill where no address is", FLAT64, "48bf00f8ffffffffffefb900100000f3aaf4"},
+    /* mov edi,0x200100; mov rcx,-4; rep stosd; hlt */
+    {"fill without end", USER64, "bf0001200048c7c1fcfffffff3abf4"},
     /* xor edi,edi; cmp rbx,rcx; div edi; xor eax,eax; hlt */
     {"flags at a fault, divided", USER64, "31ff4839cbf7f731c0f4"},
     /* mov esp,203000; xor rbx,rcx; push rbx; xor eax,eax; hlt */

@@ -448,6 +448,14 @@ static const SystemRow system_rows[] = {
     {op_iret, JIT_IRETQ, 8, true, true, ALL},
 };
 
+static bool is_copy_or_fill(const Insn *insn)
+{
+    unsigned opcode = insn->map == MAP_ONE_BYTE ? insn->opcode & 0xfe : 0;
+    bool based = insn->segment == SEG_FS || insn->segment == SEG_GS;
+    return (opcode == 0xa4 || opcode == 0xaa) && insn->prefixes & PREFIX_REPE &&
+           insn->addr_size == 8 && !based;
+}
+
 /* System instructions that programs and kernels execute all the time. */
 static JitOp system_op(uint32_t mode, const Insn *insn)
 {
@@ -459,6 +467,8 @@ static JitOp system_op(uint32_t mode, const Insn *insn)
             (!row->mode64 || mode64) && (!row->ring0 || ring0))
             return (JitOp){.kind = row->kind, .reads = row->reads};
     }
+    if (mode64 && is_copy_or_fill(insn))
+        return (JitOp){.kind = JIT_REPEAT};
     if (insn->fn == op_mov_from_cr && mode64 && ring0 && (insn->reg == 2 || insn->reg == 3))
         return (JitOp){.kind = insn->reg == 2 ? JIT_READ_CR2 : JIT_READ_CR3};
     if (insn->fn == op_mov_from_seg && !(insn->flags & INSN_MEMORY) && insn->op_size >= 4 &&
@@ -514,6 +524,15 @@ static JitOp segmented_op(uint32_t mode, const Insn *insn)
     return mode & MODE_PROTECTED ? call_handler() : paragraph_op(insn);
 }
 
+/* CRC32, but not MOVBE, ADCX and ADOX. */
+static JitOp crc32_op(const Insn *insn)
+{
+    if ((insn->opcode & 0xfe) != 0xf0 || !(insn->prefixes & PREFIX_REPNE))
+        return call_handler();
+    bool byte = insn->opcode == 0xf0;
+    return (JitOp){.kind = JIT_COPY, .rm = R, .reg = RW, .byte = byte ? 2 : 0, .memory = byte};
+}
+
 JitOp jit_classify(uint32_t mode, const Insn *insn)
 {
     JitOp op;
@@ -539,7 +558,7 @@ JitOp jit_classify(uint32_t mode, const Insn *insn)
         break;
     default:
         if (insn->map == MAP_0F38 && insn->opcode >= 0xf0)
-            return call_handler();
+            return crc32_op(insn);
         return simd(insn);
     }
     if (op.kind == JIT_CALL) {
@@ -622,6 +641,8 @@ unsigned jit_written(const Insn *insn, const JitOp *op)
         return SET(GPR_RSP) | SET(insn->reg & 15);
     case JIT_STRING:
         return SET(GPR_RAX) | SET(GPR_RSI) | SET(GPR_RDI);
+    case JIT_REPEAT:
+        return SET(GPR_RCX) | SET(GPR_RSI) | SET(GPR_RDI);
     case JIT_SIMD:
         return op->reg ? SET(insn->reg & 15) | SET(insn->rm & 15) : 0;
     default:

@@ -218,6 +218,8 @@ Rm access_index(Translation *t, unsigned guest, unsigned segment, unsigned size,
                 unsigned *ret_free);
 /* The same of what an opcode names by its immediate. */
 Rm access_constant(Translation *t, unsigned size, bool write, unsigned *ret_free);
+/* SCRATCH1: an address; then SCRATCH2 is its entry in the TLB. EFLAGS are lost. */
+void emit_find_entry(Translation *t);
 /* Jcc to the handler of the whole instruction. */
 void slow_if(Translation *t, unsigned condition);
 /* Takes back what the instruction t->insn makes untrue; a handler may change anything. */
@@ -280,6 +282,10 @@ void translate_read_segment(Translation *t);
 void translate_push_segment(Translation *t);
 void translate_load_segment(Translation *t);
 void translate_string(Translation *t);
+
+/* ---- strings.c ---- */
+
+void translate_repeat(Translation *t);
 
 /* ---- thunks.c ---- */
 

@@ -195,6 +195,9 @@ void translate_system(Translation *t)
     case JIT_STRING:
         translate_string(t);
         break;
+    case JIT_REPEAT:
+        translate_repeat(t);
+        break;
     case JIT_FAR:
         translate_far(t);
         break;
