@@ -49,15 +49,17 @@ def packages():
 
 
 def cases():
-    """The tests that the table of docs/testing.md names: of guests and by path."""
+    """The tests that the table of docs/testing.md names: of guests, by path, and those of scripts."""
     table = (TOP / "docs" / "testing.md").read_text(encoding="utf-8").split("## What the CPU is held to")[1].split("\n## ")[0]
     named = [name for line in table.splitlines() if line.startswith("| ") for name in re.findall(r"`([^`]+)`", line)]
     units = "".join(path.read_text(encoding="utf-8") for path in sorted((TOP / "src" / "cpu").rglob("*_test.c")))
+    scripts = "".join(path.read_text(encoding="utf-8") for folder in ("boots", "daemon") for path in sorted((TOP / "tests" / folder).iterdir())
+                      if path.suffix == ".py" or path.name == "meson.build")
     good = bool(named)
     for name in named:
         guest, _, title = name.partition(": ")
         text = (TOP / "tests" / "guests" / f"{guest}.c").read_text(encoding="utf-8") if title else units
-        if f'"{title or name}"' not in text:
+        if f'"{title or name}"' not in text and f"test('{name}'" not in scripts and f"def {name}(" not in scripts:
             print(f"# there is no test {name}")
             good = False
     print(("" if good else "not ") + "ok 5 - tests of the CPU that docs/testing.md names are there")
