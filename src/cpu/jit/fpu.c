@@ -292,6 +292,18 @@ void fpu_need(Translation *t, unsigned bits)
     t->now.fpu |= bits;
 }
 
+void translate_stmxcsr(Translation *t)
+{
+    unsigned free;
+    unsigned off = t->insn->prefixes & PREFIX_VEX ? MODE_AVX_OFF : MODE_SSE_OFF;
+    if (t->block->mode & (MODE_FPU_TRAP | off)) {
+        call_handler_inline(t);
+        return;
+    }
+    fpu_need(t, JIT_LIVE_XMM);
+    emit_op(&t->e, 0xae | OP_0F, 3, access_operand(t, 4, true, 0, &free));
+}
+
 void fpu_add_x87_site(Translation *t)
 {
     JitCpu *jit = t->jit;

@@ -1093,6 +1093,17 @@ static const struct {
     {"fill where no address is", FLAT64, "48bf00f8ffffffffffefb900100000f3aaf4"},
     /* mov edi,0x200100; mov rcx,-4; rep stosd; hlt */
     {"fill without end", USER64, "bf0001200048c7c1fcfffffff3abf4"},
+    /* divps xmm0,xmm1; cmp rbx,rdx; stmxcsr [rsp+8]; pushf; pop rdx; mov eax,[rsp+8]; hlt */
+    {"MXCSR", FLAT64, "0f5ec14839d30fae5c24089c5a8b442408f4"},
+    /* stmxcsr [rsp+8]; mov eax,[rsp+8]; mulpd xmm2,xmm3; stmxcsr [rsp+12]; mov ebx,[rsp+12]; hlt */
+    {"MXCSR, first", USER64, "0fae5c24088b442408660f59d30fae5c240c8b5c240cf4"},
+    /* vdivps xmm0,xmm1,xmm2; vstmxcsr [rsp+8]; mov eax,[rsp+8]; hlt */
+    {"MXCSR, VEX", USER64, "c5f05ec2c5f8ae5c24088b442408f4"},
+    /* mov edi,0x202000; add rbx,rdx; stmxcsr [rdi]; hlt */
+    {"MXCSR, up to a fault", USER64, "bf002020004801d30fae1ff4"},
+    /* crc32 ebx,cl; crc32 r10,rdx; crc32 eax,word ptr [rsp+1]; crc32 esi,ah; crc32 rdi,byte ptr
+       [rsp]; hlt */
+    {"CRC32", FLAT64, "f20f38f0d9f24c0f38f1d266f20f38f1442401f20f38f0f4f2480f38f03c24f4"},
     /* xor edi,edi; cmp rbx,rcx; div edi; xor eax,eax; hlt */
     {"flags at a fault, divided", USER64, "31ff4839cbf7f731c0f4"},
     /* mov esp,203000; xor rbx,rcx; push rbx; xor eax,eax; hlt */

@@ -456,6 +456,14 @@ static bool is_copy_or_fill(const Insn *insn)
            insn->addr_size == 8 && !based;
 }
 
+/* Mathematical libraries look at it in each function. */
+static bool is_stmxcsr(const Insn *insn)
+{
+    return insn->map == MAP_0F && insn->opcode == 0xae && insn->flags & INSN_MEMORY &&
+           insn_modrm_reg(insn) == 3 &&
+           !(insn->prefixes & (PREFIX_OPSIZE | PREFIX_REPE | PREFIX_REPNE));
+}
+
 /* System instructions that programs and kernels execute all the time. */
 static JitOp system_op(uint32_t mode, const Insn *insn)
 {
@@ -469,6 +477,8 @@ static JitOp system_op(uint32_t mode, const Insn *insn)
     }
     if (mode64 && is_copy_or_fill(insn))
         return (JitOp){.kind = JIT_REPEAT};
+    if (is_stmxcsr(insn))
+        return (JitOp){.kind = JIT_STMXCSR};
     if (insn->fn == op_mov_from_cr && mode64 && ring0 && (insn->reg == 2 || insn->reg == 3))
         return (JitOp){.kind = insn->reg == 2 ? JIT_READ_CR2 : JIT_READ_CR3};
     if (insn->fn == op_mov_from_seg && !(insn->flags & INSN_MEMORY) && insn->op_size >= 4 &&
@@ -535,6 +545,7 @@ static JitOp crc32_op(const Insn *insn)
 
 JitOp jit_classify(uint32_t mode, const Insn *insn)
 {
+    static const JitOp stmxcsr = {.kind = JIT_STMXCSR};
     JitOp op;
     bool segment_check =
         insn->flags & INSN_SEG_CHECK || (insn->flags & INSN_MEMORY && insn->addr_size == 2);
@@ -545,7 +556,7 @@ JitOp jit_classify(uint32_t mode, const Insn *insn)
             return (JitOp){.kind = JIT_SIMD};
         bool general = (insn->map == MAP_0F38 && insn->opcode >= 0xf0) ||
                        (insn->map == MAP_0F3A && insn->opcode == 0xf0);
-        return general ? bmi(insn) : simd(insn);
+        return general ? bmi(insn) : is_stmxcsr(insn) ? stmxcsr : simd(insn);
     }
     switch (insn->map) {
     case MAP_ONE_BYTE:
@@ -599,6 +610,7 @@ unsigned jit_written(const Insn *insn, const JitOp *op)
         return written_by_copy(insn, op);
     case JIT_NOTHING:
     case JIT_FENCE:
+    case JIT_STMXCSR:
     case JIT_JCC:
     case JIT_JMP:
     case JIT_JMP_E:

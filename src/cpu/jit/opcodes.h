@@ -54,6 +54,7 @@ typedef enum JitKind {
     JIT_LOAD_SEG,
     JIT_STRING, /* not repeated */
     JIT_REPEAT, /* REP MOVS, REP STOS */
+    JIT_STMXCSR,
     JIT_FAR,
     JIT_SYSCALL,
     JIT_SYSRET,

@@ -301,6 +301,7 @@ void emit_to_code_stack(Emit *e);
 void fpu_need(Translation *t, unsigned bits);
 /* Loads them, out of line, before instruction `index`. */
 void fpu_write_load(Translation *t, unsigned bits, unsigned index);
+void translate_stmxcsr(Translation *t);
 /* What comes next sets FIP and FOP. */
 void fpu_add_x87_site(Translation *t);
 void fpu_write_save(Emit *e, JitThunks *thunks);

@@ -198,6 +198,9 @@ void translate_system(Translation *t)
     case JIT_REPEAT:
         translate_repeat(t);
         break;
+    case JIT_STMXCSR:
+        translate_stmxcsr(t);
+        break;
     case JIT_FAR:
         translate_far(t);
         break;
