@@ -300,6 +300,7 @@ static void put_random(Fixture *f)
         {3, 0x08, 0x0f, X_MODRM | X_IMM8},
         {3, 0x14, 0x22, X_MODRM | X_IMM8},
         {3, 0x40, 0x44, X_MODRM | X_IMM8},
+        {3, 0x4a, 0x4c, X_MODRM | X_IMM8},
     };
     unsigned n = pick(f, G_N_ELEMENTS(forms)), what = forms[n].what;
     unsigned opcode = forms[n].low + pick(f, forms[n].high - forms[n].low + 1);
@@ -1099,6 +1100,9 @@ static const struct {
     {"MXCSR, first", USER64, "0fae5c24088b442408660f59d30fae5c240c8b5c240cf4"},
     /* vdivps xmm0,xmm1,xmm2; vstmxcsr [rsp+8]; mov eax,[rsp+8]; hlt */
     {"MXCSR, VEX", USER64, "c5f05ec2c5f8ae5c24088b442408f4"},
+    /* vblendvpd xmm1,xmm2,xmm3,xmm4; vpblendvb ymm5,ymm6,[rsp],ymm9; vblendvps
+       xmm1,xmm12,xmm3,xmm15; hlt */
+    {"four operands", FLAT64, "c4e3694bcb40c4e34d4c2c2490c4e3194acbf0f4"},
     /* mov edi,0x202000; add rbx,rdx; stmxcsr [rdi]; hlt */
     {"MXCSR, up to a fault", USER64, "bf002020004801d30fae1ff4"},
     /* crc32 ebx,cl; crc32 r10,rdx; crc32 eax,word ptr [rsp+1]; crc32 esi,ah; crc32 rdi,byte ptr

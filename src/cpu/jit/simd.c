@@ -47,8 +47,9 @@ static void write_insn(Translation *t, const Simd *s, unsigned reg, Rm rm)
                  row->ext != SIMD_NO_EXT ? row->ext : reg, rm);
     else
         emit_op(&t->e, word, row->ext != SIMD_NO_EXT ? row->ext : reg, rm);
+    unsigned above = s->flags & SIMD_IS4 && !t->mode64 ? 0x80 : 0; /* there is no register 8 */
     if (s->flags & SIMD_IMM)
-        e8(&t->e, immediate(t));
+        e8(&t->e, immediate(t) & ~above);
     if (s->flags & SIMD_EFLAGS)
         t->now.host_flags = true;
 }
@@ -59,7 +60,7 @@ static bool can_translate(const Translation *t, const Simd *s, unsigned need)
                    (need & JIT_LIVE_XMM && !s->vex ? MODE_SSE_OFF : 0);
     bool moves = s->row->special == SPECIAL_NONE || s->row->special == SPECIAL_MOVE_LOAD ||
                  s->row->special == SPECIAL_MOVE_STORE;
-    return !(t->block->mode & off) && moves && !(s->flags & (SIMD_PCMPSTR | SIMD_IS4));
+    return !(t->block->mode & off) && moves && !(s->flags & SIMD_PCMPSTR);
 }
 
 /* VZEROUPPER, VZEROALL */
