@@ -304,6 +304,13 @@ static void put_random(Fixture *f)
     };
     unsigned n = pick(f, G_N_ELEMENTS(forms)), what = forms[n].what;
     unsigned opcode = forms[n].low + pick(f, forms[n].high - forms[n].low + 1);
+    bool string = opcode >= 0xa4 && opcode <= 0xaf && forms[n].map == 0;
+    bool repeated = string && pick(f, 4) == 0;
+    if (repeated && pick(f, 2)) { /* push; pop ecx */
+        put(f, 0x6a);
+        put(f, pick(f, 64));
+        put(f, 0x59);
+    }
     unsigned prefix = pick(f, 16);
     bool opsize = prefix == 0 || (forms[n].map && prefix < 6);
     if (forms[n].map && (prefix == 6 || prefix == 7))
@@ -319,12 +326,10 @@ static void put_random(Fixture *f)
     bool wide = f->mode16 ? addrsize : !addrsize || f->mode64;
     if (prefix == 10 && pick(f, 2) == 0)
         put(f, 0xf0);
-    if (opcode >= 0xa4 && opcode <= 0xaf && forms[n].map == 0) {
-        if ((opcode & 0xfe) == 0xa8)
-            opcode = 0xa4;
-        if (pick(f, 4) == 0)
-            put(f, 0xf3);
-    }
+    if (string && (opcode & 0xfe) == 0xa8)
+        opcode = 0xa4;
+    if (repeated)
+        put(f, 0xf2 + pick(f, 2));
     bool double_shift = forms[n].map == 1 && (opcode & 0xf6) == 0xa4;
     if (double_shift)
         opsize = f->mode16; /* counts over 16 are undefined, differently so with memory */
@@ -1108,6 +1113,29 @@ static const struct {
     /* crc32 ebx,cl; crc32 r10,rdx; crc32 eax,word ptr [rsp+1]; crc32 esi,ah; crc32 rdi,byte ptr
        [rsp]; hlt */
     {"CRC32", FLAT64, "f20f38f0d9f24c0f38f1d266f20f38f1442401f20f38f0f4f2480f38f03c24f4"},
+    /* mov esi,0x200100; mov edi,esi; mov ecx,40; xor eax,eax; dec eax; repe cmpsb; pushf;
+       pop rdx; hlt */
+    {"comparison of equals", FLAT64, "be0001200089f7b92800000031c0ffc8f3a69c5af4"},
+    /* mov esi,0x200100; mov edi,0x200300; mov ecx,40; mov [rsi],rax; mov [rdi],rax;
+       repe cmpsw; pushf; pop rdx; hlt */
+    {"comparison of others", USER64, "be00012000bf00032000b92800000048890648890766f3a79c5af4"},
+    /* mov esi,0x200100; mov edi,0x200300; xor ecx,ecx; cmp rbx,rdx; repe cmpsb; pushf;
+       pop rdx; hlt */
+    {"comparison of nothing", FLAT64, "be00012000bf0003200031c94839d3f3a69c5af4"},
+    /* mov esi,0x200100; mov edi,0x200ffc; mov ecx,4; cmp rbx,rdx; repne cmpsq; pushf; pop rdx;
+       jc 1f; hlt; 1: inc ebx; hlt */
+    {"comparison across pages", FLAT64,
+     "be00012000bffc0f2000b9040000004839d3f248a79c5a7201f4ffc3f4"},
+    /* mov edi,0x200100; mov ecx,40; mov [rdi+9],al; repne scasb; pushf; pop rdx;
+       mov ebx,[rdi]; hlt */
+    {"search", USER64, "bf00012000b928000000884709f2ae9c5a8b1ff4"},
+    /* mov edi,0x200100; mov ecx,5; mov [rdi],rax; repe scasd; jb 1f; mov ebx,[rsp]; hlt;
+       1: setz bl; pushf; pop rdx; hlt */
+    {"search for another", FLAT64, "bf00012000b905000000488907f3af72048b1c24f40f94c39c5af4"},
+    /* mov edi,0x200110; mov ecx,3; std; repne scasq; cld; pushf; pop rdx; hlt */
+    {"search backwards", FLAT64, "bf10012000b903000000fdf248affc9c5af4"},
+    /* mov edi,0x20fff0; mov ecx,64; cmp rbx,rdx; repne scasb; hlt */
+    {"search up to a fault", USER64, "bff0ff2000b9400000004839d3f2aef4"},
     /* xor edi,edi; cmp rbx,rcx; div edi; xor eax,eax; hlt */
     {"flags at a fault, divided", USER64, "31ff4839cbf7f731c0f4"},
     /* mov esp,203000; xor rbx,rcx; push rbx; xor eax,eax; hlt */

@@ -448,12 +448,13 @@ static const SystemRow system_rows[] = {
     {op_iret, JIT_IRETQ, 8, true, true, ALL},
 };
 
-static bool is_copy_or_fill(const Insn *insn)
+/* MOVS, STOS; CMPS, SCAS, which write flags unless RCX is 0. */
+static bool is_repeated(const Insn *insn)
 {
     unsigned opcode = insn->map == MAP_ONE_BYTE ? insn->opcode & 0xfe : 0;
     bool based = insn->segment == SEG_FS || insn->segment == SEG_GS;
-    return (opcode == 0xa4 || opcode == 0xaa) && insn->prefixes & PREFIX_REPE &&
-           insn->addr_size == 8 && !based;
+    return (opcode == 0xa4 || opcode == 0xa6 || opcode == 0xaa || opcode == 0xae) &&
+           insn->prefixes & (PREFIX_REPE | PREFIX_REPNE) && insn->addr_size == 8 && !based;
 }
 
 /* Mathematical libraries look at it in each function. */
@@ -475,8 +476,8 @@ static JitOp system_op(uint32_t mode, const Insn *insn)
             (!row->mode64 || mode64) && (!row->ring0 || ring0))
             return (JitOp){.kind = row->kind, .reads = row->reads};
     }
-    if (mode64 && is_copy_or_fill(insn))
-        return (JitOp){.kind = JIT_REPEAT};
+    if (mode64 && is_repeated(insn))
+        return (JitOp){.kind = JIT_REPEAT, .writes = (insn->opcode & 0xf6) == 0xa6 ? ALL : 0};
     if (is_stmxcsr(insn))
         return (JitOp){.kind = JIT_STMXCSR};
     if (insn->fn == op_mov_from_cr && mode64 && ring0 && (insn->reg == 2 || insn->reg == 3))

@@ -53,7 +53,7 @@ typedef enum JitKind {
     JIT_PUSH_SEG,
     JIT_LOAD_SEG,
     JIT_STRING, /* not repeated */
-    JIT_REPEAT, /* REP MOVS, REP STOS */
+    JIT_REPEAT, /* REP MOVS and others */
     JIT_STMXCSR,
     JIT_FAR,
     JIT_SYSCALL,

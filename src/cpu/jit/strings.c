@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * REP MOVS and REP STOS of flat 64-bit code, where what they read and what they write lies in one
- * page each: compilers copy and clear small things by them. The rest is for the handler, which
- * costs more than the copy there.
+ * Repeated MOVS, STOS, CMPS and SCAS of flat 64-bit code, where what they touch lies in one page
+ * each: compilers copy and clear small things by them. The rest is for the handler, which costs
+ * more than the copy there.
  */
 #include "cpu/jit/translate.h"
 
@@ -30,41 +30,57 @@ static void check_range(Translation *t, unsigned guest, bool write, unsigned shi
     slow_if_above(t, SCRATCH1, GUEST_PAGE_SIZE);
 }
 
-static void move_both(Translation *t, bool moves, bool back)
+/* By the addends in the scratch registers. EFLAGS stay. */
+static void move_indices(Emit *e, bool source)
 {
-    unsigned operation = back ? 0x2b | OP_W : 0x03 | OP_W;
-    emit_op(&t->e, operation, HOST_RDI, rm_reg(SCRATCH2));
-    if (moves)
-        emit_op(&t->e, operation, HOST_RSI, rm_reg(SCRATCH1));
+    emit_op(e, 0x8d | OP_W, HOST_RDI,
+            (Rm){.kind = RM_MEM, .base = HOST_RDI, .index = SCRATCH2}); /* lea */
+    if (source)
+        emit_op(e, 0x8d | OP_W, HOST_RSI,
+                (Rm){.kind = RM_MEM, .base = HOST_RSI, .index = SCRATCH1});
+}
+
+static void write_repeated(Emit *e, const Insn *insn, unsigned size)
+{
+    if (size == 2)
+        e8(e, 0x66);
+    e8(e, insn->prefixes & PREFIX_REPE ? 0xf3 : 0xf2);
+    if (size == 8)
+        e8(e, 0x48);
+    e8(e, insn->opcode);
 }
 
 void translate_repeat(Translation *t)
 {
     Emit *e = &t->e;
     const Insn *insn = t->insn;
-    bool moves = insn->opcode < 0xa8;
+    unsigned string = insn->opcode & 0xfe;
+    bool source = string == 0xa4 || string == 0xa6, writes = string == 0xa4 || string == 0xaa;
     unsigned size = insn->opcode & 1 ? insn->op_size : 1, shift = (unsigned)__builtin_ctz(size);
     Rm addend = rm_mem(SCRATCH2, offsetof(TlbEntry, addend));
     flags_lost(t, t->live[t->index]);
     emit_op(e, 0xf7, 0, rm_state(CPU_AT(s.rflags))); /* test */
     e32(e, FLAG_DF);
     slow_if(t, CC_NE);
-    slow_if_above(t, HOST_RCX, GUEST_PAGE_SIZE >> shift);
-    if (moves) {
+    emit_op(e, 0x8d | OP_W, SCRATCH1, rm_mem(HOST_RCX, -1)); /* none: flags stay as they are */
+    slow_if_above(t, SCRATCH1, (GUEST_PAGE_SIZE >> shift) - 1);
+    if (source) {
         check_range(t, GPR_RSI, false, shift);
         emit_load(e, SCRATCH1, addend);
         emit_store(e, SCRATCH1, rm_state(JIT_AT(temp)));
     }
-    check_range(t, GPR_RDI, true, shift);
+    check_range(t, GPR_RDI, writes, shift);
     emit_load(e, SCRATCH2, addend);
-    if (moves)
+    if (source)
         emit_load(e, SCRATCH1, rm_state(JIT_AT(temp)));
-    move_both(t, moves, false);
-    if (size == 2)
-        e8(e, 0x66);
-    e8(e, 0xf3);
-    if (size == 8)
-        e8(e, 0x48);
-    e8(e, insn->opcode);
-    move_both(t, moves, true);
+    move_indices(e, source);
+    emit_op(e, 0xf7 | OP_W, 3, rm_reg(SCRATCH2)); /* neg */
+    if (source)
+        emit_op(e, 0xf7 | OP_W, 3, rm_reg(SCRATCH1));
+    write_repeated(e, insn, size);
+    move_indices(e, source);
+    if (!writes) {
+        t->now.host_flags = true;
+        t->now.lazy = false;
+    }
 }
