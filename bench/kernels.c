@@ -226,10 +226,15 @@ static const struct {
     const char *name;
     uint64_t (*run)(void);
 } rows[] = {
-    {"xorshift", row_integer}, {"sort", row_sort}, {"matrix", row_matrix}, {"memcpy", row_memcpy},
-    {"getppid", row_syscall},  {"fork", row_fork}, {"faults", row_faults}, {"chase", row_chase},
-    {"collatz", row_branches}, {"mix", row_mix},   {"script", row_script}, {"calls", row_calls},
-    {"dot", row_dot},          {"sse", row_sse},   {"x87", row_x87},       {"pair", row_pair},
+    {"xorshift", row_integer},  {"sort", row_sort},       {"matrix", row_matrix},
+    {"memcpy", row_memcpy},     {"getppid", row_syscall}, {"fork", row_fork},
+    {"faults", row_faults},     {"chase", row_chase},     {"collatz", row_branches},
+    {"mix", row_mix},           {"script", row_script},   {"calls", row_calls},
+    {"dot", row_dot},           {"sse", row_sse},         {"x87", row_x87},
+    {"pair", row_pair},         {"copies", row_copies},   {"fills", row_fills},
+    {"compares", row_compares}, {"locked", row_locked},   {"crc", row_crc},
+    {"sine", row_sine},         {"print", row_print},     {"alloc", row_alloc},
+    {"regex", row_regex},       {"fresh", row_fresh},
 };
 
 static void run_rows(int argc, char **argv)
