@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Small things that libraries do all the time, each by instructions that the other rows hardly have:
- * an engine that leaves one of these to a slow way is found here. */
+/* Small things that libraries do all the time, each by instructions that the other rows hardly
+ * have: an engine that leaves one of these to a slow way is found here. */
 #include "bench.h"
 
 #include <math.h>
@@ -88,7 +88,8 @@ uint64_t row_print(void)
     uint64_t sum = 0;
 
     for (int i = 0; i < 300000; i++)
-        sum += (uint64_t)snprintf(text, sizeof(text), "%d %s %08x %.3f", i, "hello", i * 7, i * 0.5);
+        sum +=
+            (uint64_t)snprintf(text, sizeof(text), "%d %s %08x %.3f", i, "hello", i * 7, i * 0.5);
     return sum;
 }
 

@@ -13,6 +13,7 @@
  * | --- | --- |
  * | ospite/client.h | the connection, errors, reading answers |
  * | ospite/vm.h | machines |
+ * | ospite/snapshot.h | states of machines to go back to |
  * | ospite/media.h | images of disks, CDs and floppies |
  * | ospite/stream.h | events and consoles |
  *
@@ -32,5 +33,6 @@
 
 #include <ospite/client.h>
 #include <ospite/media.h>
+#include <ospite/snapshot.h>
 #include <ospite/stream.h>
 #include <ospite/vm.h>

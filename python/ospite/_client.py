@@ -291,6 +291,42 @@ class Machine:
         """Moves its folder into another one."""
         return self._act("move", {"folder": _absolute(folder)})
 
+    # ---- snapshots ---------------------------------------------------------------------------
+
+    def snapshots(self) -> List[Json]:
+        """Its snapshots, parents before their children."""
+        found: List[Json] = self._client.call("GET", f"{self._path}/snapshots")["snapshots"]
+        return found
+
+    def take_snapshot(self, name: str, description: str | None = None) -> Json:
+        """Keeps its settings and disks as they are now; it must be off."""
+        body = {"name": name} if description is None else {"name": name, "description": description}
+        snapshot: Json = self._client.call("POST", f"{self._path}/snapshots", body)["snapshot"]
+        return snapshot
+
+    def _snapshot(self, snapshot: str) -> str:
+        return f"{self._path}/snapshots/{quote(snapshot, safe='')}"
+
+    def show_snapshot(self, snapshot: str) -> Json:
+        """A snapshot (its name or UUID), with the settings of that time in `config`."""
+        found: Json = self._client.call("GET", self._snapshot(snapshot))["snapshot"]
+        return found
+
+    def set_snapshot(self, snapshot: str, *, name: str | None = None, description: str | None = None) -> Json:
+        """Changes a snapshot's name or description."""
+        given = {"name": name, "description": description}
+        found: Json = self._client.call("PATCH", self._snapshot(snapshot), {k: v for k, v in given.items() if v is not None})["snapshot"]
+        return found
+
+    def restore_snapshot(self, snapshot: str) -> Json:
+        """Makes it what it was in a snapshot; what it has been since is lost."""
+        vm: Json = self._client.call("POST", f"{self._snapshot(snapshot)}/restore")["vm"]
+        return vm
+
+    def delete_snapshot(self, snapshot: str) -> None:
+        """Deletes a snapshot; it and its other snapshots stay as they are."""
+        self._client.call("DELETE", self._snapshot(snapshot))
+
     def delete(self, *, disks: bool = False, unregister: bool = False) -> List[str]:
         """Deletes it, with `disks` also those in its folder, or only forgets it; returns the files that are still there."""
         if disks and unregister:

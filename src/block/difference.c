@@ -52,6 +52,14 @@ static bool create(const char *path, const Image *base, GError **error)
     return image_create(path, &how, error);
 }
 
+bool difference_create(const char *path, const char *base_path, const char *base_format,
+                       GError **error)
+{
+    ImageOptions how = {.format = base_format, .read_only = true, .keeps_locked = true};
+    g_autoptr(Image) base = image_open(base_path, &how, error);
+    return base && create(path, base, error);
+}
+
 static bool sync_folder(const char *path, GError **error)
 {
     g_autofree char *folder = g_path_get_dirname(path);

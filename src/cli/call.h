@@ -13,6 +13,11 @@ bool call_finish(const CommandLine *line, JsonNode *answer, const char *format, 
     G_GNUC_PRINTF(3, 4);
 /* The same for "'NAME' is STATE" of the answer's machine. */
 bool call_finish_state(const CommandLine *line, JsonNode *answer);
+typedef JsonNode *CallFn(CommandLine *line, GError **error);
+/* What the call answers; a terminal shows how far the job of the machine named first is. */
+JsonNode *call_wait(CommandLine *line, CallFn *call, GError **error);
+/* The settings in `config` of an answer's member, as `vm set` takes them. */
+void call_print_settings(JsonNode *answer, const char *member);
 /* A number from 0 to G_MAXUINT in an option; `preset` when it is not given. */
 bool call_number(const CommandLine *line, const char *option, unsigned preset, unsigned *ret_number,
                  GError **error);

@@ -91,6 +91,14 @@ bool watch_events(CommandLine *line, GError **error);
 /* vm_settings.c */
 bool run_vm_settings(CommandLine *line, GError **error);
 
+/* snapshot.c */
+bool run_snapshot_take(CommandLine *line, GError **error);
+bool run_snapshot_list(CommandLine *line, GError **error);
+bool run_snapshot_show(CommandLine *line, GError **error);
+bool run_snapshot_set(CommandLine *line, GError **error);
+bool run_snapshot_restore(CommandLine *line, GError **error);
+bool run_snapshot_delete(CommandLine *line, GError **error);
+
 /* debug.c */
 bool run_debug(CommandLine *line, GError **error);
 

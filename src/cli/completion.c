@@ -59,7 +59,8 @@ static void print_bash_body(void)
         printf("    '%s%s%s%s') words='%s' ;;\n", c->noun, c->verb ? " " : "",
                c->verb ? c->verb : "", c->verb ? "" : " '*'", options);
     }
-    printf("    esac\n    [ \"${COMP_WORDS[1]}\" = vm ] && [ \"$COMP_CWORD\" -eq 3 ] && "
+    printf("    esac\n    [[ \"${COMP_WORDS[1]}\" = vm || \"${COMP_WORDS[1]}\" = snapshot ]] && [ "
+           "\"$COMP_CWORD\" -eq 3 ] && "
            "words=\"$words $(" NAMES ")\"\n  fi\n"
            "  COMPREPLY=($(compgen -W \"$words\" -- \"$word\"))\n}\n");
 }
@@ -86,9 +87,10 @@ static void print_fish(void)
     for (const Command *c = commands; c->noun; c++) {
         if (is_first(c))
             printf("complete -c ospite -n __fish_use_subcommand -a %s -d \"%s\"\n", c->noun,
-                   !c->verb                 ? c->help
-                   : !strcmp(c->noun, "vm") ? "machines"
-                                            : "images");
+                   !c->verb                       ? c->help
+                   : !strcmp(c->noun, "vm")       ? "machines"
+                   : !strcmp(c->noun, "snapshot") ? "states to go back to"
+                                                  : "images");
         if (c->verb)
             printf("complete -c ospite -n '__fish_seen_subcommand_from %s; and not "
                    "__fish_seen_subcommand_from (string split \" \" \"%s\")' -a %s -d \"%s\"\n",
@@ -97,7 +99,7 @@ static void print_fish(void)
             printf("complete -c ospite -n '__fish_seen_subcommand_from %s' -l %s -d \"%s\"\n",
                    c->verb ? c->verb : c->noun, c->options[i].name, c->options[i].help);
     }
-    printf("complete -c ospite -n '__fish_seen_subcommand_from vm' -a '(ospite vm list "
+    printf("complete -c ospite -n '__fish_seen_subcommand_from vm snapshot' -a '(ospite vm list "
            "2>/dev/null | string split -f1 \" \")'\n");
 }
 

@@ -35,7 +35,9 @@ static void print_uses(JsonObject *medium)
 
     for (guint i = 0; i < json_array_get_length(uses); i++) {
         JsonObject *use = json_array_get_object_element(uses, i);
-        const char *name = call_text(use, "name"), *snapshot = call_text(use, "snapshot");
+        const char *name = call_text(use, "name"), *uuid = call_text(use, "snapshot");
+        const char *snapshot = *uuid ? call_text(use, "snapshot_name") : "";
+        snapshot = *snapshot ? snapshot : uuid;
         printf(_("  in '%s' at %s, %s%s%s\n"), *name ? name : call_text(use, "machine"),
                call_text(use, "place"), call_text(use, "mode"), *snapshot ? _(", snapshot ") : "",
                snapshot);

@@ -18,7 +18,8 @@ static const struct {
     {{{"createvm"}, "--name NAME [--ostype OS] [--register] [--basefolder FOLDER]"},
      vbox_create_vm},
     {{{"clonevm"},
-      "NAME|UUID [--name NAME] [--options link] [--basefolder FOLDER] --register [--mode machine]"},
+      "NAME|UUID [--name NAME] [--snapshot SNAPSHOT] [--options link] [--basefolder FOLDER] "
+      "--register [--mode machine|all]"},
      vbox_clone_vm},
     {{{"registervm"}, "FILE"}, vbox_register_vm},
     {{{"unregistervm"}, "NAME|UUID [--delete]"}, vbox_unregister_vm},
@@ -33,6 +34,10 @@ static const struct {
       "NAME|UUID --storagectl CONTROLLER --port N --device N --type hdd|dvddrive|fdd "
       "--medium FILE|UUID|none|emptydrive"},
      vbox_storage_attach},
+    {{{"snapshot"},
+      "NAME|UUID take|delete|restore|edit|showvminfo SNAPSHOT [--name NAME] [--description TEXT], "
+      "or list [--details|--machinereadable], restorecurrent"},
+     vbox_snapshot},
     {{{"setextradata"}, "NAME|UUID KEY [VALUE]"}, vbox_set_extra_data},
     {{{"getextradata"}, "NAME|UUID KEY|enumerate"}, vbox_get_extra_data},
     {{{"closemedium"}, "[disk|dvd|floppy] FILE|UUID [--delete]"}, vbox_close_medium},
@@ -42,8 +47,6 @@ static const struct {
 
 /* Words of VirtualBox that do what this version cannot. */
 static const char *const(missing[])[2] = {
-    {"snapshot", N_("this version has no snapshots of machines; 'ospite disk snapshot' has them of "
-                    "images")},
     {"discardstate", N_("this version saves no machine's state")},
     {"adoptstate", N_("this version saves no machine's state")},
     {"export", N_("this version writes no OVF appliances")},

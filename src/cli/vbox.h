@@ -31,3 +31,10 @@ VboxRun vbox_set_medium_mode;
 /* vbox_show.c */
 VboxRun vbox_list;
 VboxRun vbox_show_vm;
+/* A machine as an answer of the API has it. */
+void vbox_print_vm(JsonNode *vm, bool machine_readable);
+
+/* vbox_snapshot.c */
+VboxRun vbox_snapshot;
+/* The machine's snapshots (a list of "Snapshot"), as trees; nothing when there are none. */
+void vbox_print_snapshots(JsonArray *all, bool machine_readable, bool details);

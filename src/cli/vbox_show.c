@@ -342,20 +342,33 @@ static void put_system(const Show *show)
         show->machine_readable ? (utc ? "on" : "off") : (utc ? "UTC" : "local time"));
 }
 
-bool vbox_show_vm(VboxArgs *a, GError **error)
+void vbox_print_vm(JsonNode *vm, bool machine_readable)
 {
-    Show show = {.machine_readable = vbox_value(a, "machinereadable") != NULL};
+    Show show = {vm, machine_readable};
 
-    if (!vbox_word(a, 0))
-        return vbox_usage(error, _("showvminfo takes a machine"));
-    g_autoptr(JsonNode) answer = ospite_vm_show(a->client, vbox_word(a, 0), error);
-    if (!answer)
-        return false;
-    show.vm = answer;
     put_general(&show);
     put_system(&show);
     put_state(&show);
     put_storage(&show);
     put_network(&show);
+}
+
+bool vbox_show_vm(VboxArgs *a, GError **error)
+{
+    const char *name = vbox_word(a, 0);
+    bool machine_readable = vbox_value(a, "machinereadable") != NULL;
+
+    if (!name)
+        return vbox_usage(error, _("showvminfo takes a machine"));
+    g_autoptr(JsonNode) answer = ospite_vm_show(a->client, name, error);
+    if (!answer)
+        return false;
+    vbox_print_vm(answer, machine_readable);
+    g_autoptr(JsonNode) snapshots = ospite_snapshot_list(a->client, name, NULL);
+    JsonArray *all = snapshots ? ospite_list(snapshots, "snapshots") : NULL;
+    if (all && json_array_get_length(all) && !machine_readable)
+        printf("Snapshots:\n\n");
+    if (all)
+        vbox_print_snapshots(all, machine_readable, false);
     return true;
 }

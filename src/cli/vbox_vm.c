@@ -51,17 +51,24 @@ bool vbox_clone_vm(VboxArgs *a, GError **error)
 {
     const char *name = vbox_word(a, 0), *given = vbox_value(a, "name");
     const char *mode = vbox_value(a, "mode"), *options = vbox_value(a, "options");
+    const char *snapshot = vbox_value(a, "snapshot");
     g_autofree char *clone =
         given ? g_strdup(given) : g_strconcat(name ? name : "", " Clone", NULL);
     bool is_linked = options && strstr(options, "link");
-    g_autoptr(JsonNode) made = NULL, forgotten = NULL;
+    g_autoptr(JsonNode) made = NULL, back = NULL, forgotten = NULL;
 
     if (!name)
         return vbox_usage(error, _("clonevm takes a machine"));
-    if (vbox_value(a, "snapshot") || (mode && strcmp(mode, "machine")))
-        return vbox_usage(error, _("this version has no snapshots of machines; clonevm copies them "
-                                   "as they are now"));
+    if (mode && strcmp(mode, "machine") && strcmp(mode, "all"))
+        return vbox_usage(error, _("clonevm has --mode machine and all"));
+    if (snapshot && is_linked)
+        return vbox_usage(error, _("this version makes linked clones of machines as they are now "
+                                   "only; restore the snapshot first, or make a full clone"));
     made = ospite_vm_clone(a->client, name, clone, vbox_value(a, "basefolder"), is_linked, error);
+    if (made && snapshot)
+        back = ospite_snapshot_restore(a->client, ospite_text(made, "vm.uuid"), snapshot, error);
+    if (snapshot && !back)
+        return false;
     if (made && !vbox_value(a, "register"))
         forgotten = ospite_vm_delete(a->client, ospite_text(made, "vm.uuid"),
                                      OSPITE_DELETE_UNREGISTER, error);

@@ -83,8 +83,9 @@ void vbox_print_progress(void)
 static int values_of(const char *name, const char *first)
 {
     static const char *const flags[] = {
-        "compact", "existing", "relative", "default", "machinereadable", "details",
-        "delete",  "register", "remove",   "long",    "forceunmount",    "delete-all"};
+        "compact",      "existing",   "relative", "default", "machinereadable",
+        "details",      "delete",     "register", "remove",  "long",
+        "forceunmount", "delete-all", "live",     "pause",   "current"};
     static const char *const pairs[] = {"file", "server", "client", "tcpserver", "tcpclient"};
 
     for (size_t i = 0; i < G_N_ELEMENTS(flags); i++) {

@@ -170,6 +170,13 @@ static void print_settings(JsonObject *object, const char *prefix)
     }
 }
 
+void call_print_settings(JsonNode *answer, const char *member)
+{
+    JsonObject *object = json_object_get_object_member(json_node_get_object(answer), member);
+
+    print_settings(json_object_get_object_member(object, "config"), "");
+}
+
 static void print_end(JsonObject *vm)
 {
     JsonNode *node = json_object_get_member(vm, "last_end");
@@ -220,7 +227,7 @@ bool run_vm_show(CommandLine *line, GError **error)
     print_end(vm);
     if (json_object_get_boolean_member(vm, "restart_needed"))
         printf(_("Some settings change at the next start.\n"));
-    print_settings(json_object_get_object_member(vm, "config"), "");
+    call_print_settings(answer, "vm");
     print_stats(vm);
     return true;
 }

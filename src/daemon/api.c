@@ -35,7 +35,7 @@ static void watch_events(Api *api, Request *request, Machine *machine)
     request_upgrade(request, events_add, api->events);
 }
 
-/* "*" is a machine's name, "?" a medium's. */
+/* "*" is a machine's name, "?" a medium's or a snapshot's. */
 static const struct {
     const char *method, *path;
     ApiOperation run;
@@ -53,6 +53,12 @@ static const struct {
     {"PUT", "vms/*/config", api_vm_put_config},
     {"POST", "vms/*/move", api_vm_move},
     {"POST", "vms/*/clone", api_vm_clone},
+    {"GET", "vms/*/snapshots", api_snapshot_list},
+    {"POST", "vms/*/snapshots", api_snapshot_take},
+    {"GET", "vms/*/snapshots/?", api_snapshot_get},
+    {"PATCH", "vms/*/snapshots/?", api_snapshot_set},
+    {"DELETE", "vms/*/snapshots/?", api_snapshot_delete},
+    {"POST", "vms/*/snapshots/?/restore", api_snapshot_restore},
     {"GET", "vms/*/log", api_vm_log},
     {"POST", "vms/*/start", api_vm_start},
     {"POST", "vms/*/stop", api_vm_stop},
@@ -90,10 +96,23 @@ static bool path_matches(const char *pattern, char **parts, const char **ret_nam
     return !wanted[i] && !parts[i];
 }
 
+/* What found no room when it had been written down comes before anything that changes something. */
+static bool finish(Api *api, const Request *request, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (media_finish(registry_folder(api->registry), &why) ||
+        !strcmp(request_method(request), "GET"))
+        return true;
+    g_propagate_error(error, g_steal_pointer(&why));
+    return false;
+}
+
 static void run(Api *api, Request *request, ApiOperation operation, const char *name)
 {
     GError *error = NULL;
-    Machine *machine = name ? registry_find(api->registry, name, &error) : NULL;
+    Machine *machine =
+        finish(api, request, &error) && name ? registry_find(api->registry, name, &error) : NULL;
 
     if (error)
         request_fail(request, error);

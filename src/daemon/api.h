@@ -41,6 +41,12 @@ void api_vm_wait(Api *api, Request *request, Machine *machine);
 void api_vm_console(Api *api, Request *request, Machine *machine);
 void api_vm_screen(Api *api, Request *request, Machine *machine);
 void api_vm_keys(Api *api, Request *request, Machine *machine);
+void api_snapshot_list(Api *api, Request *request, Machine *machine);
+void api_snapshot_take(Api *api, Request *request, Machine *machine);
+void api_snapshot_get(Api *api, Request *request, Machine *machine);
+void api_snapshot_set(Api *api, Request *request, Machine *machine);
+void api_snapshot_restore(Api *api, Request *request, Machine *machine);
+void api_snapshot_delete(Api *api, Request *request, Machine *machine);
 /* These name no machine; a medium's name is in the request's path. */
 void api_media_list(Api *api, Request *request, Machine *unused);
 void api_medium_add(Api *api, Request *request, Machine *unused);
@@ -51,11 +57,15 @@ void api_medium_release(Api *api, Request *request, Machine *unused);
 void api_medium_refresh(Api *api, Request *request, Machine *unused);
 void api_medium_move(Api *api, Request *request, Machine *unused);
 
-/* The images of a machine (of char *), and those that others use as well or build on (a set). */
-bool api_media_of(Api *api, const Machine *machine, GPtrArray *own, GHashTable *spare,
-                  GError **error);
+/* The images that others than a machine use or build on (a new set of paths). */
+GHashTable *api_media_spare(Api *api, const Machine *machine, GError **error);
+/* All images of a machine (of char *); those that must stay without it, with what they need (a new
+ * set of paths). */
+GHashTable *api_media_of(Api *api, const Machine *machine, GPtrArray *own, GError **error);
 /* Images whose files are gone with their machine are no images any more. */
 void api_media_forget(Api *api, const GPtrArray *paths);
+/* What a killed daemon was deleting goes on. */
+void api_snapshots_resume(Api *api);
 /* The registry of media knows what machines use now. */
 bool api_media_begin(Api *api, GError **error);
 /* Disks that `config` (of a machine in `folder`) has and `old` (NULL: none) had not are used as

@@ -44,9 +44,9 @@ static void on_copied(GObject *source, GAsyncResult *result, gpointer data)
     cloning->api->busy--;
     request_speak(cloning->request);
     g_assert(original); /* nobody could delete it meanwhile */
-    machine = copied ? registry_create_clone(registry, cloning->clone->config, original,
-                                             original->copy, &error)
-                     : NULL;
+    machine =
+        copied ? registry_create_clone(registry, cloning->clone, original, original->copy, &error)
+               : NULL;
     g_clear_pointer(&original->copy, folder_copy_free);
     machine_tell(original, "vm-changed");
     if (machine)

@@ -10,6 +10,7 @@
 #include "daemon/api.h"
 #include "daemon/machine_json.h"
 #include "daemon/request.h"
+#include "vm/path.h"
 
 /* ---- the registry of media ------------------------------------------------------------------- */
 
@@ -18,18 +19,64 @@ static Media *media_of(Api *api)
     return registry_media(api->registry, NULL);
 }
 
+/* Who uses what, and what that points to. */
+typedef struct Users {
+    GArray *all; /* of MediaUser */
+    GPtrArray *texts, *configs;
+} Users;
+
+static void users_init(Users *users)
+{
+    users->all = g_array_new(FALSE, FALSE, sizeof(MediaUser));
+    users->texts = g_ptr_array_new_with_free_func(g_free);
+    users->configs = g_ptr_array_new_with_free_func((GDestroyNotify)vm_tree_free);
+}
+
+static void users_clear(Users *users)
+{
+    g_array_unref(users->all);
+    g_ptr_array_unref(users->texts);
+    g_ptr_array_unref(users->configs);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Users, users_clear)
+
+static void add_user(Users *users, const Machine *machine, const char *snapshot,
+                     const VmConfig *config)
+{
+    MediaUser user = {machine->uuid, snapshot, config, machine->folder};
+
+    g_array_append_val(users->all, user);
+}
+
+/* One whose file cannot be read uses what it used. */
+static void add_snapshots(Users *users, const Machine *machine)
+{
+    g_auto(GStrv) all = vm_snapshot_list(machine->config);
+
+    for (char **uuid = all; *uuid; uuid++) {
+        VmConfig *kept = vm_snapshot_load(machine->config, machine->folder, *uuid, NULL);
+        if (!kept)
+            continue;
+        g_ptr_array_add(users->configs, kept);
+        g_ptr_array_add(users->texts, g_strdup(*uuid));
+        add_user(users, machine, users->texts->pdata[users->texts->len - 1], kept);
+    }
+}
+
 static bool sync_machines(Api *api, GError **error)
 {
     GPtrArray *all = registry_list(api->registry);
-    g_autoptr(GArray) users = g_array_new(FALSE, FALSE, sizeof(MediaUser));
+    g_auto(Users) users;
 
+    users_init(&users);
     for (guint i = 0; i < all->len; i++) {
-        Machine *machine = all->pdata[i];
-        MediaUser user = {machine->uuid, NULL, machine->config, machine->folder};
-        if (machine->config && !machine->media_known)
-            g_array_append_val(users, user);
+        const Machine *machine = all->pdata[i];
+        if (!machine->config || machine->media_known)
+            continue;
+        add_user(&users, machine, NULL, machine->config);
+        add_snapshots(&users, machine);
     }
-    if (!media_sync(media_of(api), (const MediaUser *)users->data, users->len, error))
+    if (!media_sync(media_of(api), (const MediaUser *)users.all->data, users.all->len, error))
         return false;
     for (guint i = 0; i < all->len; i++) {
         Machine *machine = all->pdata[i];
@@ -38,7 +85,15 @@ static bool sync_machines(Api *api, GError **error)
     return true;
 }
 
-/* Machines that were deleted use nothing any more. */
+static bool is_gone(Api *api, const MediumUse *use)
+{
+    const Machine *machine = registry_find(api->registry, use->machine, NULL);
+    g_autofree char *place = g_strconcat("snapshots.", use->snapshot, NULL);
+
+    return !machine || (use->snapshot && machine->config && !vm_tree_has(machine->config, place));
+}
+
+/* Machines and snapshots that were deleted use nothing any more. */
 static bool forget_machines(Api *api, GError **error)
 {
     g_autoptr(GPtrArray) media = media_list(media_of(api), error);
@@ -49,7 +104,7 @@ static bool forget_machines(Api *api, GError **error)
         for (guint k = 0; k < medium->uses->len; k++) {
             const MediumUse *use = medium->uses->pdata[k];
             MediaUser user = {use->machine, use->snapshot, NULL, NULL};
-            if (!registry_find(api->registry, use->machine, NULL))
+            if (is_gone(api, use))
                 g_array_append_val(gone, user);
         }
     }
@@ -108,6 +163,15 @@ static void set_text(JsonObject *object, const char *name, const char *text)
         json_object_set_null_member(object, name);
 }
 
+static void set_snapshot_name(JsonObject *object, const Machine *machine, const char *snapshot)
+{
+    g_autofree char *place = g_strconcat("snapshots.", snapshot, NULL);
+    bool is_there = snapshot && machine && machine->config && vm_tree_has(machine->config, place);
+    g_autofree char *name = is_there ? vm_tree_string(machine->config, "%s.name", place) : NULL;
+
+    set_text(object, "snapshot_name", name);
+}
+
 static JsonArray *uses_json(Api *api, const Medium *medium)
 {
     JsonArray *array = json_array_new();
@@ -119,6 +183,7 @@ static JsonArray *uses_json(Api *api, const Medium *medium)
         json_object_set_string_member(object, "machine", use->machine);
         set_text(object, "name", machine ? machine->name : NULL);
         set_text(object, "snapshot", use->snapshot);
+        set_snapshot_name(object, machine, use->snapshot);
         json_object_set_string_member(object, "place", use->place);
         set_text(object, "mode", use->mode);
         json_array_add_object_element(array, object);
@@ -478,38 +543,114 @@ void api_medium_move(Api *api, Request *request, Machine *unused)
 /* ---- machines that move or go -----------------------------------------------------------------
  */
 
-bool api_media_of(Api *api, const Machine *machine, GPtrArray *own, GHashTable *spare,
-                  GError **error)
+/* Of a machine alone, in its folder. */
+static bool is_own(const Medium *medium, const Machine *machine)
+{
+    g_autofree char *inside = vm_path_store(machine->folder, medium->path);
+    bool own = medium->uses->len && !g_path_is_absolute(inside);
+
+    for (guint i = 0; i < medium->uses->len; i++) {
+        const MediumUse *use = medium->uses->pdata[i];
+        own &= !strcmp(use->machine, machine->uuid);
+    }
+    return own;
+}
+
+static bool has_other_users(const Medium *medium, const Machine *machine)
+{
+    for (guint i = 0; i < medium->uses->len; i++) {
+        const MediumUse *use = medium->uses->pdata[i];
+        if (strcmp(use->machine, machine->uuid) != 0)
+            return true;
+    }
+    return false;
+}
+
+/* The same, or what builds on it is: somebody's chain. */
+static bool is_in_own_chain(GPtrArray *all, const Medium *medium, const Machine *machine)
+{
+    g_autofree char *inside = vm_path_store(machine->folder, medium->path);
+
+    if (medium->uses->len || g_path_is_absolute(inside))
+        return is_own(medium, machine);
+    for (guint i = 0; medium->has_children && i < all->len; i++) {
+        const Medium *child = all->pdata[i];
+        if (!g_strcmp0(child->parent, medium->uuid) && child != medium &&
+            is_in_own_chain(all, child, machine))
+            return true;
+    }
+    return false;
+}
+
+/* What others need is left, and so is what that builds on (`spare`; NULL: that is not asked). */
+static bool has_other_children(GPtrArray *all, const Medium *medium, const Machine *machine,
+                               GHashTable *spare)
+{
+    for (guint i = 0; medium->has_children && i < all->len; i++) {
+        const Medium *child = all->pdata[i];
+        bool is_others = spare
+                             ? !is_own(child, machine) || g_hash_table_contains(spare, child->path)
+                             : !is_in_own_chain(all, child, machine);
+        if (!g_strcmp0(child->parent, medium->uuid) && is_others)
+            return true;
+    }
+    return false;
+}
+
+GHashTable *api_media_spare(Api *api, const Machine *machine, GError **error)
 {
     g_autoptr(GPtrArray) all =
         api_media_begin(api, error) ? media_list(media_of(api), error) : NULL;
+    GHashTable *spare = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 
     for (guint i = 0; all && i < all->len; i++) {
         const Medium *medium = all->pdata[i];
-        bool ours = false, others = medium->has_children;
-        for (guint k = 0; k < medium->uses->len; k++) {
-            const MediumUse *use = medium->uses->pdata[k];
-            ours |= !strcmp(use->machine, machine->uuid);
-            others |= strcmp(use->machine, machine->uuid) != 0;
-        }
-        if (ours)
-            g_ptr_array_add(own, g_strdup(medium->path));
-        if (others)
+        if (has_other_users(medium, machine) || has_other_children(all, medium, machine, NULL))
             g_hash_table_add(spare, g_strdup(medium->path));
     }
-    return all != NULL;
+    if (!all)
+        g_clear_pointer(&spare, g_hash_table_unref);
+    return spare;
 }
 
+GHashTable *api_media_of(Api *api, const Machine *machine, GPtrArray *own, GError **error)
+{
+    g_autoptr(GHashTable) spare = api_media_spare(api, machine, error);
+    g_autoptr(GPtrArray) all = spare ? media_list(media_of(api), error) : NULL;
+    guint before = 0;
+
+    if (!all)
+        return NULL;
+    for (guint i = 0; i < all->len; i++) {
+        const Medium *medium = all->pdata[i];
+        if (uses(medium, machine))
+            g_ptr_array_add(own, g_strdup(medium->path));
+    }
+    do {
+        before = g_hash_table_size(spare);
+        for (guint i = 0; i < all->len; i++) {
+            const Medium *medium = all->pdata[i];
+            if (has_other_children(all, medium, machine, spare))
+                g_hash_table_add(spare, g_strdup(medium->path));
+        }
+    } while (g_hash_table_size(spare) > before);
+    return g_steal_pointer(&spare);
+}
+
+/* One that others build on goes after them; one in use elsewhere stays, and says so. */
 void api_media_forget(Api *api, const GPtrArray *paths)
 {
     g_autoptr(GError) error = NULL;
+    bool found = api_media_begin(api, &error);
 
-    if (!api_media_begin(api, &error))
+    if (!found)
         g_warning("%s", error->message);
-    for (guint i = 0; !error && i < paths->len; i++) {
-        const char *path = paths->pdata[i];
-        if (!g_file_test(path, G_FILE_TEST_EXISTS))
-            media_remove(media_of(api), path, false,
-                         NULL); /* in use elsewhere: it stays, and says so */
+    while (found) {
+        found = false;
+        for (guint i = 0; i < paths->len; i++) {
+            const char *path = paths->pdata[i];
+            if (!g_file_test(path, G_FILE_TEST_EXISTS))
+                found |= media_remove(media_of(api), path, false, NULL);
+        }
     }
 }

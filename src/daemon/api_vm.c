@@ -407,7 +407,7 @@ void api_vm_delete(Api *api, Request *request, Machine *machine)
 {
     g_autoptr(GPtrArray) kept = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GPtrArray) own = g_ptr_array_new_with_free_func(g_free);
-    g_autoptr(GHashTable) spare = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_autoptr(GHashTable) spare = NULL;
     const char *word = request_query(request, "mode");
     DeleteMode mode = word ? DELETE_UNREGISTER : DELETE_KEEP_DISKS;
     GError *error = NULL;
@@ -417,7 +417,7 @@ void api_vm_delete(Api *api, Request *request, Machine *machine)
     if (mode > DELETE_ALL) {
         request_fail_code(request, SOUP_STATUS_BAD_REQUEST, "invalid",
                           _("cannot delete in that mode; use unregister, keep-disks or all"));
-    } else if ((mode == DELETE_ALL && !api_media_of(api, machine, own, spare, &error)) ||
+    } else if ((mode == DELETE_ALL && !(spare = api_media_of(api, machine, own, &error))) ||
                !registry_delete(api->registry, machine, mode, spare, kept, &error)) {
         request_fail(request, error);
     } else {

@@ -36,8 +36,9 @@ static char *event_text(const Events *events, const Event *event)
     g_autofree char *time = json_time(g_get_real_time() / G_USEC_PER_SEC);
     const struct {
         const char *name, *value;
-    } texts[] = {{"kind", event->kind}, {"time", time},          {"name", event->name},
-                 {"uuid", event->uuid}, {"state", event->state}, {"problem", event->problem}};
+    } texts[] = {{"kind", event->kind},        {"time", time},          {"name", event->name},
+                 {"uuid", event->uuid},        {"state", event->state}, {"problem", event->problem},
+                 {"snapshot", event->snapshot}};
 
     for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++) {
         if (texts[i].value)

@@ -13,6 +13,7 @@ void events_free(Events *events);
 void events_add(void *obj, SoupWebsocketConnection *socket);
 typedef struct Event {
     const char *kind, *name, *uuid, *state, *problem; /* all but `kind` may be NULL */
+    const char *snapshot;                             /* its UUID; NULL */
     JsonNode *end;                                    /* taken; NULL: none */
 } Event;
 void events_tell(Events *events, const Event *event);

@@ -68,12 +68,16 @@ bool machine_wrong_state(const Machine *machine, const char *doing, const char *
 
 bool machine_is_settled(const Machine *machine, const char *doing, GError **error)
 {
-    if (!machine->copy)
-        return true;
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_BUSY,
-                _("cannot %s '%s': its folder is being copied; try again when that is done"),
-                _(doing), machine->name);
-    return false;
+    if (machine->copy)
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_BUSY,
+                    _("cannot %s '%s': its folder is being copied; try again when that is done"),
+                    _(doing), machine->name);
+    else if (machine->merging)
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_BUSY,
+                    _("cannot %s '%s': the images of a snapshot are being merged; try again when "
+                      "that is done"),
+                    _(doing), machine->name);
+    return !machine->copy && !machine->merging;
 }
 
 /* ---- waiting --------------------------------------------------------------------------------- */
@@ -227,6 +231,13 @@ void machine_tell(const Machine *machine, const char *kind)
 {
     events_tell(machine->events,
                 &(Event){.kind = kind, .name = machine->name, .uuid = machine->uuid});
+}
+
+void machine_tell_snapshot(const Machine *machine, const char *kind, const char *snapshot)
+{
+    events_tell(
+        machine->events,
+        &(Event){.kind = kind, .name = machine->name, .uuid = machine->uuid, .snapshot = snapshot});
 }
 
 /* ---- the process ----------------------------------------------------------------------------- */

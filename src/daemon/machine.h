@@ -9,6 +9,7 @@
 #include "daemon/process.h"
 #include "vm/config.h"
 #include "vm/folder_copy.h"
+#include "vm/snapshot.h"
 
 typedef enum MachineState {
     MACHINE_OFF,
@@ -41,7 +42,8 @@ struct Machine {
     ProcessEnd *end;   /* the last one; NULL: none known */
     GArray *waiters;   /* of MachineWaiter */
     FolderCopy *copy;  /* its folder is on the way to another file system; NULL: it is not */
-    guint autostart;   /* the source that starts it after its delay; 0: none */
+    VmSnapshotDelete *merging; /* a snapshot's images are being merged; NULL: they are not */
+    guint autostart;           /* the source that starts it after its delay; 0: none */
     Events *events;
 };
 
@@ -73,8 +75,9 @@ bool machine_command(Machine *machine, const char *doing, const char *line, Proc
                      void *obj, GError **error);
 /* What its process has told by now counts: after an answer of it that changes the state. */
 void machine_catch_up(Machine *machine);
-/* An event about it. */
+/* An event about it, or about one of its snapshots. */
 void machine_tell(const Machine *machine, const char *kind);
+void machine_tell_snapshot(const Machine *machine, const char *kind, const char *snapshot);
 
 /* `done` once the machine is in `state` (MACHINE_OFF includes crashed), perhaps at once. */
 void machine_wait(Machine *machine, MachineState state, MachineDone done, void *obj);

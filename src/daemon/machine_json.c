@@ -93,14 +93,19 @@ static bool restart_needed(const Machine *machine)
 /* What is done to its files; null: nothing. */
 static JsonNode *job_json(const Machine *machine)
 {
-    JsonObject *object = machine->copy ? json_object_new() : NULL;
+    JsonObject *object = machine->copy || machine->merging ? json_object_new() : NULL;
+    const char *kind = "merge";
     uint64_t done, total;
 
     if (!object)
         return json_node_new(JSON_NODE_NULL);
-    folder_copy_progress(machine->copy, &done, &total);
-    json_object_set_string_member(object, "kind",
-                                  folder_copy_is_clone(machine->copy) ? "clone" : "move");
+    if (machine->copy) {
+        kind = folder_copy_is_clone(machine->copy) ? "clone" : "move";
+        folder_copy_progress(machine->copy, &done, &total);
+    } else {
+        vm_snapshot_delete_progress(machine->merging, &done, &total);
+    }
+    json_object_set_string_member(object, "kind", kind);
     json_object_set_int_member(object, "done", (gint64)done);
     json_object_set_int_member(object, "total", (gint64)total);
     return node_of(object);

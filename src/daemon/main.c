@@ -329,6 +329,7 @@ static void run(Daemon *daemon)
         g_timeout_add_seconds(1, on_second, daemon);
     if (daemon->autostart)
         g_ptr_array_unref(registry_autostart(daemon->api.registry));
+    api_snapshots_resume(&daemon->api);
     g_main_loop_run(daemon->loop);
     g_main_loop_unref(daemon->loop);
 }

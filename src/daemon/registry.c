@@ -378,9 +378,21 @@ static void strip_clone(const char *made, const Machine *of)
     }
 }
 
-Machine *registry_create_clone(Registry *registry, const VmConfig *config, const Machine *of,
+/* Settings of snapshots, in the place of the original's. */
+static bool save_kept(const VmClone *clone, const char *made, GError **error)
+{
+    for (guint i = 0; i < clone->kept->len; i++) {
+        g_autofree char *path = vm_path_resolve(made, clone->kept_names->pdata[i], error);
+        if (!path || !vm_config_save(clone->kept->pdata[i], path, error))
+            return false;
+    }
+    return true;
+}
+
+Machine *registry_create_clone(Registry *registry, const VmClone *clone, const Machine *of,
                                FolderCopy *copy, GError **error)
 {
+    const VmConfig *config = clone->config;
     g_autofree char *name = vm_tree_string(config, "general.name");
     g_autofree char *base = g_strconcat(name, VM_CONFIG_SUFFIX, NULL);
     g_autofree char *file = g_build_filename(folder_copy_made(copy), base, NULL);
@@ -392,7 +404,8 @@ Machine *registry_create_clone(Registry *registry, const VmConfig *config, const
     if (!check_new(registry, config, error))
         return NULL;
     strip_clone(folder_copy_made(copy), of);
-    if (!vm_config_save(config, file, error) || !folder_copy_steps(copy, journal, error))
+    if (!vm_config_save(config, file, error) || !save_kept(clone, folder_copy_made(copy), error) ||
+        !folder_copy_steps(copy, journal, error))
         return NULL;
     folder_copy_settled(copy); /* one step, done or not */
     return journal_commit(journal, journal_path, error) ? add(registry, config, target, error)
@@ -587,31 +600,81 @@ bool registry_move(Registry *registry, Machine *machine, const char *folder, Fol
     return true;
 }
 
+/* ---- snapshots ------------------------------------------------------------------------------- */
+
+bool registry_change(Registry *registry, Machine *machine, VmSnapshotChange *change,
+                     const char *kind, GError **error)
+{
+    bool done;
+
+    if (!registry_media(registry, error) || !media_finish(registry->folder, error))
+        return false;
+    change->begun = true;
+    done = media_commit_without(registry->media, change->gone, change->journal, error);
+    change->begun = !done && !media_finish(registry->folder, NULL);
+    machine_refresh(machine);
+    machine->media_known = false;
+    if (done)
+        machine_tell_snapshot(machine, kind, change->uuid);
+    return done;
+}
+
 /* ---- the end of a machine -------------------------------------------------------------------- */
 
-/* What goes with a machine: its disks in its own folder; others may be shared with anything. */
-static void doom_disks(const Machine *machine, GHashTable *spare, GPtrArray *doomed,
-                       GPtrArray *kept)
+static void doom(GPtrArray *doomed, char *path)
 {
-    g_auto(GStrv) controllers = vm_tree_keys(machine->config, "storage");
+    if (!g_ptr_array_find_with_equal_func(doomed, path, g_str_equal, NULL))
+        g_ptr_array_add(doomed, path);
+    else
+        g_free(path);
+}
+
+/* What goes with a machine: its disks in its own folder; others may be shared with anything. */
+static void doom_disk(const VmConfig *config, const char *folder, const char *place,
+                      GHashTable *spare, GPtrArray *doomed, GPtrArray *kept)
+{
+    g_autofree char *medium = vm_tree_string(config, "%s.medium", place);
+    g_autofree char *type = vm_tree_string(config, "%s.type", place);
+    char *difference = vm_build_difference(config, folder, place, NULL);
+    g_autofree char *path = *medium && !g_path_is_absolute(medium) && !is_address(medium)
+                                ? vm_path_resolve(folder, medium, NULL)
+                                : NULL;
+
+    if (difference)
+        doom(doomed, difference);
+    if (path && !strcmp(type, "disk") && !g_hash_table_contains(spare, path))
+        doom(doomed, g_steal_pointer(&path));
+    else if (*medium && !strcmp(type, "disk"))
+        doom(kept, g_steal_pointer(&medium));
+}
+
+static void doom_disks(const VmConfig *config, const char *folder, GHashTable *spare,
+                       GPtrArray *doomed, GPtrArray *kept)
+{
+    g_auto(GStrv) controllers = vm_tree_keys(config, "storage");
 
     for (char **c = controllers; *c; c++) {
-        g_auto(GStrv) slots = vm_tree_keys(machine->config, "storage.%s", *c);
+        g_auto(GStrv) slots = vm_tree_keys(config, "storage.%s", *c);
         for (char **slot = slots; *slot; slot++) {
             g_autofree char *place = g_strdup_printf("storage.%s.%s", *c, *slot);
-            g_autofree char *medium = vm_tree_string(machine->config, "%s.medium", place);
-            g_autofree char *type = vm_tree_string(machine->config, "%s.type", place);
-            char *difference = vm_build_difference(machine->config, machine->folder, place, NULL);
-            if (difference)
-                g_ptr_array_add(doomed, difference);
-            g_autofree char *path = *medium && !g_path_is_absolute(medium) && !is_address(medium)
-                                        ? vm_path_resolve(machine->folder, medium, NULL)
-                                        : NULL;
-            if (path && !strcmp(type, "disk") && !g_hash_table_contains(spare, path))
-                g_ptr_array_add(doomed, g_steal_pointer(&path));
-            else if (*medium && !strcmp(type, "disk"))
-                g_ptr_array_add(kept, g_strdup(medium));
+            doom_disk(config, folder, place, spare, doomed, kept);
         }
+    }
+}
+
+/* Their files, and with `disks` their images; what cannot be read stays. */
+static void doom_snapshots(const Machine *machine, bool disks, GHashTable *spare, GPtrArray *doomed,
+                           GPtrArray *kept)
+{
+    g_auto(GStrv) all = vm_snapshot_list(machine->config);
+
+    for (char **uuid = all; *uuid; uuid++) {
+        char *path = vm_snapshot_file(machine->config, machine->folder, *uuid, NULL);
+        g_autoptr(VmConfig) own = path && disks ? vm_config_load(path, NULL) : NULL;
+        if (own)
+            doom_disks(own, machine->folder, spare, doomed, kept);
+        if (path)
+            doom(doomed, path);
     }
 }
 
@@ -632,7 +695,9 @@ static GPtrArray *doomed_files(const Machine *machine, DeleteMode mode, GHashTab
     g_autofree char *log = machine_log(machine);
 
     if (mode == DELETE_ALL && machine->config)
-        doom_disks(machine, spare, doomed, kept);
+        doom_disks(machine->config, machine->folder, spare, doomed, kept);
+    if (machine->config)
+        doom_snapshots(machine, mode == DELETE_ALL, spare, doomed, kept);
     g_ptr_array_add(doomed, g_strconcat(log, ".1", NULL));
     g_ptr_array_add(doomed, g_steal_pointer(&log));
     g_ptr_array_add(doomed, g_strdup(machine->file));

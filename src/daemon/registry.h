@@ -6,6 +6,7 @@
 #pragma once
 
 #include "daemon/machine.h"
+#include "vm/clone.h"
 #include "vm/media.h"
 
 typedef struct Registry Registry;
@@ -34,8 +35,8 @@ GPtrArray *registry_autostart(Registry *registry);
 /* Makes FOLDER/NAME/NAME.ospite (FOLDER NULL: the user's machine folder). Takes the configuration.
  */
 Machine *registry_create(Registry *registry, VmConfig *config, const char *folder, GError **error);
-/* A clone's folder has been copied: it becomes that of a machine with this configuration. */
-Machine *registry_create_clone(Registry *registry, const VmConfig *config, const Machine *of,
+/* A clone's folder has been copied: it becomes that of the machine that the clone is. */
+Machine *registry_create_clone(Registry *registry, const VmClone *clone, const Machine *of,
                                FolderCopy *copy, GError **error);
 /* Where a machine's folder would be (new); an error when it or a machine of that name is there. */
 char *registry_new_folder(Registry *registry, const VmConfig *config, const char *folder,
@@ -49,6 +50,9 @@ bool registry_save(Registry *registry, Machine *machine, const VmConfig *config,
 bool registry_move(Registry *registry, Machine *machine, const char *folder, FolderCopy *copy,
                    GError **error);
 char *registry_move_target(const Machine *machine, const char *folder);
+/* Carries out what was prepared for the machine's snapshots; `kind` is the event. */
+bool registry_change(Registry *registry, Machine *machine, VmSnapshotChange *change,
+                     const char *kind, GError **error);
 /* DELETE_ALL leaves the disks in `spare` (a set of paths). Files that are still there are added to
  * `kept` (of char *). The machine is freed on success. */
 bool registry_delete(Registry *registry, Machine *machine, DeleteMode mode, GHashTable *spare,

@@ -276,6 +276,8 @@ static const VmField snapshot_fields[] = {
      .help = N_("the snapshot before it; none: it is the first")},
     PATH_FIELD("config", NEVER, .help = N_("the machine's configuration at that time")),
     PATH_FIELD("state", NEVER, .help = N_("the running machine's state; none: it was off")),
+    BOOL_FIELD("deleting", "false", NEVER,
+               N_("its images are being merged into others; it cannot be restored any more")),
     {.name = "description",
      .type = VM_TEXT,
      .max = TEXT_MAX,

@@ -17,6 +17,7 @@
 #include "vm/leftovers.h"
 #include "vm/media_internal.h"
 #include "vm/path.h"
+#include "vm/snapshot.h"
 #include "vm/text.h"
 
 /* As long a chain of parents as `ospite disk` allows is never near this. */
@@ -212,7 +213,7 @@ Medium *media_add(Media *media, MediumKind kind, const char *path, const char *f
 /* ---- changing ---------------------------------------------------------------------------------
  */
 
-static bool remove_entry(Media *media, const char *uuid, GError **error)
+bool media_drop(Media *media, const char *uuid, GError **error)
 {
     g_autofree char *path = g_strdup_printf("medium.%s", uuid);
 
@@ -282,7 +283,7 @@ bool media_remove(Media *media, const char *name, bool delete_file, GError **err
     g_autoptr(GPtrArray) all = locked ? media_read(media) : NULL;
     Medium *medium = all ? media_pick(all, name, error) : NULL;
 
-    if (!medium || !is_free(media, medium, error) || !remove_entry(media, medium->uuid, error))
+    if (!medium || !is_free(media, medium, error) || !media_drop(media, medium->uuid, error))
         return false;
     return delete_file ? remove_with_file(media, medium, error) : media_store(media, error);
 }
@@ -533,21 +534,56 @@ static bool rewrite_attachment(void *obj, const char *place, const char *path, G
     return vm_tree_set(rewrite->config, medium, value, error);
 }
 
-/* Adds the machine's changed file to the journal. */
-static bool rewrite_machine(const MediaMachine *machine, const char *from, const char *to,
-                            Journal *journal, GError **error)
+/* Adds a changed file to the journal, that of a machine or of a snapshot. */
+static bool rewrite_file(VmConfig *config, const char *path, const char *from, const char *to,
+                         Journal *journal, GError **error)
 {
-    g_autofree char *absolute = g_canonicalize_filename(machine->config_path, NULL);
-    g_autofree char *folder = g_path_get_dirname(absolute), *text = NULL;
-    g_autoptr(VmConfig) config = vm_config_load(absolute, error);
+    g_autofree char *folder = g_path_get_dirname(path), *text = NULL;
     Rewrite rewrite = {config, from, to, folder, journal, false};
 
-    if (!config || !each_attachment(config, folder, rewrite_attachment, &rewrite, error))
+    if (!each_attachment(config, folder, rewrite_attachment, &rewrite, error))
         return false;
     if (!rewrite.changed)
         return true;
     text = vm_tree_text(config, NULL);
-    return vm_config_check(config, error) && journal_replace(journal, absolute, text, error);
+    return vm_config_check(config, error) && journal_replace(journal, path, text, error);
+}
+
+/* Called for the files of a machine's snapshots; one that cannot be read keeps nobody. */
+typedef bool (*SnapshotFileFn)(void *obj, VmConfig *kept, const char *path, GError **error);
+
+static bool each_snapshot(const VmConfig *config, const char *folder, SnapshotFileFn fn, void *obj,
+                          GError **error)
+{
+    g_auto(GStrv) all = vm_snapshot_list(config);
+
+    for (char **uuid = all; *uuid; uuid++) {
+        g_autofree char *path = vm_snapshot_file(config, folder, *uuid, NULL);
+        g_autoptr(VmConfig) kept = path ? vm_config_load(path, NULL) : NULL;
+        if (kept && !fn(obj, kept, path, error))
+            return false;
+    }
+    return true;
+}
+
+static bool rewrite_snapshot(void *obj, VmConfig *kept, const char *path, GError **error)
+{
+    const Rewrite *rewrite = obj;
+
+    return rewrite_file(kept, path, rewrite->from, rewrite->to, rewrite->journal, error);
+}
+
+/* What is taken out of a machine is in none of its snapshots. */
+static bool rewrite_machine(const MediaMachine *machine, const char *from, const char *to,
+                            Journal *journal, GError **error)
+{
+    g_autofree char *absolute = g_canonicalize_filename(machine->config_path, NULL);
+    g_autofree char *folder = g_path_get_dirname(absolute);
+    g_autoptr(VmConfig) config = vm_config_load(absolute, error);
+    Rewrite rewrite = {.from = from, .to = to, .journal = journal};
+
+    return config && (!to || each_snapshot(config, folder, rewrite_snapshot, &rewrite, error)) &&
+           rewrite_file(config, absolute, from, to, journal, error);
 }
 
 /* ---- modes ------------------------------------------------------------------------------------
@@ -590,6 +626,22 @@ static bool change_machine_mode(Media *media, const Medium *medium, const char *
            journal_replace(journal, machine->config_path, text, error);
 }
 
+/* What it shows must stay as it is, whoever uses it. */
+static bool is_in_no_snapshot(const Media *media, const Medium *medium, GError **error)
+{
+    for (guint i = 0; i < medium->uses->len; i++) {
+        const MediumUse *use = medium->uses->pdata[i];
+        g_autofree char *machine = machine_name(media, use->machine);
+        g_autofree char *quoted = text_quote(medium->path);
+        if (use->snapshot)
+            return vm_error(error, G_IO_ERROR_BUSY,
+                            _("%s is in use by a snapshot of machine %s; delete the snapshot "
+                              "first"),
+                            quoted, machine);
+    }
+    return true;
+}
+
 bool media_set_mode(Media *media, const char *name, const char *mode, const MediaMachine *machines,
                     size_t count, GError **error)
 {
@@ -598,7 +650,8 @@ bool media_set_mode(Media *media, const char *name, const char *mode, const Medi
     Medium *medium = all ? media_pick(all, name, error) : NULL;
     g_autoptr(Journal) journal = journal_new();
 
-    if (!medium || !media_put(media, medium->uuid, "mode", mode, error))
+    if (!medium || !is_in_no_snapshot(media, medium, error) ||
+        !media_put(media, medium->uuid, "mode", mode, error))
         return false;
     for (size_t i = 0; i < count; i++) {
         if (!change_machine_mode(media, medium, mode, &machines[i], journal, error))
@@ -677,17 +730,8 @@ bool media_release(Media *media, const char *name, const MediaMachine *machines,
     Medium *medium = all ? media_pick(all, name, error) : NULL;
     g_autoptr(Journal) journal = journal_new();
 
-    if (!medium)
+    if (!medium || !is_in_no_snapshot(media, medium, error))
         return false;
-    for (guint i = 0; i < medium->uses->len; i++) {
-        const MediumUse *use = medium->uses->pdata[i];
-        g_autofree char *machine = machine_name(media, use->machine);
-        if (use->snapshot && is_released(use, machines, count))
-            return vm_error(
-                error, G_IO_ERROR_BUSY,
-                _("%s is in use by a snapshot of machine %s; delete the snapshot first"),
-                medium->path, machine);
-    }
     for (size_t i = 0; i < count; i++) {
         if (!rewrite_machine(&machines[i], medium->path, NULL, journal, error))
             return false;
@@ -703,21 +747,12 @@ bool media_release(Media *media, const char *name, const MediaMachine *machines,
     return media_store_with(media, journal, error);
 }
 
-static bool can_move(const Media *media, const Medium *medium, const char *to, GError **error)
+static bool is_free_place(const char *to, GError **error)
 {
-    g_autofree char *quoted = text_quote(to), *from = text_quote(medium->path);
+    g_autofree char *quoted = text_quote(to);
 
-    if (!access(to, F_OK))
-        return vm_error(error, G_IO_ERROR_EXISTS, _("cannot move to %s: it is there already"),
-                        quoted);
-    for (guint i = 0; i < medium->uses->len; i++) {
-        const MediumUse *use = medium->uses->pdata[i];
-        g_autofree char *machine = machine_name(media, use->machine);
-        if (use->snapshot)
-            return vm_error(error, G_IO_ERROR_BUSY,
-                            _("cannot move %s: a snapshot of machine %s uses it"), from, machine);
-    }
-    return true;
+    return access(to, F_OK) < 0 ||
+           vm_error(error, G_IO_ERROR_EXISTS, _("cannot move to %s: it is there already"), quoted);
 }
 
 static bool is_copy_of(const MediaCopy *copy, const Medium *medium, const char *to)
@@ -753,7 +788,7 @@ bool media_move(Media *media, const char *name, const char *to, MediaCopy *copy,
     g_autoptr(Journal) journal = journal_new();
     auto_fd fd = -1;
 
-    if (!medium || !is_file(medium, error) || !can_move(media, medium, target, error))
+    if (!medium || !is_file(medium, error) || !is_free_place(target, error))
         return false;
     fd = copy ? dup(copy->from_fd) : media_lock_image(medium->path, error);
     if (fd < 0)
@@ -823,24 +858,44 @@ static bool follow_attachment(void *obj, const char *place, const char *path, GE
     return vm_tree_set(follow->config, medium, value, error);
 }
 
-/* Adds the changed file of a machine that names images in the folder, which may be its own. */
+/* Adds a changed file to the journal, that of a machine or of a snapshot; `path` is where it will
+ * be, `always`: even when nothing in it changes. */
+static bool follow_file(VmConfig *config, const char *folder, const char *path, bool always,
+                        const Follow *like, GError **error)
+{
+    g_autofree char *new_folder = g_path_get_dirname(path), *text = NULL;
+    Follow follow = {config, like->from, like->to, folder, new_folder, like->journal, false};
+
+    if (!each_attachment(config, folder, follow_attachment, &follow, error))
+        return false;
+    if (!follow.changed && !always)
+        return true;
+    text = vm_tree_text(config, NULL);
+    return vm_config_check(config, error) && journal_replace(like->journal, path, text, error);
+}
+
+static bool follow_snapshot(void *obj, VmConfig *kept, const char *path, GError **error)
+{
+    const Follow *follow = obj;
+    g_autofree char *folder = g_path_get_dirname(path);
+    g_autofree char *moved = moved_path(path, follow->from, follow->to);
+
+    return follow_file(kept, folder, moved ? moved : path, false, follow, error);
+}
+
+/* The files of a machine that names images in the folder, which may be its own. */
 static bool follow_machine(const MediaMachine *machine, const char *from, const char *to,
                            Journal *journal, GError **error)
 {
-    g_autofree char *moved = moved_path(machine->config_path, from, to), *text = NULL;
+    g_autofree char *moved = moved_path(machine->config_path, from, to);
     const char *path = machine->new_path ? machine->new_path : moved ? moved : machine->config_path;
     g_autofree char *folder = g_path_get_dirname(machine->config_path);
-    g_autofree char *new_folder = g_path_get_dirname(path);
     g_autoptr(VmConfig) config = machine->config ? vm_tree_copy(machine->config)
                                                  : vm_config_load(machine->config_path, error);
-    Follow follow = {config, from, to, folder, new_folder, journal, false};
+    Follow like = {.from = from, .to = to, .journal = journal};
 
-    if (!config || !each_attachment(config, folder, follow_attachment, &follow, error))
-        return false;
-    if (!follow.changed && !machine->new_path)
-        return true;
-    text = vm_tree_text(config, NULL);
-    return vm_config_check(config, error) && journal_replace(journal, path, text, error);
+    return config && each_snapshot(config, folder, follow_snapshot, &like, error) &&
+           follow_file(config, folder, path, machine->new_path != NULL, &like, error);
 }
 
 static bool follow_medium(Media *media, GPtrArray *all, const Medium *medium, const char *path,
@@ -848,7 +903,7 @@ static bool follow_medium(Media *media, GPtrArray *all, const Medium *medium, co
 {
     const Medium *stale = media_pick(all, path, NULL);
 
-    return (!stale || remove_entry(media, stale->uuid, error)) &&
+    return (!stale || media_drop(media, stale->uuid, error)) &&
            media_put(media, medium->uuid, "path", path, error);
 }
 

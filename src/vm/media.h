@@ -141,6 +141,11 @@ void media_clear_leftovers(Media *media);
  */
 bool media_follow(Media *media, const char *from, const char *to, const MediaMachine *machines,
                   size_t count, Journal *journal, GError **error);
+/*
+ * Carries out the journal's steps, which delete the images `gone` (of char *): those are known no
+ * more, and what builds on one of them builds on what it built on.
+ */
+bool media_commit_without(Media *media, const GPtrArray *gone, Journal *journal, GError **error);
 /* Carries out what changes no media, finishing what a killed change left before. Once it is written
  * down it is decided, and true: whatever fails then is tried again by the next who comes. */
 bool media_commit(const char *folder, const Journal *journal, GError **error);

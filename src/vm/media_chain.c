@@ -152,3 +152,30 @@ bool media_links_write(const GPtrArray *links, const char *path)
     }
     return false;
 }
+
+/* Its children get its parent. */
+static bool take_out(Media *media, const char *path, GError **error)
+{
+    g_autoptr(GPtrArray) all = media_read(media);
+    const Medium *medium = media_pick(all, path, NULL);
+
+    for (guint i = 0; medium && i < all->len; i++) {
+        const Medium *child = all->pdata[i];
+        if (!g_strcmp0(child->parent, medium->uuid) &&
+            !media_put(media, child->uuid, "parent", medium->parent, error))
+            return false;
+    }
+    return !medium || media_drop(media, medium->uuid, error);
+}
+
+bool media_commit_without(Media *media, const GPtrArray *gone, Journal *journal, GError **error)
+{
+    Media *locked __attribute__((cleanup(media_auto_end))) =
+        media_begin(media, error) ? media : NULL;
+
+    for (guint i = 0; locked && i < gone->len; i++) {
+        if (!take_out(media, gone->pdata[i], error))
+            return false;
+    }
+    return locked && media_store_with(media, journal, error);
+}

@@ -59,5 +59,7 @@ bool media_store_with(Media *media, Journal *journal, GError **error);
 GPtrArray *media_read(const Media *media);
 /* By UUID or path; NULL. Not owned. */
 Medium *media_pick(GPtrArray *all, const char *name, GError **error);
+/* Its entry, not stored yet. */
+bool media_drop(Media *media, const char *uuid, GError **error);
 bool media_put(Media *media, const char *uuid, const char *field, const char *value,
                GError **error);

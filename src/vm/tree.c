@@ -150,6 +150,20 @@ xmlNode *tree_element(const VmTree *tree, const char *path, bool create)
     return node;
 }
 
+void vm_tree_take_section(VmTree *to, const VmTree *from, const char *name)
+{
+    const VmSection *section = schema_section(to->schema, name);
+    xmlNode *old = tree_element(to, name, false), *own = tree_element(from, name, false);
+
+    if (old) {
+        xmlUnlinkNode(old);
+        xmlFreeNode(old);
+    }
+    if (own)
+        insert_child(to->schema, section, xmlDocGetRootElement(to->doc),
+                     xmlDocCopyNode(own, to->doc, 1));
+}
+
 typedef struct Walk {
     const VmTree *tree;
     TreeElementFn fn;

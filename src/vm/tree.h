@@ -74,6 +74,10 @@ char *vm_tree_string(const VmTree *tree, const char *format, ...) G_GNUC_PRINTF(
 bool vm_tree_bool(const VmTree *tree, const char *format, ...) G_GNUC_PRINTF(2, 3);
 uint64_t vm_tree_number(const VmTree *tree, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
+/* What `from` has of a section ("snapshots"), unknown things and all, in the place of what `to`
+ * has. */
+void vm_tree_take_section(VmTree *to, const VmTree *from, const char *name);
+
 /* ---- whole trees -------------------------------------------------------------------------------
  */
 

@@ -71,6 +71,12 @@ def json_answers():
         answer("vm", "edit", "one")
         answer("vm", "move", "one", d.path / "elsewhere")
         answer("vm", "clone", "one", "clone")
+        answer("snapshot", "take", "one", "first", "--description", "x")
+        answer("snapshot", "list", "one")
+        answer("snapshot", "show", "one", "first")
+        answer("snapshot", "set", "one", "first", "--name", "a")
+        answer("snapshot", "restore", "one")
+        expect(answer("snapshot", "delete", "one", "a"), {}, "answer")
         answer("vm", "autostart")
         answer("vm", "autostart", "one", "on", schema="setVm")
         for verb in ("start", "pause", "resume", "reset"):

@@ -183,4 +183,20 @@ def example():
             check(process.communicate(timeout=60 * PATIENCE)[0].endswith("vm-state one off\n"), "the last event is another")
 
 
-sys.exit(run((life, imported, streams, media, unreachable, whole, types, example), sys.argv[1:]))
+def snapshots():
+    """States of a machine are kept, renamed, restored and deleted."""
+    with Session(), ospite.Client() as client:
+        one = client.create("one", SMALL)
+        taken = one.take_snapshot("a/b", "notes")
+        expect((taken["name"], taken["description"], taken["current"]), ("a/b", "notes", True), "snapshot")
+        one.set(memory="16M")
+        expect(one.set_snapshot("a/b", name="c")["name"], "c", "name")
+        expect(one.show_snapshot(taken["uuid"])["config"]["system"]["memory"], 8 << 20, "memory then")
+        expect(one.restore_snapshot("c")["config"]["system"]["memory"], 8 << 20, "memory")
+        raises(ospite.NotFound, one.restore_snapshot, "a/b")
+        expect([s["uuid"] for s in one.snapshots()], [taken["uuid"]], "snapshots")
+        one.delete_snapshot("c")
+        expect(one.snapshots(), [], "snapshots")
+
+
+sys.exit(run((life, snapshots, imported, streams, media, unreachable, whole, types, example), sys.argv[1:]))

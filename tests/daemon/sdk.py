@@ -76,6 +76,15 @@ def keep_machine():
         example(d, "keep_machine", d.path / "a.xml", "kept", d.path / "machines", status=1)
 
 
+def keep_snapshots():
+    """A machine's state is kept, gone back to, and forgotten."""
+    with Daemon() as d:
+        d.run("vm", "create", "one", *SMALL)
+        expect(example(d, "keep_snapshots", "one"), "taken: clean, memory 0\nrenamed: tested, memory 0\nshown: tested, memory 8388608\n"
+               "restored: memory 8388608\nsnapshots: 0\n", "answers")
+        example(d, "keep_snapshots", "none", status=1)
+
+
 def watch_console():
     """What a guest writes comes to a main loop, until it is off."""
     with Daemon() as d:
@@ -168,4 +177,4 @@ def installed():
         expect((result.returncode, result.stderr), (0, ""), "the installed library's program")
 
 
-sys.exit(run((list_machines, run_machine, follow_events, change_settings, keep_machine, watch_console, manage_media, examples, exports, operations, headers, installed), sys.argv[1:]))
+sys.exit(run((list_machines, run_machine, follow_events, change_settings, keep_machine, keep_snapshots, watch_console, manage_media, examples, exports, operations, headers, installed), sys.argv[1:]))

@@ -325,9 +325,7 @@ def unknown():
         d.run("vm", "move", "two", d.path / "elsewhere")
         d.run("vm", "clone", "two", "three")
         expect(strange(d.http("GET", "/vms/two/config")[1]), before, "what is strange, after a new daemon and a move")
-        clone = strange(d.http("GET", "/vms/three/config")[1])  # which has no snapshots
-        lost = [e for e in before if e not in clone]
-        expect([e[:3] for e in lost], [("flux", None, "18"), ("snapshot", "18", None)], "what is lost in a clone")
+        expect(strange(d.http("GET", "/vms/three/config")[1]), before, "what is strange, in a clone")
 
 
 sys.exit(run((issue_items, description, schema_file, manual, survive_set_1, survive_set_2, all_at_once, unknown), sys.argv[1:]))

@@ -22,7 +22,7 @@ class Session(Daemon):
     def info(self, name):
         """showvminfo --machinereadable, as scripts read it."""
         text = self.vbox("showvminfo", name, "--machinereadable")
-        check(all(re.fullmatch(r'("[^"]+"|[\w]+)=("[^"]*"|\d+)', line) for line in text.splitlines()), f"not machine-readable: {text}")
+        check(all(re.fullmatch(r'("[^"]+"|[\w-]+)=("[^"]*"|\d+)', line) for line in text.splitlines()), f"not machine-readable: {text}")
         return {key.strip('"'): value.strip('"') for key, value in (line.split("=", 1) for line in text.splitlines())}
 
 
@@ -141,7 +141,8 @@ def absent():
     """Words for what is not there say so; wrong ones cost one line or the usage."""
     with Session() as d:
         d.vbox("createvm", "--name", "one", "--register")
-        for words, part in ((("snapshot", "one", "take", "a"), "snapshots"), (("clonevm", "one", "--snapshot", "a"), "snapshots"),
+        for words, part in ((("snapshot", "one", "take"), "a name"), (("snapshot", "one", "dance"), "dance"), (("clonevm", "one", "--options", "link", "--snapshot", "a"), "full clone"),
+                            (("clonevm", "one", "--mode", "machineandchildren"), "--mode"), (("snapshot", "one", "restorecurrent"), "no snapshot"),
                             (("controlvm", "one", "savestate"), "state"), (("startvm", "one", "--type", "gui"), "headless"),
                             (("controlvm", "one", "dance"), "dance"), (("setextradata", "one", "a.b", "1"), "no dots"), (("list", "webcams"), "webcams"),
                             (("showvminfo", "none"), "none"), (("createvm",), "--name")):
@@ -188,4 +189,42 @@ def demo():
         check(not folder.exists(), "the folder is still there")
 
 
-sys.exit(run((tutorial, settings, media, absent, clones, demo), sys.argv[1:]))
+def snapshots():
+    """Snapshots in VBoxManage's words, as Vagrant and backup scripts use them."""
+    with Session() as d:
+        d.vbox("createvm", "--name", "one", "--register")
+        d.run("vm", "set", "one", "memory=8M", "engine=none")
+        folder = pathlib.Path(d.vm("one")["folder"])
+        d.vbox("createmedium", "disk", "--filename", folder / "one.vdi", "--size", "4", "--format", "VDI")
+        d.vbox("storagectl", "one", "--name", "IDE", "--add", "ide")
+        d.vbox("storageattach", "one", "--storagectl", "IDE", "--port", "0", "--device", "0", "--type", "hdd", "--medium", folder / "one.vdi")
+        result = subprocess.run([BUILD / "vboxmanage", "snapshot", "one", "list", "--machinereadable"], env=d.environment, capture_output=True, text=True, check=False)
+        expect((result.returncode, result.stdout), (1, "This machine does not have any snapshots\n"), "list of none")
+        said = d.vbox("snapshot", "one", "take", "base", "--description", "before all", "--live")
+        first = re.fullmatch(rf"0%.*100%\nSnapshot taken\. UUID: ({UUID})\n", said)
+        check(first, said)
+        d.vbox("modifyvm", "one", "--memory", "16")
+        second = re.search(UUID, d.vbox("snapshot", "one", "take", "next"))[0]
+        expect(d.vbox("snapshot", "one", "list"), f'   Name: base (UUID: {first[1]})\n   Description: "before all"\n      Name: next (UUID: {second}) *\n', "list")
+        expect(d.vbox("snapshot", "one", "list", "--machinereadable"),
+               f'SnapshotName="base"\nSnapshotUUID="{first[1]}"\nSnapshotDescription="before all"\nSnapshotName-1="next"\nSnapshotUUID-1="{second}"\n'
+               f'CurrentSnapshotName="next"\nCurrentSnapshotUUID="{second}"\nCurrentSnapshotNode="SnapshotName-1"\n', "list for scripts")
+        expect(d.info("one")["CurrentSnapshotName"], "next", "showvminfo")
+        check("Memory size:                 8MB" in d.vbox("snapshot", "one", "showvminfo", "base"), "showvminfo of a snapshot")
+        said = d.vbox("snapshot", "one", "restore", "base")
+        check(said.startswith(f"Restoring snapshot 'base' ({first[1]})\n0%"), said)
+        expect(d.info("one")["memory"], "8", "memory")
+        check("'base'" in d.vbox("snapshot", "one", "restorecurrent"), "another one was restored")
+        d.vbox("snapshot", "one", "edit", "next", "--name", "later", "--description", "x")
+        d.vbox("snapshot", "one", "edit", "--current", "--description", "y")
+        check("Description: \"y\"" in d.vbox("snapshot", "one", "list", "--details"), "the description is not there")
+        check("no snapshot 'next'" in d.vbox("snapshot", "one", "delete", "next", status=1), "it is still there")
+        d.vbox("clonevm", "one", "--name", "two", "--snapshot", "later", "--register")
+        expect((d.info("two")["memory"], d.info("two")["CurrentSnapshotName"]), ("16", "later"), "the clone of a snapshot")
+        d.vbox("snapshot", "one", "delete", second)
+        d.vbox("snapshot", "one", "delete", "base")
+        expect(sorted(p.name for p in folder.iterdir()), ["one.ospite", "one.vdi"], "files")
+        check("snapshot takes" in d.vbox("snapshot", "one", status=1), "no usage")
+
+
+sys.exit(run((tutorial, snapshots, settings, media, absent, clones, demo), sys.argv[1:]))

@@ -17,3 +17,10 @@
  */
 int image_commit(Image *image, Image *parent, void (*progress)(void *obj, uint64_t done),
                  void *obj);
+/*
+ * The other way: writes into an image what its parent has of its own and the image has not. It
+ * shows what it showed before, at every moment, and then needs its parent's parent only
+ * (set_parent()). Durable on return; can be done again from its start. `image` was opened with its
+ * parents, for writing.
+ */
+int image_absorb_parent(Image *image, void (*progress)(void *obj, uint64_t done), void *obj);
