@@ -184,7 +184,7 @@ def every_verb(small):
         for words in (("vm", "create", "two"), ("vm", "create", "two", "--folder", small / "data/new"), ("vm", "set", "one", "memory=16M", "description=" + "x" * 9000),
                       ("vm", "set", "one", "name=other"), ("vm", "edit", "one"), ("vm", "autostart", "one", "on"), ("vm", "start", "one"),
                       ("vm", "import", d.foreign), ("vm", "move", "one", small / "data/away"), ("vm", "clone", "one", "two"),
-                      ("vm", "clone", "one", "two", "--linked"), ("vm", "delete", "one"), ("vm", "delete", "one", "--disks"),
+                      ("vm", "clone", "one", "two", "--linked"), ("snapshot", "take", "one", "a"), ("vm", "delete", "one"), ("vm", "delete", "one", "--disks"),
                       ("media", "add", d.image), ("media", "set", d.disk, "readonly"), ("media", "move", d.disk, small / "b.raw"),
                       ("media", "release", d.disk)):
             try_verb(d, words)

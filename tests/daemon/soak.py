@@ -12,6 +12,7 @@ import os
 import pathlib
 import random
 import signal
+import subprocess
 import sys
 import time
 import urllib.parse
@@ -21,6 +22,7 @@ from daemon import BUILD, Daemon, check, expect, run, wait_until
 ROUNDS = int(os.environ.get("OSPITE_TEST_ROUNDS", "2"))
 SEED = int(os.environ.get("OSPITE_TEST_SEED", str(random.randrange(1 << 30))))
 CONTENTS = random.Random(1).randbytes(1 << 20)
+CHANGED = CONTENTS[:64 << 10] + bytes([119]) * (256 << 10) + CONTENTS[320 << 10:]
 LIBVIRT = "<domain type='kvm'><name>web</name><memory unit='MiB'>32</memory><vcpu>1</vcpu></domain>"
 SETTINGS = {"memory": "8M", "engine": "interp", "storage.ide0.0.type": "disk", "storage.ide0.0.format": "raw", "storage.ide0.0.medium": "disk.raw"}
 
@@ -52,6 +54,15 @@ VERBS = {
     "vm move": ("off", "POST", "/vms/one/move", lambda soak: {"folder": str(soak.daemon.path / "elsewhere")}),
     "vm clone": ("off", "POST", "/vms/one/clone", {"name": "two"}),
     "vm clone --linked": ("off", "POST", "/vms/one/clone", {"name": "two", "linked": True}),
+    "snapshot take": ("off", "POST", "/vms/one/snapshots", {"name": "a", "description": "x" * 3000}),
+    "snapshot take again": ("kept", "POST", "/vms/one/snapshots", {"name": "b"}),
+    "snapshot list": ("kept", "GET", "/vms/one/snapshots", None),
+    "snapshot set": ("kept", "PATCH", "/vms/one/snapshots/a", {"name": "b"}),
+    "snapshot restore": ("kept", "POST", "/vms/one/snapshots/a/restore", None),
+    "snapshot delete": ("kept", "DELETE", "/vms/one/snapshots/a", None),
+    "vm clone with snapshots": ("kept", "POST", "/vms/one/clone", {"name": "two"}),
+    "vm move with snapshots": ("kept", "POST", "/vms/one/move", lambda soak: {"folder": str(soak.daemon.path / "elsewhere")}),
+    "vm delete --disks with snapshots": ("kept", "DELETE", "/vms/one?mode=all", None),
     "vm autostart": ("off", "POST", "/autostart", None),
     "vm wait": ("running", "GET", "/vms/one/wait?for=paused&timeout=1", None),
     "vm screen": ("running", "GET", "/vms/one/screen", None),
@@ -89,8 +100,19 @@ class Soak:
             d.pids.add(d.call("POST", "/vms/one/start")["vm"]["pid"])
         if state == "paused":
             d.call("POST", "/vms/one/pause")
+        self.shown = {CONTENTS}
+        if state == "kept":
+            self.keep()
         if state == "unknown":
             d.call("DELETE", "/vms/one?mode=unregister")
+
+    def keep(self):
+        """A snapshot, and a disk that has changed since."""
+        d = self.daemon
+        d.call("POST", "/vms/one/snapshots", {"name": "a"})
+        layer = self.disk.parent / d.vm("one")["config"]["storage"]["ide0"]["0"]["medium"]
+        subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 119 64k 256k", layer], check=True, capture_output=True)
+        self.shown = {CHANGED}
 
     def request(self, verb):
         _, method, path, body = VERBS[verb]
@@ -133,6 +155,8 @@ class Soak:
             wait_until(lambda n=name: d.vm(n)["state"] != "starting", f"{name} to have started")
             vm = d.vm(name)
             d.pids |= {vm["pid"]} - {None}
+            wait_until(lambda n=name: not d.vm(n)["job"], f"the end of what is done to {name}")
+            vm = d.vm(name)
             check(vm["state"] in ("off", "starting", "running", "paused", "crashed") and not vm["job"], f"{name} is {vm['state']}: {vm['problem']} {vm['job']}")
             # A rename takes three steps, and leaves a whole machine after each.
             check(pathlib.Path(vm["file"]).stem == name and pathlib.Path(vm["folder"]).name in (name, "one"), f"{name} is in {vm['file']}")
@@ -143,10 +167,18 @@ class Soak:
             expect(medium["accessible"], path.exists(), f"{path} is accessible")
         return names
 
-    def contents(self):
-        """All images of the machine's bytes are what was written."""
+    def contents(self, verb):
+        """All images of the machine's bytes are what was written, and its disk shows what it should."""
+        d, out = self.daemon, self.daemon.path / "shown"
+        for vm in d.call("GET", "/vms")["vms"]:
+            drive = d.vm(vm["uuid"])["config"].get("storage", {}).get("ide0", {}).get("0")
+            if drive and vm["state"] == "off" and drive["mode"] == "normal":
+                image = pathlib.Path(vm["folder"]) / drive["medium"]
+                subprocess.run(["qemu-img", "convert", "-f", drive["format"], "-O", "raw", image, out], check=True, capture_output=True)
+                shown = {CONTENTS, CHANGED} if verb == "snapshot restore" else self.shown
+                check(out.read_bytes() in shown, f"{vm['name']} shows something else in {image}")
         for path in self.daemon.path.rglob("*.raw"):
-            check(hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(CONTENTS).digest(), f"{path} was changed")
+            check(verb == "snapshot delete" or hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(CONTENTS).digest(), f"{path} was changed")
 
     def repeat(self, folder):
         """A folder that is nobody's is of a verb that was half done: what made it can be done again, or its machine registered."""
@@ -173,8 +205,10 @@ class Soak:
             wait_until(lambda n=name: self.deleted(n), f"the end of {name}")
         for folder in [*self.machines.iterdir(), *(d.path / "elsewhere").glob("*")]:
             self.repeat(folder)
-        for medium in d.call("GET", "/media")["media"]:
-            d.call("DELETE", f"/media/{medium['uuid']}")
+        while media := [m for m in d.call("GET", "/media")["media"] if not m["has_children"]]:
+            for medium in media:
+                d.call("DELETE", f"/media/{medium['uuid']}")
+        expect(d.call("GET", "/media")["media"], [], "media")
         for path in [*self.machines.glob("*/*"), *(d.path / "elsewhere").glob("*/*"), d.path / "moved.raw"]:
             check(path.suffix == ".raw" or path.name.startswith("ospite.log") or path.suffix == ".ospite", f"{path} is left")
             path.unlink(missing_ok=True)  # disks that `vm delete` keeps or had not reached; what was called one
@@ -212,7 +246,7 @@ def soak():
                     house.prepare(state)
                     house.play(verb, what, share)
                     names = house.look()
-                    house.contents()
+                    house.contents(verb)
                     house.clear(names)
                 except Exception:
                     print(f"# round {n}: {verb}, kill of {what} after {share:.2f} of {house.took[verb] * 1000:.1f} ms")
