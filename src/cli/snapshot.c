@@ -60,8 +60,7 @@ bool run_snapshot_show(CommandLine *line, GError **error)
                 {"snapshot.taken", N_("taken:       %s\n")},
                 {"snapshot.parent", N_("parent:      %s\n")},
                 {"snapshot.description", N_("description: %s\n")}};
-    JsonNode *answer =
-        ospite_snapshot_show(line->client, line->words[0], line->words[1], error);
+    JsonNode *answer = ospite_snapshot_show(line->client, line->words[0], line->words[1], error);
 
     for (unsigned i = 0; answer && !line->json && i < G_N_ELEMENTS(rows); i++) {
         const char *text = ospite_text(answer, rows[i].member);
@@ -90,8 +89,8 @@ bool run_snapshot_set(CommandLine *line, GError **error)
 
     if (!name && !description)
         return command_usage(error, _("it takes --name or --description"));
-    answer = ospite_snapshot_set(line->client, line->words[0], line->words[1], name, description,
-                                 error);
+    answer =
+        ospite_snapshot_set(line->client, line->words[0], line->words[1], name, description, error);
     return call_finish(line, answer, _("Changed the snapshot '%s'\n"),
                        answer ? ospite_text(answer, "snapshot.name") : "");
 }

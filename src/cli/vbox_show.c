@@ -293,21 +293,83 @@ static void put_storage(const Show *show)
     }
 }
 
-static void put_network(const Show *show)
+/* One port that leads to the guest, "NAME,PROTOCOL,HOST-IP,HOST-PORT,GUEST-IP,GUEST-PORT". */
+static void put_forward(const Show *show, unsigned adapter, unsigned index, const char *name,
+                        JsonNode *node)
+{
+    const char *protocol = ospite_text(node, "protocol");
+    const char *host = ospite_text(node, "host-address"),
+               *guest = ospite_text(node, "guest-address");
+    gint64 host_port = ospite_number(node, "host-port");
+    gint64 guest_port = ospite_number(node, "guest-port");
+
+    if (show->machine_readable)
+        printf("Forwarding(%u)=\"%s,%s,%s,%" G_GINT64_FORMAT ",%s,%" G_GINT64_FORMAT "\"\n", index,
+               name, protocol, host, host_port, guest, guest_port);
+    else
+        printf("NIC %u Rule(%u):   name = %s, protocol = %s, host ip = %s, host port = "
+               "%" G_GINT64_FORMAT ", guest ip = %s, guest port = %" G_GINT64_FORMAT "\n",
+               adapter + 1, index, name, protocol, host, host_port, guest, guest_port);
+}
+
+static void put_forwards(const Show *show, unsigned adapter, JsonObject *node, unsigned *index)
+{
+    JsonNode *all = json_object_get_member(node, "forward");
+    JsonObjectIter iter;
+    const char *name;
+    JsonNode *forward;
+
+    if (!all || !JSON_NODE_HOLDS_OBJECT(all))
+        return;
+    json_object_iter_init_ordered(&iter, json_node_get_object(all));
+    while (json_object_iter_next_ordered(&iter, &name, &forward))
+        put_forward(show, adapter, (*index)++, name, forward);
+}
+
+/* "08:00:27:ab:cd:ef" as they write it (new). */
+static char *their_mac(const char *mac)
+{
+    g_auto(GStrv) bytes = g_strsplit(mac, ":", -1);
+    g_autofree char *joined = g_strjoinv("", bytes);
+
+    return g_ascii_strup(joined, -1);
+}
+
+static void put_adapter(const Show *show, unsigned number, JsonNode *node, unsigned *forwards)
 {
     static const char *const theirs[][2] = {{"none", "null"},         {"nat", "nat"},
                                             {"bridge", "bridged"},    {"internal", "intnet"},
                                             {"hostonly", "hostonly"}, {NULL}};
+    g_autofree char *label = g_strdup_printf("NIC %u", number + 1);
+    g_autofree char *name = g_strdup_printf("nic%u", number + 1);
+    g_autofree char *mac_name = g_strdup_printf("macaddress%u", number + 1);
+    g_autofree char *mac = their_mac(ospite_text(node, "mac"));
+    const char *backend = ospite_text(node, "backend"), *word = vbox_pair(theirs, backend);
+    g_autofree char *text = NULL;
+
+    word = word ? word : backend;
+    text = show->machine_readable || !*mac ? g_strdup(word)
+                                           : g_strdup_printf("MAC: %s, Attachment: %s", mac, word);
+    put(show, label, name, text);
+    if (show->machine_readable && *mac)
+        put(show, "", mac_name, mac);
+    put_forwards(show, number, json_node_get_object(node), forwards);
+}
+
+static void put_network(const Show *show)
+{
+    JsonObject *adapters = section_of(show, "network");
+    unsigned forwards = 0;
 
     for (unsigned i = 0; i < 8; i++) {
-        g_autofree char *member = g_strdup_printf("network.%u.backend", i);
+        g_autofree char *number = g_strdup_printf("%u", i);
         g_autofree char *label = g_strdup_printf("NIC %u", i + 1);
         g_autofree char *name = g_strdup_printf("nic%u", i + 1);
-        const char *backend = text_of(show, member);
-        const char *word = *backend                 ? vbox_pair(theirs, backend)
-                           : show->machine_readable ? "none"
-                                                    : "disabled";
-        put(show, label, name, word ? word : backend);
+        JsonNode *node = adapters ? json_object_get_member(adapters, number) : NULL;
+        if (node && JSON_NODE_HOLDS_OBJECT(node))
+            put_adapter(show, i, node, &forwards);
+        else
+            put(show, label, name, show->machine_readable ? "none" : "disabled");
     }
 }
 

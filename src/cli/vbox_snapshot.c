@@ -154,7 +154,7 @@ static bool change(const VboxArgs *a, const char *machine, bool current, const c
     return answer != NULL;
 }
 
-static bool delete(VboxArgs *a, const char *machine, GError **error)
+static bool delete (VboxArgs *a, const char *machine, GError **error)
 {
     return change(a, machine, false, "Deleting", ospite_snapshot_delete, error);
 }
@@ -171,8 +171,8 @@ static bool restore_current(VboxArgs *a, const char *machine, GError **error)
 
 static bool edit(VboxArgs *a, const char *machine, GError **error)
 {
-    g_autoptr(JsonNode) snapshot =
-        find(a, machine, vbox_value(a, "current") != NULL, error), answer = NULL;
+    g_autoptr(JsonNode) snapshot = find(a, machine, vbox_value(a, "current") != NULL, error),
+                        answer = NULL;
 
     if (snapshot)
         answer = ospite_snapshot_set(a->client, machine, ospite_text(snapshot, "snapshot.uuid"),

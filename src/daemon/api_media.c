@@ -12,6 +12,9 @@
 #include "daemon/request.h"
 #include "vm/path.h"
 
+/* The registry's file may say that images build on each other in a circle. */
+#define CHAIN_MAX 256
+
 /* ---- the registry of media ------------------------------------------------------------------- */
 
 static Media *media_of(Api *api)
@@ -567,16 +570,17 @@ static bool has_other_users(const Medium *medium, const Machine *machine)
 }
 
 /* The same, or what builds on it is: somebody's chain. */
-static bool is_in_own_chain(GPtrArray *all, const Medium *medium, const Machine *machine)
+static bool is_in_own_chain(GPtrArray *all, const Medium *medium, const Machine *machine,
+                            unsigned depth)
 {
     g_autofree char *inside = vm_path_store(machine->folder, medium->path);
 
     if (medium->uses->len || g_path_is_absolute(inside))
         return is_own(medium, machine);
-    for (guint i = 0; medium->has_children && i < all->len; i++) {
+    for (guint i = 0; medium->has_children && depth < CHAIN_MAX && i < all->len; i++) {
         const Medium *child = all->pdata[i];
-        if (!g_strcmp0(child->parent, medium->uuid) && child != medium &&
-            is_in_own_chain(all, child, machine))
+        if (!g_strcmp0(child->parent, medium->uuid) &&
+            is_in_own_chain(all, child, machine, depth + 1))
             return true;
     }
     return false;
@@ -590,7 +594,7 @@ static bool has_other_children(GPtrArray *all, const Medium *medium, const Machi
         const Medium *child = all->pdata[i];
         bool is_others = spare
                              ? !is_own(child, machine) || g_hash_table_contains(spare, child->path)
-                             : !is_in_own_chain(all, child, machine);
+                             : !is_in_own_chain(all, child, machine, 0);
         if (!g_strcmp0(child->parent, medium->uuid) && is_others)
             return true;
     }

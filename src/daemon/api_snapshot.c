@@ -149,8 +149,8 @@ static bool rename_snapshot(VmConfig *config, const char *uuid, const char *name
     g_autofree char *name_path = g_strdup_printf("snapshots.%s.name", uuid);
     g_autofree char *description_path = g_strdup_printf("snapshots.%s.description", uuid);
 
-    return (!name || (vm_snapshot_name_check(name, error) &&
-                      vm_tree_set(config, name_path, name, error))) &&
+    return (!name ||
+            (vm_snapshot_name_check(name, error) && vm_tree_set(config, name_path, name, error))) &&
            (!description || vm_tree_set(config, description_path, description, error));
 }
 
@@ -290,11 +290,11 @@ static void delete_snapshot(Api *api, Request *request, Machine *machine, const 
     g_autoptr(VmSnapshotDelete) delete =
         spare ? vm_snapshot_delete_new(&of, uuid, spare, &error) : NULL;
 
-    if (delete && vm_snapshot_delete_is_long(delete) && mark(machine, uuid, true, &error)) {
+    if (delete &&vm_snapshot_delete_is_long(delete) && mark(machine, uuid, true, &error)) {
         begin_merge(api, request, machine, g_steal_pointer(&delete));
         return;
     }
-    if (delete && !error)
+    if (delete &&!error)
         finish(api, machine, delete, &error);
     answer_deleted(request, error);
 }

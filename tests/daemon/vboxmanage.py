@@ -22,7 +22,7 @@ class Session(Daemon):
     def info(self, name):
         """showvminfo --machinereadable, as scripts read it."""
         text = self.vbox("showvminfo", name, "--machinereadable")
-        check(all(re.fullmatch(r'("[^"]+"|[\w-]+)=("[^"]*"|\d+)', line) for line in text.splitlines()), f"not machine-readable: {text}")
+        check(all(re.fullmatch(r'("[^"]+"|[\w()-]+)=("[^"]*"|\d+)', line) for line in text.splitlines()), f"not machine-readable: {text}")
         return {key.strip('"'): value.strip('"') for key, value in (line.split("=", 1) for line in text.splitlines())}
 
 
@@ -83,6 +83,11 @@ def settings():
         expect((forward["protocol"], forward["host-port"], forward["guest-port"]), ("tcp", 2222, 22), "forwarding")
         expect((config["network"]["1"]["backend"], config["network"]["1"]["network"], config["network"]["1"]["cable"]), ("bridge", "br0", False),
                "second adapter")
+        info = d.info("one")
+        expect([info.get(key) for key in ("nic1", "macaddress1", "nic2", "macaddress2", "nic3", "Forwarding(0)")],
+               ["nat", "080027ABCDEF", "bridged", None, "none", "ssh,tcp,127.0.0.1,2222,,22"], "adapters in showvminfo")
+        shown = d.vbox("showvminfo", "one")
+        check("MAC: 080027ABCDEF, Attachment: nat\n" in shown and "NIC 1 Rule(0):   name = ssh, protocol = tcp" in shown, shown)
         expect(config["serial"]["0"]["backend"], f"file:{d.path}/serial.log", "serial port")
         expect(config["autostart"]["enabled"], True, "autostart")
         d.vbox("modifyvm", "one", "--nic1", "none", "--nic2", "none", "--uart1", "off", "--name", "uno")
