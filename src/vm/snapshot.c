@@ -56,9 +56,10 @@ char *vm_snapshot_find(const VmConfig *config, const char *name, GError **error)
 bool vm_snapshot_name_check(const char *name, GError **error)
 {
     g_autofree char *quoted = text_quote(name);
-    const char *problem = !*name                         ? _("it is empty")
-                          : strlen(name) > VM_NAME_MAX   ? _("it is longer than 200 bytes")
-                          : !text_is_plain(name, false)  ? _("it has control characters or is no UTF-8")
+    const char *problem = !*name                       ? _("it is empty")
+                          : strlen(name) > VM_NAME_MAX ? _("it is longer than 200 bytes")
+                          : !text_is_plain(name, false)
+                              ? _("it has control characters or is no UTF-8")
                           : g_uuid_string_is_valid(name) ? _("it reads as a UUID")
                                                          : NULL;
 
@@ -150,8 +151,8 @@ bool snapshot_owns(const char *folder, const char *image)
 {
     g_autofree char *name = g_path_get_basename(image), *own = g_path_get_dirname(image);
 
-    return !strcmp(own, folder) && (g_str_has_prefix(name, "layer-") ||
-                                    g_str_has_prefix(name, "difference-"));
+    return !strcmp(own, folder) &&
+           (g_str_has_prefix(name, "layer-") || g_str_has_prefix(name, "difference-"));
 }
 
 bool snapshot_set(VmConfig *config, const char *place, const char *name, const char *value,
@@ -452,13 +453,11 @@ VmSnapshotChange *vm_snapshot_restore(const VmSnapshotOf *of, const char *uuid, 
                                       GError **error)
 {
     g_autoptr(VmSnapshotChange) change = snapshot_change_new(of, uuid);
-    g_autoptr(VmConfig) next = is_settled(of->config, error)
-                                   ? restored(of, change->folder, uuid, error)
-                                   : NULL;
+    g_autoptr(VmConfig) next =
+        is_settled(of->config, error) ? restored(of, change->folder, uuid, error) : NULL;
 
     if (!next || !restore_disks(change, next, error) || !make_layers(change, of->notes, error) ||
-        !add_file(change, of->file, next, error) ||
-        !drop_layers(change, of->config, spare, error))
+        !add_file(change, of->file, next, error) || !drop_layers(change, of->config, spare, error))
         return NULL;
     return g_steal_pointer(&change);
 }

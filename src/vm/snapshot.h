@@ -5,11 +5,11 @@
  * images that these name. Nobody writes to those any more: with each snapshot taken or restored the
  * machine's disks become new differencing images over them, layers (layer-….qcow2) in its folder.
  *
- * Part of a snapshot are the machine's own disks: those in mode normal, and what a multi-attach disk
- * has in its differencing image. All other disks are as they are now, whatever is restored.
+ * Part of a snapshot are the machine's own disks: those in mode normal, and what a multi-attach
+ * disk has in its differencing image. All other disks are as they are now, whatever is restored.
  *
- * Invariant: each change is one journal, whose steps need no data that is not written yet; before it
- * nothing but temporary names has been made, which vm/leftovers.h knows.
+ * Invariant: each change is one journal, whose steps need no data that is not written yet; before
+ * it nothing but temporary names has been made, which vm/leftovers.h knows.
  *
  * Saved states of running machines have their place already (snapshots.*.state).
  *

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The end of a snapshot; see snapshot.h. What the one image that builds on the snapshot's shows does
- * not change at any moment, whichever of the two gets the other's data:
+ * The end of a snapshot; see snapshot.h. What the one image that builds on the snapshot's shows
+ * does not change at any moment, whichever of the two gets the other's data:
  *
  *     up      base <- image <- child      the child gets the image's data, and builds on the base
  *     down    image <- child              the image gets the child's data, and takes its place
@@ -95,8 +95,8 @@ static bool plan_merge(VmSnapshotDelete *delete, const SnapshotDisk *disk,
     Merge *merge = g_new0(Merge, 1);
     bool child_stays = g_hash_table_contains(spare, child->path);
 
-    *merge = (Merge){g_strdup(image->path), g_strdup(disk->format), g_strdup(child->path),
-                     g_strdup(child->format), g_strdup(image->base), g_strdup(image->base_format)};
+    *merge = (Merge){g_strdup(image->path),   g_strdup(disk->format), g_strdup(child->path),
+                     g_strdup(child->format), g_strdup(image->base),  g_strdup(image->base_format)};
     g_ptr_array_add(delete->merges, merge);
     merge->up = image->base && own &&
                 (child_stays || size_of_data(image->path) <= size_of_data(child->path));
@@ -293,7 +293,8 @@ static bool put_in_snapshots(const VmSnapshotDelete *delete, const VmConfig *con
     g_auto(GStrv) all = vm_snapshot_list(config);
 
     for (char **uuid = all; *uuid; uuid++) {
-        g_autofree char *path = vm_snapshot_file(config, change->folder, *uuid, error), *text = NULL;
+        g_autofree char *path = vm_snapshot_file(config, change->folder, *uuid, error),
+                        *text = NULL;
         g_autoptr(VmConfig) own = NULL;
         bool changed;
         if (path && !strcmp(*uuid, delete->uuid))

@@ -14,8 +14,8 @@ typedef struct SnapshotDisk {
 } SnapshotDisk;
 
 /*
- * All of them (of SnapshotDisk). `is_kept`: of a snapshot, in which differencing images are those of
- * the machine as it is now, if there are any.
+ * All of them (of SnapshotDisk). `is_kept`: of a snapshot, in which differencing images are those
+ * of the machine as it is now, if there are any.
  */
 GPtrArray *snapshot_disks(const VmConfig *config, const char *folder, bool is_kept, GError **error);
 
@@ -29,8 +29,8 @@ typedef struct SnapshotImage {
 
 /*
  * All images of the snapshots but `not_uuid` (NULL: all) and, `with_current`, of the machine as it
- * is, with all that they build on: a hash table by paths, of SnapshotImage. Fails when one cannot be
- * read, for nobody knows then what it builds on.
+ * is, with all that they build on: a hash table by paths, of SnapshotImage. Fails when one cannot
+ * be read, for nobody knows then what it builds on.
  */
 GHashTable *snapshot_images(const VmConfig *config, const char *folder, const char *not_uuid,
                             bool with_current, GError **error);
