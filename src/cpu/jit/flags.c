@@ -57,32 +57,47 @@ static JitRecipe recipe_of_operation(const Insn *insn, unsigned operation, unsig
     return recipe;
 }
 
-static bool is_comparison(const Insn *insn, const JitOp *op)
+/* Of a memory operand: nothing is written, or a whole register. */
+static bool is_repeatable(const Insn *insn, const JitOp *op)
 {
     unsigned opcode = insn->opcode, digit = insn->modrm >> 3 & 7;
     return op->kind == JIT_COPY && insn->map == MAP_ONE_BYTE &&
            ((opcode >= 0x38 && opcode < 0x3c) || (opcode & 0xfe) == 0x84 ||
             (opcode >= 0x80 && opcode < 0x84 && digit == OPERATION_CMP) ||
-            ((opcode & 0xfe) == 0xf6 && digit < 2));
+            ((opcode & 0xfe) == 0xf6 && digit < 2) ||
+            ((opcode == 0x03 || opcode == 0x2b) && insn->op_size >= 4));
+}
+
+/* Whether EFLAGS as the instruction makes them are lost to a check, a call or a return while they
+ * may still be read. */
+static bool loses_flags(const Translation *t)
+{
+    for (unsigned i = t->index + 1; i < t->block->count; i++) {
+        const JitOp *op = &t->ops[i];
+        bool stack = op->kind >= JIT_PUSH && op->kind <= JIT_LEAVE;
+        if (stack || (t->block->insns[i].flags & INSN_MEMORY && op->kind != JIT_LEA))
+            return t->live[i] != 0;
+        if (op->kills == JIT_ALL_FLAGS)
+            return false;
+        if (op->kind == JIT_RET || op->kind == JIT_CALL_REL || op->kind == JIT_JMP_E)
+            return true;
+    }
+    return false;
 }
 
 bool flags_keep_operand(const Translation *t)
 {
     const Insn *insn = t->insn;
-    if (!is_comparison(insn, &t->op) || (t->op.reg && guest_in_memory(insn->reg)) ||
-        (t->op.reg && t->op.byte))
-        return false;
-    for (unsigned i = t->index + 1; i < t->block->count; i++) {
-        const JitOp *op = &t->ops[i];
-        bool stack = op->kind >= JIT_PUSH && op->kind <= JIT_LEAVE;
-        if (op->reads || op->kills == JIT_ALL_FLAGS)
-            return false;
-        if (stack || (t->block->insns[i].flags & INSN_MEMORY && op->kind != JIT_LEA))
-            return t->live[i] != 0;
-        if (op->kind == JIT_RET || op->kind == JIT_CALL_REL || op->kind == JIT_JMP_E)
-            return true;
-    }
-    return false;
+    return is_repeatable(insn, &t->op) && !(t->op.reg && guest_in_memory(insn->reg)) &&
+           !(t->op.reg && t->op.byte) && loses_flags(t);
+}
+
+/* OR, AND or XOR of it and a memory operand. */
+static bool is_logic_on_register(const Insn *insn)
+{
+    unsigned operation = insn->opcode >> 3;
+    return insn->opcode < 0x38 && (insn->opcode & 7) == 3 &&
+           (operation == OPERATION_OR || operation == OPERATION_AND || operation == OPERATION_XOR);
 }
 
 /* How the flags that the instruction leaves can be had again, as long as the registers stand. */
@@ -91,8 +106,10 @@ static JitRecipe recipe_of(const Insn *insn, const JitOp *op)
     unsigned opcode = insn->opcode;
     unsigned rm = op->byte ? insn->rm / 8 : insn->rm, reg = op->byte ? insn->reg / 8 : insn->reg;
     JitRecipe none = {.how = JIT_RECIPE_NONE};
-    if (insn->flags & INSN_MEMORY || insn->map != MAP_ONE_BYTE || op->kills != JIT_ALL_FLAGS)
+    if (insn->map != MAP_ONE_BYTE || op->kills != JIT_ALL_FLAGS)
         return none;
+    if (insn->flags & INSN_MEMORY)
+        return is_logic_on_register(insn) ? (JitRecipe){.how = JIT_RECIPE_TEST, .dest = reg, .regs = 1u << reg} : none;
     bool accumulator = op->kind == JIT_ACCUMULATOR, compares = op->rm == ROLE_READ || accumulator;
     if (accumulator && opcode >= 0xa8)
         return (JitRecipe){.how = JIT_RECIPE_AGAIN, .regs = 1u << GPR_RAX};
@@ -111,6 +128,20 @@ static JitRecipe recipe_of(const Insn *insn, const JitOp *op)
     if (group)
         return recipe_of_operation(insn, operation, rm, 1u << rm, true);
     return recipe_of_operation(insn, operation, rm, 1u << rm | 1u << reg, false); /* JitOp.swap */
+}
+
+/* The registers of an instruction that has no other recipe but to be executed again, where that is
+ * wanted; or none. What it overwrites is spilled before. */
+static unsigned remade(const Translation *t)
+{
+    const Insn *insn = t->insn;
+    const JitOp *op = &t->op;
+    if (op->kind != JIT_COPY || insn->flags & INSN_MEMORY || op->reads ||
+        op->kills != JIT_ALL_FLAGS || recipe_of(insn, op).how != JIT_RECIPE_NONE)
+        return 0;
+    unsigned regs = 1u << guest_number(insn->rm, op->byte) |
+                    (op->reg ? 1u << guest_number(insn->reg, op->byte == 1) : 0);
+    return regs >> GPR_RSP & 1 || !loses_flags(t) ? 0 : regs;
 }
 
 /* Whether it undoes an addition to a register that the instruction steps on. */
@@ -140,28 +171,47 @@ void recipe_rsp_moved(JitRecipe *recipe, int64_t by)
         recipe->moved += by;
 }
 
-/* The registers of the recipe that the instruction is about to write, for recall(). */
-static void spill(Translation *t)
+void flags_spill(Translation *t, unsigned set)
 {
-    JitRecipe *recipe = &t->now.recipe;
-    unsigned set = jit_written(t->insn, &t->op) & recipe->regs & ~recipe->spilled;
     for (unsigned guest = 0; guest < 16; guest++) {
         if (set >> guest & 1)
             emit_store(&t->e, guest_read(t, guest, SCRATCH1),
                        rm_state(JIT_AT(spilled) + (int)guest * 8));
     }
-    recipe->spilled |= set;
 }
 
 void flags_before_insn(Translation *t)
 {
+    JitRecipe *recipe = &t->now.recipe;
+    unsigned written = jit_written(t->insn, &t->op),
+             lost = written & recipe->regs & ~recipe->spilled;
     int64_t by;
     if (!t->live[t->index])
         t->now.lazy = false;
-    if (t->now.recipe.how == JIT_RECIPE_NONE || recipe_stands(t, &by) || t->op.writes)
-        return;
-    if ((t->now.host_flags || t->now.lazy) && t->live[t->index])
-        spill(t);
+    if (t->op.writes) {
+        if (remade(t))
+            flags_spill(t, written);
+    } else if (recipe->how != JIT_RECIPE_NONE && !recipe_stands(t, &by) &&
+               (t->now.host_flags || t->now.lazy) && t->live[t->index]) {
+        flags_spill(t, lost);
+        recipe->spilled |= lost;
+    }
+}
+
+static JitRecipe new_recipe(const Translation *t)
+{
+    const JitOp *op = &t->op;
+    unsigned regs = remade(t);
+    JitRecipe recipe = recipe_of(t->insn, op);
+    if (t->now.kept)
+        recipe = (JitRecipe){.how = JIT_RECIPE_MEMORY,
+                             .regs = op->reg ? 1u << t->insn->reg : 0,
+                             .spilled = jit_written(t->insn, op)};
+    else if (regs)
+        recipe =
+            (JitRecipe){.how = JIT_RECIPE_AGAIN, .regs = regs, .spilled = jit_written(t->insn, op)};
+    recipe.index = t->index;
+    return recipe;
 }
 
 void flags_after_insn(Translation *t)
@@ -169,10 +219,7 @@ void flags_after_insn(Translation *t)
     JitRecipe *recipe = &t->now.recipe;
     int64_t by;
     if (t->op.writes && t->now.host_flags) {
-        *recipe = t->now.kept ? (JitRecipe){.how = JIT_RECIPE_MEMORY,
-                                            .regs = t->op.reg ? 1u << t->insn->reg : 0}
-                              : recipe_of(t->insn, &t->op);
-        recipe->index = t->index;
+        *recipe = new_recipe(t);
         t->now.kept = false;
     } else if (recipe_stands(t, &by)) {
         recipe->moved += by;

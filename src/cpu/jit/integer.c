@@ -24,12 +24,6 @@ static void emit_immediate(Translation *t, unsigned bytes, unsigned op_size, uin
 /* ---- operands -----------------------------------------------------------------------------------
  */
 
-/* Guest number of a register operand; byte operands are offsets in gpr[]. */
-static unsigned guest_number(unsigned operand, bool byte)
-{
-    return byte ? operand / 8 : operand;
-}
-
 static unsigned read_operand(Translation *t, unsigned operand, bool byte, unsigned scratch)
 {
     unsigned host = guest_read(t, guest_number(operand, byte), scratch);
@@ -111,6 +105,8 @@ static Rm keep_operand(Translation *t, Rm rm, unsigned size, unsigned free)
     else
         emit_op(e, 0x8b | size_bits(size), free, rm);
     emit_store(e, free, rm_state(JIT_AT(kept)));
+    if (t->op.reg & ROLE_WRITE)
+        flags_spill(t, 1u << t->insn->reg);
     t->now.kept = true;
     t->now.copied = 0;
     if (free == SCRATCH2)

@@ -48,26 +48,23 @@ static JitOp arithmetic(unsigned operation, unsigned form)
     return op;
 }
 
+/* A count of 0 leaves all flags; any other makes them all, in shifts also those that the manual
+ * leaves undefined. */
 static JitOp shift(const Insn *insn, bool byte, int count)
 {
-    bool rotate = (insn->modrm >> 3 & 7) < 4,
-         carry = (insn->modrm >> 3 & 7) == 2 || (insn->modrm >> 3 & 7) == 3;
-    JitOp op = {
-        .kind = JIT_COPY, .rm = RW, .byte = byte, .imm = count == 0 ? IMM_8 : 0, .writes = ALL};
-    if (count < 0) /* by CL: perhaps by 0 */
-        op.kills = 0;
-    else if (rotate)
-        op.kills = count == 1 || insn->imm & 31 ? JIT_CF : 0;
-    else if (count == 1 || (insn->imm & 31) == 1)
-        op.kills = ALL & ~JIT_AF;
-    else if (insn->imm & 31)
-        op.kills = ALL & ~(JIT_AF | JIT_OF);
-    if (rotate)
-        op.writes = JIT_CF | JIT_OF;
-    op.reads = carry ? JIT_CF : 0;
-    if (byte || insn->op_size == 2) { /* counts beyond the size: leave the rest to the host */
-        op.kills = 0;
-    }
+    unsigned digit = insn->modrm >> 3 & 7, mask = insn->op_size == 8 ? 63 : 31;
+    bool rotate = digit < 4, carry = digit == 2 || digit == 3;
+    bool counts = count == 1 || (count == 0 && insn->imm & mask); /* not by CL, perhaps 0 */
+    JitOp op = {.kind = JIT_COPY,
+                .rm = RW,
+                .byte = byte,
+                .imm = count == 0 ? IMM_8 : 0,
+                .reads = carry ? JIT_CF : 0,
+                .writes = rotate ? JIT_CF | JIT_OF : ALL};
+    if (counts && !rotate)
+        op.kills = ALL;
+    else if (counts && !byte && insn->op_size != 2) /* RCL and RCR may go round */
+        op.kills = JIT_CF;
     return op;
 }
 
@@ -597,7 +594,7 @@ static unsigned written_by_copy(const Insn *insn, const JitOp *op)
         set |= SET(op->byte ? insn->rm / 8 : insn->rm);
     if (reg_role & W)
         set |= SET(op->byte == 1 ? insn->reg / 8 : insn->reg);
-    if (insn->map == MAP_ONE_BYTE && (insn->opcode & 0xfe) == 0xf6)
+    if (insn->map == MAP_ONE_BYTE && (insn->opcode & 0xfe) == 0xf6 && insn->modrm & 0x20)
         set |= SET(GPR_RAX) | SET(GPR_RDX); /* MUL, IMUL */
     if (insn->map == MAP_0F && ((insn->opcode & 0xfe) == 0xb0 || insn->opcode == 0xc7))
         set |= SET(GPR_RAX) | SET(GPR_RDX); /* CMPXCHG of all kinds */

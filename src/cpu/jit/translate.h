@@ -153,6 +153,11 @@ static inline Rm rm_state_by(unsigned index, int32_t disp)
 {
     return (Rm){.kind = RM_MEM, .base = STATE, .index = index, .disp = disp};
 }
+/* Of a register operand; byte operands are offsets in gpr[]. */
+static inline unsigned guest_number(unsigned operand, bool byte)
+{
+    return byte ? operand / 8 : operand;
+}
 static inline bool guest_in_memory(unsigned guest)
 {
     return (guest >= GPR_R9 && guest <= GPR_R11) || guest == GPR_R15;
@@ -181,9 +186,11 @@ void flags_lost(Translation *t, unsigned live);
 /* The next instruction wants them in EFLAGS. Only `temp` (HOST_NONE: nothing) may change; when they
  * were lazy, SCRATCH1 and 2 do. */
 void flags_to_host(Translation *t, unsigned temp);
-/* Whether a comparison with memory should keep the operand, since EFLAGS will be lost before they
- * are read. */
+/* Whether an operation with memory should keep the operand, since EFLAGS will be lost while somebody may
+ * read them. */
 bool flags_keep_operand(const Translation *t);
+/* Keeps guest registers that the instruction is about to write, for its recipe. EFLAGS stay. */
+void flags_spill(Translation *t, unsigned set);
 /* RSP moves within the instruction, before the flags are lost for good. */
 void recipe_rsp_moved(JitRecipe *recipe, int64_t by);
 /* Around each instruction. */
