@@ -4,6 +4,7 @@
  *
  *   direct    lea r9,[base+low]; xor r9,tag; cmp r9,4096-span; ja miss; mov r10,addend;
  *             op [base+r10+disp]
+ *   fixed     cmp tag,page; jne miss; mov r10,addend; op [r10+address]
  *   uniform   r9 = address; mov r10,tag; xor r10,r9; cmp r10,4096-span; ja miss; add r9,addend;
  *             op [r9+disp-low]
  *   scattered the same with the entry of the TLB in r10 instead of a site, where those missed often
@@ -112,7 +113,14 @@ static bool is_constant(const JitAddress *at)
 
 static uint64_t constant_linear(const Translation *t, const JitAddress *at)
 {
-    return (at->base == GPR_BLOCK_RIP ? t->rip : 0) + at->disp;
+    uint64_t linear = (at->base == GPR_BLOCK_RIP ? t->rip : 0) + at->disp;
+    return t->mode64 ? linear : (uint32_t)linear;
+}
+
+/* Whether it may be a displacement of host code. */
+static bool is_fixed(const Translation *t, const JitAddress *at)
+{
+    return is_constant(at) && (int64_t)constant_linear(t, at) == (int32_t)constant_linear(t, at);
 }
 
 /* ---- what comes later --------------------------------------------------------------------------
@@ -424,6 +432,8 @@ static Rm by_addend(Translation *t, const JitAddress *at, uint32_t addend)
     if (at->base == GPR_RSP && at->index != GPR_NONE)
         settle_rsp(t);
     hold(t, addend, at->index == GPR_NONE ? 0 : at->base + 1);
+    if (is_constant(at))
+        return rm_mem(SCRATCH2, (int32_t)constant_linear(t, at));
     if (at->base == GPR_RSP && at->index == GPR_NONE)
         return (Rm){.kind = RM_MEM,
                     .base = GUEST_RSP,
@@ -439,6 +449,34 @@ static Rm by_addend(Translation *t, const JitAddress *at, uint32_t addend)
                 .index = guest_host(at->index),
                 .scale = at->scale,
                 .disp = at->disp};
+}
+
+/* What the site, or the entry in the TLB, of a constant address must be: the constant's page. */
+static Rm fixed(Translation *t, const Check *check)
+{
+    Emit *e = &t->e;
+    JitAddress at = check->access.at;
+    at.disp = check->low;
+    uint64_t linear = constant_linear(t, &at);
+    Rm tag = rm_state(check->site), addend = rm_state(check->site + offsetof(TlbSite, addend));
+    if (check->scattered) {
+        int32_t entry = (linear >> GUEST_PAGE_SHIFT & (TLB_SIZE - 1)) * sizeof(TlbEntry);
+        emit_load(e, SCRATCH2, rm_state(CPU_AT(tlb)));
+        tag = rm_mem(SCRATCH2, entry + entry_tag(check));
+        addend = rm_mem(SCRATCH2, entry + (int32_t)offsetof(TlbEntry, addend));
+    }
+    emit_op(e, 0x81 | OP_W, 7, tag); /* cmp */
+    e32(e, linear & GUEST_PAGE_MASK);
+    Stub *stub = miss_stub(t, check, CC_NE);
+    stub->direct = true;
+    stub->at = at;
+    emit_load(e, SCRATCH2, addend);
+    stub->resume = emit_here(e);
+    if (check->scattered && check->shared)
+        emit_store(e, SCRATCH2, rm_state(JIT_AT(addends[t->index])));
+    t->now.held = addend_of(t, check);
+    t->now.held_base = 0;
+    return by_addend(t, &check->access.at, t->now.held);
 }
 
 static Rm direct(Translation *t, const Check *check)
@@ -554,7 +592,8 @@ static Rm member(Translation *t, JitFact *fact, const JitAccess *access, unsigne
     Emit *e = &t->e;
     const JitAddress *at = &access->at;
     align_member(t, fact, access, align);
-    if (is_direct(t, at, true) || is_indexed(t, at, true) || is_copied(t, at, true, align)) {
+    if (is_direct(t, at, true) || is_indexed(t, at, true) || is_copied(t, at, true, align) ||
+        is_fixed(t, at)) {
         *ret_free = SCRATCH1;
         return by_addend(t, at, fact->addend);
     }
@@ -593,6 +632,16 @@ static bool may_be_skipped(const Translation *t)
     return false;
 }
 
+/* Whether a constant address needs no more than its page to be compared. */
+static bool may_be_fixed(const Translation *t, const Check *check)
+{
+    JitAddress last = check->access.at;
+    last.disp += check->access.size - 1;
+    uint64_t linear = constant_linear(t, &check->access.at);
+    return is_fixed(t, &check->access.at) && !(linear & check->align) &&
+           (linear ^ constant_linear(t, &last)) < GUEST_PAGE_SIZE;
+}
+
 static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free)
 {
     JitAccess *access = &check->access;
@@ -613,6 +662,8 @@ static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free
                                           is_indexed(t, &access->at, check->wide));
     by_registers |=
         check->linear && !check->scattered && is_copied(t, &access->at, check->wide, check->align);
+    bool fixes = natural && may_be_fixed(t, check);
+    by_registers |= fixes;
     bool keeps_addend = by_registers || !check->scattered;
     check->shared = natural && keeps_addend && !t->plain && !may_be_skipped(t) &&
                     look_ahead(t, access, &check->low, &check->high);
@@ -621,7 +672,7 @@ static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free
                                    : new_site(t, access->write, stack && !missed);
     *ret_free = by_registers ? SCRATCH1 : SCRATCH2;
     t->now.held = 0;
-    Rm rm = by_registers ? direct(t, check) : uniform(t, check);
+    Rm rm = fixes ? fixed(t, check) : by_registers ? direct(t, check) : uniform(t, check);
     if (check->shared)
         note_fact(t, check);
     return rm;

@@ -109,7 +109,9 @@ static JitRecipe recipe_of(const Insn *insn, const JitOp *op)
     if (insn->map != MAP_ONE_BYTE || op->kills != JIT_ALL_FLAGS)
         return none;
     if (insn->flags & INSN_MEMORY)
-        return is_logic_on_register(insn) ? (JitRecipe){.how = JIT_RECIPE_TEST, .dest = reg, .regs = 1u << reg} : none;
+        return is_logic_on_register(insn)
+                   ? (JitRecipe){.how = JIT_RECIPE_TEST, .dest = reg, .regs = 1u << reg}
+                   : none;
     bool accumulator = op->kind == JIT_ACCUMULATOR, compares = op->rm == ROLE_READ || accumulator;
     if (accumulator && opcode >= 0xa8)
         return (JitRecipe){.how = JIT_RECIPE_AGAIN, .regs = 1u << GPR_RAX};

@@ -186,8 +186,8 @@ void flags_lost(Translation *t, unsigned live);
 /* The next instruction wants them in EFLAGS. Only `temp` (HOST_NONE: nothing) may change; when they
  * were lazy, SCRATCH1 and 2 do. */
 void flags_to_host(Translation *t, unsigned temp);
-/* Whether an operation with memory should keep the operand, since EFLAGS will be lost while somebody may
- * read them. */
+/* Whether an operation with memory should keep the operand, since EFLAGS will be lost while
+ * somebody may read them. */
 bool flags_keep_operand(const Translation *t);
 /* Keeps guest registers that the instruction is about to write, for its recipe. EFLAGS stay. */
 void flags_spill(Translation *t, unsigned set);
