@@ -335,13 +335,14 @@ static Stub *miss_stub(Translation *t, const Check *check, unsigned condition)
     unsigned span = check->high - check->low;
     Stub *stub = new_stub(t, STUB_MISS);
     stub->site = jit_alloc(t->jit, sizeof(JitSite));
-    *stub->site = (JitSite){.limit = GUEST_PAGE_SIZE - span,
-                            .site = check->site,
-                            .how = span | (check->access.write ? JIT_FILL_WRITE : 0),
-                            .shared = check->shared,
-                            .insn = t->index,
-                            .misses = check->scattered ? INT32_MAX : JIT_SITE_MISSES,
-                            .from = t->result};
+    *stub->site =
+        (JitSite){.limit = GUEST_PAGE_SIZE - span,
+                  .site = check->site,
+                  .how = span | (check->access.write ? JIT_FILL_WRITE : 0),
+                  .shared = check->shared,
+                  .insn = t->index,
+                  .misses = check->scattered && !check->shared ? INT32_MAX : JIT_SITE_MISSES,
+                  .from = t->result};
     stub->align = condition == CC_NE ? check->align : 0;
     stub->from = emit_jcc(&t->e, condition, NULL);
     return stub;
@@ -665,7 +666,8 @@ static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free
     bool fixes = natural && may_be_fixed(t, check);
     by_registers |= fixes;
     bool keeps_addend = by_registers || !check->scattered;
-    check->shared = natural && keeps_addend && !t->plain && !may_be_skipped(t) &&
+    bool split = t->plain || t->block->split >> t->index & 1;
+    check->shared = natural && keeps_addend && !split && !may_be_skipped(t) &&
                     look_ahead(t, access, &check->low, &check->high);
     check->low -= (check->low - access->at.disp) & check->align;
     check->site = check->scattered ? (uint32_t)JIT_AT(unused_site)

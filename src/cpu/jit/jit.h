@@ -165,7 +165,12 @@ typedef struct JitSite {
     JitBlock *from;
 } JitSite;
 #define JIT_SITE_MISSES 64
-#define JIT_FILL_WRITE  0x10000
+/* Whether it is the one that accesses to the stack share. */
+static inline bool jit_is_stack_site(uint32_t site)
+{
+    return (site - offsetof(SoftCpu, sites)) % (TLB_SITES * sizeof(TlbSite)) == 0;
+}
+#define JIT_FILL_WRITE 0x10000
 
 typedef struct JitThunks {
     void (*enter)(SoftCpu *cpu, uint8_t *host);

@@ -341,16 +341,25 @@ const uint8_t *jit_far(SoftCpu *cpu, uint64_t next, uint64_t what)
 
 /* ---- the TLB -------------------------------------------------------------------------------- */
 
-#define TICKS_PER_MISS 150 /* of the TSC: below it, misses are a good part of the time */
+/* Of the TSC: where misses come sooner, they are a good part of the time. */
+#define TICKS_PER_MISS  150  /* else: a program that goes through its memory needs new pages */
+#define TICKS_PER_FRAME 2000 /* what lies on the edge of two pages stays there */
 
+/* A range that goes on behind its page, or a site that frames on two pages take from each other, is
+ * had once for each access from then on; others look the TLB up. */
 void jit_site_missed(SoftCpu *cpu, uint64_t linear, JitSite *site)
 {
     uint64_t now = __builtin_ia32_rdtsc();
-    uint64_t *scattered = &site->from->block->scattered, bit = UINT64_C(1) << site->insn;
+    Block *block = site->from->block;
+    bool crosses = site->shared && (linear & (GUEST_PAGE_SIZE - 1)) > site->limit;
+    bool frame = crosses || jit_is_stack_site(site->site);
+    uint64_t *set = crosses ? &block->split : &block->scattered, bit = UINT64_C(1) << site->insn;
+    bool looks_up = site->site == (uint32_t)JIT_AT(unused_site); /* the TLB already */
     site->misses = JIT_SITE_MISSES;
-    if (now - site->since < JIT_SITE_MISSES * TICKS_PER_MISS && !cpu->jit->retire &&
-        !(*scattered & bit) && !site->from->dead) {
-        *scattered |= bit;
+    if ((crosses || !looks_up) &&
+        now - site->since < JIT_SITE_MISSES * (frame ? TICKS_PER_FRAME : TICKS_PER_MISS) &&
+        !cpu->jit->retire && !(*set & bit) && !site->from->dead) {
+        *set |= bit;
         cpu->jit->retire = site->from;
     }
     site->since = now;

@@ -43,8 +43,10 @@ struct Block {
     BlockRef next_in_hash;
     BlockRef next_in_page[2];      /* [1]: the list of the second page */
     struct JitBlock *translations; /* the translator's, of this block at different RIPs */
-    uint64_t scattered; /* instructions whose operand lies now here, now there, as it has learnt */
-    Insn *insns;        /* count + 1: the last goes on behind the block; NULL: forgotten */
+    /* What it has learnt of the instructions: whose operand lies now here, now there; whose operand
+     * lies on another page than what is near it. */
+    uint64_t scattered, split;
+    Insn *insns; /* count + 1: the last goes on behind the block; NULL: forgotten */
     Ram *second_ram;
     uint64_t second_offset;
 };
