@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Shells' completions, made of the table of commands: nouns, verbs, options, and names of machines.
- */
+/* Shells' completions, made of the table of commands: nouns, verbs, options, names of machines, and
+ * of settings. */
 #include <stdio.h>
 #include <string.h>
 
@@ -34,14 +34,17 @@ static char *options_of(const Command *command)
     return g_string_free(words, FALSE);
 }
 
-/* Machines come from the daemon; without one there is nothing to say. */
-#define NAMES "ospite vm list 2>/dev/null | cut -d' ' -f1"
+/* Machines come from the daemon, a line each: names may have spaces. */
+#define NAMES \
+    "ospite vm list --json 2>/dev/null | sed -n 's/^      \"name\" : \"\\(.*\\)\",$/\\1/p'"
+/* Those that are not of something that the machine may have many of. */
+#define SETTINGS "ospite vm settings 2>/dev/null | sed -n '/^[a-z][a-z.-]*$/s/$/=/p'"
 
 static void print_bash_body(void)
 {
     g_autofree char *nouns = words_of(NULL);
 
-    printf("_ospite() {\n  local word=${COMP_WORDS[COMP_CWORD]} command=\"${COMP_WORDS[1]} "
+    printf("_ospite() {\n  local name word=${COMP_WORDS[COMP_CWORD]} command=\"${COMP_WORDS[1]} "
            "${COMP_WORDS[2]}\" words=\n  if [ \"$COMP_CWORD\" -eq 1 ]; then\n    words='%s'\n",
            nouns);
     for (const Command *c = commands; c->noun; c++) {
@@ -59,10 +62,18 @@ static void print_bash_body(void)
         printf("    '%s%s%s%s') words='%s' ;;\n", c->noun, c->verb ? " " : "",
                c->verb ? c->verb : "", c->verb ? "" : " '*'", options);
     }
-    printf("    esac\n    [[ \"${COMP_WORDS[1]}\" = vm || \"${COMP_WORDS[1]}\" = snapshot ]] && [ "
-           "\"$COMP_CWORD\" -eq 3 ] && "
-           "words=\"$words $(" NAMES ")\"\n  fi\n"
-           "  COMPREPLY=($(compgen -W \"$words\" -- \"$word\"))\n}\n");
+    printf("    esac\n"
+           "    [[ \"$command\" = 'vm set' || \"$command\" = 'vm create' ]] && "
+           "[ \"$COMP_CWORD\" -ge 4 ] && words=\"$words $(" SETTINGS ")\"\n"
+           "  fi\n"
+           "  COMPREPLY=($(compgen -W \"$words\" -- \"$word\"))\n"
+           "  [[ \"${COMPREPLY[*]}\" = *= ]] && compopt -o nospace 2>/dev/null\n"
+           "  [[ \"$COMP_CWORD\" -eq 3 && ( \"${COMP_WORDS[1]}\" = vm || "
+           "\"${COMP_WORDS[1]}\" = snapshot ) ]] || return 0\n"
+           "  while IFS= read -r name; do\n"
+           "    [[ \"$name\" = \"$word\"* ]] && COMPREPLY+=(\"$(printf %%q \"$name\")\")\n"
+           "  done < <(" NAMES ")\n"
+           "}\n");
 }
 
 static void print_bash(void)
@@ -99,8 +110,12 @@ static void print_fish(void)
             printf("complete -c ospite -n '__fish_seen_subcommand_from %s' -l %s -d \"%s\"\n",
                    c->verb ? c->verb : c->noun, c->options[i].name, c->options[i].help);
     }
-    printf("complete -c ospite -n '__fish_seen_subcommand_from vm snapshot' -a '(ospite vm list "
-           "2>/dev/null | string split -f1 \" \")'\n");
+    printf("function __ospite_machines\n  " NAMES "\nend\n"
+           "function __ospite_settings\n  " SETTINGS "\nend\n"
+           "complete -c ospite -n '__fish_seen_subcommand_from vm snapshot' "
+           "-a '(__ospite_machines)'\n"
+           "complete -c ospite -n '__fish_seen_subcommand_from vm; and "
+           "__fish_seen_subcommand_from set create' -a '(__ospite_settings)'\n");
 }
 
 static const struct {

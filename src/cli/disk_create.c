@@ -18,9 +18,9 @@ const char *disk_take_option(DiskArgs *a, const char *name)
         char *text = a->options->pdata[i];
         if (strncmp(text, name, length) || text[length] != '=')
             continue;
-        char *value = g_strdup(text + length + 1);
+        const char *value = g_intern_string(text + length + 1);
         g_ptr_array_remove_index(a->options, i);
-        return g_intern_string(value);
+        return value;
     }
     return NULL;
 }

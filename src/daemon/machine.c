@@ -84,7 +84,7 @@ bool machine_is_settled(const Machine *machine, const char *doing, GError **erro
 
 static bool is_reached(const Machine *machine, MachineState wanted)
 {
-    return machine->state == wanted || (wanted == MACHINE_OFF && machine->state == MACHINE_CRASHED);
+    return machine->state == wanted || (wanted == MACHINE_OFF && !machine_is_on(machine));
 }
 
 void machine_wait(Machine *machine, MachineState state, MachineDone done, void *obj)

@@ -79,7 +79,8 @@ void machine_catch_up(Machine *machine);
 void machine_tell(const Machine *machine, const char *kind);
 void machine_tell_snapshot(const Machine *machine, const char *kind, const char *snapshot);
 
-/* `done` once the machine is in `state` (MACHINE_OFF includes crashed), perhaps at once. */
+/* `done` once the machine is in `state` (MACHINE_OFF: crashed or inaccessible, too), perhaps at
+ * once. */
 void machine_wait(Machine *machine, MachineState state, MachineDone done, void *obj);
 /* Nobody waits with this `obj` any more; `done` is not called. */
 void machine_forget_waiter(Machine *machine, void *obj);

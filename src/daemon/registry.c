@@ -280,9 +280,14 @@ static bool check_new(const Registry *registry, const VmConfig *config, GError *
         return false;
     if (!find(registry, name) && !find(registry, uuid))
         return true;
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_EXISTS,
-                _("there is a machine '%s' already; choose another name"),
-                find(registry, name) ? name : uuid);
+    if (find(registry, name))
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_EXISTS,
+                    _("there is a machine '%s' already; choose another name"), name);
+    else
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_EXISTS,
+                    _("the machine '%s' has the UUID %s already; give this one another (a copy is "
+                      "made by 'ospite vm clone')"),
+                    find(registry, uuid)->name, uuid);
     return false;
 }
 
@@ -412,15 +417,6 @@ Machine *registry_create_clone(Registry *registry, const VmClone *clone, const M
                                                         : NULL;
 }
 
-Machine *registry_register(Registry *registry, const char *file, GError **error)
-{
-    g_autoptr(VmConfig) config = vm_config_load(file, error);
-
-    if (!config || !check_new(registry, config, error))
-        return NULL;
-    return add(registry, config, file, error);
-}
-
 /* ---- changes --------------------------------------------------------------------------------- */
 
 static void set_place(Machine *machine, const char *file)
@@ -485,6 +481,61 @@ static bool relocate(Registry *registry, Machine *machine, const char *folder, F
     if (access(file, F_OK) < 0)
         set_place(machine, old_file);
     return false;
+}
+
+static bool list_is_saved(const Registry *registry)
+{
+    g_autofree char *text = list_text(registry), *saved = NULL;
+
+    return g_file_get_contents(registry->list, &saved, NULL, NULL) && !strcmp(saved, text);
+}
+
+/* The machine that this is the file of, if its own is gone: somebody has moved its folder. */
+static Machine *find_lost(const Registry *registry, const VmConfig *config)
+{
+    g_autofree char *name = vm_tree_string(config, "general.name");
+    g_autofree char *uuid = vm_tree_string(config, "general.uuid");
+    Machine *machine = find(registry, uuid), *namesake = find(registry, name);
+
+    if (!machine || machine_is_on(machine) || (namesake && namesake != machine))
+        return NULL;
+    return access(machine->file, F_OK) < 0 && errno == ENOENT ? machine : NULL;
+}
+
+/* As relocate(), of what is there already. */
+static bool find_again(Registry *registry, Machine *machine, const char *file, GError **error)
+{
+    g_autofree char *old_file = g_strdup(machine->file), *old_folder = g_strdup(machine->folder);
+    g_autofree char *folder = g_path_get_dirname(file);
+    g_autoptr(GArray) machines = NULL;
+    g_autoptr(Journal) journal = journal_new();
+
+    machine_refresh(machine); /* it is inaccessible now, so its old file is none of `machines` */
+    machines = media_machines(registry, machine, old_file);
+    if (!registry_media(registry, error) || !media_finish(registry->folder, error))
+        return false;
+    set_place(machine, file);
+    if (!commit_place(registry, old_folder, folder, machines, journal, error)) {
+        if (media_finish(registry->folder, NULL) && !list_is_saved(registry))
+            set_place(machine, old_file);
+        return false;
+    }
+    machine_refresh(machine);
+    machine_tell(machine, "vm-changed");
+    return true;
+}
+
+Machine *registry_register(Registry *registry, const char *file, GError **error)
+{
+    g_autoptr(VmConfig) config = vm_config_load(file, error);
+    Machine *lost = config ? find_lost(registry, config) : NULL;
+
+    if (lost)
+        return vm_config_check(config, error) && find_again(registry, lost, file, error) ? lost
+                                                                                         : NULL;
+    if (!config || !check_new(registry, config, error))
+        return NULL;
+    return add(registry, config, file, error);
 }
 
 /* Its folder, its file, the list and those who use its disks change at once, or nothing does. */

@@ -41,7 +41,8 @@ Machine *registry_create_clone(Registry *registry, const VmClone *clone, const M
 /* Where a machine's folder would be (new); an error when it or a machine of that name is there. */
 char *registry_new_folder(Registry *registry, const VmConfig *config, const char *folder,
                           GError **error);
-/* A machine's file that is there already. */
+/* A machine's file that is there already. When it is that of a known machine whose own file is
+ * gone, somebody has moved that one's folder: it is where this file is, and so are its images. */
 Machine *registry_register(Registry *registry, const char *file, GError **error);
 /* Saves changed settings; a changed name also renames the file and a folder of that name. */
 bool registry_save(Registry *registry, Machine *machine, const VmConfig *config, GError **error);

@@ -10,7 +10,6 @@
 #include <glib-unix.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -31,6 +30,17 @@ typedef struct Runner {
     const char *reason;
     char *message;
 } Runner;
+
+static void runner_clear(Runner *runner)
+{
+    control_free(runner->control);
+    pc_free(runner->pc);
+    g_clear_pointer(&runner->loop, g_main_loop_unref);
+    g_free(runner->folder);
+    g_free(runner->runtime);
+    g_free(runner->name);
+    g_free(runner->message);
+}
 
 static void finish(Runner *runner, const char *reason, const char *message)
 {
@@ -195,8 +205,6 @@ int main(int argc, char **argv)
     run(&runner);
     g_strdelimit(runner.message, "\n", ' ');
     g_printerr("ospite-vm: end %s: %s\n", runner.reason, runner.message);
-    control_free(runner.control);
-    pc_free(runner.pc);
-    g_main_loop_unref(runner.loop);
+    runner_clear(&runner);
     return g_str_equal(runner.reason, "error");
 }

@@ -121,8 +121,8 @@ static void test_foreign(void)
         "<domain type='lxc'><os><type>exe</type></os></domain>",
         "<domain type='xen'><os><type>linux</type></os></domain>",
         "<domain type='kvm'><os><type arch='aarch64'>hvm</type></os></domain>",
-        "<VirtualBox><Machine><Hardware><Platform architecture='ARM'/></Hardware></Machine>"
-        "</VirtualBox>",
+        ("<VirtualBox><Machine><Hardware><Platform architecture='ARM'/></Hardware></Machine>"
+         "</VirtualBox>"),
     };
 
     for (unsigned i = 0; i < G_N_ELEMENTS(foreign); i++) {

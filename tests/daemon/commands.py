@@ -129,16 +129,17 @@ def wanted(d):
 
 
 def bash_and_zsh():
-    """bash and zsh offer every noun, verb and option, and the machines' names."""
+    """bash and zsh offer every noun, verb and option, the machines' names, which may have spaces, and names of settings."""
     starts = {"bash": "", "zsh": "autoload -U compinit; compinit -u -D; "}
     with Daemon() as d:
         d.run("vm", "create", "web", *SMALL)
+        d.run("vm", "create", "My web", *SMALL)
         environment = {**d.environment, "PATH": f"{BUILD}:{os.environ['PATH']}"}
         for shell, start in starts.items():
             script = d.path / f"completion.{shell}"
             script.write_text(d.run("completion", shell))
             lines = [start + f"source {script}", "[ -z \"$ZSH_VERSION\" ] || setopt ksharrays shwordsplit"]
-            tries = [*wanted(d), (["ospite", "vm", "start"], {"web"})]
+            tries = [*wanted(d), (["ospite", "vm", "start"], {"web", "My\\", "web"}), (["ospite", "vm", "set", "web"], {"system.memory="})]
             for words, _ in tries:
                 lines.append(f"COMP_WORDS=({' '.join(words)} ''); COMP_CWORD={len(words)}; _ospite; echo \"${{COMPREPLY[@]}}\"")
             result = subprocess.run([shell, "-c" if shell == "bash" else "-fc", "\n".join(lines)], env=environment, capture_output=True, text=True,
@@ -152,10 +153,12 @@ def bash_and_zsh():
 def fish():
     """fish offers them, too."""
     with Daemon() as d:
+        d.run("vm", "create", "My web", *SMALL)
         script = d.path / "completion.fish"
         script.write_text(d.run("completion", "fish"))
         lines = [f"source {script}"]
         tries = [(words, offers - {"--help", "--json"}) for words, offers in wanted(d)]
+        tries += [(["ospite", "vm", "start"], {"My", "web"}), (["ospite", "vm", "set", "web"], {"system.memory="})]
         for words, offers in tries:
             dash = "--" if any(offer.startswith("--") for offer in offers) else ""
             lines.append(f"echo (complete -C '{' '.join(words)} {dash}' | string replace -r '\\t.*' '')")

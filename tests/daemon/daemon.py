@@ -25,6 +25,12 @@ PATIENCE = float(os.environ.get("OSPITE_TEST_PATIENCE", "6"))
 DESCRIPTION = yaml.safe_load((TOP / "api" / "openapi.yaml").read_text(encoding="utf-8"))
 
 
+def sanitizers():
+    """What the build was told to check at run time ("address,undefined", "none"); such programs keep memory for it."""
+    options = json.loads((BUILD / "meson-info" / "intro-buildoptions.json").read_text(encoding="utf-8"))
+    return next(option["value"] for option in options if option["name"] == "b_sanitize")
+
+
 class Failed(Exception):
     pass
 
@@ -290,6 +296,13 @@ def fill(path):
                 file.write(bytes(BLOCK))
         except OSError:
             return path
+
+
+def check_memory(used_kib, most_kib):
+    """How much the daemon took, last in a test: it is skipped under a sanitizer, which keeps freed memory for a while."""
+    if sanitizers() != "none":
+        raise Skipped(f"memory is not measured under sanitizers ({sanitizers()}); the rest holds")
+    check(used_kib < most_kib, f"the daemon took {used_kib} KiB")
 
 
 def run(tests, names):

@@ -6,6 +6,7 @@ import os
 import pathlib
 import pty
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -286,4 +287,36 @@ def linked():
         d.run("vm", "start", "two")
 
 
-sys.exit(run((far, no_room, meanwhile, killed, killed_image, renamed, cloned, linked), sys.argv[1:]))
+def by_hand():
+    """A folder that was moved by hand is registered where it is: the machine, its images, snapshots and their users go on; a copy is refused."""
+    with Daemon() as d:
+        folder = machine(d, "one", 1 << 20)
+        d.run("media", "set", folder / "disk.raw", "writethrough")
+        d.run("vm", "create", "two", *SMALL, *DISK, f"storage.ide0.0.medium={folder / 'disk.raw'}", "storage.ide0.0.mode=readonly")
+        d.run("snapshot", "take", "one", "first")
+        known = medium(d, folder / "disk.raw")
+        other = d.path / "other"
+        shutil.copytree(folder, other)
+        said = d.run("vm", "register", other / "one.ospite", status=1)
+        check("there is a machine 'one' already" in said, said)
+        text = (other / "one.ospite").read_text()
+        (other / "one.ospite").write_text(text.replace('name="one"', 'name="copy"'))
+        said = d.run("vm", "register", other / "one.ospite", status=1)
+        check("the machine 'one' has the UUID" in said and "ospite vm clone" in said, said)
+        shutil.rmtree(other)
+        d.run("vm", "start", "one")
+        folder.rename(other)
+        check("already" in d.run("vm", "register", other / "one.ospite", status=1), "a machine that runs was registered anew")
+        d.run("vm", "poweroff", "one")
+        d.run("vm", "register", other / "one.ospite")
+        expect([(vm["name"], vm["folder"]) for vm in d.call("GET", "/vms")["vms"] if vm["name"] != "two"], [("one", str(other))], "machines")
+        now = medium(d, other / "disk.raw")
+        expect((now["uuid"], now["mode"], len(now["uses"])), (known["uuid"], "writethrough", len(known["uses"])), "the image")
+        expect(d.vm("two")["config"]["storage"]["ide0"]["0"]["medium"], str(other / "disk.raw"), "the other machine's disk")
+        d.run("snapshot", "restore", "one", "first")
+        d.kill()
+        d.run("vm", "start", "one")
+        expect(d.vm("one")["folder"], str(other), "folder")
+
+
+sys.exit(run((far, no_room, meanwhile, killed, killed_image, renamed, cloned, linked, by_hand), sys.argv[1:]))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the tests of `ospite disk` share: programs, folders, and their results as TAP, so that each case and each skip counts."""
+import json
 import os
 import shutil
 import struct
@@ -35,6 +36,12 @@ def needs(*programs):
 def other_python(module):
     """Debian's Python has bindings that another one, first on the path, has not."""
     return subprocess.run(["/usr/bin/python3", "-c", f"import {module}"], capture_output=True, check=False).returncode == 0
+
+
+def is_sanitized():
+    """Whether the programs keep memory for checks at run time (meson's b_sanitize)."""
+    options = json.loads(read(f"{BUILD}/meson-info/intro-buildoptions.json"))
+    return any(option["name"] == "b_sanitize" and option["value"] != "none" for option in options)
 
 
 def needs_python(module):

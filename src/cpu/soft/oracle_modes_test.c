@@ -231,6 +231,15 @@ static void guest_init(void)
     start.rip = START;
 }
 
+static void guest_clear(void)
+{
+    engine_interp.vcpu_clear(&vcpu);
+    engine_interp.vm_clear(&vm);
+    space_free(vm.memory);
+    space_free(vm.ports);
+    ram_free(ram);
+}
+
 /* The vector of the fault or -1; -2: it takes too long or runs into itself. */
 static int run_guest(const CpuState *state, unsigned length)
 {
@@ -609,5 +618,7 @@ int main(int argc, char **argv)
         g_autofree char *path = g_strdup_printf("/oracle/modes/%s", modes[i].name);
         g_test_add_data_func(path, &modes[i], test_mode);
     }
-    return g_test_run();
+    int status = g_test_run();
+    guest_clear();
+    return status;
 }

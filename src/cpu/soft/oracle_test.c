@@ -169,6 +169,15 @@ static void guest_init(void)
     start.rip = CODE;
 }
 
+static void guest_clear(void)
+{
+    engine_interp.vcpu_clear(&vcpu);
+    engine_interp.vm_clear(&vm);
+    space_free(vm.memory);
+    space_free(vm.ports);
+    ram_free(ram);
+}
+
 /* ---- random instructions --------------------------------------------------------------------- */
 
 /* Two-byte (0F) opcodes have bit 8 set. */
@@ -392,5 +401,7 @@ int main(int argc, char **argv)
     guest_init();
     g_test_add_data_func("/oracle/legacy", NULL, test_random);
     g_test_add_data_func("/oracle/extended", &model, test_random);
-    return g_test_run();
+    int status = g_test_run();
+    guest_clear();
+    return status;
 }
