@@ -7,8 +7,10 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -17,6 +19,8 @@
 
 #define ZERO_CHUNK 65536
 #define ZERO_IOVS  16
+/* For less than this the call costs more than it spares. */
+#define RESERVE_MIN (64u << 10)
 
 /*
  * Ways to zero a range, best first: give the space back, keep it but mark it unwritten, and write
@@ -411,6 +415,16 @@ int host_file_copy(HostFile *from, uint64_t from_offset, HostFile *to, uint64_t 
         note_end(to, to_offset);
     }
     return 0;
+}
+
+void host_file_reserve(const HostFile *file, uint64_t offset, uint64_t size)
+{
+    struct statfs fs;
+    if (size < RESERVE_MIN || file->hook || file->remote)
+        return;
+    /* Others take space for many blocks at once anyway, or don't compress what was reserved. */
+    if (fstatfs(file->fd, &fs) == 0 && fs.f_type == EXT4_SUPER_MAGIC)
+        fallocate(file->fd, FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size);
 }
 
 /* ---- zeroing --------------------------------------------------------------------------------- */

@@ -64,6 +64,12 @@ int host_file_clone(HostFile *from, uint64_t from_offset, HostFile *to, uint64_t
 /* Copies inside the host, without our memory; -EOPNOTSUPP where that can't be done. */
 int host_file_copy(HostFile *from, uint64_t from_offset, HostFile *to, uint64_t to_offset,
                    uint64_t size);
+/*
+ * New bytes are about to be written here. ext4 looks for space block by block, which takes longer
+ * than copying the bytes; where that helps, all of it is taken at once. Contents and size stay, and
+ * nothing is lost when it fails: the write tells.
+ */
+void host_file_reserve(const HostFile *file, uint64_t offset, uint64_t size);
 /* Zeroes a range, giving its space back to the host where that works. */
 int host_file_zero(HostFile *file, uint64_t offset, uint64_t size);
 /* Gives space back; contents are undefined afterwards. Never fails for want of support. */

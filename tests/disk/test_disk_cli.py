@@ -93,6 +93,27 @@ class DiskTest(unittest.TestCase):
         img("convert", "-O", "vmdk", "-o", "subformat=streamOptimized", "-f", "raw", "a.raw", "s.vmdk")
         real("compare", "-f", "raw", "-F", "vmdk", "a.raw", "s.vmdk")
 
+    def test_convert_leaves_zeros_out(self):
+        """Zeros that take up space in the source take none in the target, whatever is between them."""
+        rand, at, data = random.Random(11), 0, 0
+        with open("dense.raw", "wb") as f:
+            while at < SIZE:
+                part = min(rand.choice([4 << 10, 60 << 10, 64 << 10, 300 << 10, 2 << 20]), SIZE - at)
+                is_data = rand.random() < 0.6
+                f.write(rand.randbytes(part) if is_data else bytes(part))
+                at += part
+                data += part if is_data else 0
+        for name, theirs in FORMATS.items():
+            disk("convert", "-f", "raw", "-O", name, "dense.raw", "ours")
+            real("convert", "-f", "raw", "-O", theirs, "dense.raw", "theirs")
+            used, wanted = (os.stat(path).st_blocks * 512 for path in ("ours", "theirs"))
+            self.assertLessEqual(used, wanted + (64 << 10), name)
+            disk("convert", "-f", name, "-O", "raw", "ours", "back.raw")
+            self.assertLessEqual(os.stat("back.raw").st_blocks * 512, data + (64 << 10), name)
+            real("compare", "-f", "raw", "-F", "raw", "dense.raw", "back.raw")
+            for path in "ours", "theirs", "back.raw":
+                os.unlink(path)
+
     def test_convert_several(self):
         """Sources one after the other, whatever their formats, chains and ends."""
         with open("b.raw", "wb") as f:  # its end is in the middle of a sector, and of everything larger

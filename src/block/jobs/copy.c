@@ -319,6 +319,15 @@ static int place_runs(Worker *w)
     return 0;
 }
 
+/* In the order of the disk, so that the host puts them side by side. */
+static void reserve_places(Worker *w)
+{
+    for (guint i = 0; i < w->places->len; i++) {
+        const Piece *p = &g_array_index(w->places, Piece, i);
+        host_file_reserve(p->extent.file, p->extent.host_offset, p->length);
+    }
+}
+
 static int write_places(Worker *w)
 {
     int result = 0;
@@ -408,12 +417,18 @@ static void do_part(Worker *w)
         g_mutex_lock(&c->lock);
     }
     wait_for_turn(w);
+    bool places = !offloaded && c->places && !c->packed;
     if (!result && !offloaded && !c->error)
         result = c->packed ? write_units(w) : c->places ? place_runs(w) : write_runs(w);
+    note_error(c, where, result);
+    if (!c->error && places) {
+        g_mutex_unlock(&c->lock);
+        reserve_places(w);
+        g_mutex_lock(&c->lock);
+    }
     c->placed++;
     g_cond_broadcast(&c->turn_came);
-    note_error(c, where, result);
-    if (!c->error && !offloaded && c->places && !c->packed) {
+    if (!c->error && places) {
         g_mutex_unlock(&c->lock);
         result = write_places(w);
         g_mutex_lock(&c->lock);
