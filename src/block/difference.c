@@ -53,9 +53,10 @@ static bool create(const char *path, const Image *base, GError **error)
 }
 
 bool difference_create(const char *path, const char *base_path, const char *base_format,
-                       GError **error)
+                       bool trust_names, GError **error)
 {
-    ImageOptions how = {.format = base_format, .read_only = true, .keeps_locked = true};
+    ImageOptions how = {
+        .format = base_format, .read_only = true, .trust_names = trust_names, .keeps_locked = true};
     g_autoptr(Image) base = image_open(base_path, &how, error);
     return base && create(path, base, error);
 }

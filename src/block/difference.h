@@ -14,7 +14,8 @@
  * Makes a new difference at `path`, which must be free, over `base` in its format. Durable. The
  * base and its parents are opened as a machine would.
  */
-bool difference_create(const char *path, const char *base, const char *base_format, GError **error);
+bool difference_create(const char *path, const char *base, const char *base_format,
+                       bool trust_names, GError **error);
 /* Whether the difference at `path` names `base`; fails when it cannot be changed now. */
 bool difference_is_over(const char *path, const char *base, bool *ret_is_over, GError **error);
 /*

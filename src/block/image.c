@@ -45,8 +45,8 @@ char *image_resolve_name(const char *path, const char *name, bool trust, GError 
         if (trust)
             return g_strdup(name);
         format_fail(error, path,
-                    "it names '%s', which is on another machine; say --trust-backing if you trust "
-                    "whoever made it",
+                    "it names '%s', which is on another machine; if you trust whoever made it, say "
+                    "--trust-backing, or trust-backing=true of a machine's disk",
                     name);
         return NULL;
     }
@@ -62,8 +62,8 @@ char *image_resolve_name(const char *path, const char *name, bool trust, GError 
     bool inside = (g_path_is_absolute(name) || is_beneath(name)) && leads_beneath(folder, found);
     if (!trust && !inside) {
         format_fail(error, path,
-                    "it names '%s', which is outside of its folder; say --trust-backing if you "
-                    "trust whoever made it",
+                    "it names '%s', which is outside of its folder; if you trust whoever made it, "
+                    "say --trust-backing, or trust-backing=true of a machine's disk",
                     name);
         return NULL;
     }

@@ -335,6 +335,28 @@ static int run_command(const DiskCommand *command, const char *program, bool tru
     return status >= 0 ? status : is_usage && !trust ? EXIT_USAGE : EXIT_FAILURE;
 }
 
+/* Commands of QEMU's qemu-img, and what there is instead. */
+static const struct {
+    const char *name, *instead;
+} foreign[] = {
+    {"amend", N_("make an image with other options by 'ospite disk convert -o', and change its "
+                 "passphrases with 'ospite disk encrypt'")},
+    {"bitmap", N_("the dirty bitmaps of qcow2 images are kept, and copied by 'qemu-img convert "
+                  "--bitmaps', but made, cleared and removed by QEMU's own qemu-img")},
+};
+
+static void say_unknown(const char *program, const char *word)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(foreign); i++) {
+        if (!strcmp(foreign[i].name, word)) {
+            g_printerr(_("%s: there is no command '%s': %s\n"), program, word,
+                       _(foreign[i].instead));
+            return;
+        }
+    }
+    g_printerr(_("%s: there is no command '%s'; '%s help' lists them\n"), program, word, program);
+}
+
 static int dispatch(const char *program, bool trust, int argc, char **argv)
 {
     const char *word = argc ? argv[0] : "help";
@@ -346,7 +368,7 @@ static int dispatch(const char *program, bool trust, int argc, char **argv)
         if (!strcmp(commands[i].name, word))
             return run_command(&commands[i], program, trust, argc, argv);
     }
-    g_printerr(_("%s: there is no command '%s'; '%s help' lists them\n"), program, word, program);
+    say_unknown(program, word);
     return trust ? EXIT_FAILURE : EXIT_USAGE;
 }
 

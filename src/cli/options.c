@@ -183,6 +183,8 @@ static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option
         drive->format = keep(o, g_strdup(value));
     } else if (!strcmp(property, "key-file") && value) {
         drive->key_file = keep(o, g_strdup(value));
+    } else if (!strcmp(property, "trust-backing")) {
+        drive->trust_names = !value || !strcmp(value, "on") || !strcmp(value, "true");
     } else if (!strcmp(property, "werror") && value) {
         return set_error_policy(&drive->on_write_error, option, property, value, error);
     } else if (!strcmp(property, "rerror") && value) {
@@ -204,12 +206,12 @@ static bool set_drive_property(RunOptions *o, PcDrive *drive, const char *option
             return usage_error(error, "%s: index '%s' must be from 0 to 3", option, value);
         drive->index = (int)number;
     } else {
-        return usage_error(
-            error,
-            "%s: unknown property '%s'; use bus=ide, format=NAME, readonly, mode=…, "
-            "difference=FILE, key-file=FILE, werror=…, rerror=…, iops=N, bandwidth=SIZE or "
-            "index=N",
-            option, property);
+        return usage_error(error,
+                           "%s: unknown property '%s'; use bus=ide, format=NAME, readonly, mode=…, "
+                           "difference=FILE, key-file=FILE, trust-backing, werror=…, rerror=…, "
+                           "iops=N, bandwidth=SIZE or "
+                           "index=N",
+                           option, property);
     }
     return true;
 }
@@ -493,12 +495,14 @@ static bool put_drive(RunOptions *o, const PcDrive *drive, GError **error)
     g_autofree char *mode = g_strconcat(place, ".mode", NULL);
     g_autofree char *difference = g_strconcat(place, ".difference", NULL);
     g_autofree char *key_file = g_strconcat(place, ".key-file", NULL);
+    g_autofree char *trust = g_strconcat(place, ".trust-backing", NULL);
 
     return set(o, type, types[drive->kind], error) &&
            (!drive->path || set_file(o, medium, drive->path, error)) &&
            (!drive->key_file || set_file(o, key_file, drive->key_file, error)) &&
            (!drive->format || set(o, format, drive->format, error)) &&
            (!drive->mode || set(o, mode, pc_drive_mode_name(drive->mode), error)) &&
+           (!drive->trust_names || set(o, trust, "true", error)) &&
            (!drive->difference || set_file(o, difference, drive->difference, error)) &&
            put_drive_policy(o, place, ".on-write-error", drive->on_write_error, error) &&
            put_drive_policy(o, place, ".on-read-error", drive->on_read_error, error) &&

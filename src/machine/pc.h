@@ -74,6 +74,7 @@ typedef struct PcDrive {
     const char *key_file; /* its bytes open an encrypted image; NULL: none */
     const int *opened; /* the image's file, open already, which the machine takes; NULL: by path */
     PcDriveMode mode;
+    bool trust_names;       /* what the image names may be outside of its folder */
     const char *difference; /* IMMUTABLE, MULTIATTACH: where; NULL: gone when the machine ends */
     PcErrorPolicy on_write_error, on_read_error;
     ThrottleLimits throttle;

@@ -479,6 +479,7 @@ bool pc_open_disk(Pc *pc, const PcDrive *drive, Disk **ret_disk, GError **error)
         .read_only = drive->mode == PC_DRIVE_READONLY || drive->kind == PC_DRIVE_CDROM,
         .sharing = sharing[drive->mode],
         .difference = drive->difference,
+        .trust_names = drive->trust_names,
         .on_full = stops_when_full ? DISK_ERROR_STOP : policies[drive->on_write_error],
         .on_error = policies[drive->on_write_error],
         .on_read_error = policies[drive->on_read_error],

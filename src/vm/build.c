@@ -298,6 +298,7 @@ static bool build_drive(const Builder *b, const char *place, unsigned slot, GErr
     g_assert(pc->drive_count < PC_DRIVE_MAX); /* one IDE and one floppy controller */
     *drive = (PcDrive){.index = (int)slot,
                        .mode = drive_mode(b->config, place),
+                       .trust_names = vm_tree_bool(b->config, "%s.trust-backing", place),
                        .on_write_error = error_policy(b->config, place, "on-write-error"),
                        .on_read_error = error_policy(b->config, place, "on-read-error"),
                        .throttle = {.iops = vm_tree_number(b->config, "%s.iops", place),

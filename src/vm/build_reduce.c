@@ -56,7 +56,7 @@ static void move_drive(const Reducer *r, const char *from, const char *kind)
 {
     static const char *const fields[] = {"type",      "medium",         "format",        "key-file",
                                          "mode",      "on-write-error", "on-read-error", "iops",
-                                         "bandwidth", "difference"};
+                                         "bandwidth", "difference",     "trust-backing"};
     g_autofree char *type = vm_tree_string(r->config, "%s.type", from);
     g_autofree char *medium = vm_tree_string(r->config, "%s.medium", from);
     g_autofree char *to = strcmp(type, "floppy") ? free_place(r, type) : NULL;

@@ -124,6 +124,9 @@ static const VmField attachment_fields[] = {
                    N_("the image's format, fixed when it was attached and never guessed again")),
     PATH_FIELD("key-file", RESTART,
                .help = N_("file whose bytes are the passphrase of an encrypted image")),
+    BOOL_FIELD("trust-backing", "false", RESTART,
+               N_("the files that the image names as its parts may be anywhere, not only in and "
+                  "below its folder")),
     ENUM_FIELD("mode", "normal", "normal immutable writethrough shareable readonly multiattach",
                LIVE, .help = N_("what becomes of the guest's writes")),
     PATH_FIELD("difference", RESTART,

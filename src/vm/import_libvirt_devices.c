@@ -73,7 +73,7 @@ static void libvirt_errors(const Importer *in, const xmlNode *disk, const char *
         import_put_at(in, place, "on-read-error", read_policy);
 }
 
-/* Machines look for parents beneath an image's folder only. */
+/* Whether whoever made the images is trusted is not the file's to say. */
 static void libvirt_parents(const Importer *in, const xmlNode *disk, const char *place,
                             const char *file)
 {
@@ -84,9 +84,9 @@ static void libvirt_parents(const Importer *in, const xmlNode *disk, const char 
 
     if (inside && parent && !g_str_has_prefix(parent, inside))
         import_say(in,
-                   _("%s: disk %s builds on %s, which is outside of its folder, where a machine "
-                     "does not look; copy it whole with 'ospite disk convert --trust-backing'"),
-                   place, file, parent);
+                   _("%s: disk %s builds on %s, which is outside of its folder; if you trust "
+                     "whoever made it, set %s.trust-backing=true"),
+                   place, file, parent, place);
 }
 
 /* What is said of a drive that is there. */

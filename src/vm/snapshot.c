@@ -102,13 +102,14 @@ static void disk_free(gpointer data)
     g_free(disk);
 }
 
-static void add_disk(GPtrArray *disks, const char *place, const char *mode, const char *image,
-                     const char *format, bool is_part)
+static void add_disk(GPtrArray *disks, const VmConfig *config, const char *place, const char *mode,
+                     const char *image, const char *format, bool is_part)
 {
     SnapshotDisk *disk = g_new0(SnapshotDisk, 1);
 
-    *disk = (SnapshotDisk){g_strdup(place), absolute_name(image, NULL), g_strdup(format),
-                           g_strdup(mode), is_part};
+    *disk = (SnapshotDisk){g_strdup(place),  absolute_name(image, NULL),
+                           g_strdup(format), g_strdup(mode),
+                           is_part,          vm_tree_bool(config, "%s.trust-backing", place)};
     g_ptr_array_add(disks, disk);
 }
 
@@ -124,9 +125,10 @@ static bool add_place(GPtrArray *disks, const VmConfig *config, const char *fold
 
     if (!path)
         return false;
-    add_disk(disks, place, mode, path, format, !strcmp(mode, "normal"));
+    add_disk(disks, config, place, mode, path, format, !strcmp(mode, "normal"));
     if (difference && !access(difference, F_OK))
-        add_disk(disks, place, mode, difference, LAYER_FORMAT, !strcmp(mode, "multiattach"));
+        add_disk(disks, config, place, mode, difference, LAYER_FORMAT,
+                 !strcmp(mode, "multiattach"));
     return true;
 }
 
@@ -170,6 +172,7 @@ bool snapshot_set(VmConfig *config, const char *place, const char *name, const c
 typedef struct Layer {
     char *temporary, *path;
     char *base, *base_format;
+    bool trusts; /* names outside of the base's folder */
 } Layer;
 
 static void layer_free(gpointer data)
@@ -250,6 +253,7 @@ static bool add_layer(VmSnapshotChange *change, const SnapshotDisk *disk, VmConf
     layer->path = g_build_filename(change->folder, name, NULL);
     layer->base = g_strdup(disk->image);
     layer->base_format = g_strdup(disk->format);
+    layer->trusts = disk->trusts;
     g_ptr_array_add(change->layers, layer);
     return snapshot_set(next, disk->place, "medium", name, error) &&
            snapshot_set(next, disk->place, "format", LAYER_FORMAT, error) &&
@@ -270,7 +274,8 @@ static bool make_layers(VmSnapshotChange *change, const char *notes, GError **er
         return false;
     for (guint i = 0; i < change->layers->len; i++) {
         const Layer *layer = change->layers->pdata[i];
-        if (!difference_create(layer->temporary, layer->base, layer->base_format, error) ||
+        if (!difference_create(layer->temporary, layer->base, layer->base_format, layer->trusts,
+                               error) ||
             !journal_rename(change->journal, layer->temporary, layer->path, error))
             return false;
     }

@@ -24,6 +24,7 @@ typedef struct Merge {
     char *child, *child_format; /* the one that builds on it */
     char *base, *base_format;   /* up: what the image builds on */
     bool up;
+    bool trusts; /* names outside of their folder */
 } Merge;
 
 struct VmSnapshotDelete {
@@ -98,6 +99,7 @@ static bool plan_merge(VmSnapshotDelete *delete, const SnapshotDisk *disk,
     *merge = (Merge){g_strdup(image->path),   g_strdup(disk->format), g_strdup(child->path),
                      g_strdup(child->format), g_strdup(image->base),  g_strdup(image->base_format)};
     g_ptr_array_add(delete->merges, merge);
+    merge->trusts = disk->trusts;
     merge->up = image->base && own &&
                 (child_stays || size_of_data(image->path) <= size_of_data(child->path));
     delete->total += disk_size(child->path, child->format);
@@ -207,7 +209,7 @@ static void on_progress(void *obj, uint64_t done)
 
 static bool merge_up(VmSnapshotDelete *delete, const Merge *merge, GError **error)
 {
-    ImageOptions options = {.format = merge->child_format};
+    ImageOptions options = {.format = merge->child_format, .trust_names = merge->trusts};
     g_autoptr(Image) child = image_open(merge->child, &options, error);
     int result = child ? image_absorb_parent(child, on_progress, delete) : 0;
 
@@ -218,7 +220,7 @@ static bool merge_up(VmSnapshotDelete *delete, const Merge *merge, GError **erro
 
 static bool merge_down(VmSnapshotDelete *delete, const Merge *merge, GError **error)
 {
-    ImageOptions options = {.format = merge->format};
+    ImageOptions options = {.format = merge->format, .trust_names = merge->trusts};
     ImageOptions alone = {.format = merge->child_format, .read_only = true, .no_parents = true};
     g_autoptr(Image) child = image_open(merge->child, &alone, error);
     g_autoptr(Image) image = child ? image_open(merge->image, &options, error) : NULL;

@@ -11,6 +11,7 @@ typedef struct SnapshotDisk {
     char *format;
     char *mode;
     bool is_part; /* of snapshots: the machine writes to it */
+    bool trusts;  /* what its images name may be outside of their folder */
 } SnapshotDisk;
 
 /*

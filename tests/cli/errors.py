@@ -240,6 +240,20 @@ def in_use():
     check(hashlib.sha256(disk.read_bytes()).digest() == before, "the disk was changed")
 
 
+def a_parent_elsewhere():
+    """What an image names is looked for in its folder and below, unless its disk is trusted."""
+    base = file("base", SPIN + bytes(65536 - len(SPIN)))
+    (folder / "sub").mkdir()
+    child = folder / "sub" / "child.qcow2"
+    subprocess.run([OSPITE, "disk", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", child], check=True)
+    expect_error(command("--disk", child), "outside of its folder", "trust-backing")
+    expect_error(command("--disk", f"{child},trust-backing=off"), "outside of its folder")
+    control = folder / "trusting"
+    for word in "trust-backing", "mode=immutable,trust-backing=on":
+        with machine("--disk", f"{child},{word}", "--serial", "none", "--control", f"unix:{control}"):
+            wait_for(lambda: connects(control), "a machine that trusts")
+
+
 def twice_in_one():
     """One image twice in one machine is refused, too."""
     disk = file("disk", SPIN)
@@ -335,7 +349,7 @@ def main():
     global folder
     names = sys.argv[1:]
     tests = [t for t in (missing_files, unreadable, no_files, too_short, not_firmware, not_a_kernel, foreign_image, sizes,
-                         wrong_words, automatic_engine, kvm_permission, in_use, twice_in_one, control_keeps_files, terminated,
+                         wrong_words, automatic_engine, kvm_permission, in_use, a_parent_elsewhere, twice_in_one, control_keeps_files, terminated,
                          escape_key, restored_after_error) if not names or t.__name__ in names]
     failures = 0
     print(f"1..{len(tests)}")

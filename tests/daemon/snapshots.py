@@ -204,6 +204,24 @@ def mistakes():
         check(not folder.exists(), f"{list(folder.iterdir()) if folder.exists() else ''} is left")
 
 
+def elsewhere():
+    """A disk whose parent is outside of its folder: snapshots are taken and deleted where it is trusted."""
+    with House() as d:
+        folder = d.make("qcow2")
+        base = d.path / "elsewhere.raw"
+        base.write_bytes(b"e" * SIZE)
+        qemu("qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", folder / "child.qcow2")
+        d.run("vm", "set", "one", "storage.ide0.1.type=disk", "storage.ide0.1.medium=child.qcow2", "storage.ide0.1.format=qcow2")
+        check("outside of its folder" in d.run("snapshot", "take", "one", "x", status=1), "it was taken")
+        d.run("vm", "set", "one", "storage.ide0.1.trust-backing=true")
+        for name in "first", "second":
+            d.run("snapshot", "take", "one", name)
+        for name in "first", "second":
+            d.run("snapshot", "delete", "one", name)
+            qemu("qemu-img", "compare", "-F", "raw", folder / d.drive("one", "1")["medium"], base)
+        expect(d.drive("one", "1")["medium"], "child.qcow2", "all is merged")
+
+
 def modes():
     """Only a machine's own disks are part of a snapshot; what it has of a multi-attach disk is, an immutable one begins anew."""
     with House() as d:
@@ -431,4 +449,4 @@ def full(small):
         expect((d.contents(), d.snapshots(), d.layers()), (want, [], []), "what is left")
 
 
-sys.exit(run((life, mistakes, modes, formats, others, own_chains, guest, killed_merge, full), sys.argv[1:]))
+sys.exit(run((life, mistakes, modes, elsewhere, formats, others, own_chains, guest, killed_merge, full), sys.argv[1:]))

@@ -168,6 +168,9 @@ def vbox_disks():
         d.run("vm", "create", "reader", "memory=8M", "engine=interp", "storage.ide0.0.type=disk", f"storage.ide0.0.medium={current.with_name('other.vdi')}",
               "storage.ide0.0.format=vdi")
         check("outside of its folder" in d.run("vm", "start", "reader", status=1), "another image is taken for the parent")
+        # Where it is trusted it is looked at.
+        d.run("vm", "set", "reader", "storage.ide0.0.trust-backing=true")
+        check("its parent has another UUID" in d.run("vm", "start", "reader", status=1), "a trusted name is not followed")
         text = box("1.19", media=medium(DISK, "C:\\VMs\\old\\a.vdi")).replace("1.19-linux", "1.19-windows").replace("FOLDER/C:", "C:")
         imported(d, text, {"storage.ide0.0.medium": "FOLDER/a.vdi"}, ["C:\\VMs\\old\\a.vdi was at a place of Windows"], "windows-place")
         (d.path / "machine").write_text('<VirtualBox xmlns="http://www.virtualbox.org/" version="1.19-linux"><MachineEncrypted uuid="{x}"/></VirtualBox>')
@@ -392,7 +395,7 @@ def libvirt_devices():
           <backingStore type='file'><format type='raw'/><source file='/elsewhere/base.img'/><backingStore/></backingStore><target dev='hda' bus='ide'/>
           <iotune><read_iops_sec>10</read_iops_sec><total_bytes_sec>4096</total_bytes_sec></iotune></disk>"""
         imported(d, domain(disk), {"storage.ide0.0.on-write-error": "stop", "storage.ide0.0.on-read-error": "report", "storage.ide0.0.bandwidth": 4096},
-                 ["the limit <read_iops_sec>", "builds on /elsewhere/base.img, which is outside of its folder"], "tuned")
+                 ["the limit <read_iops_sec>", "builds on /elsewhere/base.img, which is outside of its folder; if you trust whoever made it, set storage.ide0.0.trust-backing"], "tuned")
         for protocol, source, address in (("nbd", "name='export'><host name='10.0.0.1' port='10809'/>", "nbd://10.0.0.1:10809/export"),
                                           ("nbd", "name='e' tls='yes'><host name='h'/>", "nbds://h:10809/e"),
                                           ("https", "name='/isos/a.iso' query='x=1'><host name='example.org' port='443'/>", "https://example.org:443/isos/a.iso?x=1")):

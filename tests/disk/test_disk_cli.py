@@ -66,6 +66,13 @@ class DiskTest(unittest.TestCase):
         os.chdir("/")
         shutil.rmtree(self.folder)
 
+    def test_commands_that_are_not_here(self):
+        """What QEMU's has and this has not says what to take instead."""
+        for word, instead in ("amend", "ospite disk convert -o"), ("bitmap", "convert --bitmaps"), ("nosuch", "qemu-img help"):
+            done = subprocess.run([f"{BUILD}/qemu-img", word, "--add", "a", "b"], capture_output=True, text=True)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(instead, done.stderr)
+
     def test_convert_any_to_any(self):
         for first in FORMATS:
             disk("convert", "-f", "raw", "-O", first, "a.raw", "one")

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """VMDKs as VMware's products, VirtualBox and converters make them, built here from VMware's "Virtual Disk Format 5.0"; qemu-img and
 libvmdk say what is in them. Usage: test_vmware_images.py BUILD"""
+import json
 import os
 import struct
 import zlib
 
-from kit import MIB, SECTOR, OddTest, descriptor, disk, main, needs_python, other_python, read, run, words, write
+from kit import BUILD, MIB, SECTOR, OddTest, descriptor, disk, main, needs_python, other_python, read, run, words, write
 
 ZERO, NONE = "zero", None
 AT_END = (1 << 64) - 1
@@ -188,6 +189,41 @@ class ExtentsTest(VmwareTest):
         for end in "\n", "\r\n":
             self.make(f'RW {h} FLAT "flat.bin" {h}', 'RW 100 ZERO', end=end)
             self.expect("a.vmdk", f[MIB // 2:] + bytes(100 * SECTOR), theirs=False, libvmdk=False)
+
+    def test_zeros_cannot_be_written(self):
+        """Extents without a file refuse what is written to them; what lies around them takes it."""
+        for other in 'RW 2048 FLAT "flat.bin" 0', 'RW 2048 SPARSE "a-s001.vmdk"':
+            Sparse(2048, {}).make("a-s001.vmdk")
+            self.make(other, "RW 2048 ZERO")
+            disk("convert", "-O", "raw", "a.vmdk", "before.raw")
+            before = read("before.raw")
+            for at, status in (1 << 20, 1), (0, 0):
+                write("new.raw", (0, before[:at] + b"n" * 512 + before[at + 512:]))
+                disk("create", "-q", "-f", "qcow2", "-b", "a.vmdk", "-F", "vmdk", "over.qcow2")
+                disk("rebase", "-q", "-u", "-b", "new.raw", "-F", "raw", "over.qcow2")
+                disk("rebase", "-q", "-b", "a.vmdk", "-F", "vmdk", "over.qcow2")
+                disk("commit", "-q", "over.qcow2", status=status)
+            self.expect("a.vmdk", read("new.raw"), theirs=False, libvmdk=False)
+
+    def test_odd_texts_are_changed(self):
+        """Keys that are indented, lines as Windows ends them, no kind: what changes is found again, the rest stays."""
+        for end in "\n", "\r\n":
+            for space in "", "  ", "\t":
+                self.make('RW 2048 FLAT "flat.bin" 0', end=end)
+                lines = [space + line for line in read("a.vmdk").decode().split(end) if "createType" not in line]
+                write("a.vmdk", (0, end.join(lines).encode()))
+                os.truncate("a.vmdk", len(end.join(lines)))
+                before = json.loads(disk("info", "--json", "a.vmdk"))["format-specific"]["data"]["cid"]
+                write("new.raw", (0, os.urandom(MIB)))
+                run(f"{BUILD}/qemu-img", "convert", "-n", "-f", "raw", "-O", "vmdk", "new.raw", "a.vmdk")
+                self.expect("a.vmdk", read("new.raw"), theirs=False, libvmdk=False)
+                self.assertNotEqual(json.loads(disk("info", "--json", "a.vmdk"))["format-specific"]["data"]["cid"], before)
+                disk("rebase", "-q", "-u", "-b", "flat.bin", "-F", "raw", "a.vmdk")
+                self.assertEqual(json.loads(disk("info", "--json", "a.vmdk"))["backing-filename"], "flat.bin")
+                text = read("a.vmdk").decode()
+                self.assertEqual(text.count("\r"), text.count("\n") if "\r" in end else 0)
+                for line in lines:
+                    self.assertTrue("CID" in line or line in text.split(end), line)
 
     def test_two_parts_of_one_file_are_written(self):
         self.make(f'RW {self.half} FLAT "flat.bin" 0', f'RW {self.half} FLAT "flat.bin" {self.half}', kind="twoGbMaxExtentFlat")

@@ -96,26 +96,31 @@ char *vmdk_text_value(const char *text, const char *key)
 char *vmdk_text_replace(const char *text, const char *key, const char *value)
 {
     g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    g_autofree char *before = vmdk_text_value(text, key);
     GString *out = g_string_new(NULL);
-    bool found = false;
+    const char *end = strstr(text, "\r\n") ? "\r" : "";
+    bool is_missing = value && !before;
     for (char **l = lines; *l; l++) {
-        const char *old;
-        bool is_it = is_key(*l, key, &old);
-        /* A new key goes behind the kind. */
-        bool is_place = !found && !is_it && is_key(*l, "createType", &old);
-        if (is_it)
-            found = true;
-        if (!is_it || value)
-            g_string_append_printf(out, "%s", is_it ? "" : *l);
+        const char *line = *l, *old;
+        while (g_ascii_isspace(*line))
+            line++;
+        bool is_it = is_key(line, key, &old);
         if (is_it && value)
-            g_string_append_printf(out, "%s=%s", key, value);
-        if ((l[1] && (!is_it || value)))
+            g_string_append_printf(out, "%s=%s%s", key, value, end);
+        else if (!is_it)
+            g_string_append(out, *l);
+        if (l[1] && (!is_it || value))
             g_string_append_c(out, '\n');
-        if (is_place && value && !strstr(text, key)) {
-            g_string_append_printf(out, "%s=%s\n", key, value);
-            found = true;
+        /* A new key goes behind the kind. */
+        if (is_missing && l[1] && is_key(line, "createType", &old)) {
+            g_string_append_printf(out, "%s=%s%s\n", key, value, end);
+            is_missing = false;
         }
     }
+    if (is_missing && !g_str_has_suffix(out->str, "\n"))
+        g_string_append_printf(out, "%s\n", end);
+    if (is_missing)
+        g_string_append_printf(out, "%s=%s%s\n", key, value, end);
     return g_string_free(out, FALSE);
 }
 

@@ -264,11 +264,11 @@ static int make_tables(VmdkExtent *e, uint64_t grain)
 
 int vmdk_extent_allocate(VmdkExtent *e, uint64_t offset, uint64_t length, Allocation *a)
 {
+    if (!e->is_sparse || e->is_old || e->compressed)
+        return -EROFS;
     uint64_t grain = offset / e->grain;
     uint64_t wanted = (offset + length + e->grain - 1) / e->grain - grain, n = 1;
     uint8_t *table;
-    if (!e->is_sparse || e->is_old || e->compressed)
-        return -EROFS;
     int result = make_tables(e, grain);
     if (!result)
         result = get_table(e, grain, false, false, &table);
@@ -291,9 +291,11 @@ int vmdk_extent_allocate(VmdkExtent *e, uint64_t offset, uint64_t length, Alloca
 
 int vmdk_extent_allocate_packed(VmdkExtent *e, uint64_t offset, uint32_t size, Allocation *a)
 {
+    if (!e->compressed)
+        return -ENOTSUP;
     int result = make_tables(e, offset / e->grain);
-    if (result || !e->compressed)
-        return result ? result : -ENOTSUP;
+    if (result)
+        return result;
     if ((e->end + size) / 512 > UINT32_MAX)
         return -EFBIG;
     *a = (Allocation){.offset = offset,
