@@ -116,12 +116,13 @@ INSTALL = (r"printf 'n\np\n1\n2048\n\na\n1\nw\n' | fdisk -u /dev/$1; until [ -b 
 
 @contextlib.contextmanager
 def boot(path, name):
-    """A disk that a guest has installed; all that was synced to it must be right."""
+    """A disk that a guest has installed; the `sums` files that it knows the sums of must be right."""
     with Machine("--disk", f"{path},format={name}", "--serial", "stdio") as vm:
         vm.expect("login: ", 120)
         vm.send("root\n")
         vm.expect("# ")
-        vm.shell("stty cols 300; cd /; md5sum -c root/sums >/tmp/sums; echo status $? of $(grep -c OK /tmp/sums)", r"status 0 of [1-9]\d", 60)
+        match = vm.shell("stty cols 300; cd /; md5sum -c root/sums >/tmp/sums; echo status $? of $(grep -c OK /tmp/sums)", r"status 0 of (\d+)\r", 60)
+        vm.sums = int(match.group(1))
         yield vm
 
 
@@ -138,6 +139,7 @@ def install(*formats):
             vm.wait_exit(0)
         for path, name in images:
             with boot(path, name) as vm:
+                files = vm.sums
                 vm.shell("dd if=/dev/urandom of=root/data bs=64k count=60; md5sum root/data >>root/sums && sync; echo status $?", "status 0")
                 vm.send("for i in 1 2; do while dd if=/dev/urandom of=root/noise$i bs=64k count=60 conv=fsync; do :; done & done\n")
                 for _ in range(4):
@@ -145,6 +147,7 @@ def install(*formats):
                 vm.process.kill()
                 vm.process.wait()
             with boot(path, name) as vm:
+                same(vm.sums, files + 1, f"files in {name} after kill -9")
                 vm.send("poweroff\n")
                 vm.wait_exit(0)
         check(images)
