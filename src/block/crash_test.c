@@ -666,9 +666,47 @@ static void test_resizing(gconstpointer data)
         cut_resizing(data, MIN(cuts, 60), rand);
 }
 
+/* A descriptor of more than a sector whose lines move is the old or the new one as a whole. */
+static void test_vmdk_text(void)
+{
+    static const char *const split[] = {"subformat=twoGbMaxExtentSparse", NULL};
+    g_autoptr(GRand) rand = g_rand_new_with_seed(43);
+    g_autofree uint8_t *disk = g_malloc0(SIZE);
+    g_autoptr(GString) name = g_string_new(NULL);
+    Before before[FILES] = {0};
+    Recorder r;
+    recorder_init(&r);
+    for (int i = 0; i < 240; i++)
+        g_string_append(name, "./");
+    g_string_append(name, "parent");
+    kit_enter_folder();
+    kit_create("parent", "raw", SIZE, NULL, NULL);
+    kit_create("image", "vmdk", SIZE, "parent", split);
+    g_autoptr(Image) image = kit_open("image", "vmdk", false);
+    for (int i = 0; i < 40; i++)
+        kit_random_op(image, disk, SIZE, rand);
+    g_clear_pointer(&image, image_close);
+    remember(before);
+    ImageOptions options = {.format = "vmdk", .no_parents = true, .io_hook = &r.hook};
+    image = kit_open_with("image", &options);
+    g_assert_true(vmdk_format.set_parent(image->map, name->str, "raw", name->str, NULL));
+    g_assert_true(vmdk_format.set_parent(image->map, "parent", "raw", "parent", NULL));
+    g_clear_pointer(&image, image_close);
+    for (guint i = 0; i < 20 * (r.host->len + 1); i++) {
+        rebuild(&r, before, i % (r.host->len + 1), true, rand);
+        g_autoptr(Image) cut = kit_open("cut", "vmdk", true);
+        g_autofree uint8_t *now = kit_read_all(cut, SIZE);
+        kit_expect(now, disk, SIZE, "with another parent");
+    }
+    recorder_clear(&r);
+    forget_before(before);
+    kit_leave_folder();
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/crash/vmdk-text", test_vmdk_text);
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autofree char *cuts = g_strdup_printf("/crash/%s/cuts", cases[i].name);
         g_autofree char *failures = g_strdup_printf("/crash/%s/failures", cases[i].name);

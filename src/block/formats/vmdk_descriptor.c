@@ -150,21 +150,39 @@ char *vmdk_text_resize(const char *text, guint count, uint64_t size, const GPtrA
     return g_string_free(out, FALSE);
 }
 
+/* True when a write in place changes no more than one sector, which is then old or new. */
+static bool is_in_a_sector(const char *old, const char *text, size_t length)
+{
+    size_t first = 0, end = length;
+    if (strlen(old) != length)
+        return false;
+    while (first < end && old[first] == text[first])
+        first++;
+    while (first < end && old[end - 1] == text[end - 1])
+        end--;
+    return first == end || first / 512 == (end - 1) / 512;
+}
+
+/* In a file of its own a text whose lines move is switched as a whole. */
+static int store_text(const Vmdk *v, const char *text, size_t length)
+{
+    HostFile *file = v->map.file;
+    size_t old = strlen(v->text);
+    if (!v->text_room && !is_in_a_sector(v->text, text, length))
+        return host_file_replace(file, text, length);
+    g_autofree char *padded = g_malloc0(MAX(length, old) + 1);
+    memcpy(padded, text, length);
+    int result = host_file_write(file, v->text_offset, padded, MAX(length, old));
+    return result ? result : host_file_sync(file);
+}
+
 bool vmdk_write_text(Vmdk *v, const char *text, GError **error)
 {
     HostFile *file = v->map.file;
     size_t length = strlen(text);
-    size_t old = strlen(v->text);
     if (v->text_room && length > v->text_room)
         return format_fail(error, file->path, "its descriptor has no room for that");
-    g_autofree char *padded = g_malloc0(MAX(length, old) + 1);
-    memcpy(padded, text, length);
-    int result =
-        host_file_write(file, v->text_offset, padded, v->text_room ? MAX(length, old) : length);
-    if (!result && !v->text_room)
-        result = host_file_truncate(file, length);
-    if (!result)
-        result = host_file_sync(file);
+    int result = store_text(v, text, length);
     if (result)
         return format_fail_io(error, file->path, "write the descriptor of", result);
     g_free(v->text);
