@@ -223,6 +223,25 @@ static void test_old(gconstpointer format)
     kit_leave_folder();
 }
 
+/* Ciphers that libcrypto doesn't have are refused by their names. */
+static void test_other_ciphers(void)
+{
+    static const char *const names[] = {"serpent", "twofish"};
+    g_autoptr(GBytes) key = passphrase("open sesame");
+    bool can_make = begin();
+    for (size_t i = 0; can_make && i < G_N_ELEMENTS(names); i++) {
+        g_autoptr(GError) error = NULL;
+        kit_do("for i in $(seq 50); do qemu-img create -q -f luks " SECRET
+               " -o key-secret=s,iter-time=10,cipher-alg=%s-256 a 1M 2>/dev/null && exit; done; "
+               "exit 1",
+               names[i]);
+        g_assert_null(open_with("a", "luks", key, &error));
+        g_assert_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA);
+        g_assert_nonnull(strstr(error->message, names[i]));
+    }
+    kit_leave_folder();
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -235,6 +254,7 @@ int main(int argc, char **argv)
         g_test_add_data_func(keys, &cases[i], test_keys);
     }
     g_test_add_func("/encrypt/life", test_life);
+    g_test_add_func("/encrypt/other-ciphers", test_other_ciphers);
     g_test_add_data_func("/encrypt/old/qcow", "qcow", test_old);
     g_test_add_data_func("/encrypt/old/qcow2", "qcow2", test_old);
     return g_test_run();
