@@ -72,7 +72,6 @@ bool run_vm_poweroff(CommandLine *line, GError **error);
 bool run_vm_reset(CommandLine *line, GError **error);
 bool run_vm_pause(CommandLine *line, GError **error);
 bool run_vm_resume(CommandLine *line, GError **error);
-bool run_vm_stop(CommandLine *line, GError **error);
 bool run_vm_delete(CommandLine *line, GError **error);
 bool run_vm_register(CommandLine *line, GError **error);
 bool run_vm_import(CommandLine *line, GError **error);
@@ -87,6 +86,9 @@ bool run_vm_screen(CommandLine *line, GError **error);
 bool run_vm_type(CommandLine *line, GError **error);
 bool run_vm_console(CommandLine *line, GError **error);
 bool watch_events(CommandLine *line, GError **error);
+
+/* vm_stop.c */
+bool run_vm_stop(CommandLine *line, GError **error);
 
 /* vm_settings.c */
 bool run_vm_settings(CommandLine *line, GError **error);
