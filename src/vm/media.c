@@ -28,39 +28,6 @@
 /* ---- looking ----------------------------------------------------------------------------------
  */
 
-static void move_to(GPtrArray *all, Medium *medium, Medium **ret_medium)
-{
-    g_ptr_array_set_free_func(all, NULL);
-    for (guint i = 0; i < all->len; i++) {
-        if (all->pdata[i] != medium)
-            medium_free(all->pdata[i]);
-    }
-    *ret_medium = medium;
-}
-
-GPtrArray *media_list(Media *media, GError **error)
-{
-    auto_media locked = media_begin(media, error) ? media : NULL;
-
-    if (!locked)
-        return NULL;
-    media->clean = true;
-    return media_read(media);
-}
-
-Medium *media_find(Media *media, const char *name, GError **error)
-{
-    g_autoptr(GPtrArray) all = media_list(media, error);
-    Medium *found = all ? media_pick(all, name, error) : NULL, *medium = NULL;
-
-    if (found)
-        move_to(all, found, &medium);
-    return medium;
-}
-
-/* ---- adding -----------------------------------------------------------------------------------
- */
-
 typedef struct Inspection {
     char *format;
     char *parent; /* absolute path; NULL: none */
@@ -98,6 +65,53 @@ static bool inspect(const char *path, const char *format, Inspection *ret, GErro
     }
     return true;
 }
+
+/* What was attached before it was made has not been looked into yet. */
+static void look_first(Medium *medium)
+{
+    g_auto(Inspection) found = {0};
+
+    if (!medium->virtual_size && medium->accessible &&
+        inspect(medium->path, medium->format, &found, NULL))
+        medium->virtual_size = found.virtual_size;
+}
+
+static void move_to(GPtrArray *all, Medium *medium, Medium **ret_medium)
+{
+    g_ptr_array_set_free_func(all, NULL);
+    for (guint i = 0; i < all->len; i++) {
+        if (all->pdata[i] != medium)
+            medium_free(all->pdata[i]);
+    }
+    *ret_medium = medium;
+}
+
+GPtrArray *media_list(Media *media, GError **error)
+{
+    auto_media locked = media_begin(media, error) ? media : NULL;
+    GPtrArray *all;
+
+    if (!locked)
+        return NULL;
+    media->clean = true;
+    all = media_read(media);
+    for (guint i = 0; i < all->len; i++)
+        look_first(all->pdata[i]);
+    return all;
+}
+
+Medium *media_find(Media *media, const char *name, GError **error)
+{
+    g_autoptr(GPtrArray) all = media_list(media, error);
+    Medium *found = all ? media_pick(all, name, error) : NULL, *medium = NULL;
+
+    if (found)
+        move_to(all, found, &medium);
+    return medium;
+}
+
+/* ---- adding -----------------------------------------------------------------------------------
+ */
 
 static bool put_size(Media *media, const char *uuid, const char *field, uint64_t bytes,
                      GError **error)

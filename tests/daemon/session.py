@@ -583,6 +583,10 @@ def usage():
                       ("--json", "run"), ("--json", "disk", "info", "x"), ("vm", "stop", "a", "--timeout", "x")):
             said = d.run(*words, status=2)
             check(said.startswith("ospite") and said.count("\n") == 1, f"{words}: {said!r}")
+        d.run("vm", "create", "a")
+        for word, part in (("shared.home=", "there is no shared.home\n"), ("shared.home=x", "below it there are path, "), ("nothing=", "there is no setting")):
+            said = d.run("vm", "set", "a", word, status=2)
+            check(part in said and said.count("\n") == 1, f"{word}: {said!r}")
         expect(d.run("--json", "vm", "list"), d.run("vm", "list", "--json"), "--json before the command")
 
 
