@@ -113,8 +113,30 @@ def manuals():
             expect((result.returncode, result.stderr), (0, ""), f"groff on the page of {page}")
             for option in re.findall(r"^  --([a-z-]+)", d.run(*page.split(), "--help"), re.M):
                 check(f"It Fl Fl {option}" in text, f"--{option} is not in the page of {page}")
+            if "SETTING" in text:
+                check(".Xr ospite-settings 7" in text, f"the page of {page} does not say where settings are")
         shown = subprocess.run(["groff", "-mandoc", "-Tascii"], input=files["ospite-vm-type"], capture_output=True, text=True, check=True).stdout
         check("\\n is Enter" in shown, "a backslash is lost")
+
+
+def examples():
+    """Each page has examples, which this shell and this version take."""
+    with Daemon() as d:
+        environment = {**d.environment, "PATH": f"{BUILD}:{os.environ['PATH']}", "HOME": str(d.path), "EDITOR": "true"}
+        for page in pages(d):
+            text = d.run("manual", *page.split())
+            lines = [line.replace("\\e", "\\") for line in re.findall(r"^\.Bd -literal.*\n(.*)\n\.Ed$", text[text.index(".Sh EXAMPLES"):], re.M)]
+            check(lines, f"no example in the page of {page}")
+            if page != "vm create":
+                d.run("vm", "create", "web", "memory=8M", "engine=none")
+            for line in lines:
+                check(line.startswith(f"ospite {page}"), f"{line} in the page of {page}")
+                # Streams have no end of their own (124).
+                result = subprocess.run(["timeout", "2" if page == "events" else "300", "sh", "-c", line], cwd=d.path, env=environment, capture_output=True,
+                                        text=True, stdin=subprocess.DEVNULL, check=False)
+                check(result.returncode in (0, 1, 3, 4) or (page == "vm wait" and result.returncode == 5) or (page == "events" and result.returncode == 124),
+                      f"{line}: status {result.returncode}: {result.stderr}")
+            d.forget_all()
 
 
 def wanted(d):
@@ -170,4 +192,4 @@ def fish():
             check(offers <= set(line.split()), f"fish: {' '.join(words)}: {offers - set(line.split())} not in {line!r}")
 
 
-sys.exit(run((operations, json_answers, manuals, bash_and_zsh, fish), sys.argv[1:]))
+sys.exit(run((operations, json_answers, manuals, examples, bash_and_zsh, fish), sys.argv[1:]))
