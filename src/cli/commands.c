@@ -121,7 +121,7 @@ static int run_disk(int argc, char **argv)
 const Command commands[] = {
     {"run", NULL, N_("[OPTION]..."), 0, 0, N_("boot a virtual machine in this terminal"),
      .run_words = command_run},
-    {"disk", NULL, N_("VERB ..."), 0, 0, N_("make, look at, convert and mend disk images"),
+    {"disk", NULL, N_("COMMAND ..."), 0, 0, N_("make, look at, convert and mend disk images"),
      .run_words = run_disk},
     COMMAND("vm", "create", N_("NAME [SETTING=VALUE]..."), 1, 1000, N_("make a machine"),
             run_vm_create, "createVm",
