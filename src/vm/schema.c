@@ -140,7 +140,8 @@ bool vm_schema_is_entry(const VmSchema *schema, const char *path)
 {
     const VmSection *section = schema_section(schema, path);
 
-    return section && section->key;
+    /* "snapshots.current" is a setting beside the entries of that list. */
+    return section && section->key && !vm_schema_find(schema, path, NULL, NULL);
 }
 
 const VmField *vm_schema_find(const VmSchema *schema, const char *path,
