@@ -13,6 +13,13 @@ bool call_finish(const CommandLine *line, JsonNode *answer, const char *format, 
     G_GNUC_PRINTF(3, 4);
 /* The same for "'NAME' is STATE" of the answer's machine. */
 bool call_finish_state(const CommandLine *line, JsonNode *answer);
+#define STOP_SECONDS 60 /* that `vm stop` waits for a guest, unless told otherwise */
+/*
+ * Waits a few seconds for a machine whose power button was pressed, and presses it again when it is
+ * still on. Its answer when it is off; NULL with TIMED_OUT at `until_us` (of the monotonic clock)
+ * or another error, NULL without one: another round is due.
+ */
+JsonNode *call_stop_round(OspiteClient *client, const char *name, gint64 until_us, GError **error);
 typedef JsonNode *CallFn(CommandLine *line, GError **error);
 /* What the call answers; a terminal shows how far the job of the machine named first is. */
 JsonNode *call_wait(CommandLine *line, CallFn *call, GError **error);

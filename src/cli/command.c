@@ -179,15 +179,20 @@ static bool connect_line(CommandLine *line, OspiteClient **ret_client, GError **
     return !line->command->operation || line->client;
 }
 
-static int run(const Command *command, int argc, char **argv)
+/* `json`: the option was given before the command. */
+static int run(const Command *command, bool json, int argc, char **argv)
 {
     g_autoptr(OspiteClient) client = NULL;
-    CommandLine line = {.command = command};
+    CommandLine line = {.command = command, .json = json};
     g_autoptr(GError) error = NULL;
     g_autofree char *name = full_name(command);
 
-    if (command->run_words)
+    if (command->run_words && !json)
         return command->run_words(argc, argv);
+    if (command->run_words) {
+        g_printerr(_("ospite %s: --json comes after its words\n"), name);
+        return EXIT_USAGE;
+    }
     for (int i = 0; i < argc && strcmp(argv[i], "--"); i++) {
         if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
             print_help(command);
@@ -224,22 +229,29 @@ static const char *connection_variable(const char *word)
     return NULL;
 }
 
-/* How many words are these options and their values. */
-static int take_connection(int argc, char **argv)
+/* How many words are the options before the command, and their values. */
+static int take_options(int argc, char **argv, bool *ret_json)
 {
     int taken = 0;
     const char *variable;
 
-    while (taken + 2 < argc && (variable = connection_variable(argv[1 + taken]))) {
-        g_setenv(variable, argv[2 + taken], TRUE);
-        taken += 2;
+    for (;;) {
+        if (taken + 1 < argc && !strcmp(argv[1 + taken], "--json")) {
+            *ret_json = true;
+            taken++;
+        } else if (taken + 2 < argc && (variable = connection_variable(argv[1 + taken]))) {
+            g_setenv(variable, argv[2 + taken], TRUE);
+            taken += 2;
+        } else {
+            return taken;
+        }
     }
-    return taken;
 }
 
 int command_main(int argc, char **argv)
 {
-    int taken = take_connection(argc, argv);
+    bool json = false;
+    int taken = take_options(argc, argv, &json);
     argc -= taken;
     argv += taken;
     const char *noun = argc > 1 ? argv[1] : "help", *verb = argc > 2 ? argv[2] : NULL;
@@ -256,9 +268,9 @@ int command_main(int argc, char **argv)
             continue;
         noun_known = true;
         if (!c->verb)
-            return run(c, MAX(argc - 2, 0), argv + 2);
+            return run(c, json, MAX(argc - 2, 0), argv + 2);
         if (verb && !strcmp(c->verb, verb))
-            return run(c, argc - 3, argv + 3);
+            return run(c, json, argc - 3, argv + 3);
     }
     return unknown(noun, verb, noun_known);
 }

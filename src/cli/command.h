@@ -8,7 +8,8 @@
 #include <ospite/ospite.h>
 #include <stdbool.h>
 
-#define COMMAND_OPTIONS_MAX 4
+#define COMMAND_OPTIONS_MAX  4
+#define COMMAND_EXAMPLES_MAX 3
 
 /* The program's exit statuses. */
 enum { EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_WRONG_STATE, EXIT_TIMED_OUT };
@@ -18,6 +19,12 @@ typedef struct CommandOption {
     const char *value; /* what help calls it; NULL: it takes none */
     const char *help;
 } CommandOption;
+
+/* In manual pages, which are in English. */
+typedef struct CommandExample {
+    const char *words; /* what follows the command's name; NULL: no more */
+    const char *text;  /* what that does: a sentence */
+} CommandExample;
 
 typedef struct CommandLine CommandLine;
 
@@ -31,6 +38,8 @@ typedef struct Command {
     CommandOption options[COMMAND_OPTIONS_MAX];
     /* The operation of api/openapi.yaml whose answer --json prints; NULL: it needs no daemon. */
     const char *operation;
+    CommandExample examples[COMMAND_EXAMPLES_MAX];
+    const char *see; /* another page of the manual, "ospite-settings 7"; NULL: none but ospite(1) */
     /* Instead of `run`: parses its own words and returns the exit status. */
     int (*run_words)(int argc, char **argv);
 } Command;
@@ -72,7 +81,6 @@ bool run_vm_poweroff(CommandLine *line, GError **error);
 bool run_vm_reset(CommandLine *line, GError **error);
 bool run_vm_pause(CommandLine *line, GError **error);
 bool run_vm_resume(CommandLine *line, GError **error);
-bool run_vm_stop(CommandLine *line, GError **error);
 bool run_vm_delete(CommandLine *line, GError **error);
 bool run_vm_register(CommandLine *line, GError **error);
 bool run_vm_import(CommandLine *line, GError **error);
@@ -87,6 +95,9 @@ bool run_vm_screen(CommandLine *line, GError **error);
 bool run_vm_type(CommandLine *line, GError **error);
 bool run_vm_console(CommandLine *line, GError **error);
 bool watch_events(CommandLine *line, GError **error);
+
+/* vm_stop.c */
+bool run_vm_stop(CommandLine *line, GError **error);
 
 /* vm_settings.c */
 bool run_vm_settings(CommandLine *line, GError **error);

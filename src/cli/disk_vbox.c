@@ -83,6 +83,14 @@ static Image *open_trusted(const char *path, const char *format, bool read_only,
     return image_open(path, &options, error);
 }
 
+/* A disk that becomes known, under a UUID that is printed then. */
+static bool set_made(VboxArgs *a, const char *path, const FormatDriver *format)
+{
+    a->made = g_strdup(path);
+    a->made_format = format->name;
+    return true;
+}
+
 static bool create_medium(VboxArgs *a, GError **error)
 {
     const char *name = vbox_value(a, "filename");
@@ -102,23 +110,20 @@ static bool create_medium(VboxArgs *a, GError **error)
         .format = format->name, .size = size, .parent = parent, .options = options};
     if (!image_create(path, &create, error))
         return false;
-    g_autoptr(Image) image = open_trusted(path, format->name, true, error);
     vbox_print_progress();
-    if (image) {
-        printf("Medium created. ");
-        print_uuid(image);
-    }
-    return image != NULL;
+    printf("Medium created. ");
+    return set_made(a, path, format);
 }
 
-static bool copy(VboxArgs *a, const char *source, const char *target, const char *source_format,
-                 GError **error)
+/* The copy's format; NULL with an error. */
+static const FormatDriver *copy(VboxArgs *a, const char *source, const char *target,
+                                const char *source_format, GError **error)
 {
     const char *variant = vbox_value(a, "variant");
     const FormatDriver *format = target_format(a, error);
     g_autoptr(Image) from = format ? open_trusted(source, source_format, true, error) : NULL;
     if (!from)
-        return false;
+        return NULL;
     if (!vbox_value(a, "format") && !source_format)
         format = from->driver;
     const char *options[] = {variant ? variant_option(format->name, variant) : NULL, NULL};
@@ -126,7 +131,7 @@ static bool copy(VboxArgs *a, const char *source, const char *target, const char
                     .options = options,
                     .progress = true,
                     .into_existing = vbox_value(a, "existing") != NULL};
-    return disk_copy(from, target, &how, error);
+    return disk_copy(from, target, &how, error) ? format : NULL;
 }
 
 static bool clone_medium(VboxArgs *a, GError **error)
@@ -137,10 +142,17 @@ static bool clone_medium(VboxArgs *a, GError **error)
     guint first = 0;
     for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++)
         first = a->rest->len == 3 && !strcmp(vbox_word(a, 0), kinds[i]) ? 1 : first;
-    if (!copy(a, vbox_word(a, first), vbox_word(a, first + 1), NULL, error))
+    const char *path = vbox_word(a, first + 1);
+    const FormatDriver *format = copy(a, vbox_word(a, first), path, NULL, error);
+    if (!format)
         return false;
-    printf("Clone medium created.\n");
-    return true;
+    if (vbox_value(a, "existing") || (first && strcmp(vbox_word(a, 0), "disk"))) {
+        printf("Clone medium created.\n");
+        return true;
+    }
+    g_autofree char *name = g_ascii_strup(format->name, -1);
+    printf("Clone medium created in format '%s'. ", name);
+    return set_made(a, path, format);
 }
 
 /* What comes on standard input, as far as the disk reaches; what doesn't come is zeros. */
@@ -212,7 +224,7 @@ static bool convert_raw(VboxArgs *a, GError **error)
     printf("Converting from raw image file=\"%s\" to file=\"%s\"...\n", vbox_word(a, 0),
            vbox_word(a, 1));
     bool good = vbox_word(a, 2) ? convert_stdin(a, error)
-                                : copy(a, vbox_word(a, 0), vbox_word(a, 1), "raw", error);
+                                : copy(a, vbox_word(a, 0), vbox_word(a, 1), "raw", error) != NULL;
     return good && (!uuid || give_uuid(vbox_word(a, 1), uuid, error));
 }
 
@@ -331,8 +343,13 @@ int main_vboxmanage(int argc, char **argv)
         bool asks_daemon = i == VBOX_MODIFY_MEDIUM && vbox_value(&args, "type");
         for (guint k = 0; k < args.rest->len && i != VBOX_INTERNAL; k++)
             asks_daemon = asks_daemon || vbox_is_medium_uuid(args.rest->pdata[k]);
-        if (!asks_daemon)
-            return vbox_run(commands[i], &args);
+        if (asks_daemon)
+            break;
+        int status = vbox_run(commands[i], &args);
+        char *words[] = {
+            "vboxmanage", "openmedium", args.made, "--format", (char *)args.made_format, NULL};
+        fflush(stdout);
+        return args.made && !status ? run_beside("ospite-cli", words) : status;
     }
     return run_beside("ospite-cli", argv);
 }

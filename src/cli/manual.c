@@ -50,6 +50,17 @@ static void add_options(GString *page, const Command *c)
     g_string_append(page, ".\n.It Fl Fl help\nSays what it takes.\n.El\n");
 }
 
+static void add_examples(GString *page, const Command *c)
+{
+    g_string_append(page, ".Sh EXAMPLES\n");
+    for (unsigned i = 0; i < COMMAND_EXAMPLES_MAX && c->examples[i].words; i++) {
+        g_autofree char *words = escape(c->examples[i].words);
+        g_string_append_printf(page, ".Bd -literal -offset indent\nospite %s%s%s%s%s\n.Ed\n%s\n",
+                               c->noun, c->verb ? " " : "", c->verb ? c->verb : "",
+                               *words ? " " : "", words, c->examples[i].text);
+    }
+}
+
 /* The page of a command (new). */
 static char *page_of(const Command *c)
 {
@@ -62,7 +73,10 @@ static char *page_of(const Command *c)
     g_string_append_printf(page, ".Sh DESCRIPTION\n%c%s.\n", g_ascii_toupper(*help), help + 1);
     add_options(page, c);
     g_string_append(page, ".Sh EXIT STATUS\n0 done, 1 failed, 2 wrong command line, 3 no such "
-                          "thing, 4 wrong state, 5 too late.\n.Sh SEE ALSO\n.Xr ospite 1\n");
+                          "thing, 4 wrong state, 5 too late.\n");
+    add_examples(page, c);
+    g_string_append_printf(page, ".Sh SEE ALSO\n.Xr ospite 1%s%s\n", c->see ? " ,\n.Xr " : "",
+                           c->see ? c->see : "");
     return g_string_free(page, FALSE);
 }
 

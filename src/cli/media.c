@@ -10,10 +10,13 @@ static void print_medium(JsonObject *medium)
 {
     guint uses = json_array_get_length(json_object_get_array_member(medium, "uses"));
     const char *problem = call_text(medium, "problem");
+    gint64 bytes = json_object_get_int_member(medium, "virtual_size");
+    /* One that nobody could look into yet, here or on its server. */
+    g_autofree char *size =
+        bytes ? g_strdup_printf("%" G_GINT64_FORMAT " MiB", bytes / (gint64)MIB(1)) : g_strdup("-");
 
-    printf("%s  %-6s %-8s %8" G_GINT64_FORMAT " MiB %3u %s  %s%s%s\n", call_text(medium, "uuid"),
-           call_text(medium, "kind"), call_text(medium, "format"),
-           json_object_get_int_member(medium, "virtual_size") / (gint64)MIB(1), uses,
+    printf("%s  %-6s %-8s %12s %3u %s  %s%s%s\n", call_text(medium, "uuid"),
+           call_text(medium, "kind"), call_text(medium, "format"), size, uses,
            g_dngettext(GETTEXT_PACKAGE, "use ", "uses", uses), call_text(medium, "path"),
            *problem ? ": " : "", problem);
 }

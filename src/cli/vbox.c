@@ -41,6 +41,8 @@ static const struct {
     {{{"setextradata"}, "NAME|UUID KEY [VALUE]"}, vbox_set_extra_data},
     {{{"getextradata"}, "NAME|UUID KEY|enumerate"}, vbox_get_extra_data},
     {{{"closemedium"}, "[disk|dvd|floppy] FILE|UUID [--delete]"}, vbox_close_medium},
+    /* what `ospite` calls for a disk that it made */
+    {{{"openmedium"}, NULL}, vbox_open_medium},
     /* with --type; ospite itself has the rest of it */
     {{{"modifymedium", "modifyhd", "modifyvdi"}, NULL}, vbox_set_medium_mode},
 };

@@ -25,6 +25,7 @@ VboxRun vbox_modify_vm;
 /* vbox_storage.c */
 VboxRun vbox_storage_controller;
 VboxRun vbox_storage_attach;
+VboxRun vbox_open_medium;
 VboxRun vbox_close_medium;
 VboxRun vbox_set_medium_mode;
 

@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "base/i18n.h"
+#include "base/user_folders.h"
 #include "cli/vbox.h"
+#include "vm/media.h"
 
 /* "IDE Controller" → "IDE-Controller": our names have no spaces. */
 static char *controller_key(const char *name)
@@ -131,6 +133,29 @@ bool vbox_storage_attach(VboxArgs *a, GError **error)
 }
 
 /* ---- images ---------------------------------------------------------------------------------- */
+
+/* No daemon needs to run for that: each reads the registry again that another has changed. */
+bool vbox_open_medium(VboxArgs *a, GError **error)
+{
+    const char *path = vbox_word(a, 0);
+    g_autofree char *folder = user_config_folder();
+    g_autoptr(GError) why = NULL;
+    g_autoptr(Media) media = NULL;
+    g_autoptr(Medium) medium = NULL;
+
+    if (!path)
+        return vbox_usage(error, _("openmedium takes an image's file"));
+    media = media_open(folder, &why);
+    if (media)
+        media_remove(media, path, false, NULL); /* one that was there before */
+    medium =
+        media ? media_add(media, MEDIUM_DISK, path, vbox_value(a, "format"), NULL, &why) : NULL;
+    if (medium)
+        printf("UUID: %s\n", medium->uuid);
+    else
+        g_printerr(_("vboxmanage: warning: '%s' cannot become known: %s\n"), path, why->message);
+    return true;
+}
 
 bool vbox_close_medium(VboxArgs *a, GError **error)
 {

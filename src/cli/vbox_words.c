@@ -134,6 +134,7 @@ void vbox_args_clear(VboxArgs *a)
 {
     g_clear_pointer(&a->values, g_hash_table_unref);
     g_clear_pointer(&a->rest, g_ptr_array_unref);
+    g_clear_pointer(&a->made, g_free);
 }
 
 int vbox_run(VboxRun *command, VboxArgs *args)

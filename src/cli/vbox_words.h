@@ -13,6 +13,8 @@ typedef struct VboxArgs {
     GHashTable *values; /* option without dashes, in lower case → value ("" for flags) */
     GPtrArray *rest;
     struct OspiteClient *client; /* of a command that is not of disks */
+    char *made;                  /* a disk that is to become known; NULL: none */
+    const char *made_format;
 } VboxArgs;
 
 typedef bool VboxRun(VboxArgs *args, GError **error);

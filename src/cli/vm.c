@@ -302,27 +302,6 @@ bool run_vm_wait(CommandLine *line, GError **error)
     return call_finish_state(line, wait_for(line, state ? state : "off", error));
 }
 
-bool run_vm_stop(CommandLine *line, GError **error)
-{
-    JsonNode *answer = ospite_vm_stop(line->client, line->words[0], error);
-    g_autoptr(GError) why = NULL;
-
-    if (!answer || command_value(line, "no-wait"))
-        return call_finish(line, answer, _("Pressed the power button of '%s'\n"), line->words[0]);
-    json_node_unref(answer);
-    answer = wait_for(line, "off", &why);
-    if (answer)
-        return call_finish_state(line, answer);
-    if (g_error_matches(why, OSPITE_ERROR, OSPITE_ERROR_TIMED_OUT))
-        g_set_error(error, why->domain, why->code,
-                    _("'%s' is still on: its guest takes longer (--timeout), or does not hear its "
-                      "power button; 'ospite vm poweroff' pulls the plug"),
-                    line->words[0]);
-    else
-        g_propagate_error(error, g_steal_pointer(&why));
-    return false;
-}
-
 static void print_kept(JsonNode *answer)
 {
     JsonArray *kept = ospite_list(answer, "kept");

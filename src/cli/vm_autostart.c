@@ -6,8 +6,6 @@
 #include "base/i18n.h"
 #include "cli/call.h"
 
-#define STOP_SECONDS 60
-
 static bool start_all(const CommandLine *line, GError **error)
 {
     JsonNode *answer = ospite_vm_autostart(line->client, error);
@@ -41,20 +39,31 @@ static bool begin_stop(OspiteClient *client, const char *name, GError **error)
     return answer != NULL;
 }
 
-static bool wait_off(OspiteClient *client, const char *name, gint64 until_us, GError **error)
-{
-    gint64 left = MAX(until_us - g_get_monotonic_time(), 0) / G_USEC_PER_SEC;
-    g_autoptr(JsonNode) answer = ospite_vm_wait(client, name, "off", (unsigned)left, error);
-
-    return answer != NULL;
-}
-
 /* What fails keeps no other from being stopped; the last failure is told. */
 static void keep_error(GError **error, GError *why, const char *name)
 {
     g_prefix_error(&why, "'%s': ", name);
     g_clear_error(error);
     g_propagate_error(error, why);
+}
+
+/* In turns: each gets its button pressed again, however long another takes. */
+static bool wait_all(OspiteClient *client, GPtrArray *names, gint64 until_us, GError **error)
+{
+    bool ok = true;
+
+    while (names->len) {
+        for (guint i = names->len; i-- > 0;) {
+            GError *why = NULL;
+            g_autoptr(JsonNode) answer = call_stop_round(client, names->pdata[i], until_us, &why);
+            if (why)
+                keep_error(error, why, names->pdata[i]);
+            ok = ok && !why;
+            if (answer || why)
+                g_ptr_array_remove_index(names, i);
+        }
+    }
+    return ok;
 }
 
 static bool stop_all(const CommandLine *line, GError **error)
@@ -79,13 +88,7 @@ static bool stop_all(const CommandLine *line, GError **error)
         ok = ok && !why;
     }
     gint64 until_us = g_get_monotonic_time() + (gint64)seconds * G_USEC_PER_SEC;
-    for (guint i = 0; i < names->len; i++) {
-        GError *why = NULL;
-        if (!wait_off(line->client, names->pdata[i], until_us, &why))
-            keep_error(error, why, names->pdata[i]);
-        ok = ok && !why;
-    }
-    return answer && ok;
+    return wait_all(line->client, names, until_us, error) && answer && ok;
 }
 
 bool run_vm_autostart_all(CommandLine *line, GError **error)

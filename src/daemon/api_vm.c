@@ -126,9 +126,9 @@ static bool set_one(VmConfig *config, const char *name, JsonNode *node, GError *
                     _("cannot set '%s': the value is no text, number, true, false or null"), name);
         return false;
     }
-    if (!text && vm_tree_remove(config, name, NULL))
-        return true;
-    if (vm_tree_set(config, name, text, &why))
+    if (!text && vm_schema_is_entry(&vm_config_schema, name)
+            ? vm_tree_remove(config, name, &why)
+            : vm_tree_set(config, name, text, &why))
         return true;
     /* A setting that does not exist is a mistake in the request, not a missing thing. */
     g_set_error_literal(error, G_IO_ERROR,

@@ -59,16 +59,17 @@ static void move_drive(const Reducer *r, const char *from, const char *kind)
                                          "bandwidth", "difference",     "trust-backing"};
     g_autofree char *type = vm_tree_string(r->config, "%s.type", from);
     g_autofree char *medium = vm_tree_string(r->config, "%s.medium", from);
+    g_autofree char *what = g_strconcat(type, *medium ? " " : "", medium, NULL);
     g_autofree char *to = strcmp(type, "floppy") ? free_place(r, type) : NULL;
 
     if (!to)
         say(r,
-            _("%s (%s %s) is left out: this version has no '%s' controllers, and no place is free "
+            _("%s (%s) is left out: this version has no '%s' controllers, and no place is free "
               "on its IDE controller"),
-            from, type, medium, kind);
+            from, what, kind);
     else
-        say(r, _("%s (%s %s) is at %s now: this version has no '%s' controllers"), from, type,
-            medium, to, kind);
+        say(r, _("%s (%s) is at %s now: this version has no '%s' controllers"), from, what, to,
+            kind);
     for (unsigned i = 0; to && i < G_N_ELEMENTS(fields); i++) {
         g_autofree char *old = g_strdup_printf("%s.%s", from, fields[i]);
         g_autofree char *new = g_strdup_printf("%s.%s", to, fields[i]);

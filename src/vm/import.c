@@ -189,7 +189,7 @@ bool import_say_lost(const Importer *in, const xmlNode *at, const LostKind *kind
         g_autofree char *name = kinds[i].name ? import_attribute(at, kinds[i].name) : NULL;
         g_autofree char *detail = kinds[i].detail ? import_attribute(at, kinds[i].detail) : NULL;
         g_autofree char *text = fill(_(kinds[i].format), name, detail);
-        if (!enabled || import_is_true(enabled))
+        if (enabled ? import_is_true(enabled) : !kinds[i].is_off)
             import_say(in, "%s", text);
         return true;
     }

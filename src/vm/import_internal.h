@@ -26,6 +26,7 @@ const char *import_word(const ImportWord *words, const char *theirs);
  * said, with both. */
 typedef struct LostKind {
     const char *element, *name, *detail, *format;
+    bool is_off; /* unless its attribute `enabled` says otherwise; else it is on without one */
 } LostKind;
 
 /* A line of the report. */

@@ -20,7 +20,8 @@ static const char vbox[] =
     "<Boot><Order position=\"1\" device=\"DVD\"/><Order position=\"2\" device=\"HardDisk\"/>"
     "<Order position=\"3\" device=\"None\"/></Boot>"
     "<AudioAdapter driver=\"Pulse\" controller=\"HDA\" enabled=\"true\"/>"
-    "<RemoteDisplay enabled=\"false\"/>"
+    "<RemoteDisplay enabled=\"false\"/><VideoCapture screens=\"1\" file=\".\"/>"
+    "<Display VRAMSize=\"16\" accelerate3D=\"true\"/><BIOS><TimeOffset value=\"-3600000\"/></BIOS>"
     "<USB><Controllers><Controller name=\"OHCI\" type=\"OHCI\"/></Controllers><DeviceFilters>"
     "<DeviceFilter name=\"Stick\" productId=\"6545\"/></DeviceFilters></USB>"
     "<SharedFolders><SharedFolder name=\"docs\" hostPath=\"/home/u/docs\"/></SharedFolders>"
@@ -92,6 +93,9 @@ static void test_vbox(void)
                                   "address was 08:00:27:ab:cd:ef)"));
     g_assert_false(reports(import, "shared folder 'old'"));
     g_assert_false(reports(import, "RemoteDisplay"));
+    g_assert_false(reports(import, "VideoCapture"));
+    g_assert_true(reports(import, "3D acceleration"));
+    g_assert_true(reports(import, "the hardware clock was -3600000 ms"));
 }
 
 static void test_libvirt(void)

@@ -15,7 +15,7 @@
 static const LostKind vbox_lost[] = {
     {"Snapshot", "name", "timeStamp",
      N_("snapshot '%s' (%s) is not imported; the images of its disks stay as they are")},
-    {"VideoCapture", NULL, NULL, N_("recording the screen (<VideoCapture>) is not imported")},
+    {"VideoCapture", NULL, NULL, N_("recording the screen (<VideoCapture>) is not imported"), true},
     {"GuestProperty", "name", "value", N_("guest property '%s' (%s) is not imported")},
     {"TrustedPlatformModule", "type", NULL, N_("the TPM (%s) is not imported")},
     {"PCI", NULL, NULL, N_("PCI devices of the host are not imported")},
@@ -76,6 +76,7 @@ static void vbox_board(const Importer *in, const xmlNode *hardware)
     const xmlNode *bios = part(hardware, "BIOS");
     g_autofree char *ioapic = import_attribute(import_child(bios, "IOAPIC"), "enabled");
     g_autofree char *apic = import_attribute(import_child(bios, "APIC"), "mode");
+    g_autofree char *offset = import_attribute(import_child(bios, "TimeOffset"), "value");
 
     import_put(in, "system.firmware",
                firmware && g_str_has_prefix(firmware, "EFI") ? "uefi" : NULL);
@@ -89,6 +90,9 @@ static void vbox_board(const Importer *in, const xmlNode *hardware)
     if (apic && !strcmp(apic, "Disabled"))
         import_put(in, "system.apic", "false");
     import_put(in, "system.paravirt", import_word(providers, paravirt));
+    if (offset && strcmp(offset, "0"))
+        import_say(in, _("the hardware clock was %s ms from the host's (<TimeOffset>), and is not"),
+                   offset);
 }
 
 /* The next power of two: adapters here have no other sizes. */
@@ -98,6 +102,7 @@ static void vbox_display(const Importer *in, const xmlNode *hardware)
     g_autofree char *mib = import_attribute(display, "VRAMSize");
     g_autofree char *monitors = import_attribute(display, "monitorCount");
     g_autofree char *controller = import_attribute(display, "controller");
+    g_autofree char *accelerated = import_attribute(display, "accelerate3D");
     uint64_t wanted = mib ? g_ascii_strtoull(mib, NULL, 10) : 0, size = 1;
     g_autofree char *text = NULL;
 
@@ -108,6 +113,8 @@ static void vbox_display(const Importer *in, const xmlNode *hardware)
     if (!monitors)
         monitors = import_attribute(display, "MonitorCount");
     import_put(in, "display.monitors", monitors);
+    if (import_is_true(accelerated))
+        import_say(in, _("3D acceleration is not imported: this version's adapters have none"));
     if (!g_strcmp0(controller, "None"))
         import_put(in, "display.adapter", "none");
 }

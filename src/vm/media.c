@@ -28,41 +28,9 @@
 /* ---- looking ----------------------------------------------------------------------------------
  */
 
-static void move_to(GPtrArray *all, Medium *medium, Medium **ret_medium)
-{
-    g_ptr_array_set_free_func(all, NULL);
-    for (guint i = 0; i < all->len; i++) {
-        if (all->pdata[i] != medium)
-            medium_free(all->pdata[i]);
-    }
-    *ret_medium = medium;
-}
-
-GPtrArray *media_list(Media *media, GError **error)
-{
-    auto_media locked = media_begin(media, error) ? media : NULL;
-
-    if (!locked)
-        return NULL;
-    media->clean = true;
-    return media_read(media);
-}
-
-Medium *media_find(Media *media, const char *name, GError **error)
-{
-    g_autoptr(GPtrArray) all = media_list(media, error);
-    Medium *found = all ? media_pick(all, name, error) : NULL, *medium = NULL;
-
-    if (found)
-        move_to(all, found, &medium);
-    return medium;
-}
-
-/* ---- adding -----------------------------------------------------------------------------------
- */
-
 typedef struct Inspection {
     char *format;
+    char *uuid;   /* what it says itself; NULL: nothing */
     char *parent; /* absolute path; NULL: none */
     uint64_t virtual_size;
 } Inspection;
@@ -70,9 +38,22 @@ typedef struct Inspection {
 static void inspection_clear(Inspection *i)
 {
     g_free(i->format);
+    g_free(i->uuid);
     g_free(i->parent);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Inspection, inspection_clear)
+
+/* Its own UUID (new); NULL: it has none. */
+static char *own_uuid(const Image *image)
+{
+    g_auto(GVariantDict) about;
+    g_autofree char *text = NULL;
+
+    g_variant_dict_init(&about, NULL);
+    if (image->driver->describe)
+        image->driver->describe(image->map, &about);
+    return g_variant_dict_lookup(&about, "uuid", "s", &text) ? g_ascii_strdown(text, -1) : NULL;
+}
 
 /*
  * Reads the image's header. A parent that may not be opened counts as none. Nobody waits for a
@@ -91,6 +72,7 @@ static bool inspect(const char *path, const char *format, Inspection *ret, GErro
     if (!image)
         return false;
     ret->format = g_strdup(image->driver->name);
+    ret->uuid = own_uuid(image);
     ret->virtual_size = image->map->size;
     if (image->map->parent_name) {
         g_autofree char *parent = image_resolve_name(path, image->map->parent_name, true, NULL);
@@ -98,6 +80,53 @@ static bool inspect(const char *path, const char *format, Inspection *ret, GErro
     }
     return true;
 }
+
+/* What was attached before it was made has not been looked into yet. */
+static void look_first(Medium *medium)
+{
+    g_auto(Inspection) found = {0};
+
+    if (!medium->virtual_size && medium->accessible &&
+        inspect(medium->path, medium->format, &found, NULL))
+        medium->virtual_size = found.virtual_size;
+}
+
+static void move_to(GPtrArray *all, Medium *medium, Medium **ret_medium)
+{
+    g_ptr_array_set_free_func(all, NULL);
+    for (guint i = 0; i < all->len; i++) {
+        if (all->pdata[i] != medium)
+            medium_free(all->pdata[i]);
+    }
+    *ret_medium = medium;
+}
+
+GPtrArray *media_list(Media *media, GError **error)
+{
+    auto_media locked = media_begin(media, error) ? media : NULL;
+    GPtrArray *all;
+
+    if (!locked)
+        return NULL;
+    media->clean = true;
+    all = media_read(media);
+    for (guint i = 0; i < all->len; i++)
+        look_first(all->pdata[i]);
+    return all;
+}
+
+Medium *media_find(Media *media, const char *name, GError **error)
+{
+    g_autoptr(GPtrArray) all = media_list(media, error);
+    Medium *found = all ? media_pick(all, name, error) : NULL, *medium = NULL;
+
+    if (found)
+        move_to(all, found, &medium);
+    return medium;
+}
+
+/* ---- adding -----------------------------------------------------------------------------------
+ */
 
 static bool put_size(Media *media, const char *uuid, const char *field, uint64_t bytes,
                      GError **error)
@@ -118,22 +147,33 @@ static bool put_inspection(Media *media, const char *uuid, const char *path,
     return put_size(media, uuid, "virtual-size", found->virtual_size, error);
 }
 
-/* Processes that were forked share GLib's random numbers: what looks new may be there. */
-static char *new_uuid(const Media *media)
+static bool is_new(const Media *media, const char *uuid)
 {
+    g_autofree char *path = g_strconcat("medium.", uuid, NULL);
+
+    return !vm_tree_has(media->tree, path);
+}
+
+/*
+ * The image's own where it has one, which is what its maker called it: but not in a copy of a known
+ * one. Processes that were forked share GLib's random numbers: what looks new may be there.
+ */
+static char *new_uuid(const Media *media, const char *own)
+{
+    if (own && g_uuid_string_is_valid(own) && strspn(own, "0-") < strlen(own) && is_new(media, own))
+        return g_strdup(own);
     for (;;) {
         g_autofree char *uuid = g_uuid_string_random();
-        g_autofree char *path = g_strconcat("medium.", uuid, NULL);
-        if (!vm_tree_has(media->tree, path))
+        if (is_new(media, uuid))
             return g_steal_pointer(&uuid);
     }
 }
 
 /* A new entry (its UUID is new); not stored yet. */
-static char *put_medium(Media *media, MediumKind kind, const char *path, const char *format,
-                        const char *mode, GError **error)
+static char *put_medium(Media *media, MediumKind kind, const char *path, const char *own,
+                        const char *format, const char *mode, GError **error)
 {
-    g_autofree char *uuid = new_uuid(media);
+    g_autofree char *uuid = new_uuid(media, own);
 
     if (!media_put(media, uuid, "path", path, error) ||
         !media_put(media, uuid, "kind", medium_kind_name(kind), error) ||
@@ -163,7 +203,7 @@ static bool put_parents(Media *media, const char *child_uuid, const char *parent
             return media_put(media, child, "parent", known->uuid, error);
         if (!inspect(path, NULL, &found, NULL))
             return true;
-        uuid = put_medium(media, MEDIUM_DISK, path, found.format, "normal", error);
+        uuid = put_medium(media, MEDIUM_DISK, path, found.uuid, found.format, "normal", error);
         if (!uuid || !put_inspection(media, uuid, path, &found, error) ||
             !media_put(media, child, "parent", uuid, error))
             return false;
@@ -197,8 +237,8 @@ Medium *media_add(Media *media, MediumKind kind, const char *path, const char *f
             format = "raw";
         if (!inspect(absolute, format, &found, error))
             return NULL;
-        uuid = put_medium(media, kind, absolute, found.format, mode ? mode : default_mode(kind),
-                          error);
+        uuid = put_medium(media, kind, absolute, found.uuid, found.format,
+                          mode ? mode : default_mode(kind), error);
         if (!uuid || !put_inspection(media, uuid, absolute, &found, error) ||
             !put_parents(media, uuid, found.parent, error) || !media_store(media, error)) {
             return NULL;
@@ -406,7 +446,8 @@ static char *register_attachment(const Sync *sync, const char *place, const char
     MediumKind kind = medium_kind_find(type);
     g_auto(Inspection) found = {0};
     bool seen = inspect(path, format, &found, NULL);
-    g_autofree char *uuid = put_medium(sync->media, kind, path, format, default_mode(kind), error);
+    g_autofree char *uuid =
+        put_medium(sync->media, kind, path, found.uuid, format, default_mode(kind), error);
 
     if (!uuid || (seen && (!put_inspection(sync->media, uuid, path, &found, error) ||
                            !put_parents(sync->media, uuid, found.parent, error))))

@@ -30,7 +30,7 @@ typedef struct MediumUse {
 } MediumUse;
 
 typedef struct Medium {
-    char *uuid;
+    char *uuid; /* the image's own, unless it has none or another one has it, too */
     MediumKind kind;
     char *path;            /* absolute */
     char *format;          /* "qcow2" */

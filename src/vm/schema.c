@@ -136,19 +136,30 @@ char *schema_full_path(const VmSchema *schema, const char *path)
     return g_strdup(path);
 }
 
+bool vm_schema_is_entry(const VmSchema *schema, const char *path)
+{
+    const VmSection *section = schema_section(schema, path);
+
+    /* "snapshots.current" is a setting beside the entries of that list. */
+    return section && section->key && !vm_schema_find(schema, path, NULL, NULL);
+}
+
 const VmField *vm_schema_find(const VmSchema *schema, const char *path,
                               const VmSection **ret_section, GError **error)
 {
     g_autofree char *full = schema_full_path(schema, path), *head = path_head(full);
     const VmSection *section = head ? schema_section(schema, head) : NULL;
     const VmField *field = section ? section_field(section, strrchr(full, '.') + 1) : NULL;
+    const VmSection *whole = field ? NULL : schema_section(schema, full);
     g_autofree char *quoted = NULL, *names = NULL;
 
     if (!field) {
         quoted = text_quote(path);
-        names = fields_of(schema, head);
-        vm_error(error, G_IO_ERROR_NOT_FOUND, _("there is no setting %s; there are %s"), quoted,
-                 names);
+        names = fields_of(schema, whole ? full : head);
+        vm_error(error, G_IO_ERROR_NOT_FOUND,
+                 whole && whole->fields ? _("%s is no single setting; below it there are %s")
+                                        : _("there is no setting %s; there are %s"),
+                 quoted, names);
         return NULL;
     }
     if (!schema_check_keys(schema, section, head, error))

@@ -78,6 +78,8 @@ typedef struct VmSchema {
  */
 const VmField *vm_schema_find(const VmSchema *schema, const char *path,
                               const VmSection **ret_section, GError **error);
+/* Whether it names an entry of a list, such as storage.ide0: there or not. */
+bool vm_schema_is_entry(const VmSchema *schema, const char *path);
 
 /*
  * A value as a user writes it, in its canonical form (new): "on" → "true", "2048M" → "2G". Fails

@@ -113,8 +113,30 @@ def manuals():
             expect((result.returncode, result.stderr), (0, ""), f"groff on the page of {page}")
             for option in re.findall(r"^  --([a-z-]+)", d.run(*page.split(), "--help"), re.M):
                 check(f"It Fl Fl {option}" in text, f"--{option} is not in the page of {page}")
+            if "SETTING" in text:
+                check(".Xr ospite-settings 7" in text, f"the page of {page} does not say where settings are")
         shown = subprocess.run(["groff", "-mandoc", "-Tascii"], input=files["ospite-vm-type"], capture_output=True, text=True, check=True).stdout
         check("\\n is Enter" in shown, "a backslash is lost")
+
+
+def examples():
+    """Each page has examples, which this shell and this version take."""
+    with Daemon() as d:
+        environment = {**d.environment, "PATH": f"{BUILD}:{os.environ['PATH']}", "HOME": str(d.path), "EDITOR": "true"}
+        for page in pages(d):
+            text = d.run("manual", *page.split())
+            lines = [line.replace("\\e", "\\") for line in re.findall(r"^\.Bd -literal.*\n(.*)\n\.Ed$", text[text.index(".Sh EXAMPLES"):], re.M)]
+            check(lines, f"no example in the page of {page}")
+            if page != "vm create":
+                d.run("vm", "create", "web", "memory=8M", "engine=none")
+            for line in lines:
+                check(line.startswith(f"ospite {page}"), f"{line} in the page of {page}")
+                # Streams have no end of their own (124).
+                result = subprocess.run(["timeout", "2" if page == "events" else "300", "sh", "-c", line], cwd=d.path, env=environment, capture_output=True,
+                                        text=True, stdin=subprocess.DEVNULL, check=False)
+                check(result.returncode in (0, 1, 3, 4) or (page == "vm wait" and result.returncode == 5) or (page == "events" and result.returncode == 124),
+                      f"{line}: status {result.returncode}: {result.stderr}")
+            d.forget_all()
 
 
 def wanted(d):
@@ -128,46 +150,72 @@ def wanted(d):
         yield ["ospite", *page], options
 
 
+def names_given(d):
+    """(words so far as they are typed, whole names that must be offered) of machines, snapshots, images, settings and disk commands."""
+    for machine in ("web", "My web"):
+        d.run("vm", "create", machine, *SMALL)
+    d.run("snapshot", "take", "My web", 'clean "1"')
+    disk = d.path / "a b.qcow2"
+    d.run("disk", "create", "-f", "qcow2", disk, "1M")
+    d.run("media", "add", disk)
+    return [(["ospite", "vm", "start"], {"web", "My web"}, set()),
+            (["ospite", "vm", "stop", "--timeout", "5"], {"web", "My web"}, set()),
+            (["ospite", "debug"], {"web", "My web"}, set()),
+            (["ospite", "vm", "start", "web"], set(), {"web"}),
+            (["ospite", "vm", "import"], set(), {"web"}),
+            (["ospite", "vm", "stop", "--timeout"], set(), {"web"}),
+            (["ospite", "vm", "set", "web"], {"system.memory="}, {"web"}),
+            (["ospite", "vm", "set", "web", "cpus=2"], {"system.memory="}, {"web"}),
+            (["ospite", "snapshot", "restore", "My\\ web"], {'clean "1"'}, {"web"}),
+            (["ospite", "snapshot", "delete", "web"], set(), {'clean "1"'}),
+            (["ospite", "media", "show"], {str(disk)}, {"web"}),
+            (["ospite", "media", "remove", "--delete"], {str(disk)}, {"web"}),
+            (["ospite", "disk"], {"create", "resize"}, {"COMMAND", "web"})]
+
+
+def check_offers(shell, words, offers, never, said):
+    check(offers <= said, f"{shell}: {' '.join(words)}: {offers - said} not in {said}")
+    check(not never & said, f"{shell}: {' '.join(words)}: {never & said} in {said}")
+
+
 def bash_and_zsh():
-    """bash and zsh offer every noun, verb and option, the machines' names, which may have spaces, and names of settings."""
+    """bash and zsh offer every noun, verb and option, and names of machines, snapshots, images and settings, which may have spaces."""
     starts = {"bash": "", "zsh": "autoload -U compinit; compinit -u -D; "}
     with Daemon() as d:
-        d.run("vm", "create", "web", *SMALL)
-        d.run("vm", "create", "My web", *SMALL)
+        tries = [*((words, offers, set()) for words, offers in wanted(d)), *names_given(d)]
         environment = {**d.environment, "PATH": f"{BUILD}:{os.environ['PATH']}"}
         for shell, start in starts.items():
             script = d.path / f"completion.{shell}"
             script.write_text(d.run("completion", shell))
             lines = [start + f"source {script}", "[ -z \"$ZSH_VERSION\" ] || setopt ksharrays shwordsplit"]
-            tries = [*wanted(d), (["ospite", "vm", "start"], {"web", "My\\", "web"}), (["ospite", "vm", "set", "web"], {"system.memory="})]
-            for words, _ in tries:
-                lines.append(f"COMP_WORDS=({' '.join(words)} ''); COMP_CWORD={len(words)}; _ospite; echo \"${{COMPREPLY[@]}}\"")
+            for words, _, _ in tries:
+                quoted = " ".join(f"'{word}'" for word in words)
+                lines.append(f"COMP_WORDS=({quoted} ''); COMP_CWORD={len(words)}; COMPREPLY=(); _ospite; printf '%s\\t' \"${{COMPREPLY[@]}}\"; echo")
             result = subprocess.run([shell, "-c" if shell == "bash" else "-fc", "\n".join(lines)], env=environment, capture_output=True, text=True,
                                     timeout=60 * PATIENCE, check=False)
             said = result.stdout.splitlines()
             expect((len(said), result.stderr), (len(tries), ""), f"lines of {shell}")
-            for (words, offers), line in zip(tries, said):
-                check(offers <= set(line.split()), f"{shell}: {' '.join(words)}: {offers - set(line.split())} not in {line!r}")
+            for (words, offers, never), line in zip(tries, said):
+                check_offers(shell, words, offers, never, {word.replace("\\", "") for word in line.split("\t")})
 
 
 def fish():
     """fish offers them, too."""
     with Daemon() as d:
-        d.run("vm", "create", "My web", *SMALL)
+        tries = [*((words, offers - {"--help", "--json"}, set()) for words, offers in wanted(d)), *names_given(d)]
         script = d.path / "completion.fish"
         script.write_text(d.run("completion", "fish"))
         lines = [f"source {script}"]
-        tries = [(words, offers - {"--help", "--json"}) for words, offers in wanted(d)]
-        tries += [(["ospite", "vm", "start"], {"My", "web"}), (["ospite", "vm", "set", "web"], {"system.memory="})]
-        for words, offers in tries:
+        for words, offers, _ in tries:
             dash = "--" if any(offer.startswith("--") for offer in offers) else ""
-            lines.append(f"echo (complete -C '{' '.join(words)} {dash}' | string replace -r '\\t.*' '')")
+            command = " ".join(words).replace("\\", "\\\\")
+            lines.append(f"echo (complete -C '{command} {dash}' | string replace -r '\\t.*' '' | string join \\t)")
         result = subprocess.run(["fish", "--no-config", "-c", "\n".join(lines)], env={**d.environment, "PATH": f"{BUILD}:{os.environ['PATH']}"},
                                 capture_output=True, text=True, timeout=60 * PATIENCE, check=False)
         said = result.stdout.splitlines()
         expect((len(said), result.stderr), (len(tries), ""), "fish's lines")
-        for (words, offers), line in zip(tries, said):
-            check(offers <= set(line.split()), f"fish: {' '.join(words)}: {offers - set(line.split())} not in {line!r}")
+        for (words, offers, never), line in zip(tries, said):
+            check_offers("fish", words, offers, never, {word.replace("\\", "") for word in line.split("\t")})
 
 
-sys.exit(run((operations, json_answers, manuals, bash_and_zsh, fish), sys.argv[1:]))
+sys.exit(run((operations, json_answers, manuals, examples, bash_and_zsh, fish), sys.argv[1:]))

@@ -137,6 +137,13 @@ class Daemon:
         except (OSError, Failed):
             return []
 
+    def forget_all(self):
+        """Turns all machines off and deletes them."""
+        for vm in self.call("GET", "/vms")["vms"]:
+            if vm["state"] != "off":
+                self.call("POST", f"/vms/{vm['uuid']}/poweroff")
+            self.call("DELETE", f"/vms/{vm['uuid']}?mode=all")
+
     def pid(self):
         try:
             return self.call("GET", "/version")["pid"]

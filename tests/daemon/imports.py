@@ -209,11 +209,11 @@ def libvirt_q35():
 def full():
     """What finds no place on the IDE controller is left out and named; the first disks stay."""
     disk = "<disk type='file' device='disk'><driver type='raw'/><source file='/d{0}'/><target dev='sd{0}' bus='scsi'/></disk>"
-    text = "<domain><name>full</name><memory unit='MiB'>64</memory><devices>" + "".join(disk.format(c) for c in "abcdef") + "</devices></domain>"
+    text = "<domain><name>full</name><memory unit='MiB'>64</memory><devices>" + "".join(disk.format(c) for c in "abcdef") + "<disk type='file' device='cdrom'><target dev='sdg' bus='sata'/></disk></devices></domain>"
     with Daemon() as d:
         (d.path / "full.xml").write_text(text)
         report = json.loads(d.run("vm", "import", d.path / "full.xml", "--json"))["report"]
-        expect([line.split()[2].strip(")") for line in report if "no place is free" in line], ["/de", "/df"], "what is left out")
+        expect([line.split(" (")[1].split(")")[0] for line in report if "no place is free" in line], ["disk /de", "disk /df", "cdrom"], "what is left out")
         expect(drives(d, "full"), {"0": "da", "1": "db", "3": "dc", "2": "dd"}, "drives")
 
 

@@ -5,11 +5,12 @@ import json
 import os
 import pathlib
 import re
+import subprocess
 import sys
 import time
 
 from board import Board
-from daemon import Daemon, Skipped, check, expect, run, wait_until
+from daemon import OSPITE, PATIENCE, Daemon, Skipped, check, expect, run, wait_until
 
 SMALL = ("memory=8M", "engine=none")
 
@@ -106,6 +107,27 @@ def limits():
         board.write_sector(5, 0x2222)
 
 
+def button():
+    """A guest that boots does not hear its power button: it is pressed again, until the guest turns itself off."""
+    status, control, button_bit = 0x600, 0x604, 0x100  # ACPI 4.8.3.1.1
+    with Daemon() as d:
+        d.run("vm", "create", "one", *SMALL)
+        for words in (("vm", "stop", "one"), ("vm", "autostart", "--stop")):
+            d.run("vm", "autostart", "one", "on")
+            d.run("vm", "start", "one")
+            board = Board(d, d.vm("one"))
+            for register, value in ((0x40, status | 1), (0x80, 1)):  # of the PIIX4's third function: where its ports are
+                board.out(0xCF8, 0x80000B00 | register, 4)
+                board.out(0xCFC, value, 4)
+            with subprocess.Popen([OSPITE, *words], env=d.environment, stdout=subprocess.DEVNULL) as stop:
+                for _ in range(3):
+                    wait_until(lambda: board.inp(status + 1) << 8 & button_bit, "the button")
+                    board.out(status, button_bit, 2)
+                board.out(control, 0x2000, 2)  # soft off
+                expect(stop.wait(20 * PATIENCE), 0, f"status of {words}")
+            expect(d.vm("one")["state"], "off", "state")
+
+
 def engines():
     """Another engine goes on with the running machine; one that is not there does not."""
     with Daemon() as d:
@@ -164,4 +186,4 @@ def later():
         expect(list((d.path / "run/ospite/vms").iterdir()), [], "what is left in the runtime folder")
 
 
-sys.exit(run((discs, floppies, limits, engines, kvm, later), sys.argv[1:]))
+sys.exit(run((discs, floppies, limits, button, engines, kvm, later), sys.argv[1:]))

@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import struct
 import subprocess
@@ -426,6 +427,24 @@ def gone():
         d.run("media", "show", path, status=3)
 
 
+def made_later():
+    """An image that a machine names before it is made has no size; then it has one, which is remembered when it is gone."""
+    with Daemon() as d:
+        d.run("vm", "create", "one", *SMALL)
+        path = d.path / "later.qcow2"
+        d.run("vm", "set", "one", "storage.ide0.0.type=disk", f"storage.ide0.0.medium={path}", "storage.ide0.0.format=qcow2")
+
+        def size():
+            return re.search(r"qcow2 +(-|\d+ MiB) ", d.run("media", "list"))[1]
+
+        expect(size(), "-", "size of what is not there")
+        image(d, "later.qcow2")
+        expect(size(), "8 MiB", "size of what was made")
+        d.run("media", "refresh", path)
+        path.unlink()
+        expect(size(), "8 MiB", "size of what is gone")
+
+
 def rebased():
     """What a machine has written beside a shared base stays when the base moves, alone, with a machine's folder, or by a new name."""
     with Daemon() as d:
@@ -546,4 +565,4 @@ def commands():
                ["remove", "release", "refresh"], "completion of 'media re'")
 
 
-sys.exit(run((life, used, released, moved, chain, far, folders, bad, modes, one_truth, formats, gone, rebased, all_or_nothing, commands), sys.argv[1:]))
+sys.exit(run((life, used, released, moved, chain, far, folders, bad, modes, one_truth, formats, gone, made_later, rebased, all_or_nothing, commands), sys.argv[1:]))

@@ -319,4 +319,41 @@ def by_hand():
         expect(d.vm("one")["folder"], str(other), "folder")
 
 
-sys.exit(run((far, no_room, meanwhile, killed, killed_image, renamed, cloned, linked, by_hand), sys.argv[1:]))
+def by_hand_killed():
+    """kill -9 while such a folder is registered: list, images and their users know the old place or the new one, all of them; then it can be done again."""
+    def named(d):
+        """Where the list, the images and the machine that shares the disk look for it."""
+        image, = (m["path"] for m in d.call("GET", "/media")["media"])
+        return {pathlib.Path(place).parent for place in (d.vm("one")["file"], image, d.vm("two")["config"]["storage"]["ide0"]["0"]["medium"])}
+
+    with Daemon() as d:
+        places = [machine(d, "one", 1 << 20), d.path / "other"]
+        d.run("media", "set", places[0] / "disk.raw", "writethrough")
+        d.run("vm", "create", "two", *SMALL, *DISK, f"storage.ide0.0.medium={places[0] / 'disk.raw'}", "storage.ide0.0.mode=readonly")
+        known, took, found = medium(d, places[0] / "disk.raw"), 0, []
+        for n in range(-1, 24):
+            places[0].rename(places[1])
+            places.reverse()
+            words, start = ("vm", "register", places[0] / "one.ospite"), time.monotonic()
+            if n < 0:  # how long it takes
+                d.run(*words)
+                took = time.monotonic() - start
+            else:
+                kill_while(d, took * n / 20, words)
+                d.run("vm", "list")
+                place, = named(d)
+                found.append(place == places[0])
+                expect(d.vm("one")["state"], "off" if found[-1] else "inaccessible", "state")
+                if not found[-1]:
+                    d.run(*words)
+            expect(named(d), {places[0]}, "places")
+            now = medium(d, places[0] / "disk.raw")
+            expect((now["uuid"], now["mode"], len(now["uses"])), (known["uuid"], "writethrough", len(known["uses"])), "the image")
+            expect(list((d.path / "config" / "ospite").glob("*.journal")), [], "notes")
+            for name in ("one", "two"):
+                d.run("vm", "start", name)
+                d.run("vm", "poweroff", name)
+        check(len(set(found)) == 2, f"all kills came too early or too late: {found}")
+
+
+sys.exit(run((far, no_room, meanwhile, killed, killed_image, renamed, cloned, linked, by_hand, by_hand_killed), sys.argv[1:]))

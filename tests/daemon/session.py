@@ -579,9 +579,15 @@ def usage():
     """Wrong command lines cost one line and status 2."""
     with Daemon() as d:
         for words in (("vm", "nonsense"), ("vm", "start"), ("vm", "start", "a", "b"), ("vm", "list", "--bogus"), ("vm", "set", "a", "b"),
-                      ("vm", "wait", "a", "--for"), ("vm", "autostart", "a", "maybe"), ("completion", "tcsh"), ("manual", "nothing")):
+                      ("vm", "wait", "a", "--for"), ("vm", "autostart", "a", "maybe"), ("completion", "tcsh"), ("manual", "nothing"),
+                      ("--json", "run"), ("--json", "disk", "info", "x"), ("vm", "stop", "a", "--timeout", "x")):
             said = d.run(*words, status=2)
             check(said.startswith("ospite") and said.count("\n") == 1, f"{words}: {said!r}")
+        d.run("vm", "create", "a")
+        for word, part in (("shared.home=", "there is no shared.home\n"), ("shared.home=x", "below it there are path, "), ("nothing=", "there is no setting")):
+            said = d.run("vm", "set", "a", word, status=2)
+            check(part in said and said.count("\n") == 1, f"{word}: {said!r}")
+        expect(d.run("--json", "vm", "list"), d.run("vm", "list", "--json"), "--json before the command")
 
 
 sys.exit(run((life, shown, console, screen, debugged, counted, names, rename_and_move, edit, files_here, imported, daemon_killed, ended_without_daemon,

@@ -135,11 +135,38 @@ def media():
             d.vbox("storageattach", "one", "--port", "0", *words, status=1)
         d.vbox("storagectl", "one", "--name", "IDE", "--remove")
         d.vbox("closemedium", uuid)
+        d.vbox("closemedium", d.path / "clone.vdi")
         expect(d.vbox("list", "hdds"), "", "list hdds")
         made = d.path / "made.vdi"
         d.vbox("createmedium", "disk", "--filename", made, "--size", "8")
         d.vbox("closemedium", "disk", made, "--delete")
         check(not made.exists(), "an image that no machine ever had is still there")
+
+
+def printed():
+    """The UUID that createmedium and clonemedium print is the image's, and what storageattach takes, also of one that was there before."""
+    with Session() as d:
+        d.vbox("createvm", "--name", "one", "--register")
+        d.vbox("storagectl", "one", "--name", "IDE", "--add", "ide")
+        for name, kind in (("a.vdi", "VDI"), ("a.vmdk", "VMDK"), ("a.vhd", "VHD")):
+            for _ in range(2):
+                (d.path / name).unlink(missing_ok=True)
+                uuid = re.search(rf"Medium created\. UUID: ({UUID})\n", d.vbox("createmedium", "disk", "--filename", d.path / name, "--size", "4", "--format", kind))[1]
+            said = d.vbox("clonemedium", "disk", uuid, d.path / f"clone.{name}", "--format", kind)
+            clone = re.search(rf"Clone medium created in format '{kind}'\. UUID: ({UUID})\n", said)[1]
+            for which, path in ((uuid, d.path / name), (clone, d.path / f"clone.{name}")):
+                check(kind == "VMDK" or which in d.vbox("showmediuminfo", which), f"another UUID in {path}")
+                d.vbox("storageattach", "one", "--storagectl", "IDE", "--port", "0", "--device", "0", "--type", "hdd", "--medium", which)
+                expect(d.info("one")["IDE-0-0"], str(path), "the disk")
+        copy = d.path / "copy.vhd"
+        copy.write_bytes((d.path / "a.vhd").read_bytes())
+        added = d.call("POST", "/media", {"path": str(copy)}, 201)["medium"]["uuid"]
+        check(added not in (uuid, clone), "a copy has the same UUID")
+        d.environment["XDG_CONFIG_HOME"] = "/dev/null"
+        warned = subprocess.run([BUILD / "vboxmanage", "createmedium", "--filename", d.path / "b.vdi", "--size", "4"], env=d.environment, capture_output=True,
+                                text=True, check=True)
+        check("cannot become known" in warned.stderr and (d.path / "b.vdi").exists(), warned.stderr)
+        d.environment["XDG_CONFIG_HOME"] = str(d.path / "config")
 
 
 def absent():
@@ -232,4 +259,4 @@ def snapshots():
         check("snapshot takes" in d.vbox("snapshot", "one", status=1), "no usage")
 
 
-sys.exit(run((tutorial, snapshots, settings, media, absent, clones, demo), sys.argv[1:]))
+sys.exit(run((tutorial, snapshots, settings, media, printed, absent, clones, demo), sys.argv[1:]))

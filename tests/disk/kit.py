@@ -14,6 +14,10 @@ PROGRAM = f"{BUILD}/ospite"
 # What qemu-img calls our formats.
 FORMATS = {"raw": "raw", "qcow": "qcow", "qcow2": "qcow2", "vdi": "vdi", "vmdk": "vmdk", "vhd": "vpc", "vhdx": "vhdx"}
 
+# vboxmanage makes images known to the user's machines: not to the user's who tests.
+CONFIG = tempfile.TemporaryDirectory(prefix="ospite-disk-config-")
+os.environ["XDG_CONFIG_HOME"] = CONFIG.name
+
 MIB = 1 << 20
 SECTOR = 512
 
