@@ -21,7 +21,6 @@
 #include "base/bits.h"
 #include "cpu/soft/x87_internal.h"
 
-#define SPAN_MAX       128 /* what crosses a page is slower: one in 32 then, at random */
 #define STACK_SPAN_MAX 256
 
 /* ---- addresses ---------------------------------------------------------------------------------
@@ -154,10 +153,9 @@ static bool operand_written(const Insn *insn, const JitOp *op)
                : (op->kind == JIT_COPY || op->kind == JIT_SIMD) && op->rm & ROLE_WRITE;
 }
 
-/* The accesses of an instruction that are made through access_operand() and access_stack(). */
-static unsigned find_accesses(const Translation *t, unsigned i, JitAccess *ret)
+unsigned find_accesses(const Translation *t, unsigned i, JitAccess *ret)
 {
-    const Insn *insn = &t->block->insns[i];
+    const Insn *insn = &t->insns[i];
     const JitOp *op = &t->ops[i];
     unsigned count = 0;
     int size = t->mode64 ? 8 : 4;
@@ -188,8 +186,7 @@ static unsigned find_accesses(const Translation *t, unsigned i, JitAccess *ret)
     return count;
 }
 
-/* Whether the instruction goes through a handler for sure, after which nothing is known. */
-static bool is_barrier(const JitOp *op)
+bool is_barrier(const JitOp *op)
 {
     return op->kind == JIT_CALL || op->kind >= JIT_SYSTEM;
 }
@@ -221,10 +218,10 @@ static bool look_ahead(const Translation *t, JitAccess *access, int64_t *low, in
     const JitAddress *at = &access->at;
     int64_t moved = 0;
     bool found = false, sure = true;
-    for (unsigned i = t->index; i < t->block->count; i++) {
+    for (unsigned i = t->index; i < t->count; i++) {
         JitAccess later[INSN_MAX_ACCESSES];
         const JitOp *op = &t->ops[i];
-        unsigned written = jit_written(&t->block->insns[i], op), reg,
+        unsigned written = jit_written(&t->insns[i], op), reg,
                  count = i > t->index ? find_accesses(t, i, later) : 0;
         int64_t by;
         if (is_barrier(op))
@@ -237,12 +234,11 @@ static bool look_ahead(const Translation *t, JitAccess *access, int64_t *low, in
             access->write |= one && later[n].write;
         }
         sure &= op->kind != JIT_JCC && op->kind != JIT_LOOP;
-        if (jit_is_step(t->block->mode, &t->block->insns[i], op, &reg, &by) && reg == at->base) {
-            moved += by;
+        if (jit_is_step(t->block->mode, &t->insns[i], op, &reg, &by)) {
+            moved += by * jit_steps_by(at, reg);
             written &= ~(1u << reg);
         }
-        if ((at->base < GPR_NONE && written >> at->base & 1) ||
-            (at->index < GPR_NONE && written >> at->index & 1))
+        if (depends_on(at, written))
             break;
     }
     return found;
@@ -257,10 +253,10 @@ void facts_forget(Translation *t)
         t->facts[i].valid = false;
 }
 
-static bool depends_on(const JitFact *fact, unsigned set)
+bool depends_on(const JitAddress *at, unsigned set)
 {
-    return (fact->at.base < GPR_NONE && set >> fact->at.base & 1) ||
-           (fact->at.index < GPR_NONE && set >> fact->at.index & 1);
+    return (at->base < GPR_NONE && set >> at->base & 1) ||
+           (at->index < GPR_NONE && set >> at->index & 1);
 }
 
 void facts_after_insn(Translation *t)
@@ -272,14 +268,11 @@ void facts_after_insn(Translation *t)
     bool step = jit_is_step(t->block->mode, t->insn, &t->op, &reg, &by);
     for (unsigned i = 0; i < FACTS_MAX; i++) {
         JitFact *fact = &t->facts[i];
-        unsigned set = written;
-        if (step && fact->at.base == reg && fact->at.index != reg) {
-            set &= ~(1u << reg);
-            fact->low -= by;
-            fact->high -= by;
-            fact->aligned_at -= by;
-        }
-        if (depends_on(fact, set))
+        int64_t moved = step ? by * jit_steps_by(&fact->at, reg) : 0;
+        fact->low -= moved;
+        fact->high -= moved;
+        fact->aligned_at -= moved;
+        if (depends_on(&fact->at, step ? written & ~(1u << reg) : written))
             fact->valid = false;
     }
 }
@@ -340,7 +333,8 @@ static Stub *miss_stub(Translation *t, const Check *check, unsigned condition)
                   .site = check->site,
                   .how = span | (check->access.write ? JIT_FILL_WRITE : 0),
                   .shared = check->shared,
-                  .insn = t->index,
+                  .steps = t->round && step_of_round(t, t->round, &check->access.at),
+                  .insn = index_in_block(t, t->index),
                   .misses = check->scattered && !check->shared ? INT32_MAX : JIT_SITE_MISSES,
                   .from = t->result};
     stub->align = condition == CC_NE ? check->align : 0;
@@ -657,8 +651,9 @@ static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free
     check->low = access->at.disp;
     check->high = access->at.disp + access->size;
     /* Accesses to the stack share a site, until frames of two pages take it from each other. */
-    bool missed = t->block->scattered >> t->index & 1;
-    check->scattered = (missed || !t->sited) && !stack; /* tlb_site_count() */
+    unsigned index = index_in_block(t, t->index);
+    bool missed = t->block->scattered >> index & 1;
+    check->scattered = (missed || !t->sited || t->result->plain) && !stack; /* tlb_site_count() */
     bool by_registers = check->linear && (is_direct(t, &access->at, check->wide) ||
                                           is_indexed(t, &access->at, check->wide));
     by_registers |=
@@ -666,7 +661,7 @@ static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free
     bool fixes = natural && may_be_fixed(t, check);
     by_registers |= fixes;
     bool keeps_addend = by_registers || !check->scattered;
-    bool split = t->plain || t->block->split >> t->index & 1;
+    bool split = t->plain || t->block->split >> index & 1;
     check->shared = natural && keeps_addend && !split && !may_be_skipped(t) &&
                     look_ahead(t, access, &check->low, &check->high);
     check->low -= (check->low - access->at.disp) & check->align;
@@ -746,7 +741,7 @@ static void write_slow(Translation *t, const Stub *stub)
     Emit *e = &t->e;
     lazy_flags_to_slot(t, stub);
     emit_constant(e, SCRATCH1, jit_ref(t->jit, t->result));
-    emit_constant(e, SCRATCH2, jit_place(&t->block->insns[stub->insn]));
+    emit_constant(e, SCRATCH2, jit_place(&t->insns[stub->insn]));
     emit_call(e, t->jit->thunks.insn);
     unsigned next = stub->insn + 1;
     if (!t->start[next])
@@ -754,7 +749,7 @@ static void write_slow(Translation *t, const Stub *stub)
     const JitRecipe *recipe = &t->at[next].recipe;
     if (recipe->how == JIT_RECIPE_MEMORY && recipe->index == stub->insn) {
         t->now = (JitNow){0}; /* the handler kept nothing */
-        exit_to(t, t->rip + t->block->insns[next].rip_offset, t->live[next]);
+        exit_to(t, t->rip + t->insns[next].rip_offset, t->live[next]);
         return;
     }
     fpu_write_load(t, t->at[next].fpu, next);

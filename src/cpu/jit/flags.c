@@ -72,10 +72,10 @@ static bool is_repeatable(const Insn *insn, const JitOp *op)
  * may still be read. */
 static bool loses_flags(const Translation *t)
 {
-    for (unsigned i = t->index + 1; i < t->block->count; i++) {
+    for (unsigned i = t->index + 1; i < t->count; i++) {
         const JitOp *op = &t->ops[i];
         bool stack = op->kind >= JIT_PUSH && op->kind <= JIT_LEAVE;
-        if (stack || (t->block->insns[i].flags & INSN_MEMORY && op->kind != JIT_LEA))
+        if (stack || (t->insns[i].flags & INSN_MEMORY && op->kind != JIT_LEA))
             return t->live[i] != 0;
         if (op->kills == JIT_ALL_FLAGS)
             return false;
@@ -236,7 +236,7 @@ void flags_after_insn(Translation *t)
 static void add_again(Translation *t, const JitRecipe *recipe)
 {
     Emit *e = &t->e;
-    const Insn *insn = &t->block->insns[recipe->index];
+    const Insn *insn = &t->insns[recipe->index];
     uint32_t wide = insn->op_size == 8 ? OP_W : 0;
     bool sub = recipe->how == JIT_RECIPE_SUB, immediate = recipe->src == GPR_NONE;
     int64_t by = !immediate ? 0 : sub ? -(int64_t)insn->imm : (int64_t)insn->imm;
@@ -278,7 +278,7 @@ static void recall(Translation *t)
     JitOp op = t->op;
     unsigned index = t->index;
     t->index = recipe.index;
-    t->insn = &t->block->insns[recipe.index];
+    t->insn = &t->insns[recipe.index];
     t->op = t->ops[recipe.index];
     t->now.lazy = false;
     t->now.held = t->now.copied = 0;

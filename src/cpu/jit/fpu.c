@@ -268,7 +268,7 @@ void fpu_write_load(Translation *t, unsigned bits, unsigned index)
     if (bits & JIT_LIVE_YMM)
         bits &= ~JIT_LIVE_XMM; /* one loads both */
     for (; bits; bits &= bits - 1) {
-        emit_constant(&t->e, SCRATCH1, t->rip + t->block->insns[index].rip_offset);
+        emit_constant(&t->e, SCRATCH1, t->rip + t->insns[index].rip_offset);
         emit_call(&t->e, loader(t, bits & -bits));
     }
 }

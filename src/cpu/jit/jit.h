@@ -7,6 +7,7 @@
  * - engine.c: the loop: look → find → interpret while cold, translate when warm, run
  * - translate.c: a decoded block → host code; integer.c, simd.c, x87.c: single instructions
  * - flags.c: arithmetic flags between instructions
+ * - loops.c: several rounds of a loop as one block
  * - fpu.c: the guest's XMM, YMM and x87 registers in the host's
  * - access.c: memory operands: page check by access site, and what to do when it fails
  * - opcodes.c: what an instruction reads and writes, flags and operands (liveness)
@@ -97,6 +98,7 @@ struct JitBlock {
     JitRef in, out;       /* JitLink */
     JitRef next;          /* of the same Block at another RIP */
     bool plain;           /* checks each access by itself */
+    bool loops;           /* would be several rounds of its loop, were the block hot */
     bool dead;
 };
 
@@ -159,6 +161,7 @@ typedef struct JitSite {
     uint32_t site;  /* the TlbSite, as displacement from the SoftCpu */
     uint32_t how;   /* JIT_FILL_WRITE and the size */
     bool shared;    /* others go by the site's page without looking: it must have it */
+    bool steps;     /* the range moves on with each round of a loop */
     uint8_t insn;   /* index in the block */
     int32_t misses; /* before somebody looks how long they took */
     uint64_t since; /* TSC of the last look */

@@ -28,7 +28,8 @@
 #define CODE16    0x10000 /* base of CS, where it has one */
 #define STACK16   0x30000 /* base of SS */
 #define COUNTER   0x51000
-#define WORLD16   0x50000 /* bytes from there that segments reach */
+#define COUNTER2  (COUNTER + 8) /* of short loops */
+#define WORLD16   0x50000       /* bytes from there that segments reach */
 #define RAM_SIZE  (4 << 20)
 
 /* Bits of the code, and odd: at CPL 3. */
@@ -553,6 +554,24 @@ static void put_segment(Fixture *f)
     }
 }
 
+/* A few instructions, up to eight times; with an access whose register steps. */
+static void put_short_loop(Fixture *f)
+{
+    static const uint8_t opcodes[] = {0x03, 0x33, 0x3b, 0x8b, 0x89, 0x01};
+    put_address(f);
+    unsigned start = f->size, insns = pick(f, 3), base = 1 + pick(f, 3), step = pick(f, 40);
+    put(f, opcodes[pick(f, G_N_ELEMENTS(opcodes))]);
+    put(f, pick(f, 2) << 3 | base); /* [rcx], [rdx] or [rbx] */
+    for (unsigned i = 0; i < insns; i++)
+        put_instruction(f);
+    if (f->mode64)
+        put(f, 0x48);
+    put(f, 0x83), put(f, 0xc0 | base), put(f, step - 8); /* add */
+    put(f, 0xff), put(f, 0x0c), put(f, 0x25), put_bytes(f, COUNTER2, 4);
+    put(f, 0xf6), put(f, 0x04), put(f, 0x25), put_bytes(f, COUNTER2, 4), put(f, 7);
+    put(f, 0x0f), put(f, 0x85), put_bytes(f, start - (f->size + 4), 4);
+}
+
 /* The program, a loop around it at times. */
 static void make_program(Fixture *f)
 {
@@ -569,6 +588,8 @@ static void make_program(Fixture *f)
             put_stack_access(f);
         if (pick(f, 12) == 0)
             put_call(f);
+        if (!f->segmented && pick(f, 12) == 0)
+            put_short_loop(f);
         if ((f->real || f->v86) && pick(f, 16) == 0)
             put_far_call(f);
         if ((f->real || f->v86) && pick(f, 8) == 0)
@@ -1099,6 +1120,31 @@ static const struct {
     {"fill where no address is", FLAT64, "48bf00f8ffffffffffefb900100000f3aaf4"},
     /* mov edi,0x200100; mov rcx,-4; rep stosd; hlt */
     {"fill without end", USER64, "bf0001200048c7c1fcfffffff3abf4"},
+    /* mov esi,0x200f00; mov ecx,200; 1: add rbx,[rsi]; add rsi,8; dec ecx; jnz 1b; pushf; pop rdx;
+       hlt */
+    {"rounds over pages", FLAT64, "be000f2000b9c800000048031e4883c608ffc975f59c5af4"},
+    /* xor eax,eax; mov esi,0x200fc8; mov edi,0x201301; 1: mov edx,[rsi+rax*4]; mov [rdi+rax*4],edx;
+       inc rax; cmp rax,43; jne 1b; hlt */
+    {"rounds by an index", USER64, "31c0bec80f2000bf011320008b148689148748ffc04883f82b75f1f4"},
+    /* mov edi,0x201f80; 1: add bl,3; mov [rdi],bl; add rdi,4; cmp edi,0x203000; jne 1b; hlt */
+    {"rounds up to a fault", USER64, "bf801f200080c303881f4883c70481ff0030200075eff4"},
+    /* mov esi,0x200f00; mov ecx,99; 1: sub ebx,[esi]; adc edx,[esp]; add esi,4; dec ecx; jnz 1b;
+       hlt */
+    {"rounds of 32 bits", FLAT32, "be000f2000b9630000002b1e13142483c6044975f5f4"},
+    /* mov esi,0x201010; mov ecx,13; 1: xor rbx,[rsi]; mov [rsi-8],rcx; sub rsi,8; sub ecx,1;
+       jnz 1b; pushf; pop rdx; hlt */
+    {"rounds downwards", FLAT64, "be10102000b90d00000048331e48894ef84883ee0883e90175f09c5af4"},
+    /* mov ecx,9; mov esi,0x200100; 1: inc byte [2f+1]; 2: mov al,0; add bl,al; mov edx,[rsi];
+       add rsi,4; dec ecx; jnz 1b; hlt */
+    {"rounds that change", FLAT64,
+     "b909000000be00012000fe0501000000b00000c38b164883c604ffc975ecf4"},
+    /* mov esi,0x200fc0; mov edi,0x202fb0; mov eax,0; 1: addps xmm0,[rsi+rax];
+       movaps [rdi+rax],xmm0; add rax,16; cmp rax,0x1010; jne 1b; hlt */
+    {"rounds of vectors", FLAT64,
+     "bec00f2000bfb02f2000b8000000000f5804060f2904074883c010483d1010000075ecf4"},
+    /* mov esi,0x200fc0; 1: movzx eax,byte [rsi]; inc rsi; test al,al; jz 2f; cmp esi,0x201040;
+       jb 1b; 2: mov rdx,rsi; hlt */
+    {"rounds that end early", USER64, "bec00f20000fb60648ffc684c0740881fe4010200072ee4889f2f4"},
     /* divps xmm0,xmm1; cmp rbx,rdx; stmxcsr [rsp+8]; pushf; pop rdx; mov eax,[rsp+8]; hlt */
     {"MXCSR", FLAT64, "0f5ec14839d30fae5c24089c5a8b442408f4"},
     /* stmxcsr [rsp+8]; mov eax,[rsp+8]; mulpd xmm2,xmm3; stmxcsr [rsp+12]; mov ebx,[rsp+12]; hlt */

@@ -34,6 +34,15 @@ static void come_again(JitCpu *jit)
     timer_settime(jit->again, 0, &after, NULL);
 }
 
+/* Chance finds the loops that take time. */
+static void note_loop(JitCpu *jit, JitBlock *translation)
+{
+    if (!translation->loops || jit->retire)
+        return;
+    translation->block->hot = true;
+    jit->retire = translation;
+}
+
 static void on_kick(int signal, siginfo_t *info, void *context)
 {
     SoftCpu *cpu = running;
@@ -45,6 +54,7 @@ static void on_kick(int signal, siginfo_t *info, void *context)
     JitBlock *translation = jit_block_at(jit, (const uint8_t *)registers[REG_RIP]);
     if (translation) {
         jit_unlink(jit, translation);
+        note_loop(jit, translation);
         *(uint64_t *)registers[REG_RSP] = (uintptr_t)jit->thunks.return_to;
     } else {
         come_again(jit);

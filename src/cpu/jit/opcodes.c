@@ -617,7 +617,8 @@ unsigned jit_written(const Insn *insn, const JitOp *op)
     case JIT_DIVIDE:
     case JIT_DIVIDE_SIGNED:
         return SET(GPR_RAX) | SET(GPR_RDX);
-    case JIT_ACCUMULATOR:
+    case JIT_ACCUMULATOR: /* CMP and TEST write nothing */
+        return (insn->opcode & 0xfe) == 0x3c || (insn->opcode & 0xfe) == 0xa8 ? 0 : SET(GPR_RAX);
     case JIT_MOVE_OFFSET:
     case JIT_X87:
         return SET(GPR_RAX);

@@ -352,7 +352,7 @@ void jit_site_missed(SoftCpu *cpu, uint64_t linear, JitSite *site)
     uint64_t now = __builtin_ia32_rdtsc();
     Block *block = site->from->block;
     bool crosses = site->shared && (linear & (GUEST_PAGE_SIZE - 1)) > site->limit;
-    bool frame = crosses || jit_is_stack_site(site->site);
+    bool frame = (crosses && !site->steps) || jit_is_stack_site(site->site);
     uint64_t *set = crosses ? &block->split : &block->scattered, bit = UINT64_C(1) << site->insn;
     bool looks_up = site->site == (uint32_t)JIT_AT(unused_site); /* the TLB already */
     site->misses = JIT_SITE_MISSES;

@@ -93,7 +93,8 @@ static uint64_t branch_target(const Translation *t, const Insn *insn)
 
 static uint64_t block_end(const Translation *t)
 {
-    return (t->rip + t->block->bytes) & (t->mode64 ? UINT64_MAX : UINT32_MAX);
+    const Insn *last = &t->insns[t->count - 1];
+    return (t->rip + last->rip_offset + last->length) & (t->mode64 ? UINT64_MAX : UINT32_MAX);
 }
 
 static bool may_fault(const Insn *insn, const JitOp *op)
@@ -118,7 +119,9 @@ static bool may_fault(const Insn *insn, const JitOp *op)
 static void find_made_flags(Translation *t)
 {
     unsigned made = 0;
-    for (unsigned i = 0; i < t->block->count; i++) {
+    for (unsigned i = 0; i < t->count; i++) {
+        if (t->round && i % t->round == 0)
+            made = 0;
         t->live[i] = made;
         made |= t->ops[i].kills;
     }
@@ -128,20 +131,20 @@ static void find_made_flags(Translation *t)
  * What blocks before it made would have to be saved for that, which costs up to a fifth. */
 static void find_live_flags(Translation *t)
 {
-    unsigned count = t->block->count, live = live_at(t, block_end(t));
+    unsigned count = t->count, live = live_at(t, block_end(t));
     find_made_flags(t);
     t->live[count] = live;
     for (unsigned i = count; i-- > 0;) {
         const JitOp *op = &t->ops[i];
         if (op->kind == JIT_JMP || op->kind == JIT_CALL_REL)
-            live = live_at(t, branch_target(t, &t->block->insns[i]));
+            live = live_at(t, branch_target(t, &t->insns[i]));
         else if (op->kind == JIT_JMP_E || op->kind == JIT_CALL_E || op->kind == JIT_RET ||
-                 (t->block->insns[i].flags & INSN_ENDS_BLOCK && op->kind == JIT_CALL))
+                 (t->insns[i].flags & INSN_ENDS_BLOCK && op->kind == JIT_CALL))
             live = JIT_ALL_FLAGS;
         else if (op->kind == JIT_JCC || op->kind == JIT_LOOP)
-            live |= live_at(t, branch_target(t, &t->block->insns[i]));
+            live |= live_at(t, branch_target(t, &t->insns[i]));
         live = op->reads | (live & ~op->kills);
-        if (t->user && may_fault(&t->block->insns[i], op))
+        if (t->user && may_fault(&t->insns[i], op))
             live |= t->live[i];
         t->live[i] = live;
     }
@@ -263,7 +266,7 @@ void exit_to(Translation *t, uint64_t target, unsigned live)
 
 void exit_to_plain(Translation *t, unsigned index)
 {
-    JitLink *link = new_link(t, t->rip + t->block->insns[index].rip_offset);
+    JitLink *link = new_link(t, t->rip + t->insns[index].rip_offset);
     link->plain = true;
     link->site = code_offset(t) + 1;
     emit_jump(&t->e, emit_here(&t->e) + 5);
@@ -331,6 +334,7 @@ static void translate_jcc(Translation *t, uint64_t target)
     if (needs_no_guard(t, target)) {
         stub->link = new_link(t, target);
         stub->link->host_flags = true;
+        stub->link->plain = t->result->plain && target < t->rip;
         stub->link->fpu = t->now.fpu;
         stub->link->site = code_offset(t) - 4;
     }
@@ -456,7 +460,7 @@ void write_other(Translation *t, const Stub *stub)
     Emit *e = &t->e;
     JitGuess *guess = (JitGuess *)stub->link;
     t->index = stub->insn;
-    t->insn = &t->block->insns[stub->insn];
+    t->insn = &t->insns[stub->insn];
     t->op = t->ops[stub->insn];
     t->now = stub->now;
     facts_forget(t);
@@ -586,7 +590,7 @@ static bool names_rsp(const Insn *insn)
 static bool may_settle_later(const Translation *t)
 {
     const JitOp *op = &t->ops[t->index];
-    bool alone = t->index + 1 == t->block->count || op[1].kind != JIT_JCC;
+    bool alone = t->index + 1 == t->count || op[1].kind != JIT_JCC;
     switch (op->kind) {
     case JIT_PUSH:
     case JIT_PUSH_IMM:
@@ -636,13 +640,12 @@ static void translate_insn(Translation *t)
 /* Whether the first instruction that cares finds flags in EFLAGS better. */
 static bool wants_host_flags(const Translation *t)
 {
-    for (unsigned i = 0; i < t->block->count; i++) {
+    for (unsigned i = 0; i < t->count; i++) {
         const JitOp *op = &t->ops[i];
         if (op->kind == JIT_CALL || (op->kind >= JIT_CALL_REL && op->kind <= JIT_X87) ||
             op->kind == JIT_LOOP || op->kind == JIT_MOVE_OFFSET || op->kind >= JIT_SYSTEM)
             return false;
-        if (t->block->insns[i].flags & INSN_MEMORY && op->kind != JIT_LEA &&
-            op->kind != JIT_NOTHING)
+        if (t->insns[i].flags & INSN_MEMORY && op->kind != JIT_LEA && op->kind != JIT_NOTHING)
             return false;
         if (op->kind >= JIT_PUSH && op->kind <= JIT_LEAVE)
             return false;
@@ -656,10 +659,10 @@ static bool wants_host_flags(const Translation *t)
 static unsigned fpu_needed_first(const Translation *t)
 {
     unsigned need = 0;
-    for (unsigned i = 0; i < t->block->count; i++) {
+    for (unsigned i = 0; i < t->count; i++) {
         const JitOp *op = &t->ops[i];
         if (op->kind == JIT_SIMD)
-            need |= simd_fpu_bits(t, &t->block->insns[i]);
+            need |= simd_fpu_bits(t, &t->insns[i]);
         else if (op->kind == JIT_X87 && !(t->block->mode & MODE_FPU_TRAP))
             need |= JIT_LIVE_X87;
         else if (op->kind == JIT_CALL || (op->kind >= JIT_JCC && op->kind <= JIT_RET) ||
@@ -708,14 +711,16 @@ static void write_recalling_entry(Translation *t)
 
 static void translate_all(Translation *t)
 {
-    const Block *block = t->block;
-    for (unsigned i = 0; i < block->count; i++)
-        t->ops[i] = jit_classify(block->mode, &block->insns[i]);
+    t->insns = t->block->insns;
+    t->count = t->block->count;
+    for (unsigned i = 0; i < t->count; i++)
+        t->ops[i] = jit_classify(t->block->mode, &t->insns[i]);
+    unroll(t);
     find_live_flags(t);
     write_entries(t);
-    for (unsigned i = 0; i < block->count && !t->ended; i++) {
+    for (unsigned i = 0; i < t->count && !t->ended; i++) {
         t->index = i;
-        t->insn = &block->insns[i];
+        t->insn = &t->insns[i];
         t->op = t->ops[i];
         translate_insn(t);
         flags_after_insn(t);
@@ -723,11 +728,10 @@ static void translate_all(Translation *t)
     }
     if (!t->ended) {
         settle_rsp(t);
-        t->index = block->count;
-        t->start[block->count] = emit_here(&t->e);
-        t->at[block->count] = t->now;
-        uint64_t end = block_end(t);
-        exit_to(t, end, t->live[block->count]);
+        t->index = t->count;
+        t->start[t->count] = emit_here(&t->e);
+        t->at[t->count] = t->now;
+        exit_to(t, block_end(t), t->live[t->count]);
     }
 }
 

@@ -81,6 +81,7 @@ typedef struct JitFact {
     int64_t aligned_at;
 } JitFact;
 #define FACTS_MAX 6
+#define SPAN_MAX  128 /* what crosses a page is slower: one in 32 then, at random */
 
 typedef enum StubKind {
     STUB_MISS,
@@ -128,11 +129,14 @@ typedef struct Translation {
     uint64_t code_base, code_limit; /* of CS */
     bool plain;                     /* no check serves more than one access */
     bool ended;                     /* the code does not go on */
+    const Insn *insns;              /* what is translated: the block's, or rounds of a loop */
+    unsigned count, round;          /* of those; of each round, 0: none */
     unsigned index;                 /* of the instruction being translated */
     const Insn *insn;
     JitOp op;
     JitNow now;
     JitOp ops[BLOCK_MAX_INSNS];
+    Insn rounds[BLOCK_MAX_INSNS];
     uint8_t live[BLOCK_MAX_INSNS + 1];   /* flags live before each instruction, behind the last */
     JitNow at[BLOCK_MAX_INSNS + 1];      /* what is true before each */
     uint8_t *start[BLOCK_MAX_INSNS + 1]; /* its code, as executed */
@@ -227,6 +231,17 @@ Rm access_index(Translation *t, unsigned guest, unsigned segment, unsigned size,
 Rm access_constant(Translation *t, unsigned size, bool write, unsigned *ret_free);
 /* SCRATCH1: an address; then SCRATCH2 is its entry in the TLB. EFLAGS are lost. */
 void emit_find_entry(Translation *t);
+/* The accesses of an instruction that are made by the first two of these. */
+unsigned find_accesses(const Translation *t, unsigned i, JitAccess *ret);
+/* How much the address moves when a register becomes one more. */
+static inline int64_t jit_steps_by(const JitAddress *at, unsigned reg)
+{
+    return (at->base == reg) + (at->index == reg ? INT64_C(1) << at->scale : 0);
+}
+/* Whether the address changes when one of a set of registers does. */
+bool depends_on(const JitAddress *at, unsigned set);
+/* Whether nothing is known of addresses behind the instruction: its handler is called for sure. */
+bool is_barrier(const JitOp *op);
 /* Jcc to the handler of the whole instruction. */
 void slow_if(Translation *t, unsigned condition);
 /* Takes back what the instruction t->insn makes untrue; a handler may change anything. */
@@ -289,6 +304,18 @@ void translate_read_segment(Translation *t);
 void translate_push_segment(Translation *t);
 void translate_load_segment(Translation *t);
 void translate_string(Translation *t);
+
+/* ---- loops.c ---- */
+
+/* Has a loop, classified, translated as several rounds of it, where one check serves them. */
+void unroll(Translation *t);
+/* By how much a round moves the address; INT64_MAX: nobody knows. */
+int64_t step_of_round(const Translation *t, unsigned round, const JitAddress *at);
+/* Index in the block of what is translated. */
+static inline unsigned index_in_block(const Translation *t, unsigned index)
+{
+    return t->round ? index % t->round : index;
+}
 
 /* ---- strings.c ---- */
 

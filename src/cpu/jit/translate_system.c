@@ -20,7 +20,7 @@ static void change_rflags(Translation *t, uint32_t bits, bool set)
 static void translate_sti(Translation *t)
 {
     Emit *e = &t->e;
-    if (t->index + 1u == t->block->count) {
+    if (t->index + 1u == t->count) {
         call_handler_inline(t);
         return;
     }

@@ -37,6 +37,7 @@ struct Block {
     uint16_t bytes, count; /* length of the code, instructions */
     bool dead : 1;
     bool named : 1;     /* by a translation, if only a dead one */
+    bool hot : 1;       /* a loop that was found running, for the translator */
     uint8_t heat;       /* times it was interpreted, for the translator */
     uint8_t live_flags; /* that the block may read before it writes them, the same */
     bool crossing; /* one instruction that ends on another page, at second_offset in second_ram */
