@@ -652,8 +652,9 @@ static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free
     check->high = access->at.disp + access->size;
     /* Accesses to the stack share a site, until frames of two pages take it from each other. */
     unsigned index = index_in_block(t, t->index);
-    bool missed = t->block->scattered >> index & 1;
-    check->scattered = (missed || !t->sited || t->result->plain) && !stack; /* tlb_site_count() */
+    bool guesses = stack || (t->sited && !t->result->plain); /* tlb_site_count() */
+    check->scattered = !guesses || t->block->scattered >> index & 1;
+    stack &= !(t->block->apart >> index & 1);
     bool by_registers = check->linear && (is_direct(t, &access->at, check->wide) ||
                                           is_indexed(t, &access->at, check->wide));
     by_registers |=
@@ -665,8 +666,8 @@ static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free
     check->shared = natural && keeps_addend && !split && !may_be_skipped(t) &&
                     look_ahead(t, access, &check->low, &check->high);
     check->low -= (check->low - access->at.disp) & check->align;
-    check->site = check->scattered ? (uint32_t)JIT_AT(unused_site)
-                                   : new_site(t, access->write, stack && !missed);
+    check->site =
+        check->scattered ? (uint32_t)JIT_AT(unused_site) : new_site(t, access->write, stack);
     *ret_free = by_registers ? SCRATCH1 : SCRATCH2;
     t->now.held = 0;
     Rm rm = fixes ? fixed(t, check) : by_registers ? direct(t, check) : uniform(t, check);

@@ -98,7 +98,9 @@ struct JitBlock {
     JitRef in, out;       /* JitLink */
     JitRef next;          /* of the same Block at another RIP */
     bool plain;           /* checks each access by itself */
-    bool loops;           /* would be several rounds of its loop, were the block hot */
+    uint32_t runs;
+    bool counts; /* `runs`: Block.counting was set */
+    bool loops;  /* would be several rounds of its loop, were the block hot */
     bool dead;
 };
 
@@ -165,6 +167,7 @@ typedef struct JitSite {
     uint8_t insn;   /* index in the block */
     int32_t misses; /* before somebody looks how long they took */
     uint64_t since; /* TSC of the last look */
+    uint32_t runs;  /* JitBlock.runs by then */
     JitBlock *from;
 } JitSite;
 #define JIT_SITE_MISSES 64

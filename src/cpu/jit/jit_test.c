@@ -1145,6 +1145,11 @@ static const struct {
     /* mov esi,0x200fc0; 1: movzx eax,byte [rsi]; inc rsi; test al,al; jz 2f; cmp esi,0x201040;
        jb 1b; 2: mov rdx,rsi; hlt */
     {"rounds that end early", USER64, "bec00f20000fb60648ffc684c0740881fe4010200072ee4889f2f4"},
+    /* mov esi,0x200100; mov edi,0x201108; mov ecx,3000; 1: adc rbx,[rsi]; xchg rsi,rdi; mov
+       edx,150; 2: dec edx; jnz 2b; dec ecx; jnz 1b; pushf; pop rdx; hlt: the runs of 1 are counted
+     */
+    {"two pages in turn", USER64,
+     "be00012000bf08112000b9b80b000048131e4887feba90010000ffca75fcffc975ed9c5af4"},
     /* divps xmm0,xmm1; cmp rbx,rdx; stmxcsr [rsp+8]; pushf; pop rdx; mov eax,[rsp+8]; hlt */
     {"MXCSR", FLAT64, "0f5ec14839d30fae5c24089c5a8b442408f4"},
     /* stmxcsr [rsp+8]; mov eax,[rsp+8]; mulpd xmm2,xmm3; stmxcsr [rsp+12]; mov ebx,[rsp+12]; hlt */

@@ -344,25 +344,62 @@ const uint8_t *jit_far(SoftCpu *cpu, uint64_t next, uint64_t what)
 /* Of the TSC: where misses come sooner, they are a good part of the time. */
 #define TICKS_PER_MISS  150  /* else: a program that goes through its memory needs new pages */
 #define TICKS_PER_FRAME 2000 /* what lies on the edge of two pages stays there */
+#define TICKS_TO_COUNT  6000 /* together with others they may be */
+#define RUNS_COUNTED    2048
+#define RUNS_PER_MISS   8 /* where fewer come to one, looking the TLB up costs less */
 
-/* A range that goes on behind its page, or a site that frames on two pages take from each other, is
- * had once for each access from then on; others look the TLB up. */
+/* Soon: it leaves to the loop at its end. */
+static void retire(JitCpu *jit, JitBlock *translation)
+{
+    jit->retire = translation;
+    jit_unlink(jit, translation);
+}
+
+/* Big programs miss in many places, and little in each: what part of a block's runs do is counted
+ * for a while. */
+static bool misses_often(JitCpu *jit, JitSite *site, uint64_t ticks)
+{
+    JitBlock *from = site->from;
+    Block *block = from->block;
+    if (!block->counted && ticks < TICKS_TO_COUNT) {
+        block->counting = block->counted = true;
+        retire(jit, from);
+    }
+    if (!from->counts)
+        return false;
+    uint32_t runs = from->runs - site->runs;
+    site->runs = from->runs;
+    if (from->runs > RUNS_COUNTED) {
+        block->counting = false;
+        retire(jit, from);
+    }
+    return runs < JIT_SITE_MISSES * RUNS_PER_MISS;
+}
+
+/* A range that goes on behind its page is had once for each access from then on, and so is a site
+ * that frames on two pages take from each other; other accesses look the TLB up. */
 void jit_site_missed(SoftCpu *cpu, uint64_t linear, JitSite *site)
 {
-    uint64_t now = __builtin_ia32_rdtsc();
+    uint64_t now = __builtin_ia32_rdtsc(), ticks = (now - site->since) / JIT_SITE_MISSES;
     Block *block = site->from->block;
     bool crosses = site->shared && (linear & (GUEST_PAGE_SIZE - 1)) > site->limit;
-    bool frame = (crosses && !site->steps) || jit_is_stack_site(site->site);
-    uint64_t *set = crosses ? &block->split : &block->scattered, bit = UINT64_C(1) << site->insn;
+    bool stack = jit_is_stack_site(site->site), frame = stack || (crosses && !site->steps);
+    uint64_t *set = crosses ? &block->split
+                    : stack ? &block->apart
+                            : &block->scattered,
+             bit = UINT64_C(1) << site->insn;
     bool looks_up = site->site == (uint32_t)JIT_AT(unused_site); /* the TLB already */
     site->misses = JIT_SITE_MISSES;
-    if ((crosses || !looks_up) &&
-        now - site->since < JIT_SITE_MISSES * (frame ? TICKS_PER_FRAME : TICKS_PER_MISS) &&
-        !cpu->jit->retire && !(*set & bit) && !site->from->dead) {
-        *set |= bit;
-        cpu->jit->retire = site->from;
-    }
     site->since = now;
+    if (cpu->jit->retire || site->from->dead)
+        return;
+    bool often = ticks < (frame ? TICKS_PER_FRAME : TICKS_PER_MISS);
+    often |= !crosses && misses_often(cpu->jit, site, ticks);
+    if (!often || (looks_up && !crosses) || *set & bit)
+        return;
+    *set |= bit;
+    if (!block->counting)
+        retire(cpu->jit, site->from);
 }
 
 bool jit_fill_tlb(SoftCpu *cpu, uint64_t linear, unsigned how)

@@ -682,13 +682,9 @@ static void write_entries_without_flags(Translation *t)
     result->body = code_offset(t);
 }
 
-static void write_entries(Translation *t)
+static void write_entries_with_flags(Translation *t)
 {
     JitBlock *result = t->result;
-    if (!t->live[0]) {
-        write_entries_without_flags(t);
-        return;
-    }
     result->flagged = true;
     result->entry[0] = result->entry[1] = code_offset(t);
     if (wants_host_flags(t)) {
@@ -699,6 +695,28 @@ static void write_entries(Translation *t)
         flags_to_slot(t, JIT_ALL_FLAGS);
         result->entry[0] = code_offset(t);
     }
+}
+
+/* EFLAGS stay. */
+static void write_count(Translation *t)
+{
+    Emit *e = &t->e;
+    emit_constant(e, SCRATCH2, (uintptr_t)&t->result->runs);
+    emit_op(e, 0x8b, SCRATCH1, rm_mem(SCRATCH2, 0));
+    emit_op(e, 0x8d, SCRATCH1, rm_mem(SCRATCH1, 1));
+    emit_op(e, 0x89, SCRATCH1, rm_mem(SCRATCH2, 0));
+    t->now.held = t->now.copied = 0;
+}
+
+static void write_entries(Translation *t)
+{
+    if (t->live[0])
+        write_entries_with_flags(t);
+    else
+        write_entries_without_flags(t);
+    t->result->counts = t->block->counting;
+    if (t->block->counting)
+        write_count(t);
 }
 
 /* For the jump table, out of line: flags are where the block wants them first. */

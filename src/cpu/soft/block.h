@@ -38,6 +38,8 @@ struct Block {
     bool dead : 1;
     bool named : 1;     /* by a translation, if only a dead one */
     bool hot : 1;       /* a loop that was found running, for the translator */
+    bool counting : 1;  /* its runs are counted, to see how many of its accesses miss */
+    bool counted : 1;   /* they are or were */
     uint8_t heat;       /* times it was interpreted, for the translator */
     uint8_t live_flags; /* that the block may read before it writes them, the same */
     bool crossing; /* one instruction that ends on another page, at second_offset in second_ram */
@@ -45,8 +47,8 @@ struct Block {
     BlockRef next_in_page[2];      /* [1]: the list of the second page */
     struct JitBlock *translations; /* the translator's, of this block at different RIPs */
     /* What it has learnt of the instructions: whose operand lies now here, now there; whose operand
-     * lies on another page than what is near it. */
-    uint64_t scattered, split;
+     * lies on another page than what is near it, or than the rest of the stack. */
+    uint64_t scattered, split, apart;
     Insn *insns; /* count + 1: the last goes on behind the block; NULL: forgotten */
     Ram *second_ram;
     uint64_t second_offset;
