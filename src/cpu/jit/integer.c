@@ -369,6 +369,7 @@ static void translate_push_memory(Translation *t)
     Rm rm = access_operand(t, size, false, 0, &free);
     emit_op(&t->e, 0x8b | size_bits(size), SCRATCH1, rm);
     emit_store(&t->e, SCRATCH1, rm_state(JIT_AT(temp)));
+    t->now.copied = 0;
     rm = access_stack(t, GPR_RSP, -(int)size, size, true, &free);
     emit_load(&t->e, free, rm_state(JIT_AT(temp)));
     emit_op(&t->e, 0x89 | size_bits(size), free, rm);

@@ -1150,6 +1150,10 @@ static const struct {
      */
     {"two pages in turn", USER64,
      "be00012000bf08112000b9b80b000048131e4887feba90010000ffca75fcffc975ed9c5af4"},
+    /* mov ecx,3; mov qword [rsp],0x200180; 1: mov r9d,0x200100; push qword [rsp]; mov rax,[r9];
+       pop rdx; dec ecx; jnz 1b; hlt */
+    {"push between a register and its use", USER64,
+     "b90300000048c704248001200041b900012000ff3424498b015affc975eff4"},
     /* divps xmm0,xmm1; cmp rbx,rdx; stmxcsr [rsp+8]; pushf; pop rdx; mov eax,[rsp+8]; hlt */
     {"MXCSR", FLAT64, "0f5ec14839d30fae5c24089c5a8b442408f4"},
     /* stmxcsr [rsp+8]; mov eax,[rsp+8]; mulpd xmm2,xmm3; stmxcsr [rsp+12]; mov ebx,[rsp+12]; hlt */
