@@ -559,7 +559,7 @@ static void put_short_loop(Fixture *f)
 {
     static const uint8_t opcodes[] = {0x03, 0x33, 0x3b, 0x8b, 0x89, 0x01};
     put_address(f);
-    unsigned start = f->size, insns = pick(f, 3), base = 1 + pick(f, 3), step = pick(f, 40);
+    unsigned start = f->size, insns = pick(f, 8), base = 1 + pick(f, 3), step = pick(f, 40);
     put(f, opcodes[pick(f, G_N_ELEMENTS(opcodes))]);
     put(f, pick(f, 2) << 3 | base); /* [rcx], [rdx] or [rbx] */
     for (unsigned i = 0; i < insns; i++)
@@ -796,6 +796,9 @@ static void prepare(Fixture *f, Machine *m, uint32_t seed, CpuState *state)
     put_tables(f, m);
     for (unsigned i = 0; i < DATA_SIZE; i += 4)
         *(uint32_t *)(m->ram->host + DATA + i) = g_rand_int(random);
+    for (unsigned i = 0; i < DATA_SIZE / 8; i++) /* addresses, that a wrong one is one, too */
+        put64(m, DATA + g_rand_int(random) % DATA_SIZE / 8 * 8,
+              DATA + g_rand_int(random) % DATA_SIZE);
     if (f->segmented)
         prepare_world(m, seed);
     put64(m, COUNTER, 3);
