@@ -303,6 +303,7 @@ static uint32_t new_site(Translation *t, bool write, bool stack)
     unsigned kind = t->sited * 2 + write, n = 0;
     if (!stack)
         n = 1 + t->jit->next_site[kind]++ % (TLB_SITES - 1);
+    g_assert(n < tlb_site_count(kind)); /* what is cleared */
     uint32_t site = offsetof(SoftCpu, sites) + (kind * TLB_SITES + n) * sizeof(TlbSite);
     for (unsigned i = 0; i < FACTS_MAX; i++) /* it will hold another page */
         if (t->facts[i].addend == site + offsetof(TlbSite, addend))
@@ -652,9 +653,9 @@ static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free
     check->high = access->at.disp + access->size;
     /* Accesses to the stack share a site, until frames of two pages take it from each other. */
     unsigned index = index_in_block(t, t->index);
+    stack &= !(t->block->apart >> index & 1);
     bool guesses = stack || (t->sited && !t->result->plain); /* tlb_site_count() */
     check->scattered = !guesses || t->block->scattered >> index & 1;
-    stack &= !(t->block->apart >> index & 1);
     bool by_registers = check->linear && (is_direct(t, &access->at, check->wide) ||
                                           is_indexed(t, &access->at, check->wide));
     by_registers |=

@@ -1157,6 +1157,9 @@ static const struct {
        pop rdx; dec ecx; jnz 1b; hlt */
     {"push between a register and its use", USER64,
      "b90300000048c704248001200041b900012000ff3424498b015affc975eff4"},
+    /* mov esp,0x200800; mov esi,0x201800; mov ecx,1000; 1: push rbx; pop rdx; xchg rsp,rsi; dec
+       ecx; jnz 1b; hlt: sites that nobody clears are not for a kernel's stacks (new_site()) */
+    {"two stacks in turn", FLAT64, "bc00082000be00182000b9e8030000535a4887f4ffc975f7f4"},
     /* divps xmm0,xmm1; cmp rbx,rdx; stmxcsr [rsp+8]; pushf; pop rdx; mov eax,[rsp+8]; hlt */
     {"MXCSR", FLAT64, "0f5ec14839d30fae5c24089c5a8b442408f4"},
     /* stmxcsr [rsp+8]; mov eax,[rsp+8]; mulpd xmm2,xmm3; stmxcsr [rsp+12]; mov ebx,[rsp+12]; hlt */
