@@ -121,6 +121,9 @@ SoupMessage *remote_message(const Remote *remote, const char *method, const char
                                      g_get_language_names()[0]);
     if (message)
         soup_message_add_flags(message, SOUP_MESSAGE_NO_REDIRECT); /* the token stays with us */
+    /* On a connection that was used before, libsoup may send it twice, and without its body. */
+    if (message && strcmp(method, "GET") != 0)
+        soup_message_add_flags(message, SOUP_MESSAGE_NEW_CONNECTION);
     return message;
 }
 

@@ -284,6 +284,10 @@ static void on_request(SoupServer *soup, SoupServerMessage *message, const char 
     Server *server = data;
     Connection *connection = connection_of(message);
 
+    /* libsoup reads one request of a stream that it has not accepted itself. Whoever is not told
+     * may send the next one where nobody reads it. */
+    soup_message_headers_replace(soup_server_message_get_response_headers(message), "Connection",
+                                 "close");
     if (!connection || connection->refused) {
         soup_server_message_set_status(message, SOUP_STATUS_REQUEST_ENTITY_TOO_LARGE, NULL);
     } else if (is_authorized(server, connection, message)) {

@@ -209,6 +209,63 @@ def edit():
         expect(d.vm("one")["config"]["system"]["memory"], 32 << 20, "memory")
 
 
+class Impatient:
+    """In a daemon's place: it promises to keep connections, answers one request on each, and closes it when the next one comes."""
+
+    def __init__(self, path, answers):
+        path.unlink(missing_ok=True)
+        self.answers, self.bodies = answers, []
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+
+    def serve(self, client):
+        with client, client.makefile("rb") as file, contextlib.suppress(ConnectionError):
+            method, headers = file.readline().split(b" ")[0].decode(), list(iter(file.readline, b"\r\n"))
+            if headers:
+                length = next((int(header.split(b":")[1]) for header in headers if header.lower().startswith(b"content-length:")), 0)
+                self.bodies.append((method, file.read(length)))
+                answer = self.answers[method]
+                client.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(answer)}\r\n\r\n{answer}".encode())
+                file.read(1)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+def edit_far_away():
+    """A proxy that closes connections which it promised to keep gets what was edited whole, and once."""
+    with Daemon() as d:
+        d.run("vm", "create", "one", *SMALL)
+        d.kill()
+        d.environment["EDITOR"] = "sed -i s/8M/32M/"
+        with Impatient(d.socket, {"GET": "<ospite memory='8M'/>\n", "PUT": "{}"}) as peer:
+            d.run("vm", "edit", "one")
+        expect(peer.bodies, [("GET", b""), ("PUT", b"<ospite memory='32M'/>\n")], "requests")
+
+
+def ended_connections():
+    """An answer says that nothing more is read on its connection, which ends."""
+    with Daemon() as d:
+        d.run("vm", "list")
+        for path in ("/v1/version", "/v1/none"):
+            with d.connect() as client, client.makefile("rb") as file:
+                client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                headers = list(iter(file.readline, b"\r\n"))
+                check(b"Connection: close\r\n" in headers and file.read().endswith(b"}"), f"{path}: {headers}")
+
+
 VBOX = """<VirtualBox xmlns="http://www.virtualbox.org/"><Machine uuid="{7d2e1f5c-3b0a-4c7e-9f00-1a2b3c4d5e6f}" name="Old box">
 <MediaRegistry><HardDisks><HardDisk uuid="{11111111-2222-4333-8444-555555555555}" location="disk.vdi" format="VDI"/></HardDisks></MediaRegistry>
 <Hardware><CPU count="2"/><Memory RAMSize="64"/><AudioAdapter driver="Pulse" enabled="true"/></Hardware>
@@ -590,6 +647,6 @@ def usage():
         expect(d.run("--json", "vm", "list"), d.run("vm", "list", "--json"), "--json before the command")
 
 
-sys.exit(run((life, shown, console, screen, debugged, counted, names, rename_and_move, edit, files_here, imported, daemon_killed, ended_without_daemon,
+sys.exit(run((life, shown, console, screen, debugged, counted, names, rename_and_move, edit, edit_far_away, ended_connections, files_here, imported, daemon_killed, ended_without_daemon,
               process_killed, sandboxed, many_at_once, leaves, ended_while_asked, fifty, bad_requests, described, huge_request, half_request,
               gone_waiters, crowd, other_users, bad_files, table, usage), sys.argv[1:]))
