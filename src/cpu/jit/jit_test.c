@@ -628,6 +628,16 @@ static Segment segment(uint16_t selector, uint32_t attributes)
     return (Segment){.selector = selector, .attributes = attributes, .limit = UINT32_MAX};
 }
 
+/* Pages of data lie in disorder, for one that is found by the addend of another to be seen. */
+static uint64_t physical(const Fixture *f, uint64_t linear)
+{
+    static const uint8_t frames[DATA_SIZE / GUEST_PAGE_SIZE] = {2, 0, 3, 1};
+    uint64_t at = linear - DATA;
+    return f->mode64 && at < DATA_SIZE
+               ? DATA + frames[at / GUEST_PAGE_SIZE] * GUEST_PAGE_SIZE + at % GUEST_PAGE_SIZE
+               : linear;
+}
+
 static void put_tables(Fixture *f, Machine *m)
 {
     unsigned user = f->user ? 4 : 0;
@@ -639,7 +649,7 @@ static void put_tables(Fixture *f, Machine *m)
         /* The data in 4 KiB pages, the third of them read-only, nothing behind. */
         put64(m, 0x3008, 0x4003 | user);
         for (unsigned i = 0; i < DATA_SIZE >> 12; i++)
-            put64(m, 0x4000 + i * 8, (DATA + i * 4096) | (i == 2 ? 1 : 3) | user);
+            put64(m, 0x4000 + i * 8, physical(f, DATA + i * 4096) | (i == 2 ? 1 : 3) | user);
         put64(m, 0x5008, UINT64_C(0x00af9b000000ffff));
         put64(m, 0x5018, UINT64_C(0x00affb000000ffff));
         put64(m, TSS + 4, STACK0);
@@ -904,7 +914,7 @@ static uint64_t pushed_flags(const Fixture *f, const CpuState *state)
 static bool same_memory(Fixture *f, const CpuState *state, bool faulted)
 {
     uint8_t *a = f->machines[0].ram->host, *b = f->machines[1].ram->host;
-    uint64_t at = pushed_flags(f, state);
+    uint64_t at = physical(f, pushed_flags(f, state));
     if (faulted && at < RAM_SIZE - 64) {
         memset(a + at, 0, f->real ? 2 : 4);
         memset(b + at, 0, f->real ? 2 : 4);
