@@ -304,11 +304,7 @@ static uint32_t new_site(Translation *t, bool write, bool stack)
     if (!stack)
         n = 1 + t->jit->next_site[kind]++ % (TLB_SITES - 1);
     g_assert(n < tlb_site_count(kind)); /* what is cleared */
-    uint32_t site = offsetof(SoftCpu, sites) + (kind * TLB_SITES + n) * sizeof(TlbSite);
-    for (unsigned i = 0; i < FACTS_MAX; i++) /* it will hold another page */
-        if (t->facts[i].addend == site + offsetof(TlbSite, addend))
-            t->facts[i].valid = false;
-    return site;
+    return offsetof(SoftCpu, sites) + (kind * TLB_SITES + n) * sizeof(TlbSite);
 }
 
 /* A check being written. */
@@ -638,6 +634,15 @@ static bool may_be_fixed(const Translation *t, const Check *check)
            (linear ^ constant_linear(t, &last)) < GUEST_PAGE_SIZE;
 }
 
+/* Another page's addend will be there: of a site's next, of an instruction's other access. */
+static void facts_lose_addend(Translation *t, uint32_t addend)
+{
+    for (unsigned i = 0; i < FACTS_MAX; i++) {
+        if (t->facts[i].addend == addend)
+            t->facts[i].valid = false;
+    }
+}
+
 static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free)
 {
     JitAccess *access = &check->access;
@@ -669,6 +674,7 @@ static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free
     check->low -= (check->low - access->at.disp) & check->align;
     check->site =
         check->scattered ? (uint32_t)JIT_AT(unused_site) : new_site(t, access->write, stack);
+    facts_lose_addend(t, addend_of(t, check));
     *ret_free = by_registers ? SCRATCH1 : SCRATCH2;
     t->now.held = 0;
     Rm rm = fixes ? fixed(t, check) : by_registers ? direct(t, check) : uniform(t, check);

@@ -1170,6 +1170,11 @@ static const struct {
     /* mov esp,0x200800; mov esi,0x201800; mov ecx,1000; 1: push rbx; pop rdx; xchg rsp,rsi; dec
        ecx; jnz 1b; hlt: sites that nobody clears are not for a kernel's stacks (new_site()) */
     {"two stacks in turn", FLAT64, "bc00082000be00182000b9e8030000535a4887f4ffc975f7f4"},
+    /* mov esp,0x200800; mov edi,0x201800; mov esi,0x202100; mov ecx,1000; 1: push [rsi]; mov
+       rax,[rsi+8]; add rbx,rax; pop rdx; xchg rsp,rdi; dec ecx; jnz 1b; hlt: both accesses of the
+       push look the TLB up */
+    {"push of memory to two stacks in turn", FLAT64,
+     "bc00082000bf00182000be00212000b9e8030000ff36488b46084801c35a4887e7ffc975eff4"},
     /* divps xmm0,xmm1; cmp rbx,rdx; stmxcsr [rsp+8]; pushf; pop rdx; mov eax,[rsp+8]; hlt */
     {"MXCSR", FLAT64, "0f5ec14839d30fae5c24089c5a8b442408f4"},
     /* stmxcsr [rsp+8]; mov eax,[rsp+8]; mulpd xmm2,xmm3; stmxcsr [rsp+12]; mov ebx,[rsp+12]; hlt */
