@@ -39,18 +39,30 @@ static JitAddress operand_address(const Insn *insn)
                         .disp = insn->disp};
 }
 
-/* SCRATCH2 holds the addend, to which the base is added. */
-static void hold(Translation *t, uint32_t addend, uint8_t base)
+static void hold_in(Translation *t, unsigned scratch, JitHeld wanted)
 {
     Emit *e = &t->e;
-    bool held = t->now.held == addend && (!t->now.held_base || t->now.held_base == base);
-    if (!held)
-        emit_load(e, SCRATCH2, rm_state(addend));
-    if (base && !(held && t->now.held_base == base))
-        emit_op(e, 0x8d | OP_W, SCRATCH2,
-                (Rm){.kind = RM_MEM, .base = SCRATCH2, .index = guest_host(base - 1)});
-    t->now.held = addend;
-    t->now.held_base = base;
+    JitHeld held = t->now.held[scratch - SCRATCH1];
+    if (held.addend != wanted.addend || (held.base && held.base != wanted.base)) {
+        emit_load(e, scratch, rm_state(wanted.addend));
+        held.base = 0;
+    }
+    if (held.base != wanted.base)
+        emit_op(e, 0x8d | OP_W, scratch,
+                (Rm){.kind = RM_MEM, .base = scratch, .index = guest_host(wanted.base - 1)});
+    scratch_lost(t, scratch);
+    t->now.held[scratch - SCRATCH1] = wanted;
+}
+
+/* The scratch register that holds it; SCRATCH1 if that is free, and SCRATCH2 holds another. */
+static unsigned hold(Translation *t, JitHeld wanted, bool free)
+{
+    const JitHeld *held = t->now.held;
+    bool other = held[1].addend &&
+                 (held[1].addend != wanted.addend || (held[1].base && held[1].base != wanted.base));
+    unsigned scratch = free && other ? SCRATCH1 : SCRATCH2;
+    hold_in(t, scratch, wanted);
+    return scratch;
 }
 
 /* Into a scratch register; SCRATCH2 changes if the index is in memory. EFLAGS stay. */
@@ -66,10 +78,7 @@ static void emit_address_to(Translation *t, JitAddress at, bool wide, unsigned s
         rm.base = guest_read(t, at.base, t->now.copied == at.base ? SCRATCH1 : scratch);
     if (at.index != GPR_NONE)
         rm.index = guest_read(t, at.index, SCRATCH2);
-    if (scratch == SCRATCH1)
-        t->now.copied = 0;
-    else
-        t->now.held = 0;
+    scratch_lost(t, scratch);
     if (at.base == GPR_BLOCK_RIP)
         emit_constant(&t->e, scratch, (t->rip + at.disp) & mask);
     else if (rm.base == HOST_NONE && rm.index == HOST_NONE && !wide)
@@ -263,8 +272,11 @@ void facts_after_insn(Translation *t)
 {
     unsigned written = jit_written(t->insn, &t->op), reg = GPR_NONE;
     int64_t by;
-    if (t->now.held_base && written >> (t->now.held_base - 1) & 1)
-        t->now.held = 0;
+    for (unsigned scratch = SCRATCH1; scratch <= SCRATCH2; scratch++) {
+        unsigned base = t->now.held[scratch - SCRATCH1].base;
+        if (base && written >> (base - 1) & 1)
+            scratch_lost(t, scratch);
+    }
     bool step = jit_is_step(t->block->mode, t->insn, &t->op, &reg, &by);
     for (unsigned i = 0; i < FACTS_MAX; i++) {
         JitFact *fact = &t->facts[i];
@@ -418,26 +430,29 @@ static uint32_t addend_of(const Translation *t, const Check *check)
                             : check->site + (uint32_t)offsetof(TlbSite, addend);
 }
 
-/* The operand by its own registers and the addend, which SCRATCH2 may hold. */
+/* The operand by its own registers and the addend, which a scratch register may hold. */
 static Rm by_addend(Translation *t, const JitAddress *at, uint32_t addend)
 {
-    if (at->base == GPR_RSP && at->index != GPR_NONE)
+    bool indexed = at->index != GPR_NONE,
+         copied = !indexed && at->base < GPR_NONE && guest_in_memory(at->base);
+    if (at->base == GPR_RSP && indexed)
         settle_rsp(t);
-    hold(t, addend, at->index == GPR_NONE ? 0 : at->base + 1);
+    unsigned scratch =
+        hold(t, (JitHeld){addend, indexed ? at->base + 1 : 0}, !copied && spares_scratch(t));
     if (is_constant(at))
-        return rm_mem(SCRATCH2, (int32_t)constant_linear(t, at));
+        return rm_mem(scratch, (int32_t)constant_linear(t, at));
     if (at->base == GPR_RSP && at->index == GPR_NONE)
         return (Rm){.kind = RM_MEM,
                     .base = GUEST_RSP,
-                    .index = SCRATCH2,
+                    .index = scratch,
                     .disp = at->disp + t->now.rsp_moved};
     if (at->index == GPR_NONE)
         return (Rm){.kind = RM_MEM,
                     .base = guest_read(t, at->base, SCRATCH1),
-                    .index = SCRATCH2,
+                    .index = scratch,
                     .disp = at->disp};
     return (Rm){.kind = RM_MEM,
-                .base = SCRATCH2,
+                .base = scratch,
                 .index = guest_host(at->index),
                 .scale = at->scale,
                 .disp = at->disp};
@@ -466,9 +481,8 @@ static Rm fixed(Translation *t, const Check *check)
     stub->resume = emit_here(e);
     if (check->scattered && check->shared)
         emit_store(e, SCRATCH2, rm_state(JIT_AT(addends[t->index])));
-    t->now.held = addend_of(t, check);
-    t->now.held_base = 0;
-    return by_addend(t, &check->access.at, t->now.held);
+    t->now.held[1].addend = addend_of(t, check);
+    return by_addend(t, &check->access.at, addend_of(t, check));
 }
 
 static Rm direct(Translation *t, const Check *check)
@@ -497,9 +511,8 @@ static Rm direct(Translation *t, const Check *check)
         emit_store(e, SCRATCH2, rm_state(JIT_AT(addends[t->index])));
     if (aligns)
         check_alignment(t, check->align);
-    t->now.held = addend_of(t, check);
-    t->now.held_base = 0;
-    return by_addend(t, &check->access.at, t->now.held);
+    t->now.held[1].addend = addend_of(t, check);
+    return by_addend(t, &check->access.at, addend_of(t, check));
 }
 
 static Rm uniform(Translation *t, const Check *check)
@@ -590,7 +603,7 @@ static Rm member(Translation *t, JitFact *fact, const JitAccess *access, unsigne
         return by_addend(t, at, fact->addend);
     }
     emit_address(t, *at, t->mode64);
-    t->now.held = 0;
+    scratch_lost(t, SCRATCH2);
     emit_load(e, SCRATCH2, rm_state(fact->addend));
     emit_op(e, 0x8d | OP_W, SCRATCH1, (Rm){.kind = RM_MEM, .base = SCRATCH1, .index = SCRATCH2});
     *ret_free = SCRATCH2;
@@ -635,12 +648,14 @@ static bool may_be_fixed(const Translation *t, const Check *check)
 }
 
 /* Another page's addend will be there: of a site's next, of an instruction's other access. */
-static void facts_lose_addend(Translation *t, uint32_t addend)
+static void lose_addend(Translation *t, uint32_t addend)
 {
     for (unsigned i = 0; i < FACTS_MAX; i++) {
         if (t->facts[i].addend == addend)
             t->facts[i].valid = false;
     }
+    if (t->now.held[0].addend == addend)
+        scratch_lost(t, SCRATCH1);
 }
 
 static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free)
@@ -674,9 +689,9 @@ static Rm access_at(Translation *t, Check *check, bool stack, unsigned *ret_free
     check->low -= (check->low - access->at.disp) & check->align;
     check->site =
         check->scattered ? (uint32_t)JIT_AT(unused_site) : new_site(t, access->write, stack);
-    facts_lose_addend(t, addend_of(t, check));
+    lose_addend(t, addend_of(t, check));
     *ret_free = by_registers ? SCRATCH1 : SCRATCH2;
-    t->now.held = 0;
+    scratch_lost(t, SCRATCH2);
     Rm rm = fixes ? fixed(t, check) : by_registers ? direct(t, check) : uniform(t, check);
     if (check->shared)
         note_fact(t, check);
@@ -744,6 +759,17 @@ static void lazy_flags_to_slot(Translation *t, const Stub *stub)
         flags_to_slot(t, JIT_ALL_FLAGS);
 }
 
+/* A scratch register that was lost gets what it had. */
+static void hold_again(Translation *t, unsigned scratch, const JitNow *then)
+{
+    JitHeld held = then->held[scratch - SCRATCH1];
+    scratch_lost(t, scratch);
+    if (held.addend)
+        hold_in(t, scratch, held);
+    else if (scratch == SCRATCH1 && then->copied)
+        guest_read(t, then->copied, SCRATCH1);
+}
+
 static void write_slow(Translation *t, const Stub *stub)
 {
     Emit *e = &t->e;
@@ -764,10 +790,8 @@ static void write_slow(Translation *t, const Stub *stub)
     t->now = (JitNow){0};
     if (t->at[next].host_flags && t->live[next])
         flags_to_host(t, SCRATCH1);
-    if (t->at[next].held)
-        hold(t, t->at[next].held, t->at[next].held_base);
-    if (t->at[next].copied)
-        guest_read(t, t->at[next].copied, SCRATCH1);
+    hold_again(t, SCRATCH1, &t->at[next]);
+    hold_again(t, SCRATCH2, &t->at[next]);
     t->now.rsp_moved = -t->at[next].rsp_moved;
     settle_rsp(t);
     emit_jump(e, t->start[next]);
@@ -794,8 +818,8 @@ static void write_miss(Translation *t, const Stub *stub)
     uint8_t *slow = emit_jcc(e, CC_E, NULL);
     if (!stub->direct)
         emit_op(e, 0x03 | OP_W, SCRATCH1, rm_reg(SCRATCH2));
-    else if (stub->now.copied)
-        emit_load(e, SCRATCH1, rm_state(CPU_AT(s.gpr) + stub->now.copied * 8));
+    else
+        hold_again(t, SCRATCH1, &stub->now);
     emit_jump(e, stub->resume);
     emit_patch(e, slow, emit_here(e));
     if (unaligned)

@@ -266,7 +266,7 @@ static void swap_spilled(Translation *t, unsigned set, bool back)
             emit_store(e, guest_read(t, guest, host), now);
         emit_load(e, host, back ? now : then);
         guest_written(t, guest, host);
-        t->now.copied = 0;
+        scratch_lost(t, SCRATCH1);
     }
 }
 
@@ -281,7 +281,7 @@ static void recall(Translation *t)
     t->insn = &t->insns[recipe.index];
     t->op = t->ops[recipe.index];
     t->now.lazy = false;
-    t->now.held = t->now.copied = 0;
+    scratches_lost(t);
     settle_rsp(t);
     swap_spilled(t, recipe.spilled, false);
     if (recipe.how == JIT_RECIPE_AGAIN) {
@@ -299,7 +299,7 @@ static void recall(Translation *t)
     t->insn = insn;
     t->op = op;
     t->now.host_flags = true;
-    t->now.copied = 0;
+    scratch_lost(t, SCRATCH1);
     t->now.recipe = recipe;
 }
 
@@ -309,7 +309,7 @@ static void recall(Translation *t)
 static void save_flags(Translation *t)
 {
     Emit *e = &t->e;
-    t->now.held = 0;
+    scratch_lost(t, SCRATCH2);
     emit_move(e, SCRATCH2, HOST_RAX);
     e8(e, 0x9f);                                            /* lahf */
     emit_op(e, 0x90 | OP_0F | OP_RM8, 0, rm_reg(HOST_RAX)); /* seto */
@@ -350,10 +350,8 @@ void flags_to_host(Translation *t, unsigned temp)
         recall(t);
         return;
     }
-    if (temp == SCRATCH2)
-        t->now.held = 0;
-    if (temp == SCRATCH1)
-        t->now.copied = 0;
+    if (temp != HOST_NONE)
+        scratch_lost(t, temp);
     emit_store(e, HOST_RAX, slot);
     emit_op(e, 0xb7 | OP_0F, HOST_RAX, rm_state(CPU_AT(flags))); /* movzx: as it was stored */
     e8(e, 0x04), e8(e, FLAGS_LOAD_OF);                           /* add al, 7f; sahf */

@@ -278,7 +278,7 @@ void fpu_need(Translation *t, unsigned bits)
     unsigned missing = bits & ~t->now.fpu;
     if (missing) {
         flags_lost(t, t->live[t->index]);
-        t->now.held = t->now.copied = 0;
+        scratches_lost(t);
     }
     if (missing & JIT_LIVE_YMM)
         missing &= ~JIT_LIVE_XMM;

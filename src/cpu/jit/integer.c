@@ -108,9 +108,8 @@ static Rm keep_operand(Translation *t, Rm rm, unsigned size, unsigned free)
     if (t->op.reg & ROLE_WRITE)
         flags_spill(t, 1u << t->insn->reg);
     t->now.kept = true;
-    t->now.copied = 0;
-    if (free == SCRATCH2)
-        t->now.held = 0;
+    scratch_lost(t, SCRATCH1);
+    scratch_lost(t, free);
     return rm_reg(free);
 }
 
@@ -195,10 +194,10 @@ static void copy_registers(Translation *t, uint32_t word)
         read_operand(t, insn->rm, rm_byte, SCRATCH1);
     if (op->reg && (reg_role != ROLE_WRITE || !whole))
         read_operand(t, insn->reg, reg_byte, SCRATCH2);
-    if (rm_host == SCRATCH1)
-        t->now.copied = rm_role & ROLE_WRITE ? 0 : t->now.copied;
+    if (rm_host == SCRATCH1 && rm_role & ROLE_WRITE)
+        scratch_lost(t, SCRATCH1);
     if (reg_host == SCRATCH2)
-        t->now.held = 0;
+        scratch_lost(t, SCRATCH2);
     finish_copy(t, word, reg_host, rm_reg(rm_host));
     if (op->reg && reg_role & ROLE_WRITE)
         written_operand(t, insn->reg, reg_byte, reg_host);
@@ -317,7 +316,7 @@ static void translate_lea(Translation *t)
 {
     const Insn *insn = t->insn;
     Emit *e = &t->e;
-    t->now.held = 0;
+    scratch_lost(t, SCRATCH2);
     address_of_operand(t, insn);
     unsigned host = insn->op_size == 2           ? guest_read(t, insn->reg, SCRATCH2)
                     : guest_in_memory(insn->reg) ? SCRATCH2
@@ -369,7 +368,7 @@ static void translate_push_memory(Translation *t)
     Rm rm = access_operand(t, size, false, 0, &free);
     emit_op(&t->e, 0x8b | size_bits(size), SCRATCH1, rm);
     emit_store(&t->e, SCRATCH1, rm_state(JIT_AT(temp)));
-    t->now.copied = 0;
+    scratch_lost(t, SCRATCH1);
     rm = access_stack(t, GPR_RSP, -(int)size, size, true, &free);
     emit_load(&t->e, free, rm_state(JIT_AT(temp)));
     emit_op(&t->e, 0x89 | size_bits(size), free, rm);

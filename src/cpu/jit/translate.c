@@ -30,10 +30,9 @@ unsigned guest_read(Translation *t, unsigned guest, unsigned scratch)
         return guest_host(guest);
     if (scratch == SCRATCH1 && t->now.copied == guest)
         return scratch;
+    scratch_lost(t, scratch);
     if (scratch == SCRATCH1)
         t->now.copied = guest;
-    else
-        t->now.held = 0;
     emit_load(&t->e, scratch, rm_state(CPU_AT(s.gpr) + guest * 8));
     return scratch;
 }
@@ -43,10 +42,12 @@ void guest_written(Translation *t, unsigned guest, unsigned host)
     if (!guest_in_memory(guest))
         return;
     emit_store(&t->e, host, rm_state(CPU_AT(s.gpr) + guest * 8));
-    if (host == SCRATCH1)
-        t->now.copied = guest;
-    else if (t->now.copied == guest)
+    if (t->now.copied == guest)
         t->now.copied = 0;
+    if (host == SCRATCH1) {
+        scratch_lost(t, host);
+        t->now.copied = guest;
+    }
 }
 
 /* ---- what is live ------------------------------------------------------------ */
@@ -441,7 +442,7 @@ static void branch_by_lookup(Translation *t, const JitReturn *ret)
     }
     emit_load(e, SCRATCH1, rm_state_by(SCRATCH2, JIT_AT(jumps[0].host)));
     emit_store(e, SCRATCH1, host);
-    t->now.held = t->now.copied = 0; /* the lookup's index is there now */
+    scratches_lost(t); /* the lookup's index is there now */
     push_return_address(t);
     settle_rsp(t);
     leave_by_return(t, ret);
@@ -494,7 +495,7 @@ static JitLink *guess_target(Translation *t, JitReturn *ret)
     guess->expected = code_offset(t);
     e64(e, t->rip);
     emit_op(e, 0x3b | OP_W, SCRATCH1, rm_reg(SCRATCH2));
-    t->now.held = t->now.copied = 0;
+    scratches_lost(t);
     Stub *stub = new_stub(t, STUB_OTHER);
     stub->link = &guess->link;
     stub->ret = ret;
@@ -614,7 +615,7 @@ static void translate_insn(Translation *t)
     if (!may_settle_later(t))
         settle_rsp(t);
     if (!holds && t->op.kind != JIT_CALL_REL && t->op.kind != JIT_RET)
-        t->now.held = t->now.copied = 0;
+        scratches_lost(t);
     t->start[t->index] = emit_here(&t->e);
     t->at[t->index] = t->now;
     flags_before_insn(t);
@@ -634,7 +635,7 @@ static void translate_insn(Translation *t)
         translate_integer(t);
     }
     if (!holds)
-        t->now.held = t->now.copied = 0;
+        scratches_lost(t);
 }
 
 /* Whether the first instruction that cares finds flags in EFLAGS better. */
@@ -705,7 +706,7 @@ static void write_count(Translation *t)
     emit_op(e, 0x8b, SCRATCH1, rm_mem(SCRATCH2, 0));
     emit_op(e, 0x8d, SCRATCH1, rm_mem(SCRATCH1, 1));
     emit_op(e, 0x89, SCRATCH1, rm_mem(SCRATCH2, 0));
-    t->now.held = t->now.copied = 0;
+    scratches_lost(t);
 }
 
 static void write_entries(Translation *t)

@@ -39,6 +39,13 @@ typedef struct JitRecipe {
     int64_t moved;          /* ADD, SUB: what was added to the register since */
 } JitRecipe;
 
+/* What a scratch register holds for later accesses: what is at `addend` from STATE (JitFact), 0:
+ * nothing, plus a guest register, 0: none, else 1 + its number. */
+typedef struct JitHeld {
+    uint32_t addend;
+    uint8_t base;
+} JitHeld;
+
 /* The arithmetic flags are in EFLAGS (host_flags), or to be had by the recipe (lazy), or else in
  * the slot, if anybody wants them. */
 typedef struct JitNow {
@@ -46,9 +53,8 @@ typedef struct JitNow {
     bool kept;         /* the instruction put its memory operand into JitCpu.kept */
     JitRecipe recipe;  /* of either */
     uint8_t fpu;       /* JIT_LIVE_* that are surely loaded */
-    uint8_t copied;    /* the guest register in memory that SCRATCH1 holds, too; 0: none */
-    uint32_t held;     /* JitFact.addend of the one that SCRATCH2 holds; 0: none */
-    uint8_t held_base; /* 1 + the guest register that was added to it; 0: none */
+    uint8_t copied;    /* the guest register in memory that SCRATCH1 holds instead; 0: none */
+    JitHeld held[2];   /* SCRATCH1, SCRATCH2 */
     int32_t rsp_moved; /* what GUEST_RSP lacks of RSP; 0 wherever a stub is jumped to from */
 } JitNow;
 
@@ -173,6 +179,18 @@ static inline unsigned guest_host(unsigned guest)
         HOST_R8,  HOST_NONE, HOST_NONE, HOST_NONE, HOST_R12,  HOST_R13, HOST_R14, HOST_NONE,
     };
     return hosts[guest];
+}
+/* A scratch register is about to be something else. */
+static inline void scratch_lost(Translation *t, unsigned scratch)
+{
+    t->now.held[scratch - SCRATCH1] = (JitHeld){0};
+    if (scratch == SCRATCH1)
+        t->now.copied = 0;
+}
+static inline void scratches_lost(Translation *t)
+{
+    scratch_lost(t, SCRATCH1);
+    scratch_lost(t, SCRATCH2);
 }
 /* GUEST_RSP is RSP. EFLAGS stay. */
 void settle_rsp(Translation *t);
