@@ -11,7 +11,8 @@
  */
 #include "cpu/jit/translate.h"
 
-#define ROUNDS_MAX 4
+#define ROUNDS_MAX 8
+#define ROUNDS_MIN 4 /* of what steps further, each round checks */
 
 static uint64_t end_of(const Insn *insn)
 {
@@ -46,25 +47,30 @@ int64_t step_of_round(const Translation *t, unsigned round, const JitAddress *at
     return sum;
 }
 
-/* Whether a check can serve all rounds. */
-static bool has_lasting_access(const Translation *t, unsigned round)
+/* In how many rounds a check can serve, for any access; 0: it can't. */
+static unsigned rounds_of(const Translation *t, unsigned round)
 {
+    unsigned rounds = MIN(ROUNDS_MAX, BLOCK_MAX_INSNS / round);
+    bool lasts = false;
     for (unsigned i = 0; i < round; i++) {
         JitAccess accesses[INSN_MAX_ACCESSES];
         unsigned count = find_accesses(t, i, accesses);
         for (unsigned n = 0; n < count; n++) {
-            int64_t step = step_of_round(t, round, &accesses[n].at);
-            if (step <= SPAN_MAX / ROUNDS_MAX && step >= -SPAN_MAX / ROUNDS_MAX)
-                return true;
+            uint64_t step = ABS(step_of_round(t, round, &accesses[n].at));
+            if (step > SPAN_MAX / ROUNDS_MIN)
+                continue;
+            lasts = true;
+            if (step)
+                rounds = MIN(rounds, SPAN_MAX / step);
         }
     }
-    return false;
+    return lasts ? rounds : 0;
 }
 
 void unroll(Translation *t)
 {
-    unsigned round = round_of(t), rounds = round ? MIN(ROUNDS_MAX, BLOCK_MAX_INSNS / round) : 0;
-    if (t->segmented || rounds < 2 || !has_lasting_access(t, round))
+    unsigned round = round_of(t), rounds = round ? rounds_of(t, round) : 0;
+    if (t->segmented || rounds < 2)
         return;
     if (!t->block->hot && t->jit->warm) {
         t->result->loops = true;

@@ -393,7 +393,7 @@ void jit_site_missed(SoftCpu *cpu, uint64_t linear, JitSite *site)
     site->since = now;
     if (cpu->jit->retire || site->from->dead)
         return;
-    bool often = ticks < (frame ? TICKS_PER_FRAME : TICKS_PER_MISS);
+    bool often = frame ? ticks < TICKS_PER_FRAME : !block->hot && ticks < TICKS_PER_MISS;
     often |= !crosses && misses_often(cpu->jit, site, ticks);
     if (!often || (looks_up && !crosses) || *set & bit)
         return;
