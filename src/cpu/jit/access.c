@@ -317,7 +317,8 @@ typedef struct Check {
     bool linear; /* there is no segment with a base */
     bool wide;   /* address of 64 bits */
     uint8_t segment, addr_size;
-    bool shared; /* serves [low, high) */
+    bool implied; /* not the operand */
+    bool shared;  /* serves [low, high) */
     int64_t low, high;
     uint32_t site;
     unsigned align;
@@ -418,7 +419,7 @@ static Stub *compare_tag(Translation *t, const Check *check, unsigned reg, Rm ta
 /* Where the facts that the check proves find the addend. */
 static uint32_t addend_of(const Translation *t, const Check *check)
 {
-    return check->scattered ? (uint32_t)JIT_AT(addends[t->index])
+    return check->scattered ? (uint32_t)JIT_AT(addends[t->index][check->implied])
                             : check->site + (uint32_t)offsetof(TlbSite, addend);
 }
 
@@ -469,7 +470,7 @@ static Rm fixed(Translation *t, const Check *check)
     emit_load(e, SCRATCH2, addend);
     stub->resume = emit_here(e);
     if (check->scattered && check->shared)
-        emit_store(e, SCRATCH2, rm_state(JIT_AT(addends[t->index])));
+        emit_store(e, SCRATCH2, rm_state(addend_of(t, check)));
     t->now.held = addend_of(t, check);
     t->now.held_base = 0;
     return by_addend(t, &check->access.at, t->now.held);
@@ -498,7 +499,7 @@ static Rm direct(Translation *t, const Check *check)
     stub->at = at;
     stub->resume = emit_here(e);
     if (check->scattered && check->shared)
-        emit_store(e, SCRATCH2, rm_state(JIT_AT(addends[t->index])));
+        emit_store(e, SCRATCH2, rm_state(addend_of(t, check)));
     if (aligns)
         check_alignment(t, check->align);
     t->now.held = addend_of(t, check);
@@ -717,7 +718,8 @@ Rm access_stack(Translation *t, unsigned guest, int32_t disp, unsigned size, boo
                    .linear = !t->segmented,
                    .wide = t->mode64,
                    .segment = SEG_SS,
-                   .addr_size = t->stack_size};
+                   .addr_size = t->stack_size,
+                   .implied = true};
     return access_at(t, &check, true, ret_free);
 }
 

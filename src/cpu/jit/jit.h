@@ -219,12 +219,13 @@ typedef struct JitCpu {
     JitThunks thunks;
     uint8_t *write, *run; /* the code area, mapped twice */
     size_t used, thunks_end;
-    size_t limit;                      /* of used; tests make it small */
-    uint64_t addends[BLOCK_MAX_INSNS]; /* of checks without a site; while a block runs */
-    TlbSite unused_site;               /* what is filled for those */
-    JitBlock *retire;                  /* to be translated anew */
-    size_t cold_used;                  /* of the second part, for what is out of line */
-    uint8_t *arena;                    /* of JitBlocks and JitLinks; emptied with the code */
+    size_t limit;                         /* of used; tests make it small */
+    uint64_t addends[BLOCK_MAX_INSNS][2]; /* of checks without a site: an instruction's operand and
+                                             the stack; while a block runs */
+    TlbSite unused_site;                  /* what is filled for those */
+    JitBlock *retire;                     /* to be translated anew */
+    size_t cold_used;                     /* of the second part, for what is out of line */
+    uint8_t *arena;                       /* of JitBlocks and JitLinks; emptied with the code */
     size_t arena_used;
     uint32_t *blocks; /* JitRef of all JitBlocks, by where they are; emptied with the code */
     uint32_t block_count;

@@ -477,6 +477,33 @@ static void put_stack_access(Fixture *f)
     put(f, pick(f, 24) * 8 - 96);
 }
 
+/* Loads, stores, pushes and pops by two registers with addresses of perhaps two pages: what one
+ * access leaves in a scratch register is there for the next. */
+static void put_accesses(Fixture *f)
+{
+    static const uint8_t opcodes[] = {0xff, 0xff, 0x8f, 0x8b, 0x89, 0x03, 0x39};
+    unsigned regs[2], count = 2 + pick(f, 6);
+    for (unsigned i = 0; i < 2; i++) {
+        regs[i] = pick(f, 3) ? 8 + pick(f, 8) : pick(f, 8);
+        if (!f->mode64)
+            regs[i] &= 7;
+        if ((regs[i] & 7) == GPR_RSP)
+            regs[i] ^= 1;
+        put_constant(f, regs[i], DATA + (pick(f, 2) << 12) + 1024 + pick(f, 2048));
+    }
+    for (unsigned i = 0; i < count; i++) {
+        unsigned opcode = opcodes[pick(f, G_N_ELEMENTS(opcodes))], base = regs[pick(f, 2)];
+        unsigned reg = opcode == 0xff ? 6 : opcode == 0x8f ? 0 : pick(f, 16);
+        if (reg == GPR_RSP)
+            reg = GPR_RBP;
+        if (f->mode64)
+            put(f, 0x48 | (reg & 8) >> 1 | (base & 8) >> 3);
+        put(f, opcode);
+        put(f, 0x40 | (reg & 7) << 3 | (base & 7));
+        put(f, pick(f, 16) * 8 - 64);
+    }
+}
+
 static void put_instruction(Fixture *f);
 
 /* A function of one instruction, jumped over, and a call of it: relative, by a register or through
@@ -586,6 +613,8 @@ static void make_program(Fixture *f)
             put_step(f);
         if (pick(f, 8) == 0)
             put_stack_access(f);
+        if (!f->segmented && pick(f, 4) == 0)
+            put_accesses(f);
         if (pick(f, 12) == 0)
             put_call(f);
         if (!f->segmented && pick(f, 12) == 0)
@@ -636,10 +665,11 @@ static void put_tables(Fixture *f, Machine *m)
         put64(m, 0x2000, 0x3003 | user);
         for (unsigned i = 0; i < 8; i++)
             put64(m, 0x3000 + i * 8, (uint64_t)i << 21 | 0x83 | user);
-        /* The data in 4 KiB pages, the third of them read-only, nothing behind. */
+        /* The data in 4 KiB pages, the third of them read-only, nothing behind. None lies where
+         * its address says, or another's addend would do. */
         put64(m, 0x3008, 0x4003 | user);
         for (unsigned i = 0; i < DATA_SIZE >> 12; i++)
-            put64(m, 0x4000 + i * 8, (DATA + i * 4096) | (i == 2 ? 1 : 3) | user);
+            put64(m, 0x4000 + i * 8, (DATA + (i ^ 1) * 4096) | (i == 2 ? 1 : 3) | user);
         put64(m, 0x5008, UINT64_C(0x00af9b000000ffff));
         put64(m, 0x5018, UINT64_C(0x00affb000000ffff));
         put64(m, TSS + 4, STACK0);
@@ -898,7 +928,9 @@ static uint64_t pushed_flags(const Fixture *f, const CpuState *state)
         at -= f->real ? 2 : 4;
     else
         at += f->real ? 4 : (error + 2) * (f->mode64 ? 8 : 4);
-    return base + (f->mode64 ? at : at & (wide ? UINT32_MAX : UINT16_MAX));
+    if (f->mode64)
+        return at - DATA < DATA_SIZE ? at ^ GUEST_PAGE_SIZE : at; /* put_tables() */
+    return base + (at & (wide ? UINT32_MAX : UINT16_MAX));
 }
 
 static bool same_memory(Fixture *f, const CpuState *state, bool faulted)
@@ -1157,6 +1189,10 @@ static const struct {
        pop rdx; dec ecx; jnz 1b; hlt */
     {"push between a register and its use", USER64,
      "b90300000048c704248001200041b900012000ff3424498b015affc975eff4"},
+    /* mov esp,0x200800; mov esi,0x203800; mov edi,0x201800; mov ecx,1000; 1: push [rdi]; push
+       [rdi+8]; mov rax,[rdi+16]; pop rbx; pop rdx; xchg rsp,rsi; dec ecx; jnz 1b; hlt */
+    {"pushes from another page", FLAT64,
+     "bc00082000be00382000bf00182000b9e8030000ff37ff7708488b47105b5a4887f4ffc975eef4"},
     /* mov esp,0x200800; mov esi,0x201800; mov ecx,1000; 1: push rbx; pop rdx; xchg rsp,rsi; dec
        ecx; jnz 1b; hlt: sites that nobody clears are not for a kernel's stacks (new_site()) */
     {"two stacks in turn", FLAT64, "bc00082000be00182000b9e8030000535a4887f4ffc975f7f4"},
