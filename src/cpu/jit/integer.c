@@ -64,8 +64,11 @@ static uint32_t opcode_word(const Insn *insn, const JitOp *op)
         (insn->opcode == 0xb8 || insn->opcode == 0xbc || insn->opcode == 0xbd) &&
         insn->prefixes & PREFIX_REPE && !is_plain_scan(insn))
         word |= OP_F3;
-    if (insn->map == MAP_0F38) /* CRC32 */
-        word |= OP_F2;
+    if (insn->map == MAP_0F38) /* CRC32, ADOX, ADCX; MOVBE has none */
+        word |= insn->prefixes & PREFIX_REPNE  ? OP_F2
+                : insn->prefixes & PREFIX_REPE ? OP_F3
+                : insn->opcode == 0xf6         ? OP_66
+                                               : 0;
     if (op->reg == ROLE_NONE) /* a digit, not a register */
         word &= ~(uint32_t)OP_REG8;
     return word;

@@ -1210,6 +1210,15 @@ static const struct {
     /* crc32 ebx,cl; crc32 r10,rdx; crc32 eax,word ptr [rsp+1]; crc32 esi,ah; crc32 rdi,byte ptr
        [rsp]; hlt */
     {"CRC32", FLAT64, "f20f38f0d9f24c0f38f1d266f20f38f1442401f20f38f0f4f2480f38f03c24f4"},
+    /* xor ecx,ecx; mov rbx,[rsp]; adcx r9,[rsp+8]; adox rbx,[rsp+16]; mulx r10,rax,[rsp+24];
+       adcx eax,r10d; adox r9,rax; mov [rsp+32],r9; adcx r12,[rsp+40]; pushf; pop rdx; hlt */
+    {"two carries", USER64,
+     "31c9488b1c24664c0f38f64c2408f3480f38f65c2410c462fbf654241866410f38f6c2f34c0f38f6c84c894c242066"
+     "4c0f38f66424289c5af4"},
+    /* movbe r9,[rsp+8]; movbe ax,[rsp+3]; movbe [rsp+16],r9d; movbe [rsp+24],rbx; movbe
+       ecx,[rsp+16]; movbe [rsp+1],cx; hlt */
+    {"MOVBE", FLAT64,
+     "4c0f38f04c2408660f38f0442403440f38f14c2410480f38f15c24180f38f04c2410660f38f14c2401f4"},
     /* mov esi,0x200100; mov edi,esi; mov ecx,40; xor eax,eax; dec eax; repe cmpsb; pushf;
        pop rdx; hlt */
     {"comparison of equals", FLAT64, "be0001200089f7b92800000031c0ffc8f3a69c5af4"},
