@@ -454,10 +454,6 @@ static void translate_bmi(Translation *t)
             : insn->prefixes & PREFIX_OPSIZE ? OP_66
                                              : 0;
     unsigned target = group ? insn->vvvv : insn->reg, free = SCRATCH2;
-    if (mulx && (guest_in_memory(insn->reg) || guest_in_memory(insn->vvvv))) {
-        call_handler_inline(t);
-        return;
-    }
     Rm rm;
     if (memory)
         rm = access_operand(t, insn->op_size, false, 0, &free);
@@ -468,13 +464,17 @@ static void translate_bmi(Translation *t)
     unsigned host = guest_in_memory(target) ? free : guest_host(target), vvvv = 0;
     if (group)
         vvvv = host;
-    else if (mulx)
-        vvvv = guest_host(insn->vvvv);
+    else if (mulx) /* writes both at last, so they may be those of the address */
+        vvvv = insn->vvvv == insn->reg       ? host
+               : guest_in_memory(insn->vvvv) ? free ^ SCRATCH1 ^ SCRATCH2
+                                             : guest_host(insn->vvvv);
     else if (!rorx)
         vvvv = guest_read(t, insn->vvvv, free);
     emit_vex(&t->e, word, false, vvvv, group ? insn->modrm >> 3 & 7 : host, rm);
     if (rorx)
         e8(&t->e, insn->imm);
+    if (mulx)
+        guest_written(t, insn->vvvv, vvvv);
     guest_written(t, target, host);
     if (t->op.writes)
         t->now.host_flags = true;

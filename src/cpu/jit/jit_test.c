@@ -1213,8 +1213,12 @@ static const struct {
     /* xor ecx,ecx; mov rbx,[rsp]; adcx r9,[rsp+8]; adox rbx,[rsp+16]; mulx r10,rax,[rsp+24];
        adcx eax,r10d; adox r9,rax; mov [rsp+32],r9; adcx r12,[rsp+40]; pushf; pop rdx; hlt */
     {"two carries", USER64,
-     "31c9488b1c24664c0f38f64c2408f3480f38f65c2410c462fbf654241866410f38f6c2f34c0f38f6c84c894c242066"
-     "4c0f38f66424289c5af4"},
+     "31c9488b1c24664c0f38f64c2408f3480f38f65c2410c462fbf65424186641"
+     "0f38f6c2f34c0f38f6c84c894c2420664c0f38f66424289c5af4"},
+    /* mov edx,[rsp]; mov esi,0x200100; mov r9,rsi; mulx r10,r9,[r9+8]; mulx r11,rax,r9; mulx
+       rbx,r15,r11; mulx r9,r9,r15; mulx ecx,r10d,[rsi+4]; mulx r15,rdi,[rsi+16]; hlt */
+    {"MULX", USER64,
+     "8b1424be000120004989f1c442b3f65108c442fbf6d9c4c283f6dbc442b3f6cfc4e22bf64e04c462c3f67e10f4"},
     /* movbe r9,[rsp+8]; movbe ax,[rsp+3]; movbe [rsp+16],r9d; movbe [rsp+24],rbx; movbe
        ecx,[rsp+16]; movbe [rsp+1],cx; hlt */
     {"MOVBE", FLAT64,
