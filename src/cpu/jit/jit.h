@@ -262,6 +262,9 @@ void jit_cache_flush(SoftCpu *cpu);
  * full. */
 uint8_t *jit_cache_space(JitCpu *jit, uint8_t **ret_cold);
 void *jit_alloc(JitCpu *jit, size_t size);
+/* It is the block's from now on; one that nobody looked for since long may be forgotten. Between
+ * blocks. */
+void jit_add(JitCpu *jit, JitBlock *translation);
 /* Forgets JitCpu.retire. Between blocks. */
 void jit_retire(JitCpu *jit);
 static inline void *jit_at(const JitCpu *jit, JitRef ref)
@@ -276,7 +279,8 @@ static inline JitRef jit_ref(const JitCpu *jit, const void *memory)
 JitBlock *jit_block_at(const JitCpu *jit, const uint8_t *host);
 /* All ways out of it lead to the loop until they are linked again. */
 void jit_unlink(JitCpu *jit, JitBlock *translation);
-JitBlock *jit_find(const JitCpu *jit, const Block *block, uint64_t rip, bool plain);
+/* The translation of the block at a RIP, or NULL. */
+JitBlock *jit_find(const JitCpu *jit, Block *block, uint64_t rip, bool plain);
 /* Makes the link go to `to`. General registers only, as all that it calls. */
 void jit_link(SoftCpu *cpu, JitLink *link, JitBlock *to);
 /* The same of an indirect branch, which is supposed to go there from now on. */
