@@ -325,7 +325,8 @@ typedef struct Check {
     bool linear; /* there is no segment with a base */
     bool wide;   /* address of 64 bits */
     uint8_t segment, addr_size;
-    bool shared; /* serves [low, high) */
+    bool implied; /* not the operand */
+    bool shared;  /* serves [low, high) */
     int64_t low, high;
     uint32_t site;
     unsigned align;
@@ -426,7 +427,7 @@ static Stub *compare_tag(Translation *t, const Check *check, unsigned reg, Rm ta
 /* Where the facts that the check proves find the addend. */
 static uint32_t addend_of(const Translation *t, const Check *check)
 {
-    return check->scattered ? (uint32_t)JIT_AT(addends[t->index])
+    return check->scattered ? (uint32_t)JIT_AT(addends[t->index][check->implied])
                             : check->site + (uint32_t)offsetof(TlbSite, addend);
 }
 
@@ -480,7 +481,7 @@ static Rm fixed(Translation *t, const Check *check)
     emit_load(e, SCRATCH2, addend);
     stub->resume = emit_here(e);
     if (check->scattered && check->shared)
-        emit_store(e, SCRATCH2, rm_state(JIT_AT(addends[t->index])));
+        emit_store(e, SCRATCH2, rm_state(addend_of(t, check)));
     t->now.held[1].addend = addend_of(t, check);
     return by_addend(t, &check->access.at, addend_of(t, check));
 }
@@ -508,7 +509,7 @@ static Rm direct(Translation *t, const Check *check)
     stub->at = at;
     stub->resume = emit_here(e);
     if (check->scattered && check->shared)
-        emit_store(e, SCRATCH2, rm_state(JIT_AT(addends[t->index])));
+        emit_store(e, SCRATCH2, rm_state(addend_of(t, check)));
     if (aligns)
         check_alignment(t, check->align);
     t->now.held[1].addend = addend_of(t, check);
@@ -738,7 +739,8 @@ Rm access_stack(Translation *t, unsigned guest, int32_t disp, unsigned size, boo
                    .linear = !t->segmented,
                    .wide = t->mode64,
                    .segment = SEG_SS,
-                   .addr_size = t->stack_size};
+                   .addr_size = t->stack_size,
+                   .implied = true};
     return access_at(t, &check, true, ret_free);
 }
 

@@ -25,6 +25,7 @@
 #define RETURNS_USED   ((size_t)KIB(32))
 #define RED_ZONE       128
 #define ARENA_START    64 /* no JitRef is 0 */
+#define RIPS_MOST      8  /* of a block: for programs in turn, not for all that ended */
 
 bool jit_cache_init(JitCpu *jit)
 {
@@ -131,13 +132,20 @@ JitBlock *jit_block_at(const JitCpu *jit, const uint8_t *host)
     return jit_at(jit, jit->blocks[low]);
 }
 
-JitBlock *jit_find(const JitCpu *jit, const Block *block, uint64_t rip, bool plain)
+JitBlock *jit_find(const JitCpu *jit, Block *block, uint64_t rip, bool plain)
 {
+    JitBlock *before = NULL;
     for (JitBlock *translation = block->translations; translation;
-         translation = jit_at(jit, translation->next)) {
-        if (translation->rip == rip && translation->plain == plain &&
-            translation->code_key == jit->code_key)
-            return translation;
+         before = translation, translation = jit_at(jit, translation->next)) {
+        if (translation->rip != rip || translation->plain != plain ||
+            translation->code_key != jit->code_key)
+            continue;
+        if (before) { /* the others may be of programs that ended */
+            before->next = translation->next;
+            translation->next = jit_ref(jit, block->translations);
+            block->translations = translation;
+        }
+        return translation;
     }
     return NULL;
 }
@@ -233,6 +241,21 @@ static void translation_kill(JitCpu *jit, JitBlock *translation)
     }
 }
 
+void jit_add(JitCpu *jit, JitBlock *translation)
+{
+    Block *block = translation->block;
+    translation->next = jit_ref(jit, block->translations);
+    block->translations = translation;
+    block->named = true;
+    for (unsigned i = 1; i < RIPS_MOST && translation; i++)
+        translation = jit_at(jit, translation->next);
+    if (!translation || !translation->next)
+        return;
+    JitBlock *oldest = jit_at(jit, translation->next);
+    translation->next = oldest->next;
+    translation_kill(jit, oldest);
+}
+
 void jit_retire(JitCpu *jit)
 {
     JitBlock *translation = jit->retire;
@@ -248,6 +271,7 @@ void jit_retire(JitCpu *jit)
         before->next = translation->next;
     }
     translation_kill(jit, translation);
+    translation->block->heat = jit->warm;
 }
 
 void jit_block_dropped(SoftCpu *cpu, Block *block)

@@ -46,7 +46,8 @@ static void enter(SoftCpu *cpu, uint8_t *host)
 }
 
 /* The translation of the block, made if it is time. NULL: interpret. `*link` is cleared when the
- * cache was flushed. */
+ * cache was flushed. A library lies elsewhere in each process, and most of what a process runs of
+ * it runs a few times: blocks are to be warm at each RIP anew. */
 static JitBlock *translation_of(SoftCpu *cpu, Block *block, JitLink **link)
 {
     bool plain = *link && (*link)->plain;
@@ -67,6 +68,8 @@ static JitBlock *translation_of(SoftCpu *cpu, Block *block, JitLink **link)
         *link = NULL;
         translation = jit_translate(cpu, block, cpu->s.rip, plain);
     }
+    if (!plain)
+        block->heat = 0;
     return translation;
 }
 

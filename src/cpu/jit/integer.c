@@ -64,8 +64,11 @@ static uint32_t opcode_word(const Insn *insn, const JitOp *op)
         (insn->opcode == 0xb8 || insn->opcode == 0xbc || insn->opcode == 0xbd) &&
         insn->prefixes & PREFIX_REPE && !is_plain_scan(insn))
         word |= OP_F3;
-    if (insn->map == MAP_0F38) /* CRC32 */
-        word |= OP_F2;
+    if (insn->map == MAP_0F38) /* CRC32, ADOX, ADCX; MOVBE has none */
+        word |= insn->prefixes & PREFIX_REPNE  ? OP_F2
+                : insn->prefixes & PREFIX_REPE ? OP_F3
+                : insn->opcode == 0xf6         ? OP_66
+                                               : 0;
     if (op->reg == ROLE_NONE) /* a digit, not a register */
         word &= ~(uint32_t)OP_REG8;
     return word;
@@ -450,10 +453,6 @@ static void translate_bmi(Translation *t)
             : insn->prefixes & PREFIX_OPSIZE ? OP_66
                                              : 0;
     unsigned target = group ? insn->vvvv : insn->reg, free = SCRATCH2;
-    if (mulx && (guest_in_memory(insn->reg) || guest_in_memory(insn->vvvv))) {
-        call_handler_inline(t);
-        return;
-    }
     Rm rm;
     if (memory)
         rm = access_operand(t, insn->op_size, false, 0, &free);
@@ -464,13 +463,17 @@ static void translate_bmi(Translation *t)
     unsigned host = guest_in_memory(target) ? free : guest_host(target), vvvv = 0;
     if (group)
         vvvv = host;
-    else if (mulx)
-        vvvv = guest_host(insn->vvvv);
+    else if (mulx) /* writes both at last, so they may be those of the address */
+        vvvv = insn->vvvv == insn->reg       ? host
+               : guest_in_memory(insn->vvvv) ? free ^ SCRATCH1 ^ SCRATCH2
+                                             : guest_host(insn->vvvv);
     else if (!rorx)
         vvvv = guest_read(t, insn->vvvv, free);
     emit_vex(&t->e, word, false, vvvv, group ? insn->modrm >> 3 & 7 : host, rm);
     if (rorx)
         e8(&t->e, insn->imm);
+    if (mulx)
+        guest_written(t, insn->vvvv, vvvv);
     guest_written(t, target, host);
     if (t->op.writes)
         t->now.host_flags = true;

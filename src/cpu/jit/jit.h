@@ -219,12 +219,13 @@ typedef struct JitCpu {
     JitThunks thunks;
     uint8_t *write, *run; /* the code area, mapped twice */
     size_t used, thunks_end;
-    size_t limit;                      /* of used; tests make it small */
-    uint64_t addends[BLOCK_MAX_INSNS]; /* of checks without a site; while a block runs */
-    TlbSite unused_site;               /* what is filled for those */
-    JitBlock *retire;                  /* to be translated anew */
-    size_t cold_used;                  /* of the second part, for what is out of line */
-    uint8_t *arena;                    /* of JitBlocks and JitLinks; emptied with the code */
+    size_t limit;                         /* of used; tests make it small */
+    uint64_t addends[BLOCK_MAX_INSNS][2]; /* of checks without a site: an instruction's operand and
+                                             the stack; while a block runs */
+    TlbSite unused_site;                  /* what is filled for those */
+    JitBlock *retire;                     /* to be translated anew */
+    size_t cold_used;                     /* of the second part, for what is out of line */
+    uint8_t *arena;                       /* of JitBlocks and JitLinks; emptied with the code */
     size_t arena_used;
     uint32_t *blocks; /* JitRef of all JitBlocks, by where they are; emptied with the code */
     uint32_t block_count;
@@ -261,6 +262,9 @@ void jit_cache_flush(SoftCpu *cpu);
  * full. */
 uint8_t *jit_cache_space(JitCpu *jit, uint8_t **ret_cold);
 void *jit_alloc(JitCpu *jit, size_t size);
+/* It is the block's from now on; one that nobody looked for since long may be forgotten. Between
+ * blocks. */
+void jit_add(JitCpu *jit, JitBlock *translation);
 /* Forgets JitCpu.retire. Between blocks. */
 void jit_retire(JitCpu *jit);
 static inline void *jit_at(const JitCpu *jit, JitRef ref)
@@ -275,7 +279,8 @@ static inline JitRef jit_ref(const JitCpu *jit, const void *memory)
 JitBlock *jit_block_at(const JitCpu *jit, const uint8_t *host);
 /* All ways out of it lead to the loop until they are linked again. */
 void jit_unlink(JitCpu *jit, JitBlock *translation);
-JitBlock *jit_find(const JitCpu *jit, const Block *block, uint64_t rip, bool plain);
+/* The translation of the block at a RIP, or NULL. */
+JitBlock *jit_find(const JitCpu *jit, Block *block, uint64_t rip, bool plain);
 /* Makes the link go to `to`. General registers only, as all that it calls. */
 void jit_link(SoftCpu *cpu, JitLink *link, JitBlock *to);
 /* The same of an indirect branch, which is supposed to go there from now on. */

@@ -477,6 +477,33 @@ static void put_stack_access(Fixture *f)
     put(f, pick(f, 24) * 8 - 96);
 }
 
+/* Loads, stores, pushes and pops by two registers with addresses of perhaps two pages: what one
+ * access leaves in a scratch register is there for the next. */
+static void put_accesses(Fixture *f)
+{
+    static const uint8_t opcodes[] = {0xff, 0xff, 0x8f, 0x8b, 0x89, 0x03, 0x39};
+    unsigned regs[2], count = 2 + pick(f, 6);
+    for (unsigned i = 0; i < 2; i++) {
+        regs[i] = pick(f, 3) ? 8 + pick(f, 8) : pick(f, 8);
+        if (!f->mode64)
+            regs[i] &= 7;
+        if ((regs[i] & 7) == GPR_RSP)
+            regs[i] ^= 1;
+        put_constant(f, regs[i], DATA + (pick(f, 2) << 12) + 1024 + pick(f, 2048));
+    }
+    for (unsigned i = 0; i < count; i++) {
+        unsigned opcode = opcodes[pick(f, G_N_ELEMENTS(opcodes))], base = regs[pick(f, 2)];
+        unsigned reg = opcode == 0xff ? 6 : opcode == 0x8f ? 0 : pick(f, 16);
+        if (reg == GPR_RSP)
+            reg = GPR_RBP;
+        if (f->mode64)
+            put(f, 0x48 | (reg & 8) >> 1 | (base & 8) >> 3);
+        put(f, opcode);
+        put(f, 0x40 | (reg & 7) << 3 | (base & 7));
+        put(f, pick(f, 16) * 8 - 64);
+    }
+}
+
 static void put_instruction(Fixture *f);
 
 /* A function of one instruction, jumped over, and a call of it: relative, by a register or through
@@ -586,6 +613,8 @@ static void make_program(Fixture *f)
             put_step(f);
         if (pick(f, 8) == 0)
             put_stack_access(f);
+        if (!f->segmented && pick(f, 4) == 0)
+            put_accesses(f);
         if (pick(f, 12) == 0)
             put_call(f);
         if (!f->segmented && pick(f, 12) == 0)
@@ -1167,14 +1196,13 @@ static const struct {
        pop rdx; dec ecx; jnz 1b; hlt */
     {"push between a register and its use", USER64,
      "b90300000048c704248001200041b900012000ff3424498b015affc975eff4"},
+    /* mov esp,0x200800; mov esi,0x203800; mov edi,0x201800; mov ecx,1000; 1: push [rdi]; push
+       [rdi+8]; mov rax,[rdi+16]; pop rbx; pop rdx; xchg rsp,rsi; dec ecx; jnz 1b; hlt */
+    {"pushes from another page", FLAT64,
+     "bc00082000be00382000bf00182000b9e8030000ff37ff7708488b47105b5a4887f4ffc975eef4"},
     /* mov esp,0x200800; mov esi,0x201800; mov ecx,1000; 1: push rbx; pop rdx; xchg rsp,rsi; dec
        ecx; jnz 1b; hlt: sites that nobody clears are not for a kernel's stacks (new_site()) */
     {"two stacks in turn", FLAT64, "bc00082000be00182000b9e8030000535a4887f4ffc975f7f4"},
-    /* mov esp,0x200800; mov edi,0x201800; mov esi,0x202100; mov ecx,1000; 1: push [rsi]; mov
-       rax,[rsi+8]; add rbx,rax; pop rdx; xchg rsp,rdi; dec ecx; jnz 1b; hlt: both accesses of the
-       push look the TLB up */
-    {"push of memory to two stacks in turn", FLAT64,
-     "bc00082000bf00182000be00212000b9e8030000ff36488b46084801c35a4887e7ffc975eff4"},
     /* divps xmm0,xmm1; cmp rbx,rdx; stmxcsr [rsp+8]; pushf; pop rdx; mov eax,[rsp+8]; hlt */
     {"MXCSR", FLAT64, "0f5ec14839d30fae5c24089c5a8b442408f4"},
     /* stmxcsr [rsp+8]; mov eax,[rsp+8]; mulpd xmm2,xmm3; stmxcsr [rsp+12]; mov ebx,[rsp+12]; hlt */
@@ -1189,6 +1217,19 @@ static const struct {
     /* crc32 ebx,cl; crc32 r10,rdx; crc32 eax,word ptr [rsp+1]; crc32 esi,ah; crc32 rdi,byte ptr
        [rsp]; hlt */
     {"CRC32", FLAT64, "f20f38f0d9f24c0f38f1d266f20f38f1442401f20f38f0f4f2480f38f03c24f4"},
+    /* xor ecx,ecx; mov rbx,[rsp]; adcx r9,[rsp+8]; adox rbx,[rsp+16]; mulx r10,rax,[rsp+24];
+       adcx eax,r10d; adox r9,rax; mov [rsp+32],r9; adcx r12,[rsp+40]; pushf; pop rdx; hlt */
+    {"two carries", USER64,
+     "31c9488b1c24664c0f38f64c2408f3480f38f65c2410c462fbf65424186641"
+     "0f38f6c2f34c0f38f6c84c894c2420664c0f38f66424289c5af4"},
+    /* mov edx,[rsp]; mov esi,0x200100; mov r9,rsi; mulx r10,r9,[r9+8]; mulx r11,rax,r9; mulx
+       rbx,r15,r11; mulx r9,r9,r15; mulx ecx,r10d,[rsi+4]; mulx r15,rdi,[rsi+16]; hlt */
+    {"MULX", USER64,
+     "8b1424be000120004989f1c442b3f65108c442fbf6d9c4c283f6dbc442b3f6cfc4e22bf64e04c462c3f67e10f4"},
+    /* movbe r9,[rsp+8]; movbe ax,[rsp+3]; movbe [rsp+16],r9d; movbe [rsp+24],rbx; movbe
+       ecx,[rsp+16]; movbe [rsp+1],cx; hlt */
+    {"MOVBE", FLAT64,
+     "4c0f38f04c2408660f38f0442403440f38f14c2410480f38f15c24180f38f04c2410660f38f14c2401f4"},
     /* mov esi,0x200100; mov edi,esi; mov ecx,40; xor eax,eax; dec eax; repe cmpsb; pushf;
        pop rdx; hlt */
     {"comparison of equals", FLAT64, "be0001200089f7b92800000031c0ffc8f3a69c5af4"},

@@ -532,13 +532,28 @@ static JitOp segmented_op(uint32_t mode, const Insn *insn)
     return mode & MODE_PROTECTED ? call_handler() : paragraph_op(insn);
 }
 
-/* CRC32, but not MOVBE, ADCX and ADOX. */
-static JitOp crc32_op(const Insn *insn)
+/* CRC32, MOVBE, ADCX and ADOX. */
+static JitOp general_0f38(const Insn *insn)
 {
-    if ((insn->opcode & 0xfe) != 0xf0 || !(insn->prefixes & PREFIX_REPNE))
+    unsigned opcode = insn->opcode, carry = insn->prefixes & PREFIX_REPE ? JIT_OF : JIT_CF;
+    if (opcode == 0xf6 && !(carry == JIT_OF && insn->prefixes & PREFIX_OPSIZE))
+        return (JitOp){.kind = JIT_COPY,
+                       .rm = R,
+                       .reg = RW,
+                       .memory = MAX(insn->op_size, 4),
+                       .reads = carry,
+                       .writes = carry,
+                       .kills = carry};
+    if ((opcode & 0xfe) != 0xf0)
         return call_handler();
-    bool byte = insn->opcode == 0xf0;
-    return (JitOp){.kind = JIT_COPY, .rm = R, .reg = RW, .byte = byte ? 2 : 0, .memory = byte};
+    if (insn->prefixes & PREFIX_REPNE)
+        return (JitOp){.kind = JIT_COPY,
+                       .rm = R,
+                       .reg = RW,
+                       .byte = opcode == 0xf0 ? 2 : 0,
+                       .memory = opcode == 0xf0};
+    return opcode == 0xf0 ? (JitOp){.kind = JIT_COPY, .rm = R, .reg = W}
+                          : (JitOp){.kind = JIT_COPY, .rm = W, .reg = R};
 }
 
 JitOp jit_classify(uint32_t mode, const Insn *insn)
@@ -567,7 +582,7 @@ JitOp jit_classify(uint32_t mode, const Insn *insn)
         break;
     default:
         if (insn->map == MAP_0F38 && insn->opcode >= 0xf0)
-            return crc32_op(insn);
+            return general_0f38(insn);
         return simd(insn);
     }
     if (op.kind == JIT_CALL) {

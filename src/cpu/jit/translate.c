@@ -760,12 +760,14 @@ JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip, bool plain)
     uint8_t *cold, *write = jit_cache_space(jit, &cold);
     if (!write)
         return NULL;
-    Translation t = {.e = {.p = write, .run = jit->run - jit->write},
-                     .cpu = cpu,
-                     .jit = jit,
-                     .block = block,
-                     .rip = rip,
-                     .plain = plain};
+    Translation t;
+    memset(&t, 0, offsetof(Translation, stubs));
+    t.e = (Emit){.p = write, .run = jit->run - jit->write};
+    t.cpu = cpu;
+    t.jit = jit;
+    t.block = block;
+    t.rip = rip;
+    t.plain = plain;
     t.mode64 = (block->mode & MODE_CODE_MASK) == MODE_CODE64;
     t.segmented = jit_is_segmented(block->mode);
     t.plain |= t.segmented;
@@ -789,9 +791,7 @@ JitBlock *jit_translate(SoftCpu *cpu, Block *block, uint64_t rip, bool plain)
     write_stubs(&t);
     if (t.live[0])
         write_recalling_entry(&t);
-    t.result->next = jit_ref(jit, block->translations);
-    block->translations = t.result;
-    block->named = true;
+    jit_add(jit, t.result);
     jit->stat_translated++;
     jit->stat_bytes += end - write + (t.e.p - cold);
     jit->stat_guest_bytes += block->bytes;

@@ -146,10 +146,10 @@ typedef struct Translation {
     uint8_t live[BLOCK_MAX_INSNS + 1];   /* flags live before each instruction, behind the last */
     JitNow at[BLOCK_MAX_INSNS + 1];      /* what is true before each */
     uint8_t *start[BLOCK_MAX_INSNS + 1]; /* its code, as executed */
-    Stub stubs[STUBS_MAX];
     unsigned stub_count;
     JitFact facts[FACTS_MAX];
     unsigned next_fact;
+    Stub stubs[STUBS_MAX]; /* large, and not cleared beforehand */
 } Translation;
 
 /* ---- registers ---- */

@@ -40,7 +40,7 @@ struct Block {
     bool hot : 1;       /* a loop that was found running, for the translator */
     bool counting : 1;  /* its runs are counted, to see how many of its accesses miss */
     bool counted : 1;   /* they are or were */
-    uint8_t heat;       /* times it was interpreted, for the translator */
+    uint8_t heat;       /* times it was interpreted at a new RIP, for the translator */
     uint8_t live_flags; /* that the block may read before it writes them, the same */
     bool crossing; /* one instruction that ends on another page, at second_offset in second_ram */
     BlockRef next_in_hash;
