@@ -374,6 +374,27 @@ static void test_loop(Fixture *f, gconstpointer p)
 #define ADD(name, options, test) \
     g_test_add("/qcow2/" name, Fixture, options, set_up, test, tear_down)
 
+/* A snapshot without a table uses no cluster, so none goes with it. */
+static void test_empty_snapshot(Fixture *f, gconstpointer p)
+{
+    GError *error = NULL;
+    if (!kit_has_qemu())
+        return;
+    kit_do("qemu-img create -q -f qcow2 empty.qcow2 0");
+    g_autoptr(Image) image = kit_open("empty.qcow2", "qcow2", false);
+    const FormatSnapshots *snapshots = image->driver->snapshots;
+    snapshots->create(image->map, "s", &error);
+    g_assert_no_error(error);
+    kit_check(image);
+    snapshots->remove(image->map, "s", &error);
+    g_assert_no_error(error);
+    kit_check(image);
+    g_assert_true(image_resize(image, SIZE, NULL));
+    g_clear_pointer(&image, image_close);
+    image = kit_open("empty.qcow2", "qcow2", false);
+    kit_check(image);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -381,6 +402,7 @@ int main(int argc, char **argv)
     ADD("snapshots/extended", "extended_l2=on", test_snapshots);
     ADD("snapshots/512", "cluster_size=512", test_snapshots);
     ADD("snapshots/v2", "compat=0.10", test_snapshots);
+    ADD("snapshots/empty", NULL, test_empty_snapshot);
     ADD("their-snapshots", NULL, test_their_snapshots);
     ADD("packed", NULL, test_packed);
     ADD("packed/zstd", "compression_type=zstd", test_packed);
