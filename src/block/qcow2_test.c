@@ -139,6 +139,34 @@ static void test_packed(Fixture *f, gconstpointer p)
     judge(f);
 }
 
+static void write_packed(Fixture *f, uint64_t at, uint8_t value)
+{
+    uint32_t unit = f->image->map->unit_size;
+    g_autofree uint8_t *stored = g_malloc(2 * (size_t)unit);
+    memset(f->disk + at, value, unit);
+    size_t size = f->image->driver->compress(f->image->map, f->disk + at, stored);
+    g_assert_cmpint(image_write_compressed(f->image, at, stored, (uint32_t)size), ==, 0);
+}
+
+/* The cluster that packed ones went to last is another's, once a snapshot has taken it away. */
+static void test_packed_snapshot(Fixture *f, gconstpointer p)
+{
+    const FormatSnapshots *snapshots = f->image->driver->snapshots;
+    uint32_t unit = f->image->map->unit_size;
+    g_assert_true(snapshots->create(f->image->map, "empty", NULL));
+    write_packed(f, 0, 7);
+    g_assert_cmpint(image_flush(f->image), ==, 0);
+    g_assert_true(snapshots->apply(f->image->map, "empty", NULL));
+    memset(f->disk, 0, unit);
+    for (uint64_t at = 4; at < 12; at++) {
+        memset(f->disk + at * unit, 8, unit);
+        g_assert_cmpint(image_write(f->image, at * unit, f->disk + at * unit, unit), ==, 0);
+    }
+    write_packed(f, unit, 9);
+    expect_disk(f, f->disk);
+    kit_check(f->image);
+}
+
 static void test_resize(Fixture *f, gconstpointer p)
 {
     GError *error = NULL;
@@ -405,6 +433,7 @@ int main(int argc, char **argv)
     ADD("snapshots/empty", NULL, test_empty_snapshot);
     ADD("their-snapshots", NULL, test_their_snapshots);
     ADD("packed", NULL, test_packed);
+    ADD("packed/snapshot", NULL, test_packed_snapshot);
     ADD("packed/zstd", "compression_type=zstd", test_packed);
     ADD("packed/4k", "cluster_size=4k", test_packed);
     ADD("packed/extended", "extended_l2=on", test_packed);
