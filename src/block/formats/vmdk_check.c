@@ -84,12 +84,11 @@ static int take_tables(Places *p, uint64_t i)
     if (!table || !take_inside(p, table, sectors, "grain table"))
         return 0;
     p->tables += sectors;
-    int result = p->tables > p->sectors + sectors ? -EIO : 0;
-    for (uint32_t k = 0; k < e->entries && !result; k++) {
-        result = table_cache_get(e->tables, table * UINT64_C(512), false, &data);
-        if (!result)
-            result = take_grain(p, load_le32(data + k * 4));
-    }
+    if (p->tables > p->sectors + sectors)
+        return -EIO;
+    int result = table_cache_get(e->tables, table * UINT64_C(512), false, &data);
+    for (uint32_t k = 0; k < e->entries && !result; k++)
+        result = take_grain(p, load_le32(data + k * 4));
     return result;
 }
 
