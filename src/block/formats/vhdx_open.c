@@ -378,6 +378,8 @@ bool vhdx_survey(Vhdx *v, GError **error)
     for (guint i = 0; i < ranges->len; i++) {
         uint64_t range = g_array_index(ranges, uint64_t, i);
         uint64_t start = range >> 20 << 20, size = (range & 0xfffff) << 20;
+        if (start > FORMAT_SIZE_MAX)
+            return format_fail(error, v->map.file->path, "it is damaged");
         if (start < v->end)
             return format_fail(error, v->map.file->path,
                                "two of its blocks share a place; open it "
