@@ -16,9 +16,10 @@ typedef struct Places {
     uint64_t sectors; /* of the file, and the one behind: what is cut away there reads as zeros */
     uint64_t end;     /* of the last one so far, in sectors */
     uint64_t tables;  /* so far, in sectors: more than there are in the file are a trap */
-    CheckResult *result; /* NULL: nobody asks for what is shared */
-    uint64_t from, to;   /* of the window */
-    uint8_t *taken;      /* a bit for each of its sectors */
+    uint32_t last_packed; /* the grain that is stored last, if they are packed */
+    CheckResult *result;  /* NULL: nobody asks for what is shared */
+    uint64_t from, to;    /* of the window */
+    uint8_t *taken;       /* a bit for each of its sectors */
 } Places;
 
 static void take(Places *p, uint64_t first, uint64_t count, const char *what)
@@ -54,22 +55,29 @@ static bool take_inside(Places *p, uint64_t first, uint64_t count, const char *w
     return inside;
 }
 
-static int take_grain(Places *p, uint32_t sector)
+static int take_packed(Places *p, uint32_t sector)
 {
     const VmdkExtent *e = p->extent;
     uint8_t marker[12] = {0};
+    int result = host_file_read(e->file, sector * UINT64_C(512), marker, sizeof(marker));
+    uint64_t size = MIN(load_le32(marker + 8), 2 * (uint64_t)e->grain) + sizeof(marker);
+    take(p, sector, (size + 511) / 512, "grain");
+    return result;
+}
+
+static int take_grain(Places *p, uint32_t sector)
+{
+    const VmdkExtent *e = p->extent;
     if (sector <= e->has_zero)
         return 0;
     if (!e->compressed) {
         take_inside(p, sector, e->grain / 512, "grain");
         return 0;
     }
-    if (sector < (p->result ? p->from : p->end) || sector >= p->to)
-        return 0;
-    int result = host_file_read(e->file, sector * UINT64_C(512), marker, sizeof(marker));
-    uint64_t size = MIN(load_le32(marker + 8), 2 * (uint64_t)e->grain) + sizeof(marker);
-    take(p, sector, (size + 511) / 512, "grain");
-    return result;
+    if (sector < p->sectors)
+        p->last_packed = MAX(p->last_packed, sector);
+    bool in_window = sector >= p->from && sector < p->to;
+    return p->result && in_window ? take_packed(p, sector) : 0;
 }
 
 static int take_tables(Places *p, uint64_t i)
@@ -135,6 +143,8 @@ int vmdk_extent_find_end(VmdkExtent *e)
     uint64_t sectors = has_places(e) ? align_up(e->file->size, 512) / 512 + 1 : 0;
     Places places = {.extent = e, .sectors = sectors, .to = sectors};
     int result = sectors ? walk(&places) : 0;
+    if (!result && places.last_packed)
+        result = take_packed(&places, places.last_packed);
     e->end = MAX(e->end, places.end * 512);
     return result;
 }
