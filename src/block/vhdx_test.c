@@ -360,6 +360,11 @@ static void test_refusals(Fixture *f, gconstpointer p)
     edit("a.vhdx", BAT + 8, word, 8);
     expect_refusal("a.vhdx", "share a place");
     kit_do("cp a.vhdx c.vhdx");
+    fetch("c.vhdx", MIB(2) + 32 + 16, word,
+          4); /* the second item of the metadata is where the first is */
+    edit("c.vhdx", MIB(2) + 64 + 16, word, 4);
+    expect_refusal("c.vhdx", "damaged");
+    kit_do("cp a.vhdx c.vhdx");
     edit("c.vhdx", MIB(2) + KIB(64), "\0\0\0\0", 4);
     expect_refusal("c.vhdx", "block size");
     store_le32(entry + 24, (uint32_t)MIB(1));
