@@ -667,9 +667,9 @@ static void test_resizing(gconstpointer data)
 }
 
 /* A descriptor of more than a sector whose lines move is the old or the new one as a whole. */
-static void test_vmdk_text(void)
+static void test_vmdk_text(gconstpointer subformat)
 {
-    static const char *const split[] = {"subformat=twoGbMaxExtentSparse", NULL};
+    const char *list[] = {subformat, NULL};
     g_autoptr(GRand) rand = g_rand_new_with_seed(43);
     g_autofree uint8_t *disk = g_malloc0(SIZE);
     g_autoptr(GString) name = g_string_new(NULL);
@@ -681,7 +681,7 @@ static void test_vmdk_text(void)
     g_string_append(name, "parent");
     kit_enter_folder();
     kit_create("parent", "raw", SIZE, NULL, NULL);
-    kit_create("image", "vmdk", SIZE, "parent", split);
+    kit_create("image", "vmdk", SIZE, "parent", list);
     g_autoptr(Image) image = kit_open("image", "vmdk", false);
     for (int i = 0; i < 40; i++)
         kit_random_op(image, disk, SIZE, rand);
@@ -706,7 +706,9 @@ static void test_vmdk_text(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/crash/vmdk-text", test_vmdk_text);
+    g_test_add_data_func("/crash/vmdk-text", "subformat=monolithicSparse", test_vmdk_text);
+    g_test_add_data_func("/crash/vmdk-split-text", "subformat=twoGbMaxExtentSparse",
+                         test_vmdk_text);
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autofree char *cuts = g_strdup_printf("/crash/%s/cuts", cases[i].name);
         g_autofree char *failures = g_strdup_printf("/crash/%s/failures", cases[i].name);

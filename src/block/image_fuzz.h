@@ -75,5 +75,5 @@ static inline CheckResult fuzz_check(Image *image, bool repair)
 /* Disks beyond this would make the file system, not the parser, the thing under test. */
 static inline bool fuzz_is_small(const Image *image)
 {
-    return image->map->size <= UINT64_C(1) << 40;
+    return image->map->size <= UINT64_C(1) << 36;
 }

@@ -3,6 +3,7 @@
  * Every format with every option: random operations against a disk in memory, with qemu-img as the
  * judge of what was written and as the maker of what is read.
  */
+#include "block/formats/qcow2.h"
 #include "block/image_test_kit.h"
 
 #define DISK_SIZE (MIB(9) + 512 * 37)
@@ -211,9 +212,63 @@ static void test_short_lookup(void)
     kit_leave_folder();
 }
 
+static uint64_t find_corruptions(const char *path, const char *format, bool repair)
+{
+    CheckResult result = {0};
+    ImageOptions options = {.format = format, .read_only = !repair, .ignore_damage = repair};
+    g_autoptr(Image) image = kit_open_with(path, &options);
+    g_assert_true(image->driver->check(image->map, repair, &result, NULL));
+    g_clear_pointer(&result.messages, g_ptr_array_unref);
+    return result.corruptions;
+}
+
+static uint64_t peek(const char *path, uint64_t at)
+{
+    uint8_t number[8];
+    int fd = open(path, O_RDONLY);
+    g_assert_cmpint(pread(fd, number, 8, (off_t)at), ==, 8);
+    close(fd);
+    return load_be64(number);
+}
+
+static void poke(const char *path, uint64_t at, uint64_t value)
+{
+    uint8_t number[8];
+    int fd = open(path, O_WRONLY);
+    store_be64(number, value);
+    g_assert_cmpint(pwrite(fd, number, 8, (off_t)at), ==, 8);
+    close(fd);
+}
+
+/* Data that lie on a table: no count of uses makes that good. */
+static void test_two_purposes(void)
+{
+    kit_enter_folder();
+    kit_create("qcow2", "qcow2", DISK_SIZE, NULL, NULL);
+    kit_create("vhd", "vhd", DISK_SIZE, NULL, NULL);
+    static const char *const formats[] = {"qcow2", "vhd"};
+    for (size_t i = 0; i < G_N_ELEMENTS(formats); i++) {
+        uint8_t sector[512] = {7};
+        g_autoptr(Image) image = kit_open(formats[i], formats[i], false);
+        g_assert_cmpint(image_write(image, 0, sector, sizeof(sector)), ==, 0);
+        g_clear_pointer(&image, image_close);
+        g_assert_cmpuint(find_corruptions(formats[i], formats[i], false), ==, 0);
+    }
+    /* The second cluster of the disk is where the L2 table is … */
+    uint64_t table = peek("qcow2", peek("qcow2", 40)) & ~QCOW2_COPIED;
+    poke("qcow2", table + 8, table | QCOW2_COPIED);
+    find_corruptions("qcow2", "qcow2", true);
+    g_assert_cmpuint(find_corruptions("qcow2", "qcow2", false), >, 0);
+    /* … and the first two blocks where the header is. */
+    poke("vhd", 2560, UINT64_C(0x100000001));
+    g_assert_cmpuint(find_corruptions("vhd", "vhd", false), >, 0);
+    kit_leave_folder();
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/image/two-purposes", test_two_purposes);
     g_test_add_func("/image/short-lookup", test_short_lookup);
     g_test_add_func("/image/vdi-undo", test_vdi_undo);
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {

@@ -139,6 +139,34 @@ static void test_packed(Fixture *f, gconstpointer p)
     judge(f);
 }
 
+static void write_packed(Fixture *f, uint64_t at, uint8_t value)
+{
+    uint32_t unit = f->image->map->unit_size;
+    g_autofree uint8_t *stored = g_malloc(2 * (size_t)unit);
+    memset(f->disk + at, value, unit);
+    size_t size = f->image->driver->compress(f->image->map, f->disk + at, stored);
+    g_assert_cmpint(image_write_compressed(f->image, at, stored, (uint32_t)size), ==, 0);
+}
+
+/* The cluster that packed ones went to last is another's, once a snapshot has taken it away. */
+static void test_packed_snapshot(Fixture *f, gconstpointer p)
+{
+    const FormatSnapshots *snapshots = f->image->driver->snapshots;
+    uint32_t unit = f->image->map->unit_size;
+    g_assert_true(snapshots->create(f->image->map, "empty", NULL));
+    write_packed(f, 0, 7);
+    g_assert_cmpint(image_flush(f->image), ==, 0);
+    g_assert_true(snapshots->apply(f->image->map, "empty", NULL));
+    memset(f->disk, 0, unit);
+    for (uint64_t at = 4; at < 12; at++) {
+        memset(f->disk + at * unit, 8, unit);
+        g_assert_cmpint(image_write(f->image, at * unit, f->disk + at * unit, unit), ==, 0);
+    }
+    write_packed(f, unit, 9);
+    expect_disk(f, f->disk);
+    kit_check(f->image);
+}
+
 static void test_resize(Fixture *f, gconstpointer p)
 {
     GError *error = NULL;
@@ -374,6 +402,27 @@ static void test_loop(Fixture *f, gconstpointer p)
 #define ADD(name, options, test) \
     g_test_add("/qcow2/" name, Fixture, options, set_up, test, tear_down)
 
+/* A snapshot without a table uses no cluster, so none goes with it. */
+static void test_empty_snapshot(Fixture *f, gconstpointer p)
+{
+    GError *error = NULL;
+    if (!kit_has_qemu())
+        return;
+    kit_do("qemu-img create -q -f qcow2 empty.qcow2 0");
+    g_autoptr(Image) image = kit_open("empty.qcow2", "qcow2", false);
+    const FormatSnapshots *snapshots = image->driver->snapshots;
+    snapshots->create(image->map, "s", &error);
+    g_assert_no_error(error);
+    kit_check(image);
+    snapshots->remove(image->map, "s", &error);
+    g_assert_no_error(error);
+    kit_check(image);
+    g_assert_true(image_resize(image, SIZE, NULL));
+    g_clear_pointer(&image, image_close);
+    image = kit_open("empty.qcow2", "qcow2", false);
+    kit_check(image);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -381,8 +430,10 @@ int main(int argc, char **argv)
     ADD("snapshots/extended", "extended_l2=on", test_snapshots);
     ADD("snapshots/512", "cluster_size=512", test_snapshots);
     ADD("snapshots/v2", "compat=0.10", test_snapshots);
+    ADD("snapshots/empty", NULL, test_empty_snapshot);
     ADD("their-snapshots", NULL, test_their_snapshots);
     ADD("packed", NULL, test_packed);
+    ADD("packed/snapshot", NULL, test_packed_snapshot);
     ADD("packed/zstd", "compression_type=zstd", test_packed);
     ADD("packed/4k", "cluster_size=4k", test_packed);
     ADD("packed/extended", "extended_l2=on", test_packed);

@@ -351,10 +351,19 @@ static void test_refusals(Fixture *f, gconstpointer p)
 {
     uint8_t entry[32] = {1, [28] = 1}, word[8];
     g_clear_pointer(&f->image, image_close);
+    /* The end of such a block is where numbers begin again. */
+    store_le64(word, ~(uint64_t)0 << 20 | VHDX_FULL);
+    edit("a.vhdx", BAT, word, 8);
+    expect_refusal("a.vhdx", "damaged");
     store_le64(word, MIB(4) | VHDX_FULL);
     edit("a.vhdx", BAT, word, 8);
     edit("a.vhdx", BAT + 8, word, 8);
     expect_refusal("a.vhdx", "share a place");
+    kit_do("cp a.vhdx c.vhdx");
+    fetch("c.vhdx", MIB(2) + 32 + 16, word,
+          4); /* the second item of the metadata is where the first is */
+    edit("c.vhdx", MIB(2) + 64 + 16, word, 4);
+    expect_refusal("c.vhdx", "damaged");
     kit_do("cp a.vhdx c.vhdx");
     edit("c.vhdx", MIB(2) + KIB(64), "\0\0\0\0", 4);
     expect_refusal("c.vhdx", "block size");

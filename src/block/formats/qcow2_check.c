@@ -4,7 +4,7 @@
  *
  * The uses of every cluster are counted by walking all tables from the header, and compared with
  * the counts in the file. A count that is too high is a leak; one that is too low, an entry that
- * leads nowhere or a wrong COPIED flag is corruption.
+ * leads nowhere, a wrong COPIED flag or a cluster with two purposes is corruption.
  */
 #include <errno.h>
 
@@ -14,10 +14,14 @@
 
 enum { PHASE_USES, PHASE_COUNTS, PHASE_COPIED, PHASES };
 
+/* What a cluster is for; two bits. Only data and L2 tables may be used by several. */
+enum { FOR_NOTHING, FOR_DATA, FOR_L2, FOR_ONE };
+
 typedef struct Check {
     Qcow2 *q;
     CheckResult *result;
-    uint16_t *uses; /* saturating */
+    uint16_t *uses;    /* saturating */
+    uint8_t *purposes; /* of four clusters each */
     uint64_t clusters;
     uint64_t next_place; /* behind the last one in the table: for fragmentation */
     bool active;
@@ -29,8 +33,18 @@ static void complain(Check *c, const char *what, uint64_t where)
     check_result_add(c->result, "ERROR %s at 0x%" G_GINT64_MODIFIER "x", what, where);
 }
 
+static void use_cluster(Check *c, uint64_t cluster, uint8_t purpose)
+{
+    unsigned shift = cluster % 4 * 2;
+    uint8_t before = c->purposes[cluster / 4] >> shift & 3;
+    if (before && (before != purpose || purpose == FOR_ONE))
+        complain(c, "cluster with two purposes", cluster << c->q->cluster_bits);
+    c->purposes[cluster / 4] |= (uint8_t)(purpose << shift);
+    c->uses[cluster] += c->uses[cluster] < UINT16_MAX;
+}
+
 /* Counts the clusters of a range; false when it leaves the file. */
-static bool use(Check *c, uint64_t offset, uint64_t size, const char *what)
+static bool use(Check *c, uint64_t offset, uint64_t size, uint8_t purpose, const char *what)
 {
     const Qcow2 *q = c->q;
     if (!size)
@@ -41,7 +55,7 @@ static bool use(Check *c, uint64_t offset, uint64_t size, const char *what)
         return false;
     }
     for (uint64_t i = first; i < end; i++)
-        c->uses[i] += c->uses[i] < UINT16_MAX;
+        use_cluster(c, i, purpose);
     c->result->end_offset = MAX(c->result->end_offset, end << q->cluster_bits);
     return true;
 }
@@ -53,7 +67,7 @@ static void use_entry(Check *c, uint64_t word)
     if (word & QCOW2_COMPRESSED) {
         uint32_t size;
         offset = qcow2_packed_offset(q, word, &size);
-        use(c, offset, size, "compressed cluster outside of the file");
+        use(c, offset, size, FOR_DATA, "compressed cluster outside of the file");
         c->result->compressed_units += c->active;
         c->result->allocated_units += c->active;
         c->result->fragmented_units += c->active;
@@ -67,7 +81,7 @@ static void use_entry(Check *c, uint64_t word)
     else if (offset % q->cluster_size)
         complain(c, "cluster is not aligned", offset);
     else
-        use(c, offset, q->cluster_size, "cluster outside of the file");
+        use(c, offset, q->cluster_size, FOR_DATA, "cluster outside of the file");
     if (!c->active)
         return;
     c->result->allocated_units++;
@@ -89,7 +103,7 @@ static int use_tree(Check *c, const uint64_t *l1, uint32_t size)
             complain(c, "L2 table is not aligned", offset);
             continue;
         }
-        if (!use(c, offset, q->cluster_size, "L2 table outside of the file"))
+        if (!use(c, offset, q->cluster_size, FOR_L2, "L2 table outside of the file"))
             continue;
         c->next_place = 0;
         int result = host_file_read(q->map.file, offset, table, q->cluster_size);
@@ -110,11 +124,12 @@ static int use_snapshots(Check *c)
         complain(c, "snapshot table is damaged", q->snapshot_offset);
         return 0;
     }
-    use(c, q->snapshot_offset, bytes, "snapshot table outside of the file");
+    use(c, q->snapshot_offset, bytes, FOR_ONE, "snapshot table outside of the file");
     for (guint i = 0; i < list->len; i++) {
         const Qcow2Snapshot *s = list->pdata[i];
         g_autofree uint64_t *l1 = NULL;
-        if (!use(c, s->l1_offset, (uint64_t)s->l1_size * 8, "L1 table outside of the file"))
+        if (!use(c, s->l1_offset, (uint64_t)s->l1_size * 8, FOR_ONE,
+                 "L1 table outside of the file"))
             continue;
         int result = qcow2_read_l1(q, s->l1_offset, s->l1_size, &l1);
         if (!result)
@@ -128,14 +143,14 @@ static int use_snapshots(Check *c)
 static void use_reftable(Check *c)
 {
     const Qcow2 *q = c->q;
-    use(c, q->reftable_offset, (uint64_t)q->reftable_size * 8,
+    use(c, q->reftable_offset, (uint64_t)q->reftable_size * 8, FOR_ONE,
         "refcount table outside of the file");
     for (uint32_t i = 0; i < q->reftable_size; i++) {
         uint64_t offset = q->reftable[i] & QCOW2_OFFSET_MASK;
         if (offset % q->cluster_size)
             complain(c, "refcount block is not aligned", offset);
         else if (offset)
-            use(c, offset, q->cluster_size, "refcount block outside of the file");
+            use(c, offset, q->cluster_size, FOR_ONE, "refcount block outside of the file");
     }
 }
 
@@ -153,20 +168,21 @@ static int use_bitmaps(Check *c)
     if (!e || size < 24 || !(q->autoclear & QCOW2_BITMAPS))
         return 0;
     uint64_t bytes = load_be64(e + 8), offset = load_be64(e + 16);
-    if (bytes > MIB(4) || !use(c, offset, bytes, "bitmap directory outside of the file"))
+    if (bytes > MIB(4) || !use(c, offset, bytes, FOR_ONE, "bitmap directory outside of the file"))
         return 0;
     g_autofree uint8_t *directory = g_malloc(bytes + 24);
     int result = host_file_read(q->map.file, offset, directory, bytes);
     for (uint64_t at = 0; !result && at + 24 <= bytes;) {
         const uint8_t *d = directory + at;
         uint64_t table = load_be64(d), entries = load_be32(d + 8);
-        if (!use(c, table, entries * 8, "bitmap table outside of the file"))
+        if (!use(c, table, entries * 8, FOR_ONE, "bitmap table outside of the file"))
             break;
         g_autofree uint64_t *words = NULL;
         result = entries <= MIB(1) ? qcow2_read_l1(q, table, (uint32_t)entries, &words) : -EFBIG;
         for (uint64_t i = 0; !result && i < entries; i++) {
             if (words[i] & QCOW2_OFFSET_MASK)
-                use(c, words[i] & QCOW2_OFFSET_MASK, q->cluster_size, "bitmap outside of the file");
+                use(c, words[i] & QCOW2_OFFSET_MASK, q->cluster_size, FOR_ONE,
+                    "bitmap outside of the file");
         }
         at += align_up(24 + (uint64_t)load_be16(d + 18) + load_be32(d + 20), 8);
     }
@@ -176,9 +192,9 @@ static int use_bitmaps(Check *c)
 static int count_uses(Check *c)
 {
     Qcow2 *q = c->q;
-    use(c, 0, q->cluster_size, "header outside of the file");
-    use(c, q->l1_offset, (uint64_t)q->l1_size * 8, "L1 table outside of the file");
-    use(c, q->luks_offset, q->luks_size, "encryption header outside of the file");
+    use(c, 0, q->cluster_size, FOR_ONE, "header outside of the file");
+    use(c, q->l1_offset, (uint64_t)q->l1_size * 8, FOR_ONE, "L1 table outside of the file");
+    use(c, q->luks_offset, q->luks_size, FOR_ONE, "encryption header outside of the file");
     use_reftable(c);
     c->active = true;
     int result = use_tree(c, q->l1, q->l1_size);
@@ -340,7 +356,9 @@ bool qcow2_check(ImageMap *map, bool repair, CheckResult *result, GError **error
     if (c.clusters * sizeof(*c.uses) > MAX_CHECK_BYTES)
         return format_fail(error, map->file->path, "it has too many clusters to check");
     g_autofree uint16_t *uses = g_new0(uint16_t, MAX(c.clusters, 1));
+    g_autofree uint8_t *purposes = g_malloc0(c.clusters / 4 + 1);
     c.uses = uses;
+    c.purposes = purposes;
     result->total_units = qcow2_clusters(q, map->size);
     if (!code)
         code = run(&c, repair);

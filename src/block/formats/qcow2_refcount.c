@@ -195,8 +195,11 @@ int qcow2_ref_set(Qcow2 *q, uint64_t cluster, uint64_t count)
     count_store(q, block, index_in_block(q, cluster), count);
     table_cache_mark(q->ref_cache, block);
     q->map.dirty = true;
-    if (!count)
-        q->free_hint = MIN(q->free_hint, cluster);
+    if (count)
+        return 0;
+    q->free_hint = MIN(q->free_hint, cluster);
+    if (q->packed_end >> q->cluster_bits == cluster)
+        q->packed_end = 0;
     return 0;
 }
 

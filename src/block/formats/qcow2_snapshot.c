@@ -241,12 +241,14 @@ static GPtrArray *qcow2_list(ImageMap *map)
     return infos;
 }
 
-/* The snapshot's own copy of the active L1 table. */
+/* The snapshot's own copy of the active L1 table; a disk without bytes has none. */
 static int copy_l1(Qcow2 *q, Qcow2Snapshot *s)
 {
     uint64_t bytes = (uint64_t)q->l1_size * 8;
-    int result = qcow2_alloc_all(q, MAX(qcow2_clusters(q, bytes), 1), &s->l1_offset);
     s->l1_size = q->l1_size;
+    if (!bytes)
+        return 0;
+    int result = qcow2_alloc_all(q, qcow2_clusters(q, bytes), &s->l1_offset);
     return result ? result : qcow2_write_table(q, s->l1_offset, q->l1, 0, q->l1_size);
 }
 
@@ -356,7 +358,7 @@ static bool qcow2_delete_snapshot(ImageMap *map, const char *tag, GError **error
     if (!result)
         result = count_tree(q, l1, size, -1);
     if (!result)
-        result = qcow2_ref_add(q, offset, MAX((uint64_t)size * 8, 1), -1);
+        result = size ? qcow2_ref_add(q, offset, (uint64_t)size * 8, -1) : 0;
     if (!result)
         result = qcow2_refresh_copied(q, true, &wrong);
     if (!result)
@@ -367,7 +369,8 @@ static bool qcow2_delete_snapshot(ImageMap *map, const char *tag, GError **error
 static bool qcow2_load_snapshot(ImageMap *map, const char *tag, GError **error)
 {
     Qcow2 *q = (Qcow2 *)map;
-    uint64_t bytes, *l1, span = q->cluster_size << q->l2_bits;
+    uint64_t bytes, span = q->cluster_size << q->l2_bits;
+    g_autofree uint64_t *l1 = NULL;
     g_autoptr(GPtrArray) list = qcow2_read_snapshots(q, &bytes, error);
     const Qcow2Snapshot *s = list ? find_snapshot(q, list, tag, error) : NULL;
     if (!s)
@@ -379,7 +382,7 @@ static bool qcow2_load_snapshot(ImageMap *map, const char *tag, GError **error)
     if (result)
         return fail_snapshot(q, "open a snapshot of", result, error);
     g_free(q->l1);
-    q->l1 = l1;
+    q->l1 = g_steal_pointer(&l1);
     q->l1_size = s->l1_size;
     map->size = align_up(size, 512);
     return true;

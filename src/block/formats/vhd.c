@@ -727,16 +727,65 @@ static char *vhd_doubt_parent(ImageMap *map, const ImageMap *parent, const Forma
     return NULL;
 }
 
+/* A part of the file. */
+typedef struct Place {
+    uint64_t at, size;
+    bool is_block;
+} Place;
+
 static int compare_places(gconstpointer a, gconstpointer b)
 {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return x < y ? -1 : x > y;
+    const Place *x = a, *y = b;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+static void add_place(GArray *places, uint64_t at, uint64_t size, bool is_block)
+{
+    Place place = {at, size, is_block};
+    if (size)
+        g_array_append_val(places, place);
+}
+
+/* What blocks may not lie on; names of parents may share places with each other. */
+static void add_own_places(const Vhd *v, GArray *places, CheckResult *r)
+{
+    add_place(places, 0, 512, false);
+    add_place(places, load_be64(v->footer + F_DATA), 1024, false);
+    add_place(places, v->bat.offset, v->bat.size, false);
+    for (int i = 0; i < 8 && v->type == TYPE_DIFFERENCING; i++) {
+        const uint8_t *l = v->header + LOCATORS + i * 24;
+        uint64_t at = load_be64(l + 16), length = load_be32(l) ? load_be32(l + 8) : 0;
+        if (length && (at >= v->map.file->size || length > 65536)) {
+            r->corruptions++;
+            check_result_add(r, "ERROR the parent's name %d is outside of the file", i);
+        } else {
+            add_place(places, at, length, false);
+        }
+    }
+}
+
+static void find_shared_places(const Vhd *v, GArray *places, CheckResult *r)
+{
+    uint64_t end = 0, block_end = 0;
+    if (v->type != TYPE_FIXED)
+        add_own_places(v, places, r);
+    g_array_sort(places, compare_places);
+    for (guint i = 0; i < places->len; i++) {
+        const Place *p = &g_array_index(places, Place, i);
+        if (p->at < (p->is_block ? end : block_end)) {
+            r->corruptions++;
+            check_result_add(r, "ERROR a block shares the place at byte %" G_GUINT64_FORMAT, p->at);
+        }
+        end = MAX(end, p->at + p->size);
+        if (p->is_block)
+            block_end = MAX(block_end, p->at + p->size);
+    }
 }
 
 static bool vhd_check(ImageMap *map, bool repair, CheckResult *r, GError **error)
 {
     Vhd *v = (Vhd *)map;
-    g_autoptr(GArray) places = g_array_new(FALSE, FALSE, 8);
+    g_autoptr(GArray) places = g_array_new(FALSE, FALSE, sizeof(Place));
     uint64_t step = v->bitmap_size + (uint64_t)v->block_size;
     int result = map->dirty ? vhd_commit(map) : 0;
     r->total_units = v->entries;
@@ -745,20 +794,14 @@ static bool vhd_check(ImageMap *map, bool repair, CheckResult *r, GError **error
         uint64_t at = block_place(v, i);
         if (!at)
             continue;
-        g_array_append_val(places, at);
+        add_place(places, at, step, true);
         if (at + step > map->file->size + 512) {
             r->corruptions++;
             check_result_add(r, "ERROR block %u is outside of the file", i);
         }
     }
     r->allocated_units = places->len;
-    g_array_sort(places, compare_places);
-    for (guint i = 1; i < places->len; i++) {
-        if (g_array_index(places, uint64_t, i) < g_array_index(places, uint64_t, i - 1) + step) {
-            r->corruptions++;
-            check_result_add(r, "ERROR two blocks share a place");
-        }
-    }
+    find_shared_places(v, places, r);
     uint8_t last[512] = {0};
     if (!result && v->type != TYPE_FIXED)
         result = host_file_read(map->file, v->end, last, sizeof(last));

@@ -309,7 +309,8 @@ int vhdx_commit(ImageMap *map)
 static void check_block(Vhdx *v, uint64_t block, CheckResult *r, uint64_t *last_place)
 {
     uint64_t entry = block_entry(v, block), place = vhdx_place(entry);
-    bool outside = place && place + v->block_size > align_up(v->map.file->size, MIB(1));
+    uint64_t end = align_up(v->map.file->size, MIB(1));
+    bool outside = place && (place > end || v->block_size > end - place);
     bool lacks_bitmap = (entry & 7) == VHDX_PARTIAL &&
                         !vhdx_place(vhdx_entry(v, vhdx_bitmap_index(v, block / v->ratio)));
     if ((entry & 7) >= VHDX_FULL ? !place || outside || lacks_bitmap

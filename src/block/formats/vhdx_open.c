@@ -241,6 +241,16 @@ typedef struct Item {
 
 enum { ITEM_PARAMETERS, ITEM_SIZE, ITEM_ID, ITEM_LOGICAL, ITEM_PHYSICAL, ITEM_LOCATOR, ITEMS };
 
+/* One that is changed must not change another. */
+static bool overlaps(const Item *items, uint64_t at, uint32_t size)
+{
+    for (int i = 0; i < ITEMS; i++) {
+        if (items[i].at && at < items[i].at + items[i].found_size && items[i].at < at + size)
+            return true;
+    }
+    return false;
+}
+
 static bool take_item(Vhdx *v, const uint8_t *e, Item *items, GError **error)
 {
     const char *path = v->map.file->path;
@@ -253,7 +263,7 @@ static bool take_item(Vhdx *v, const uint8_t *e, Item *items, GError **error)
     if (!item)
         return !(flags & VHDX_ITEM_REQUIRED) || refuse_guid(path, e, error);
     if (offset < VHDX_TABLE_SIZE || (uint64_t)offset + size > v->metadata_room || item->at ||
-        (item->size && item->size != size))
+        (item->size && item->size != size) || overlaps(items, v->metadata_offset + offset, size))
         return format_fail(error, path, "its metadata are damaged");
     item->at = v->metadata_offset + offset;
     item->found_size = size;
@@ -378,6 +388,8 @@ bool vhdx_survey(Vhdx *v, GError **error)
     for (guint i = 0; i < ranges->len; i++) {
         uint64_t range = g_array_index(ranges, uint64_t, i);
         uint64_t start = range >> 20 << 20, size = (range & 0xfffff) << 20;
+        if (start > FORMAT_SIZE_MAX)
+            return format_fail(error, v->map.file->path, "it is damaged");
         if (start < v->end)
             return format_fail(error, v->map.file->path,
                                "two of its blocks share a place; open it "

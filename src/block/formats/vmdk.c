@@ -317,8 +317,11 @@ static int vmdk_begin_write(ImageMap *map)
 {
     Vmdk *v = (Vmdk *)map;
     int result = 0;
-    for (guint i = 0; i < v->extents->len && !result; i++)
-        result = vmdk_extent_set_unclean(v->extents->pdata[i], true);
+    for (guint i = 0; i < v->extents->len && !result; i++) {
+        result = vmdk_extent_find_end(v->extents->pdata[i]);
+        if (!result)
+            result = vmdk_extent_set_unclean(v->extents->pdata[i], true);
+    }
     if (v->cid == VMDK_NO_CID || map->keeps_contents || result)
         return result;
     g_autofree char *cid = g_strdup_printf("%08x", g_random_int() & 0x7fffffff);
@@ -471,14 +474,17 @@ static bool vmdk_check(ImageMap *map, bool repair, CheckResult *r, GError **erro
             result = 0;
             e.length = unit - at % unit;
         } else if (!result && e.kind == EXTENT_DATA && find_extent(v, at)->is_sparse) {
+            bool is_old = find_extent(v, at)->is_old; /* vmdk_extent_check() does not look there */
             r->allocated_units += (e.length + unit - 1) / unit;
-            if (e.host_offset > e.file->size) {
+            if (is_old && e.host_offset > e.file->size) {
                 r->corruptions++;
                 check_result_add(r, "ERROR byte %" G_GUINT64_FORMAT " is outside of the file", at);
             }
         }
         at += e.length;
     }
+    for (guint i = 0; i < v->extents->len && !result; i++)
+        result = vmdk_extent_check(v->extents->pdata[i], r);
     r->end_offset = map->file->size;
     return result ? format_fail_io(error, map->file->path, "check", result) : true;
 }

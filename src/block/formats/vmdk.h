@@ -134,6 +134,12 @@ int vmdk_extent_commit(VmdkExtent *e);
 /* An empty sparse extent of `size` bytes whose place for the descriptor holds `text`. */
 int vmdk_extent_create(HostFile *file, uint64_t size, uint32_t flags, const char *text);
 
+/* vmdk_check.c */
+/* Tells of places in the file that several parts of the extent share. */
+int vmdk_extent_check(VmdkExtent *e, CheckResult *result);
+/* Before the first change: nothing new may lie on a part that the end of the file cuts. */
+int vmdk_extent_find_end(VmdkExtent *e);
+
 /* vmdk_sesparse.c */
 bool vmdk_se_open(VmdkExtent *e, const uint8_t *header, GError **error);
 int vmdk_se_lookup(VmdkExtent *e, uint64_t offset, uint64_t length, bool cached, Extent *extent);

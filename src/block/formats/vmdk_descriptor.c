@@ -153,36 +153,85 @@ char *vmdk_text_resize(const char *text, guint count, uint64_t size, const GPtrA
 /* True when a write in place changes no more than one sector, which is then old or new. */
 static bool is_in_a_sector(const char *old, const char *text, size_t length)
 {
-    size_t first = 0, end = length;
-    if (strlen(old) != length)
-        return false;
-    while (first < end && old[first] == text[first])
+    size_t old_length = strlen(old), first = 0, end = length;
+    while (first < length && old[first] == text[first])
         first++;
-    while (first < end && old[end - 1] == text[end - 1])
+    while (end > first && length == old_length && old[end - 1] == text[end - 1])
         end--;
-    return first == end || first / 512 == (end - 1) / 512;
+    /* With its terminator; behind that may be anything. */
+    end = length == old_length ? end : MAX(length, old_length) + 1;
+    return first >= end || first / 512 == (end - 1) / 512;
 }
 
-/* In a file of its own a text whose lines move is switched as a whole. */
-static int store_text(const Vmdk *v, const char *text, size_t length)
+static int write_padded(const Vmdk *v, const char *text, uint64_t at, uint64_t room)
 {
-    HostFile *file = v->map.file;
-    size_t old = strlen(v->text);
-    if (!v->text_room && !is_in_a_sector(v->text, text, length))
-        return host_file_replace(file, text, length);
-    g_autofree char *padded = g_malloc0(MAX(length, old) + 1);
+    size_t length = strlen(text);
+    uint64_t size = MIN(align_up(MAX(length, strlen(v->text)) + 1, 512), room);
+    g_autofree char *padded = g_malloc0(size);
     memcpy(padded, text, length);
-    int result = host_file_write(file, v->text_offset, padded, MAX(length, old));
-    return result ? result : host_file_sync(file);
+    int result = host_file_write(v->map.file, at, padded, size);
+    return result ? result : host_file_sync(v->map.file);
+}
+
+static int name_place(const Vmdk *v, uint64_t at, uint64_t room)
+{
+    uint8_t h[512];
+    int result = host_file_read(v->map.file, 0, h, sizeof(h));
+    store_le64(h + VMDK_H_TEXT, at / 512);
+    store_le64(h + VMDK_H_TEXT_SIZE, room / 512);
+    if (!result)
+        result = host_file_write(v->map.file, 0, h, sizeof(h));
+    return result ? result : host_file_sync(v->map.file);
+}
+
+/*
+ * In an extent: the header names a copy behind everything else while the place of the text is
+ * written, so that one of the two is whole at any time.
+ */
+static int switch_text(const Vmdk *v, const char *text)
+{
+    VmdkExtent *e = v->extents->pdata[0];
+    HostFile *file = v->map.file;
+    int result = vmdk_extent_find_end(e);
+    uint64_t size = file->size, at = e->end;
+    if (!result)
+        result = host_file_truncate(file, at + v->text_room);
+    if (!result)
+        result = write_padded(v, text, at, v->text_room);
+    if (!result)
+        result = name_place(v, at, v->text_room);
+    if (!result)
+        result = write_padded(v, text, v->text_offset, v->text_room);
+    if (!result)
+        result = name_place(v, v->text_offset, v->text_room);
+    return result ? result : host_file_truncate(file, size);
+}
+
+/* Is the text a file of its own, and no part of an extent? */
+static bool is_alone(const Vmdk *v)
+{
+    return ((VmdkExtent *)v->extents->pdata[0])->file != v->map.file;
+}
+
+static int store_text(const Vmdk *v, const char *text)
+{
+    size_t length = strlen(text);
+    bool in_place = is_in_a_sector(v->text, text, length);
+    if (!is_alone(v))
+        return in_place ? write_padded(v, text, v->text_offset, v->text_room)
+                        : switch_text(v, text);
+    if (!in_place || length != strlen(v->text))
+        return host_file_replace(v->map.file, text, length);
+    int result = host_file_write(v->map.file, 0, text, length);
+    return result ? result : host_file_sync(v->map.file);
 }
 
 bool vmdk_write_text(Vmdk *v, const char *text, GError **error)
 {
     HostFile *file = v->map.file;
-    size_t length = strlen(text);
-    if (v->text_room && length > v->text_room)
+    if (!is_alone(v) && strlen(text) > v->text_room)
         return format_fail(error, file->path, "its descriptor has no room for that");
-    int result = store_text(v, text, length);
+    int result = store_text(v, text);
     if (result)
         return format_fail_io(error, file->path, "write the descriptor of", result);
     g_free(v->text);
